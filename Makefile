@@ -1,0 +1,48 @@
+# make demo                an arm learns to reach while you watch; launch arguments may follow, as in
+#                          `make demo gui:=true seed:=3`, or in ARGS
+# make test                the whole test suite; pytest's options in ARGS
+# make lint                style
+# make bench-peers         planning and training time beside the libraries that people would otherwise use; options in ARGS
+# make clean               forget the environments
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PEERS := .venv-peers
+PEERS_READY := $(PEERS)/.ready
+# `name:=value` on make's command line is a variable to make; pass it on as the launch argument that it was meant to be.
+LAUNCH_ARGS = $(foreach given,$(MAKEOVERRIDES),$(if $(filter ARGS=% PYTHON=%,$(given)),,$(given))) $(ARGS)
+
+.PHONY: demo test lint bench-peers clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	@$(BIN)/mbrl-ros launch demo.launch.yaml $(LAUNCH_ARGS)
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+
+bench-peers: $(PEERS_READY)
+	@PYTHONPATH=. $(PEERS)/bin/python bench/peers.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(PEERS)
+
+$(READY): $(filter-out %/peers.txt,$(wildcard requirements/*)) setup.py $(wildcard mbrl_ros/learning/*.[ch])
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo 'needs Python 3.10 to 3.13; name one with PYTHON=python3.12' >&2; exit 1; }
+	@echo 'Setting up $(VENV), once (some minutes):'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
+		|| { echo 'on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@requirements/install.sh $(BIN)
+	@touch $@
+
+$(PEERS_READY): $(READY) requirements/peers.txt bench/install.sh
+	@echo 'Setting up $(PEERS), once:'
+	@bench/install.sh $(PEERS) $(VENV)
+	@touch $@
