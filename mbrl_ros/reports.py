@@ -1,0 +1,61 @@
+"""Reports as named texts, which is how they travel in diagnostic messages and lie in bags; pure, so that both can use it."""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mbrl_ros.errors import MeasurementError
+from mbrl_ros.types import EpisodeReport, Phase, TrainingReport
+
+ReportT = TypeVar('ReportT', EpisodeReport, TrainingReport)
+
+
+def report_to_texts(report: EpisodeReport | TrainingReport) -> dict[str, str]:
+    """Every field but the stamp, as a text that parses back to it exactly."""
+    values = {field.name: text_of(getattr(report, field.name)) for field in dataclasses.fields(report)}
+    del values['stamp_ns']
+    return values
+
+
+def report_from_texts(texts: Mapping[str, str], stamp_ns: int, kind: type[ReportT]) -> ReportT:
+    """Report from its fields' texts; further texts are ignored.
+
+    Raises:
+        MeasurementError: A field is missing, its text does not parse, or a count is negative.
+    """
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {'stamp_ns': stamp_ns}
+    for field in dataclasses.fields(kind):
+        if field.name == 'stamp_ns':
+            continue
+        if field.name not in texts:
+            raise MeasurementError(f'{kind.__name__} lacks the field {field.name!r}')
+        try:
+            values[field.name] = _parse(texts[field.name], hints[field.name])
+        except ValueError:
+            raise MeasurementError(f'{kind.__name__}.{field.name} cannot be {texts[field.name]!r}') from None
+    return kind(**values)
+
+
+def text_of(value: Any) -> str:
+    """A value as text; a float as the shortest that parses back to it exactly."""
+    if isinstance(value, Phase):
+        return value.value
+    if isinstance(value, tuple):
+        return ' '.join(map(text_of, value))
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def _parse(text: str, hint: Any) -> Any:
+    if hint is bool:
+        if text not in ('True', 'False'):
+            raise ValueError(text)
+        return text == 'True'
+    if typing.get_origin(hint) is tuple:
+        numbers = tuple(map(float, text.split()))
+        if len(numbers) != len(typing.get_args(hint)) or not all(map(math.isfinite, numbers)):
+            raise ValueError(text)
+        return numbers
+    return hint(text)

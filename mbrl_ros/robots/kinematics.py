@@ -1,0 +1,177 @@
+"""Batched forward kinematics of a URDF chain, fast enough for the inner loop of a planner.
+
+`pytorch_kinematics` parses the URDF and supplies the chain. Its own forward pass multiplies 4x4 matrices; here the same
+chain is evaluated on separate rotation columns, with the constant transforms folded and their zeros skipped, because a
+planner asks for the tool's position some ten thousand times within one control period. `test/unit` holds both against
+each other.
+"""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mbrl_ros.errors import ConfigError, ShapeError
+
+_TINY = 1e-9
+_Constant = tuple[tuple[float, ...], ...]
+
+
+class KinematicChain:
+    """Serial chain from a base link to a tool link.
+
+    Args:
+        urdf_path: URDF file.
+        base_link: Root link; results are in its frame.
+        tool_link: Last link.
+        joints: The J joint names that inputs are ordered by.
+
+    Raises:
+        ConfigError: The URDF cannot be parsed, lacks a link, or its chain has other joints than `joints`.
+    """
+
+    def __init__(self, urdf_path: str | Path, base_link: str, tool_link: str, joints: Sequence[str]) -> None:
+        segments = _parse(Path(urdf_path), base_link, tool_link)
+        moving = [segment for segment in segments if segment[1]]
+        names = [segment[1] for segment in moving]
+        if sorted(names) != sorted(joints):
+            raise ConfigError(f'{urdf_path}: the chain {base_link} to {tool_link} moves {", ".join(names)}, '
+                              f'the profile lists {", ".join(joints)}')
+        self.num_joints = len(names)
+        self._columns = [list(joints).index(name) for name in names]
+        self._stages, self._end = _fold(segments)
+
+    @classmethod
+    def of_robot(cls, profile) -> 'KinematicChain':
+        """Chain of a `RobotProfile`."""
+        return cls(profile.urdf_path, profile.base_link, profile.tool_link, profile.joints)
+
+    def position(self, q: torch.Tensor) -> torch.Tensor:
+        """Tool position in the base frame, metres.
+
+        Args:
+            q: Joint positions, shape (..., J), rad.
+
+        Returns:
+            Shape (..., 3), of the dtype and on the device of `q`.
+
+        Raises:
+            ShapeError: The last axis is not J.
+        """
+        place, columns = self._walk(q)[-1]
+        return _last(_moved(place, columns, self._end[1]), q).contiguous()
+
+    def points(self, q: torch.Tensor) -> torch.Tensor:
+        """Origins of the joints from base to tool, and the tool, shape (..., J + 1, 3); arguments as for `position`."""
+        *joints, (place, columns) = self._walk(q)
+        places = [place for place, _ in joints] + [_moved(place, columns, self._end[1])]
+        return torch.stack([_last(place, q) for place in places], dim=-2)
+
+    def pose(self, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tool position (..., 3) and `rot_base_tool` (..., 3, 3); arguments as for `position`."""
+        place, columns = self._walk(q)[-1]
+        rotation, offset = self._end
+        axes = [_last(column, q) for column in _turned(columns, rotation)]
+        return _last(_moved(place, columns, offset), q), torch.stack(axes, dim=-1)
+
+    def _walk(self, q: torch.Tensor) -> list[tuple[torch.Tensor, Sequence[torch.Tensor]]]:
+        """Origin and rotation columns at each joint before it moves, and after the last one.
+
+        Each has shape (3, ...), or (3, 1, ...) as long as no joint has moved.
+        """
+        if q.shape[-1] != self.num_joints:
+            raise ShapeError(f'joint positions need {self.num_joints} entries on the last axis, got shape {tuple(q.shape)}')
+        angles = q.movedim(-1, 0).contiguous()
+        cosines, sines = torch.cos(angles).unbind(), torch.sin(angles).unbind()
+        columns = torch.eye(3, dtype=q.dtype, device=q.device).view(3, 3, *[1] * (q.ndim - 1)).unbind()
+        place, frames = torch.zeros_like(columns[0]), []
+        for (rotation, offset, prismatic), column in zip(self._stages, self._columns):
+            place, columns = _moved(place, columns, offset), _turned(columns, rotation)
+            frames.append((place, columns))
+            if prismatic:
+                place = place + columns[2] * angles[column]
+            else:
+                c, s = cosines[column], sines[column]
+                x, y, z = columns
+                columns = [x * c + y * s, y * c - x * s, z]
+        return [*frames, (place, columns)]
+
+
+def _parse(urdf_path: Path, base_link: str, tool_link: str) -> list[tuple[np.ndarray, str, str, np.ndarray]]:
+    """(offset 4x4, joint name or '', joint type, axis) of each segment from base to tool."""
+    import pytorch_kinematics
+
+    try:
+        # The parser prints a line for every tag it does not use.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            chain = pytorch_kinematics.build_serial_chain_from_urdf(
+                urdf_path.read_bytes(), end_link_name=tool_link, root_link_name=base_link)
+    except Exception as error:  # The parser raises whatever its own libraries do.
+        raise ConfigError(f'{urdf_path}: no chain from {base_link!r} to {tool_link!r} ({error})') from error
+    segments = []
+    for frame in chain._serial_frames:
+        offset = np.eye(4)
+        for transform in (frame.link.offset, frame.joint.offset):
+            if transform is not None:
+                offset = offset @ transform.get_matrix()[0].double().numpy()
+        kind = frame.joint.joint_type
+        moving = kind != 'fixed'
+        segments.append((offset, frame.joint.name if moving else '', kind, frame.joint.axis.double().numpy()))
+    return segments
+
+
+def _fold(segments: list) -> tuple[list[tuple[_Constant, tuple[float, ...], bool]], tuple[_Constant, tuple[float, ...]]]:
+    """Merge fixed segments and turn each joint's axis into z, so that a stage is one constant and one z-motion."""
+    stages, pending = [], np.eye(4)
+    for offset, name, kind, axis in segments:
+        pending = pending @ offset
+        if not name:
+            continue
+        align = np.eye(4)
+        align[:3, :3] = _rotation_from_z(axis / np.linalg.norm(axis))
+        stages.append((*_entries(pending @ align), kind == 'prismatic'))
+        pending = align.T
+    return stages, _entries(pending)
+
+
+def _rotation_from_z(axis: np.ndarray) -> np.ndarray:
+    helper = np.array([1.0, 0.0, 0.0]) if abs(axis[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
+    x = np.cross(helper, axis) / np.linalg.norm(np.cross(helper, axis))
+    if np.allclose(axis, [0.0, 0.0, 1.0]):
+        return np.eye(3)
+    return np.column_stack([x, np.cross(axis, x), axis])
+
+
+def _entries(matrix: np.ndarray) -> tuple[_Constant, tuple[float, ...]]:
+    return tuple(tuple(map(float, row)) for row in matrix[:3, :3]), tuple(map(float, matrix[:3, 3]))
+
+
+def _moved(place: torch.Tensor, columns: Sequence[torch.Tensor], offset: Sequence[float]) -> torch.Tensor:
+    shift = _combine(columns, offset)
+    return place if shift is None else place + shift
+
+
+def _turned(columns: Sequence[torch.Tensor], rotation: _Constant) -> list[torch.Tensor]:
+    return [_combine(columns, [row[column] for row in rotation]) for column in range(3)]
+
+
+def _last(vector: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """(3, ...) or (3, 1, ...) as (..., 3), for joint positions (..., J)."""
+    return vector.movedim(0, -1).expand(*q.shape[:-1], 3)
+
+
+def _combine(columns: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor | None:
+    """Weighted sum of the rotation columns, skipping weights that are zero; None when all are."""
+    result = None
+    for column, weight in zip(columns, weights):
+        if abs(weight) < _TINY:
+            continue
+        term = column if abs(abs(weight) - 1.0) < _TINY else column * abs(weight)
+        if result is None:
+            result = -term if weight < 0.0 else term
+            continue
+        result = result - term if weight < 0.0 else result + term
+    return result

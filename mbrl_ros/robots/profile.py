@@ -1,0 +1,155 @@
+"""Robot and driver profiles: one YAML each, so that a new arm or driver needs no Python."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from mbrl_ros.config import Config, load_yaml, section, setting
+from mbrl_ros.errors import ConfigError, GoalError
+from mbrl_ros.resources import config_file, resolve_url
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkspaceProfile(Config):
+    """Where the tool may be, and where a goal can be reached: a box, minus what is too near or too far from the shoulder."""
+
+    lower_m: tuple[float, ...] = setting((0.25, -0.5, 0.03), 'Lower corner of the box in the base frame.', unit='m')
+    upper_m: tuple[float, ...] = setting((0.75, 0.5, 0.9), 'Upper corner of the box in the base frame.', unit='m')
+    shoulder_m: tuple[float, ...] = setting((0.0, 0.0, 0.333), 'Centre of the reachable shell, base frame.', unit='m')
+    min_reach_m: float = setting(0.3, 'Inner radius of the reachable shell.', unit='m', low=0.0)
+    max_reach_m: float = setting(0.75, 'Outer radius of the reachable shell.', unit='m', low=0.01)
+    lowest_link_m: float = setting(0.02, 'No moving link origin may come below this height in the base frame.', unit='m')
+
+    def check(self) -> None:
+        for name in ('lower_m', 'upper_m', 'shoulder_m'):
+            if len(getattr(self, name)) != 3:
+                raise ConfigError(f'WorkspaceProfile.{name} needs three numbers, got {getattr(self, name)!r}')
+        if any(low >= high for low, high in zip(self.lower_m, self.upper_m)):
+            raise ConfigError(f'WorkspaceProfile.lower_m {self.lower_m} needs to be below upper_m {self.upper_m}')
+        if self.min_reach_m >= self.max_reach_m:
+            raise ConfigError(f'WorkspaceProfile.min_reach_m {self.min_reach_m} needs to be below max_reach_m {self.max_reach_m}')
+        lower, upper, shoulder = map(np.array, (self.lower_m, self.upper_m, self.shoulder_m))
+        nearest = np.linalg.norm(np.clip(shoulder, lower, upper) - shoulder)
+        farthest = np.linalg.norm(np.maximum(np.abs(lower - shoulder), np.abs(upper - shoulder)))
+        if nearest >= self.max_reach_m or farthest <= self.min_reach_m:
+            raise ConfigError(f'WorkspaceProfile needs a box that the arm reaches into: it is {nearest:.3f} to {farthest:.3f} m '
+                              f'from the shoulder, the arm reaches {self.min_reach_m} to {self.max_reach_m} m')
+
+    def refusal(self, point_m: np.ndarray) -> str:
+        """Why a point, shape (3,), is no goal; empty when it is one."""
+        point = np.asarray(point_m, dtype=np.float64)
+        if point.shape != (3,) or not np.isfinite(point).all():
+            return f'a goal needs three finite coordinates, got {point_m}'
+        where = f'({", ".join(f"{value:.3f}" for value in point)}) m'
+        if (point < self.lower_m).any() or (point > self.upper_m).any():
+            return f'goal {where} lies outside the workspace box {self.lower_m} to {self.upper_m} m'
+        reach = float(np.linalg.norm(point - self.shoulder_m))
+        if not self.min_reach_m <= reach <= self.max_reach_m:
+            return (f'goal {where} is {reach:.3f} m from the shoulder; '
+                    f'the arm reaches {self.min_reach_m} to {self.max_reach_m} m')
+        return ''
+
+    def require(self, point_m: np.ndarray) -> None:
+        """Raise `GoalError` with the reason when a point is no goal."""
+        if reason := self.refusal(point_m):
+            raise GoalError(reason)
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a goal uniformly over the box and shell, shape (3,)."""
+        while True:
+            point = rng.uniform(self.lower_m, self.upper_m)
+            if not self.refusal(point):
+                return point
+
+
+@dataclasses.dataclass(frozen=True)
+class GripperProfile(Config):
+    """A parallel gripper, reported and commanded by its opening width."""
+
+    joints: tuple[str, ...] = setting((), 'Finger joints; the opening is the sum of their positions.')
+    name: str = setting('gripper', 'Name of the opening as an entry of the state.')
+    closed_m: float = setting(0.0, 'Opening when closed.', unit='m', low=0.0)
+    open_m: float = setting(0.08, 'Opening when open.', unit='m', low=0.0)
+    max_velocity_m_s: float = setting(0.1, 'Largest speed of the opening.', unit='m/s', low=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RobotProfile(Config):
+    """One arm: names, limits, home, links, gripper and URDF."""
+
+    name: str = setting(doc='Name of the robot.')
+    urdf: str = setting(doc='URDF, as package://<package>/<path> or relative to the YAML file.')
+    base_link: str = setting(doc='Root of the chain, frame of goals and object poses.')
+    tool_link: str = setting(doc='End of the chain, the point that reaches.')
+    joints: tuple[str, ...] = setting(doc='The J arm joints from base to tool.')
+    position_lower_rad: tuple[float, ...] = setting(doc='Lower position limits.', unit='rad')
+    position_upper_rad: tuple[float, ...] = setting(doc='Upper position limits.', unit='rad')
+    max_velocity_rad_s: tuple[float, ...] = setting(doc='Velocity limits, also the scale of normalised actions.', low=1e-6)
+    max_acceleration_rad_s2: tuple[float, ...] = setting(doc='Acceleration limits.', unit='rad/s²', low=1e-6)
+    home_rad: tuple[float, ...] = setting(doc='Joint positions to start from and return to.', unit='rad')
+    gripper: GripperProfile | None = setting(None, 'Gripper, if any.')
+    workspace: WorkspaceProfile = section(WorkspaceProfile, 'Where the tool may be.')
+    urdf_path: str = setting('', 'Resolved file of the URDF; filled in on loading.')
+
+    def check(self) -> None:
+        for name in ('position_lower_rad', 'position_upper_rad', 'max_velocity_rad_s', 'max_acceleration_rad_s2', 'home_rad'):
+            if len(getattr(self, name)) != len(self.joints):
+                raise ConfigError(f'RobotProfile.{name} needs one number for each of the {len(self.joints)} joints, '
+                                  f'got {len(getattr(self, name))}')
+        for joint, low, home, high in zip(self.joints, self.position_lower_rad, self.home_rad, self.position_upper_rad):
+            if not low < home < high:
+                raise ConfigError(f'RobotProfile.home_rad of {joint} needs to lie between {low} and {high}, got {home}')
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Entries of the state that this robot contributes: the arm joints, then the gripper's opening."""
+        return self.joints + ((self.gripper.name,) if self.gripper else ())
+
+
+@dataclasses.dataclass(frozen=True)
+class DriverProfile(Config):
+    """How to talk to an arm's driver: topics, command face, rates. The simulator is one driver among others."""
+
+    name: str = setting(doc='Name of the driver.')
+    joint_state_topics: tuple[str, ...] = setting(('joint_states',), 'Topics that carry joint states; merged by joint name.')
+    object_pose_topic: str = setting('object_pose', 'Pose of the tracked object, base frame; empty when nothing is tracked.')
+    object_name: str = setting('object', 'Name of the tracked body in the state.')
+    command_type: str = setting('velocity', 'Command face of the arm.', choices=('velocity', 'position', 'trajectory'))
+    command_topic: str = setting('forward_velocity_controller/commands', 'Topic of the arm commands.')
+    gripper_topic: str = setting('gripper_controller/commands', 'Opening in metres (Float64MultiArray); empty: no gripper.')
+    command_joints: tuple[str, ...] = setting((), 'Joint order of the command; empty: the order of the robot profile.')
+    command_latency_s: float = setting(0.0, 'Time from sending a command to the arm obeying it.', unit='s', low=0.0, high=0.5)
+    reset_service: str = setting('', 'Service (std_srvs/Trigger) that puts the world back; empty when there is none.')
+
+    def joint_order(self, robot: RobotProfile) -> tuple[str, ...]:
+        """Joints in the order that commands carry them in.
+
+        Raises:
+            ConfigError: `command_joints` are not the robot's joints.
+        """
+        joints = self.command_joints or robot.joints
+        if sorted(joints) != sorted(robot.joints):
+            raise ConfigError(f'driver {self.name!r}: command_joints needs the joints {", ".join(robot.joints)}, '
+                              f'got {", ".join(joints)}')
+        return joints
+
+
+def load_robot(name: str) -> RobotProfile:
+    """Read `config/robots/<name>.yaml`, or the YAML file that `name` is a path to.
+
+    Raises:
+        ConfigError: No such file, a key or value that does not fit, or a URDF that does not exist.
+    """
+    path = config_file('robots', name)
+    values = load_yaml(path)
+    if isinstance(values.get('gripper'), dict):
+        values['gripper'] = GripperProfile.from_mapping(values['gripper'], str(path))
+    profile = RobotProfile.from_mapping(values, str(path))
+    return dataclasses.replace(profile, urdf_path=str(resolve_url(profile.urdf, Path(path))))
+
+
+def load_driver(name: str) -> DriverProfile:
+    """Read `config/drivers/<name>.yaml`, or the YAML file that `name` is a path to; raises like `load_robot`."""
+    path = config_file('drivers', name)
+    return DriverProfile.from_mapping(load_yaml(path), str(path))

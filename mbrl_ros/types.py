@@ -1,0 +1,252 @@
+"""The values that travel between the parts: state, transition, model, plan.
+
+They are plain and immutable, so that one thread can hand them to another and a node can keep one while a newer arrives.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from mbrl_ros.errors import MeasurementError
+
+if TYPE_CHECKING:
+    # Named by annotations alone: nodes that only move data start without torch, in half the memory.
+    import torch
+
+#: Virtual joints of one tracked body, in order; positions in metres, angles in radians (fixed-axis roll, pitch, yaw).
+BODY_JOINTS = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
+
+
+def body_joint_names(body: str) -> tuple[str, ...]:
+    """Names of a tracked body's six virtual joints, e.g. `object_x … object_yaw`."""
+    return tuple(f'{body}_{axis}' for axis in BODY_JOINTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class RobotState:
+    """One filtered, raw, task-free state: the arm's joints, the gripper's, and six virtual joints per tracked body.
+
+    Attributes:
+        stamp_ns: When the state held, nanoseconds.
+        names: The S entries' names, each once.
+        position: Shape (S,), rad or m.
+        velocity: Shape (S,), rad/s or m/s.
+    """
+
+    stamp_ns: int
+    names: tuple[str, ...]
+    position: np.ndarray
+    velocity: np.ndarray
+
+    def __post_init__(self) -> None:
+        size = len(self.names)
+        if len(set(self.names)) != size:
+            raise MeasurementError(f'state repeats the name {next(n for n in self.names if self.names.count(n) > 1)!r}')
+        for label in ('position', 'velocity'):
+            array = np.asarray(getattr(self, label), dtype=np.float64)
+            if array.shape != (size,):
+                raise MeasurementError(f'state has {size} names but {label} has shape {array.shape}')
+            object.__setattr__(self, label, array)
+
+    def obs(self, names: Sequence[str]) -> np.ndarray:
+        """Observation of the named entries: positions, then velocities, shape (2 * len(names),).
+
+        Raises:
+            MeasurementError: A name is not in the state.
+        """
+        index = self._indices(names)
+        return np.concatenate([self.position[index], self.velocity[index]])
+
+    def positions(self, names: Sequence[str]) -> np.ndarray:
+        """Positions of the named entries, shape (len(names),); raises like `obs`."""
+        return self.position[self._indices(names)]
+
+    def velocities(self, names: Sequence[str]) -> np.ndarray:
+        """Velocities of the named entries, shape (len(names),); raises like `obs`."""
+        return self.velocity[self._indices(names)]
+
+    def _indices(self, names: Sequence[str]) -> list[int]:
+        try:
+            return [self.names.index(name) for name in names]
+        except ValueError:
+            missing = [name for name in names if name not in self.names]
+            raise MeasurementError(f'state lacks {", ".join(missing)}; it has {", ".join(self.names)}') from None
+
+
+@dataclasses.dataclass(frozen=True)
+class AppliedCommand:
+    """What was really sent to the driver, after the safety filter.
+
+    Attributes:
+        stamp_ns: When the command takes effect.
+        names: The A commanded joints.
+        velocity: Shape (A,), rad/s (or m/s for a prismatic joint).
+    """
+
+    stamp_ns: int
+    names: tuple[str, ...]
+    velocity: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Transition:
+    """One control step of experience: `action` was held from `obs` until `next_obs`, one control period later.
+
+    Attributes:
+        obs: Shape (O,): positions, then velocities, of the model's state entries.
+        action: Shape (A,), normalised to [-1, 1] by the joints' velocity limits.
+        next_obs: Shape (O,).
+        stamp_ns: When `obs` held.
+        episode: Index of the episode.
+    """
+
+    obs: np.ndarray
+    action: np.ndarray
+    next_obs: np.ndarray
+    stamp_ns: int
+    episode: int
+
+
+class Phase(str, enum.Enum):
+    """What the episode manager wants of the arm; the controller moves only in the first three."""
+
+    EXPLORING = 'exploring'  #: smooth random motion, while there is no model to plan with
+    RUNNING = 'running'      #: pursue the goal
+    HOMING = 'homing'        #: drive to the home position
+    STOPPING = 'stopping'    #: come to a controlled stop
+    RESETTING = 'resetting'  #: stand while the world is put back
+    TRAINING = 'training'    #: stand until the model has learned from the episode
+    WAITING = 'waiting'      #: stand until a state, a goal or a person is there
+    FINISHED = 'finished'    #: stand; all episodes are done
+
+    @property
+    def is_episode(self) -> bool:
+        """Whether control steps in this phase belong to an episode and are learned from."""
+        return self in (Phase.EXPLORING, Phase.RUNNING)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeReport:
+    """The episode manager's word on one control tick; the wanted state, never a toggle.
+
+    Attributes:
+        stamp_ns: Stamp of the state it speaks of.
+        phase: What the arm is to do from here on.
+        start_ns: When the phase began; ticks are counted from it.
+        episode: Index of the episode, from 0.
+        step: Control steps done in this episode.
+        total_steps: Control steps done in all episodes.
+        reward: Reward of this tick.
+        episode_return: Sum of rewards so far in this episode.
+        distance_m: Distance of the tool from the goal.
+        success: Whether the episode has succeeded.
+        goal_m: Goal position in the base frame, shape (3,).
+        goal_stamp_ns: Stamp of the goal message that it stands for.
+        model_version: Smallest model version to plan with; 0 when any will do.
+    """
+
+    stamp_ns: int
+    phase: Phase
+    start_ns: int
+    episode: int
+    step: int
+    total_steps: int
+    reward: float
+    episode_return: float
+    distance_m: float
+    success: bool
+    goal_m: tuple[float, float, float]
+    goal_stamp_ns: int
+    model_version: int
+
+    def __post_init__(self) -> None:
+        for label in ('episode', 'step', 'total_steps', 'model_version'):
+            if getattr(self, label) < 0:
+                raise MeasurementError(f'EpisodeReport.{label} cannot be negative, got {getattr(self, label)}')
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingReport:
+    """The model trainer's word on its last round.
+
+    Attributes:
+        stamp_ns: When the round ended.
+        trained_episode: Newest episode whose transitions were all in the round; -1 before the first.
+        model_version: Version of the model now published; 0 before the first.
+        accepted: Whether the round's model was published; a worse one is not.
+        reason: Why, in words.
+        num_transitions: Transitions trained on.
+        holdout_rmse: Root mean squared one-step error on held-out transitions, in units of the outputs' standard deviation.
+        holdout_nll: Mean negative log-likelihood there.
+        duration_s: Wall time of the round.
+    """
+
+    stamp_ns: int
+    trained_episode: int
+    model_version: int
+    accepted: bool
+    reason: str
+    num_transitions: int
+    holdout_rmse: float
+    holdout_nll: float
+    duration_s: float
+
+
+class DynamicsModel(Protocol):
+    """Anything that predicts can be planned with.
+
+    Attributes:
+        ensemble_size: E, number of members.
+        obs_size: O.
+        action_size: A.
+        output_scale: Typical size of one step's change in each entry of obs, shape (O,); the unit of disagreement.
+    """
+
+    ensemble_size: int
+    obs_size: int
+    action_size: int
+    output_scale: 'torch.Tensor'
+
+    def predict(self, obs: 'torch.Tensor', action: 'torch.Tensor') -> 'tuple[torch.Tensor, torch.Tensor]':
+        """Predict one control period ahead, each member for its own batch.
+
+        Args:
+            obs: Shape (E, B, O).
+            action: Shape (E, B, A), normalised to [-1, 1].
+
+        Returns:
+            Mean and standard deviation of the next observation, each of shape (E, B, O).
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a planner found.
+
+    Attributes:
+        actions: Best sequence, shape (H, A), normalised to [-1, 1].
+        value: Its return, aggregated over particles.
+        value_std: Standard deviation of its return over particles.
+        mean_obs: Predicted observations along it, particle mean, shape (H + 1, O); row 0 is the start.
+        disagreement: Standard deviation of the members' mean predictions along it, largest over steps, in units of
+            the model's `output_scale`.
+        elites: Best sequences of the last iteration, best first, shape (K, H, A).
+        elite_values: Their returns, shape (K,).
+        iterations: Iterations that fitted before the deadline.
+        num_nonfinite: Candidates whose rollout diverged and which therefore counted as minus infinity.
+        elapsed_s: Planning time.
+    """
+
+    actions: np.ndarray
+    value: float
+    value_std: float
+    mean_obs: np.ndarray
+    disagreement: float
+    elites: np.ndarray
+    elite_values: np.ndarray
+    iterations: int
+    num_nonfinite: int
+    elapsed_s: float
