@@ -1,0 +1,13 @@
+"""From raw joint states and object poses to one filtered, stamped state.
+
+`measurements` checks what arrives, `kalman` filters it, `jumps` tells a world that was put back from a bad reading,
+`grid` says which states are due when simulated time rules, `layout` which entry is whose, and `estimator` joins them.
+"""
+
+from mbrl_ros.estimation.config import EstimatorConfig
+from mbrl_ros.estimation.estimator import Estimate, StateEstimator, Status
+from mbrl_ros.estimation.grid import LockstepSchedule, StampGrid
+from mbrl_ros.estimation.measurements import BodyMeasurement, JointMeasurement, RefusalError
+
+__all__ = ['BodyMeasurement', 'Estimate', 'EstimatorConfig', 'JointMeasurement', 'LockstepSchedule', 'RefusalError',
+           'StampGrid', 'StateEstimator', 'Status']

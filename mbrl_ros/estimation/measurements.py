@@ -1,0 +1,200 @@
+"""What sensors say, as plain values, and the checks that a reading must pass before the filter sees it.
+
+Everything a message alone can get wrong is found here; what only the filter can know (an outlier, a jump) is found there.
+"""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from transforms3d.euler import quat2euler
+
+from mbrl_ros.errors import MeasurementError
+from mbrl_ros.robots import GripperProfile
+
+#: Positions (rad, m) and velocities beyond this are no reading of any arm or tabletop.
+_IMPLAUSIBLE = 1e3
+_UNIT_TOLERANCE = 1e-2
+
+
+class RefusalError(MeasurementError):
+    """A measurement that is refused, and under which heading it is counted.
+
+    Args:
+        reason: The heading, one word: `length`, `duplicate`, `position`, `velocity`, `stamp`, `quaternion`, `frame`, `unknown`.
+        text: What was given, and what would fit.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True)
+class JointMeasurement:
+    """One joint state message: any joints, in any order.
+
+    Attributes:
+        stamp_ns: When the joints were measured, nanoseconds.
+        names: The joints.
+        position: One number for each name, rad or m.
+        velocity: One for each name, rad/s or m/s, NaN where unknown; or None (also: empty) when none was measured.
+    """
+
+    stamp_ns: int
+    names: Sequence[str]
+    position: Sequence[float]
+    velocity: Sequence[float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BodyMeasurement:
+    """One pose message of a tracked body, in the robot's base frame.
+
+    Attributes:
+        stamp_ns: When it was measured, nanoseconds.
+        body: Name of the body.
+        position_m: Shape (3,).
+        quaternion_xyzw: Shape (4,), order as in ROS messages.
+        frame: Frame of the pose; empty stands for the base frame.
+    """
+
+    stamp_ns: int
+    body: str
+    position_m: Sequence[float]
+    quaternion_xyzw: Sequence[float]
+    frame: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A checked measurement of some entries of the state.
+
+    Attributes:
+        stamp_ns: When it was measured.
+        channels: Indices of the n measured entries, shape (n,).
+        position: Shape (n,), finite.
+        velocity: Shape (n,), NaN where none was measured.
+    """
+
+    stamp_ns: int
+    channels: np.ndarray
+    position: np.ndarray
+    velocity: np.ndarray
+
+
+class JointReader:
+    """Matches joint states by name to the entries of the state, and sums the fingers to the gripper's opening.
+
+    Fingers may come in one message or in several; the opening is read once each of them was seen anew.
+
+    Args:
+        joints: The arm joints; joint i is entry i of the state.
+        gripper: The gripper, whose opening is the entry after the joints; None when there is none.
+    """
+
+    def __init__(self, joints: Sequence[str], gripper: GripperProfile | None = None) -> None:
+        self._entry = {name: index for index, name in enumerate(joints)}
+        self._fingers = gripper.joints if gripper else ()
+        self._opening = len(joints)
+        self._seen_fingers: dict[str, tuple[float, float]] = {}
+        self._unknown: set[str] = set()
+
+    def read(self, measurement: JointMeasurement) -> Reading:
+        """Check one message and pick the tracked entries; there may be none.
+
+        Raises:
+            RefusalError: Lengths differ, a name is repeated, or a tracked position is not finite.
+        """
+        _check_lengths(measurement)
+        known = [(name, index) for index, name in enumerate(measurement.names) if name in self._entry or name in self._fingers]
+        position = {name: _position(name, measurement.position[index]) for name, index in known}
+        speeds = measurement.velocity if measurement.velocity is not None and len(measurement.velocity) else None
+        velocity = {name: _velocity(name, speeds[index]) if speeds is not None else math.nan for name, index in known}
+        entries = [(self._entry[name], position[name], velocity[name]) for name, _ in known if name in self._entry]
+        self._seen_fingers.update({name: (position[name], velocity[name]) for name, _ in known if name in self._fingers})
+        if self._fingers and len(self._seen_fingers) == len(self._fingers):
+            opening, speed = (sum(values) for values in zip(*self._seen_fingers.values()))
+            entries.append((self._opening, opening, speed))
+            self._seen_fingers = {}
+        columns = list(zip(*entries)) or [(), (), ()]
+        return Reading(measurement.stamp_ns, np.array(columns[0], dtype=int), np.array(columns[1], dtype=float),
+                       np.array(columns[2], dtype=float))
+
+    def new_unknown(self, names: Sequence[str]) -> list[str]:
+        """Names among `names` that are not tracked and were not told before, each told once."""
+        known = self._entry.keys() | set(self._fingers)
+        fresh = [name for name in names if name not in known and name not in self._unknown]
+        self._unknown.update(fresh)
+        return fresh
+
+
+def read_body(measurement: BodyMeasurement, first_channel: int) -> Reading:
+    """Check one pose and turn it into six entries: coordinates, then fixed-axis roll, pitch, yaw.
+
+    Args:
+        measurement: The pose.
+        first_channel: Index of the body's first entry in the state.
+
+    Raises:
+        RefusalError: A coordinate is not finite, or the quaternion is not finite or not of unit length within 1e-2.
+    """
+    position = [_position(f'{measurement.body}_{axis}', value) for axis, value in zip('xyz', measurement.position_m)]
+    quaternion = [float(value) for value in measurement.quaternion_xyzw]
+    if len(position) != 3 or len(quaternion) != 4:
+        raise RefusalError('length', f'a pose needs 3 coordinates and 4 quaternion entries, got {len(position)} and '
+                                     f'{len(quaternion)}')
+    x, y, z, w = quaternion
+    norm = math.hypot(x, y, z, w)
+    if not abs(norm - 1.0) <= _UNIT_TOLERANCE:
+        shown = ', '.join(f'{value:.4g}' for value in quaternion)
+        raise RefusalError('quaternion', f'quaternion (x, y, z, w) = ({shown}) of {measurement.body!r} has length {norm:.4g}; '
+                                         f'it needs 1 within {_UNIT_TOLERANCE:g}')
+    # transforms3d puts w first.
+    angles = quat2euler((w / norm, x / norm, y / norm, z / norm), axes='sxyz')
+    return Reading(measurement.stamp_ns, np.arange(first_channel, first_channel + 6), np.array([*position, *angles]),
+                   np.full(6, math.nan))
+
+
+def nearest_angles(angles: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """The roll, pitch, yaw of the same orientation that come nearest to a reference.
+
+    Every orientation has two sets of fixed-axis angles up to full turns; following the nearer one keeps the angles
+    continuous through half turns and, but for the poles themselves, through a pitch of 90 degrees.
+
+    Args:
+        angles: Roll, pitch, yaw, shape (3,), rad.
+        reference: Likewise, of any number of turns.
+    """
+    roll, pitch, yaw = angles
+    candidates = np.array([[roll, pitch, yaw], [roll + math.pi, math.pi - pitch, yaw + math.pi]])
+    candidates += 2.0 * math.pi * np.round((reference - candidates) / (2.0 * math.pi))
+    return candidates[np.abs(candidates - reference).sum(axis=1).argmin()]
+
+
+def _check_lengths(measurement: JointMeasurement) -> None:
+    size = len(measurement.names)
+    for label in ('position', 'velocity'):
+        values = getattr(measurement, label)
+        empty_velocity = label == 'velocity' and (values is None or len(values) == 0)
+        if not empty_velocity and len(values) != size:
+            raise RefusalError('length', f'joint state has {size} names but {len(values)} entries in {label}')
+    if len(set(measurement.names)) != size:
+        repeated = [name for name, count in Counter(measurement.names).items() if count > 1]
+        raise RefusalError('duplicate', f'joint state repeats the name {", ".join(map(repr, repeated))}')
+
+
+def _position(name: str, value: float) -> float:
+    if not abs(value) <= _IMPLAUSIBLE:
+        raise RefusalError('position', f'position of {name!r} needs to be finite and within ±{_IMPLAUSIBLE:g}, got {value}')
+    return float(value)
+
+
+def _velocity(name: str, value: float) -> float:
+    if not math.isfinite(value):
+        return math.nan
+    if abs(value) > _IMPLAUSIBLE:
+        raise RefusalError('velocity', f'velocity of {name!r} needs to be within ±{_IMPLAUSIBLE:g}, got {value}')
+    return float(value)

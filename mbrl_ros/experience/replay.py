@@ -1,0 +1,113 @@
+"""Transitions from bags, through the same assembler as live ones, without ROS."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mbrl_ros.errors import BagError, MeasurementError
+from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
+from mbrl_ros.experience.bag_reader import BagMessage, BagReader
+from mbrl_ros.reports import report_from_texts
+from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.types import AppliedCommand, EpisodeReport, RobotState, Transition
+
+_STATE, _APPLIED, _EPISODE = 'state', 'applied_command', 'episode'
+_NANOSECONDS = 1_000_000_000
+
+
+def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfile, period_s: float, *,
+                     state_names: Sequence[str] | None = None, action_names: Sequence[str] | None = None,
+                     namespace: str | None = None, config: AssemblerConfig | None = None) -> list[Transition]:
+    """Every transition of some bags, in their order.
+
+    Args:
+        paths: Bag directories or `.mcap` files.
+        robot: Profile of the arm that was recorded.
+        period_s: Control period.
+        state_names: Entries of the state that make up an observation; the arm joints by default.
+        action_names: Commanded joints; the arm joints by default.
+        namespace: Of the recorded topics, as `/left`; needed only where a bag holds several.
+        config: Limits of the assembler.
+
+    Raises:
+        BagError: A bag cannot be read, lacks the states or the applied commands, or none of these can be used, as of
+            another set of joints.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    transitions: list[Transition] = []
+    for path in paths:
+        assembler = TransitionAssembler(robot, state_names or robot.joints, action_names or robot.joints, period_s, config)
+        transitions += replay(path, assembler, namespace)
+    return transitions
+
+
+def replay(path: str | Path, assembler: TransitionAssembler, namespace: str | None = None) -> list[Transition]:
+    """Feed one bag to an assembler and flush it; arguments and errors as for `load_transitions`.
+
+    A recording holds what was heard, malformed messages included. As live, they are left out, and counted by the assembler.
+    """
+    reader = BagReader(path)
+    handlers = {
+        _STATE: lambda message: assembler.on_state(state_of(message)),
+        _APPLIED: lambda message: assembler.on_applied(applied_of(message)),
+        _EPISODE: lambda message: assembler.on_report(report_of(message)),
+    }
+    seen: dict[str, str] = {}
+    used: set[str] = set()
+    refusals: dict[str, str] = {}
+    transitions: list[Transition] = []
+    for message in reader.messages():
+        prefix, _, role = message.topic.name.rpartition('/')
+        if role not in handlers or (namespace is not None and prefix != namespace.rstrip('/')):
+            continue
+        if seen.setdefault(role, message.topic.name) != message.topic.name:
+            raise BagError(f'{path}: holds both {seen[role]} and {message.topic.name}; name the namespace')
+        try:
+            transitions += handlers[role](message)
+            used.add(role)
+        except (BagError, MeasurementError) as error:
+            assembler.dropped['message cannot be used'] += 1
+            refusals.setdefault(role, f'{path}: {message.topic.name}: {error}')
+    for role in (_STATE, _APPLIED):
+        if role in refusals and role not in used:
+            raise BagError(refusals[role])
+    if missing := [role for role in (_STATE, _APPLIED) if role not in seen]:
+        names = ', '.join(sorted(reader.topics)) or 'nothing'
+        raise BagError(f'{path}: holds no message on {" nor on ".join(missing)}; its topics are {names}')
+    return transitions + assembler.flush()
+
+
+def state_of(message: BagMessage) -> RobotState:
+    """State of a recorded `sensor_msgs/msg/JointState`; raises BagError and MeasurementError."""
+    decoded = _joint_state(message)
+    return RobotState(_stamp(decoded), tuple(decoded.name), np.array(decoded.position), np.array(decoded.velocity))
+
+
+def applied_of(message: BagMessage) -> AppliedCommand:
+    """Applied command of a recorded `sensor_msgs/msg/JointState`; raises BagError."""
+    decoded = _joint_state(message)
+    return AppliedCommand(_stamp(decoded), tuple(decoded.name), np.array(decoded.velocity, dtype=np.float64))
+
+
+def report_of(message: BagMessage) -> EpisodeReport:
+    """Episode report of a recorded `diagnostic_msgs/msg/DiagnosticArray`.
+
+    Raises:
+        MeasurementError: It is not such a report, or a field does not parse.
+    """
+    decoded = message.decoded()
+    status = getattr(decoded, 'status', [])
+    texts = {entry.key: entry.value for entry in status[0].values} if len(status) == 1 else {}
+    return report_from_texts(texts, _stamp(decoded), EpisodeReport)
+
+
+def _joint_state(message: BagMessage) -> Any:
+    if message.topic.type != 'sensor_msgs/msg/JointState':
+        raise MeasurementError(f'needs the type sensor_msgs/msg/JointState, the bag has {message.topic.type}')
+    return message.decoded()
+
+
+def _stamp(decoded: Any) -> int:
+    return decoded.header.stamp.sec * _NANOSECONDS + decoded.header.stamp.nanosec
