@@ -1,0 +1,76 @@
+"""Batches out of each member's bootstrap.
+
+Pass after pass, every distinct transition of the bootstrap comes once, and its copies are its weight: the same loss over a
+pass as with copies, from 63 % of the rows.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+#: Drawing many at once costs no more than drawing one.
+_BATCHES_AHEAD = 32
+
+
+class Batch(NamedTuple):
+    """One batch for all members, as rows of tables.
+
+    Attributes:
+        inputs: Normalised, the last column ones, shape (N, I + 1), of the type of the products, contiguous.
+        targets: And in the last column what a row counts, shape (M, O + 1), of the network's type, contiguous.
+        input_rows: Where in `inputs`, shape (E * B,), member by member, int64, contiguous.
+        target_rows: The same for `targets`.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    input_rows: torch.Tensor
+    target_rows: torch.Tensor
+
+
+class BootstrapBatches:
+    """Endless batches for all members.
+
+    Args:
+        inputs: Shape (N, I), of the type of the products.
+        targets: Shape (E, N, O).
+        counts: How often each transition is in each member's bootstrap, shape (E, N); a member without any takes all.
+        batch_size: B.
+        generator: Decides the order.
+    """
+
+    def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor, batch_size: int,
+                 generator: torch.Generator) -> None:
+        members, size, columns = targets.shape
+        counts = torch.where(counts.any(dim=1, keepdim=True), counts, 1)
+        weights = counts * ((counts > 0).sum(dim=1, keepdim=True) / counts.sum(dim=1, keepdim=True))
+        self._inputs = torch.cat([inputs, inputs.new_ones(size, 1)], dim=1)                          # (N, I + 1)
+        self._targets = torch.cat([targets, weights.unsqueeze(-1)], dim=-1).view(members * size, columns + 1)
+        self._rows = [member.nonzero().squeeze(1) for member in counts]
+        self._left = [rows[:0] for rows in self._rows]
+        self._offsets = size * torch.arange(members).unsqueeze(1)
+        self._batch_size, self._generator = batch_size, generator
+        self._drawn: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
+
+    def draw(self) -> Batch:
+        """The next batch."""
+        if (drawn := next(self._drawn, None)) is None:
+            self._drawn = self._draw_ahead()
+            drawn = next(self._drawn)
+        return Batch(self._inputs, self._targets, *drawn)
+
+    def _draw_ahead(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Rows of inputs and of targets for the next batches, each (E * B,)."""
+        needed = _BATCHES_AHEAD * self._batch_size
+        drawn = []
+        for member, rows in enumerate(self._rows):
+            parts = [self._left[member]]
+            while sum(map(len, parts)) < needed:
+                parts.append(rows[torch.randperm(len(rows), generator=self._generator)])
+            stream = torch.cat(parts)
+            self._left[member] = stream[needed:]
+            drawn.append(stream[:needed])
+        rows = torch.stack(drawn)                                                                          # (E, needed)
+        return zip(*(flat.view(len(drawn), _BATCHES_AHEAD, -1).transpose(0, 1).reshape(_BATCHES_AHEAD, -1)
+                     for flat in (rows, rows + self._offsets)))

@@ -1,0 +1,140 @@
+"""Round after round: train on all experience, judge the candidate, keep the better model."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.errors import ModelError
+from mbrl_ros.learning.acceptance import AcceptanceConfig, decide, describe_change
+from mbrl_ros.learning.metrics import Validation, validate
+from mbrl_ros.learning.predictor import Predictor
+from mbrl_ros.learning.snapshot import ModelCard, ModelSnapshot
+from mbrl_ros.learning.trainer import EnsembleTrainer, TrainerConfig, TrainingResult
+from mbrl_ros.types import DynamicsModel, TrainingReport
+
+_NO_FIGURE = float('nan')
+_SEED_STRIDE = 1_000_003
+#: Torch takes no larger seed.
+_SEED_BOUND = 2 ** 63
+#: Fewer new transitions say nothing about whether the arm has changed.
+_FEWEST_NEW = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class ContinualConfig(Config):
+    """When a round is worth its time, how it is trained and how its model is judged."""
+
+    min_transitions: int = setting(50, 'Fewest transitions to train on.', low=12)
+    max_transitions: int = setting(20_000, 'Newest transitions that a round uses.', low=100)
+    trainer: TrainerConfig = section(TrainerConfig, 'One round.')
+    acceptance: AcceptanceConfig = section(AcceptanceConfig, 'Which model is kept.')
+
+
+class ContinualLearner:
+    """Owns the model in use and replaces it by better ones.
+
+    Args:
+        config: Settings.
+        seed: Decides all randomness of training.
+        robot: Name of the robot profile.
+        task: Name of the task.
+        state_names: Entries of the state that make up an observation.
+        action_names: Commanded joints.
+        period_s: Control period.
+
+    Attributes:
+        current: The model in use; None before the first.
+    """
+
+    def __init__(self, config: ContinualConfig, *, seed: int, robot: str, task: str, state_names: tuple[str, ...],
+                 action_names: tuple[str, ...], period_s: float) -> None:
+        self.config = config
+        self.current: ModelSnapshot | None = None
+        self._layout = {'robot': robot, 'task': task, 'state_names': tuple(state_names),
+                        'action_names': tuple(action_names), 'period_s': period_s}
+        self._seed = seed
+        self._trainer = EnsembleTrainer(config.trainer)
+        self._learned_stamps = np.empty(0, dtype=np.int64)
+
+    def resume(self, snapshot: ModelSnapshot) -> None:
+        """Go on from a model of an earlier run.
+
+        Raises:
+            ModelMismatchError: It is for another robot, task, layout or period.
+        """
+        snapshot.check_fits(**self._layout)
+        self.current = snapshot
+
+    def round(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, stamps_ns: np.ndarray, *, episode: int,
+              round_index: int, stamp_ns: int, is_cancelled: Callable[[], bool] = bool) -> TrainingReport:
+        """Train on all transitions; afterwards `current` is the candidate, if it was accepted.
+
+        Args:
+            obs: Shape (N, O), oldest first.
+            action: Shape (N, A).
+            next_obs: Shape (N, O).
+            stamps_ns: Identify the transitions over all rounds, shape (N,).
+            episode: Newest episode that is wholly in the data; -1 when none is.
+            round_index: Together with the seed decides the round's randomness.
+            stamp_ns: Time of the round, for report and model.
+            is_cancelled: Asked now and then.
+
+        Returns:
+            The report, with a duration of 0; whoever has a clock fills it in.
+
+        Raises:
+            TrainingCancelled: `is_cancelled` said so.
+        """
+        newest = slice(-self.config.max_transitions, None)
+        data = [values[newest] for values in (obs, action, next_obs)]
+        report = TrainingReport(stamp_ns=stamp_ns, trained_episode=episode, model_version=self._version, accepted=False,
+                                reason='', num_transitions=len(data[0]), holdout_rmse=_NO_FIGURE, holdout_nll=_NO_FIGURE,
+                                duration_s=0.0)
+        if len(data[0]) < self.config.min_transitions:
+            reason = f'no round: {len(data[0])} transitions, training needs {self.config.min_transitions}'
+            return dataclasses.replace(report, reason=reason)
+        try:
+            seed = (self._seed * _SEED_STRIDE + round_index) % _SEED_BOUND
+            result = self._trainer.fit(*data, seed=seed, keys=stamps_ns[newest],
+                                       initial=self.current.parameters if self.current else None, is_cancelled=is_cancelled)
+        except ModelError as error:
+            return dataclasses.replace(report, reason=f'no round: {error}')
+        return self._judge(result, data, stamps_ns[newest], report)
+
+    @property
+    def _version(self) -> int:
+        return self.current.version if self.current else 0
+
+    def _judge(self, result: TrainingResult, data: list[np.ndarray], stamps_ns: np.ndarray,
+               report: TrainingReport) -> TrainingReport:
+        candidate = Predictor(result.parameters)
+        scale = result.parameters.outputs.std.numpy()
+        changed, rows = '', result.holdout
+        if self.current:
+            changed, rows = self._changed(data, ~np.isin(stamps_ns, self._learned_stamps), rows)
+        ours = _validate(candidate, data, rows, scale)
+        theirs = _validate(self.current, data, rows, scale) if self.current else None
+        decision = decide(ours, theirs, self.config.acceptance, changed=changed)
+        if decision.accepted:
+            card = ModelCard(**self._layout, version=self._version + 1, num_transitions=report.num_transitions,
+                             trained_episode=report.trained_episode, holdout_rmse=ours.rmse, holdout_nll=ours.nll,
+                             created_ns=report.stamp_ns)
+            self.current = ModelSnapshot(card, result.parameters)
+            self._learned_stamps = stamps_ns.copy()
+        return dataclasses.replace(report, model_version=self._version, accepted=decision.accepted, reason=decision.reason,
+                                   holdout_rmse=ours.rmse, holdout_nll=ours.nll)
+
+    def _changed(self, data: list[np.ndarray], new: np.ndarray, holdout: np.ndarray) -> tuple[str, np.ndarray]:
+        """What changed, if anything did, and the rows to judge on: of a changed arm, only those since."""
+        if new.sum() < _FEWEST_NEW or not (holdout & ~new).any():
+            return '', holdout
+        scale = self.current.parameters.outputs.std.numpy()
+        recent, before = (_validate(self.current, data, rows, scale) for rows in (new, holdout & ~new))
+        changed = describe_change(recent, before, self.config.acceptance)
+        return changed, new & holdout if changed and (new & holdout).any() else holdout
+
+
+def _validate(model: DynamicsModel, data: list[np.ndarray], rows: np.ndarray, scale: np.ndarray) -> Validation:
+    return validate(model, *(values[rows] for values in data), scale)

@@ -1,0 +1,140 @@
+"""Prediction on the processor's bfloat16 instructions: the compiled counterpart of what `Predictor` does with torch."""
+
+import ctypes
+import functools
+from collections.abc import Callable
+
+import torch
+
+from mbrl_ros.learning.native import is_supported, library, on_threads
+from mbrl_ros.learning.parameters import DynamicsParameters
+
+_LANES = 16
+_MAX_LAYERS = 10
+
+
+class _Network(ctypes.Structure):
+    """`Network` of fused.c, field by field."""
+
+    _fields_ = [
+        ('members', ctypes.c_int32), ('obs_size', ctypes.c_int32), ('action_size', ctypes.c_int32),
+        ('num_layers', ctypes.c_int32), ('padded_obs', ctypes.c_int32), ('stride', ctypes.c_int32),
+        ('pairs', ctypes.c_int32 * _MAX_LAYERS), ('columns', ctypes.c_int32 * _MAX_LAYERS),
+        ('weights', ctypes.c_void_p * _MAX_LAYERS), ('bias', ctypes.c_void_p * _MAX_LAYERS),
+        ('input_mean', ctypes.c_void_p), ('input_scale', ctypes.c_void_p),
+        ('linear', ctypes.c_void_p), ('linear_bias', ctypes.c_void_p),
+        ('smallest_variance', ctypes.c_void_p), ('largest_variance', ctypes.c_void_p),
+    ]
+
+
+class FusedEnsemble:
+    """Predicts with all members of an ensemble; float32 in and out, bfloat16 products inside.
+
+    Inputs are normalised before they are rounded, so that an entry that varies little far from zero keeps its digits; the
+    linear part, variances and noise stay float32.
+
+    Args:
+        parameters: What was learned; not modified, and not needed afterwards.
+
+    Raises:
+        RuntimeError: `is_supported` is false.
+    """
+
+    def __init__(self, parameters: DynamicsParameters) -> None:
+        if not is_supported():
+            raise RuntimeError('the compiled ensemble needs a processor with AVX-512 BF16 and a compiler at installation')
+        members, obs_size, action_size = parameters.sizes
+        network = parameters.ensemble()
+        outputs = parameters.outputs
+        network.rebase(parameters.inputs, parameters.inputs, parameters.residual_scale * outputs.std)
+        weights = [weight.detach() for weight in network.weights]
+        biases = [bias.detach() for bias in network.biases]
+        maximum = network.max_logvar.detach()
+        padded = _whole(obs_size, _LANES)
+        # Mean and logit each begin on a whole vector; see `Predictor` for the factors of the variance.
+        weights[-1] = torch.cat([_padded(part, padded) for part in weights[-1].split(obs_size, dim=-1)], dim=-1)
+        mean_bias, logit_bias = biases[-1].split(obs_size, dim=-1)
+        biases[-1] = torch.cat([_padded(mean_bias, padded), _padded(logit_bias - maximum, padded)], dim=-1)
+        self._kept: list[torch.Tensor] = []
+        native = _Network(members, obs_size, action_size, len(weights), padded)
+        native.stride = max(_whole(size, _LANES) for size in (obs_size + action_size, *(bias.shape[-1] for bias in biases[:-1])))
+        for layer, (weight, bias) in enumerate(zip(weights, biases)):
+            native.pairs[layer], native.columns[layer] = (weight.shape[1] + 1) // 2, _whole(weight.shape[2], 8)
+            native.weights[layer] = self._keep(_packed(weight, native.columns[layer]))
+            native.bias[layer] = self._keep(_padded(bias, native.columns[layer]).reshape(members, -1))
+        inputs = _whole(obs_size + action_size, _LANES)
+        native.input_mean = self._keep(_padded(parameters.inputs.mean, inputs))
+        native.input_scale = self._keep(_padded(1.0 / parameters.inputs.std, inputs))
+        native.linear = self._keep(_padded(parameters.linear.weight * outputs.std, padded))
+        native.linear_bias = self._keep(_padded(parameters.linear.bias * outputs.std + outputs.mean, padded))
+        native.smallest_variance = self._keep(_padded(torch.exp(network.min_logvar.detach()), padded))
+        native.largest_variance = self._keep(_padded(torch.exp(maximum), padded))
+        self._native = native
+
+    def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the next observation, each (E, B, O); arguments as for `Predictor.predict`."""
+        obs, action = _plain(obs), _plain(action)
+        mean, std = torch.empty_like(obs), torch.empty_like(obs)
+        self._run(library().mbrl_fused_predict, obs.shape[1], obs, action, mean, std)
+        return mean, std
+
+    def roll_out(self, path: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> None:
+        """Fill `path[1:]` from `path[0]`.
+
+        Args:
+            path: Observations after each action, shape (H, P, N, O), float32, contiguous.
+            actions: Shape (N, H, A).
+            members: Who predicts particle p at step h, shape (H, P), integers.
+            noise: Standard normal, shape (H, P, O).
+        """
+        self._run(library().mbrl_fused_rollout, *path.shape[:3], members.to(torch.int32).contiguous(), _plain(actions),
+                  _plain(noise), path)
+
+    def _run(self, function: Callable[..., int], *arguments: int | torch.Tensor) -> None:
+        """Call on every thread; they share the work through a counter."""
+        counter = ctypes.c_int64(0)
+        words = [ctypes.c_void_p(value.data_ptr()) if isinstance(value, torch.Tensor) else ctypes.c_int64(value)
+                 for value in arguments]
+        call = functools.partial(function, ctypes.byref(self._native), *words, ctypes.byref(counter))
+        if not on_threads(torch.get_num_threads(), call):
+            raise MemoryError('the compiled ensemble found no memory for its working set')
+
+    def _keep(self, tensor: torch.Tensor) -> int:
+        """Address of a tensor that lives as long as this object."""
+        self._kept.append(tensor.contiguous())
+        return self._kept[-1].data_ptr()
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.float32).contiguous()
+
+
+def _whole(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+def _padded(tensor: torch.Tensor, size: int) -> torch.Tensor:
+    """Zeros behind the last axis, up to `size`."""
+    return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]))
+
+
+def _packed(weight: torch.Tensor, columns: int) -> torch.Tensor:
+    """Weights (E, K, N) in the order in which fused.c reads them: blocks of columns, pairs of rows, columns, the two rows."""
+    members, rows, _ = weight.shape
+    padded = torch.nn.functional.pad(weight, (0, columns - weight.shape[2], 0, rows % 2)).to(torch.bfloat16)
+    pairs = padded.view(members, -1, 2, columns).transpose(2, 3)  # (E, K / 2, N, 2)
+    blocks, start = [], 0
+    while start < columns:
+        width = _block_columns(columns - start)
+        blocks.append(pairs[:, :, start:start + width].reshape(members, -1))
+        start += width
+    return torch.cat(blocks, dim=1)
+
+
+def _block_columns(left: int) -> int:
+    """As `block_columns` of fused.c."""
+    if left >= 80 or left == 40:
+        return 40
+    if left > 40:
+        return 32 if left >= 64 else 24
+    return left

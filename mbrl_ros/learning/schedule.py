@@ -1,0 +1,90 @@
+"""When a round of training is due: after each episode where somebody waits for it, else whenever enough is new."""
+
+import dataclasses
+
+from mbrl_ros.config import Config, setting
+from mbrl_ros.types import EpisodeReport, Phase
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig(Config):
+    """When to train."""
+
+    min_transitions: int = setting(50, 'Transitions before the first round in the background.', low=12)
+    min_new_transitions: int = setting(25, 'New transitions before another round in the background.', low=1)
+    patience_s: float = setting(10.0, 'Longest wait for the last transitions of an episode that is to be trained on.',
+                                unit='s', low=0.0, high=60.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DueRound:
+    """A round to train now.
+
+    Attributes:
+        episode: Newest episode whose transitions are all there; -1 when none is complete.
+        index: Decides the round's randomness: the episode, where one is waited for, else a running number.
+    """
+
+    episode: int
+    index: int
+
+
+class RoundSchedule:
+    """Decides from episode reports and counts of transitions; knows neither clock nor data.
+
+    Args:
+        config: Settings.
+        background: Whether rounds run beside episodes too; not in lockstep, where they would depend on the wall clock.
+    """
+
+    def __init__(self, config: ScheduleConfig, *, background: bool) -> None:
+        self._config = config
+        self._background = background
+        self._report: EpisodeReport | None = None
+        self._waited_since_s: float | None = None
+        self._num_lost = 0
+        self._trained_episode = -1
+        self._trained_on = 0
+        self._rounds = 0
+
+    def on_report(self, report: EpisodeReport, now_s: float) -> None:
+        """Take the newest report, heard at `now_s`."""
+        if self._report and (report.episode, report.total_steps) < (self._report.episode, self._report.total_steps):
+            self._trained_episode, self._num_lost = -1, 0  # The manager has begun anew.
+        self._report = report
+        if not self._is_waited_for():
+            self._waited_since_s = None
+        elif self._waited_since_s is None:
+            self._waited_since_s = now_s
+
+    def due(self, now_s: float, num_transitions: int, num_of_run: int) -> DueRound | None:
+        """The round to start now, if any; to be called again once it has ended.
+
+        Args:
+            now_s: Steady time.
+            num_transitions: Transitions that were ever there.
+            num_of_run: Those since the episode manager began to count.
+        """
+        report = self._report
+        if self._is_waited_for():
+            missing = report.total_steps - num_of_run
+            if missing > self._num_lost and now_s - self._waited_since_s < self._config.patience_s:
+                return None
+            # What was waited for in vain once, as after a crash, never comes; later episodes need not wait for it again.
+            self._num_lost = max(missing, 0)
+            return self._start(DueRound(report.episode, report.episode), num_transitions)
+        enough = num_transitions >= max(self._config.min_transitions, self._trained_on + self._config.min_new_transitions)
+        if not self._background or not enough:
+            return None
+        return self._start(DueRound(report.episode - 1 if report else -1, self._rounds), num_transitions)
+
+    def _start(self, due: DueRound, num_transitions: int) -> DueRound:
+        self._trained_episode = max(self._trained_episode, due.episode)
+        self._trained_on = num_transitions
+        self._rounds += 1
+        self._waited_since_s = None
+        return due
+
+    def _is_waited_for(self) -> bool:
+        report = self._report
+        return report is not None and report.phase is Phase.TRAINING and report.episode > self._trained_episode
