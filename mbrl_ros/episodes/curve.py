@@ -1,0 +1,62 @@
+"""The learning curve as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mbrl_ros.episodes.scores import EpisodeScore
+from mbrl_ros.types import Phase
+
+_WINDOW = 10
+
+
+def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance_m: float, title: str) -> None:
+    """Draw final distance, success rate and model error over real control steps, and write a PNG.
+
+    Args:
+        scores: Finished episodes in order; at least one.
+        path: File to write.
+        tolerance_m: Distance that counts as reached, drawn as a line.
+        title: Title of the figure.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps = np.array([score.total_steps for score in scores])
+    success = np.array([score.success for score in scores], dtype=bool)
+    exploring = np.array([score.phase == Phase.EXPLORING.value for score in scores])
+
+    figure = Figure(figsize=(8.0, 7.0), layout='constrained')
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    top, middle, bottom = figure.subplots(3, 1, sharex=True)
+    _draw_distance(top, steps, 100 * np.array([score.distance_m for score in scores]), success, exploring, 100 * tolerance_m)
+    rate = [100 * success[max(0, end - _WINDOW):end].mean() for end in range(1, len(scores) + 1)]
+    middle.plot(steps, rate, color='tab:blue', marker='.')
+    middle.set(ylabel=f'successes [%]\n(last {_WINDOW} episodes)', ylim=(-5, 105))
+    bottom.plot(steps, [100 * score.model_error for score in scores], color='tab:purple', marker='.')
+    bottom.set(ylabel='model error [%]\n(held out, one step)', xlabel='real control steps', xlim=(0, None), ylim=(0, None))
+    for axes in (top, middle, bottom):
+        axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_distance(axes: Any, steps: np.ndarray, distance_cm: np.ndarray, success: np.ndarray, exploring: np.ndarray,
+                   tolerance_cm: float) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    for chosen, colour, marker, label in ((exploring, 'grey', 'x', 'random motion'),
+                                          (~exploring & ~success, 'tab:red', 'o', 'missed'),
+                                          (~exploring & success, 'tab:green', 'o', 'reached')):
+        if chosen.any():
+            axes.scatter(steps[chosen], distance_cm[chosen], c=colour, marker=marker, label=label, s=28, zorder=3)
+    axes.axhline(tolerance_cm, color='grey', linestyle='--', linewidth=1, label=f'tolerance, {tolerance_cm:g} cm')
+    axes.set(ylabel='final distance [cm]', yscale='log')
+    # 0.2 and 50 read better than powers of ten.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.legend(loc='upper right')

@@ -1,0 +1,134 @@
+"""Scores of finished episodes: the table a person watches, the summary, and the verdict whether the arm learned."""
+
+import csv
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mbrl_ros.config import Config, setting
+
+_COLUMNS = ('episode', 'steps', 'phase', 'success', 'distance', 'return', 'model', 'error', 'plan p50', 'p99', 'missed')
+_UNITS = ('', 'real', '', '', 'cm', '', 'version', 'rmse', 'ms', 'ms', 'ticks')
+_WIDTHS = (7, 6, 9, 7, 8, 9, 7, 7, 8, 7, 6)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreConfig(Config):
+    """When the arm counts as having learned."""
+
+    required_successes: int = setting(19, 'Successes among the last episodes that count as learned; 0 asks for nothing.', low=0)
+    last_episodes: int = setting(20, 'How many of the last episodes are looked at.', low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeScore:
+    """One finished episode.
+
+    Attributes:
+        episode: Index, from 0.
+        total_steps: Real control steps of all episodes so far.
+        phase: `exploring` or `running`.
+        success: Whether the goal was reached and held.
+        distance_m: Distance at the end.
+        episode_return: Sum of rewards.
+        model_version: Version planned with at the end; 0 for none.
+        model_error: Held-out one-step RMSE of that model, in standard deviations of its outputs; NaN for none.
+        plan_ms_p50: Median planning time of the episode; NaN where nothing was planned.
+        plan_ms_p99: 99th percentile.
+        deadline_misses: Ticks of the episode whose command was late.
+    """
+
+    episode: int
+    total_steps: int
+    phase: str
+    success: bool
+    distance_m: float
+    episode_return: float
+    model_version: int
+    model_error: float
+    plan_ms_p50: float
+    plan_ms_p99: float
+    deadline_misses: int
+
+
+class ScoreBoard:
+    """Collects scores, turns them into lines of a table, and writes them to a CSV file.
+
+    Args:
+        config: When the arm counts as having learned.
+        csv_path: File that `save` writes, None for none; another run's moves aside, under the time at which it ended.
+    """
+
+    def __init__(self, config: ScoreConfig, csv_path: Path | None = None) -> None:
+        self._config = config
+        self._csv_path = csv_path
+        if csv_path is not None and csv_path.exists():
+            ended = time.strftime('%Y%m%d-%H%M%S', time.localtime(csv_path.stat().st_mtime))
+            csv_path.replace(csv_path.with_stem(f'{csv_path.stem}-{ended}'))
+        self.scores: list[EpisodeScore] = []
+
+    def add(self, score: EpisodeScore) -> str:
+        """Take one score and return its table line."""
+        self.scores.append(score)
+        return _line(
+            str(score.episode), str(score.total_steps), score.phase, 'yes' if score.success else 'no',
+            f'{100 * score.distance_m:.1f}', f'{score.episode_return:.1f}', str(score.model_version or '-'),
+            _number(score.model_error, 3), _number(score.plan_ms_p50, 1), _number(score.plan_ms_p99, 1),
+            str(score.deadline_misses))
+
+    @staticmethod
+    def header() -> list[str]:
+        """The table's head: names, units, a rule."""
+        return [_line(*_COLUMNS), _line(*_UNITS), _line(*('─' * width for width in _WIDTHS))]
+
+    @property
+    def last(self) -> list[EpisodeScore]:
+        """The last episodes, which the verdict looks at."""
+        return self.scores[-self._config.last_episodes:]
+
+    @property
+    def learned(self) -> bool:
+        """Whether enough of the last episodes succeeded."""
+        return sum(score.success for score in self.last) >= self._config.required_successes
+
+    def summary(self) -> list[str]:
+        """The verdict in words."""
+        last = self.last
+        if not last:
+            return ['no episode was finished']
+        successes = sum(score.success for score in last)
+        distance = 100 * float(np.median([score.distance_m for score in last]))
+        verdict = 'the arm learned to reach' if self.learned else 'the arm did NOT learn to reach'
+        if len(self.scores) < self._config.required_successes:
+            verdict = 'too few episodes to tell whether the arm learned'
+        return [
+            f'{verdict}: {successes} of the last {len(last)} episodes succeeded '
+            f'(asked: {self._config.required_successes} of {self._config.last_episodes})',
+            f'{self.scores[-1].total_steps} real control steps in {len(self.scores)} episodes; '
+            f'median final distance of the last {len(last)}: {distance:.1f} cm',
+        ]
+
+    def save(self) -> None:
+        """Write all scores to the CSV file, if there is to be one.
+
+        Raises:
+            OSError: It cannot be written; the scores are kept, and the next call writes them all.
+        """
+        path = self._csv_path
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open('w', newline='', encoding='utf-8') as file:
+            writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(EpisodeScore)])
+            writer.writeheader()
+            writer.writerows(dataclasses.asdict(score) for score in self.scores)
+
+
+def _line(*cells: str) -> str:
+    return '  '.join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS))
+
+
+def _number(value: float, digits: int) -> str:
+    return f'{value:.{digits}f}' if np.isfinite(value) else '-'

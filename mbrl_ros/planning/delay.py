@@ -1,0 +1,60 @@
+"""Latency compensation: where the arm will be when the command now being planned takes effect."""
+
+import numpy as np
+import torch
+
+from mbrl_ros.errors import PlanningError, ShapeError
+from mbrl_ros.types import DynamicsModel
+
+
+def predict_effect_state(model: DynamicsModel | None, obs: np.ndarray, previous_action: np.ndarray, latency_s: float,
+                         period_s: float) -> np.ndarray:
+    """Observation `latency_s` after the measured one, while the previous action is still in effect.
+
+    With a model, its mean change over whole periods, averaged over members, and the matching part of the change for the
+    rest. Without one, positions move on at their present velocity.
+
+    Args:
+        model: Dynamics snapshot, or None before there is one; obs are then positions followed by as many velocities.
+        obs: Measured observation, shape (O,).
+        previous_action: Action in effect, shape (A,), normalised to [-1, 1].
+        latency_s: Time from the measurement to the command taking effect, 0 or more.
+        period_s: Control period, the time one model step spans.
+
+    Returns:
+        Shape (O,), float64.
+
+    Raises:
+        ShapeError: `obs` or `previous_action` does not fit.
+        PlanningError: The model's prediction is not finite.
+    """
+    obs = np.asarray(obs, dtype=np.float64)
+    if model is None:
+        return _coast(obs, latency_s)
+    if obs.shape != (model.obs_size,) or np.shape(previous_action) != (model.action_size,):
+        raise ShapeError(f'obs and previous_action need shapes ({model.obs_size},) and ({model.action_size},), '
+                         f'got {obs.shape} and {np.shape(previous_action)}')
+    left = latency_s / period_s
+    while left > 0.0:
+        obs = obs + min(left, 1.0) * _mean_change(model, obs, previous_action)
+        left -= 1.0
+    if not np.isfinite(obs).all():
+        raise PlanningError(f'the model predicts a state that is not finite {latency_s:.3f} s ahead')
+    return obs
+
+
+def _coast(obs: np.ndarray, latency_s: float) -> np.ndarray:
+    if obs.ndim != 1 or obs.size % 2:
+        raise ShapeError(f'obs needs positions and as many velocities, got shape {obs.shape}')
+    position, velocity = np.split(obs, 2)
+    return np.concatenate([position + latency_s * velocity, velocity])
+
+
+@torch.inference_mode()
+def _mean_change(model: DynamicsModel, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
+    """Change of obs over one period, mean over members, shape (O,)."""
+    device = model.output_scale.device
+    start = torch.as_tensor(obs, dtype=torch.float32, device=device)
+    held = torch.as_tensor(action, dtype=torch.float32, device=device)
+    mean, _ = model.predict(start.expand(model.ensemble_size, 1, -1), held.expand(model.ensemble_size, 1, -1))
+    return (mean - start).mean(dim=(0, 1)).double().cpu().numpy()

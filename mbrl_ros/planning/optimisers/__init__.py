@@ -1,0 +1,22 @@
+"""Optimisers of action sequences, all behind `Optimiser`: random shooting, CEM, iCEM and MPPI. Pure tensor code."""
+
+import torch
+
+from mbrl_ros.planning.optimisers.base import Optimiser
+from mbrl_ros.planning.optimisers.cem import Cem
+from mbrl_ros.planning.optimisers.icem import Icem
+from mbrl_ros.planning.optimisers.mppi import Mppi
+from mbrl_ros.planning.optimisers.shooting import RandomShooting
+from mbrl_ros.planning.planner import PlannerConfig
+
+#: Optimisers by the name that `PlannerConfig.optimiser` gives them.
+OPTIMISERS = {'icem': Icem, 'cem': Cem, 'mppi': Mppi, 'random_shooting': RandomShooting}
+
+
+def make_optimiser(config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
+                   generator: torch.Generator) -> Optimiser:
+    """The optimiser that a config names; arguments as for `Optimiser`."""
+    return OPTIMISERS[config.optimiser](config, action_size, max_change, generator=generator)
+
+
+__all__ = ['OPTIMISERS', 'Cem', 'Icem', 'Mppi', 'Optimiser', 'RandomShooting', 'make_optimiser']

@@ -1,0 +1,21 @@
+"""CEM: the cross-entropy method as PETS plans with it (Chua et al. 2018, arXiv:1805.12114; Rubinstein 1999)."""
+
+import torch
+
+from mbrl_ros.planning.optimisers.gaussian import GaussianOptimiser
+
+
+class Cem(GaussianOptimiser):
+    """Moves mean and deviation to the best K samples.
+
+    The population keeps its size and no elite outlives its iteration. Each plan starts from the deviation `init_std`; later
+    ones are at least `min_std`.
+
+    Note:
+        PETS draws from a normal distribution truncated at two deviations and keeps the deviation below half the distance to
+        the bounds; here samples are clipped.
+    """
+
+    def tell(self, actions: torch.Tensor, values: torch.Tensor) -> None:
+        """Move to the best K."""
+        self._fit_elites(self._select_elites(actions, values))

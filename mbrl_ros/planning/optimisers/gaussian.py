@@ -1,0 +1,37 @@
+"""What CEM and MPPI have in common: a normal distribution over sequences whose mean is the answer."""
+
+import torch
+
+from mbrl_ros.planning.noise import ColouredNoise
+from mbrl_ros.planning.optimisers.base import Optimiser
+from mbrl_ros.planning.planner import PlannerConfig
+
+
+class GaussianOptimiser(Optimiser):
+    """Samples as many candidates in every iteration; what it learns from them is left to `tell`.
+
+    The noise is coloured by `noise_beta` and white where that is 0, as in the papers.
+
+    Args:
+        config: Settings.
+        action_size: A.
+        max_change: As for `Optimiser`.
+        generator: As for `Optimiser`.
+    """
+
+    solution_is_mean = True
+
+    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
+                 generator: torch.Generator) -> None:
+        super().__init__(config, action_size, max_change, generator=generator)
+        self._noise = ColouredNoise(config.horizon, config.noise_beta, generator.device)
+
+    def begin(self, previous_action: torch.Tensor) -> None:
+        """Start from the last mean within today's limits: they are convex, so every later mean keeps to them as well."""
+        super().begin(previous_action)
+        self.mean.copy_(self._limited(self.mean))
+
+    def ask(self, iteration: int, is_last: bool) -> torch.Tensor:
+        """Noise around the mean."""
+        noise = self._noise.sample((self.config.population_size, *self.mean.shape), self.generator)
+        return self._limited(torch.addcmul(self.mean, self.std, noise))

@@ -1,0 +1,159 @@
+"""What every planner promises, and the settings that planners share.
+
+A planner sees a `DynamicsModel` and an `Objective` and nothing else; any object that predicts and any function that scores
+will do. The model is an argument of each plan, so that a newer one takes over between two control ticks.
+"""
+
+import dataclasses
+import math
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from mbrl_ros.config import Config, setting
+from mbrl_ros.errors import ConfigError
+from mbrl_ros.types import DynamicsModel, Plan
+
+
+class Objective(Protocol):
+    """Reward of single steps, bound to a goal and weights; see `tasks.Task.objective`."""
+
+    def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Score steps; leading axes broadcast against each other.
+
+        Args:
+            obs: Observations that the actions led to, shape (..., O).
+            action: Shape (..., A), normalised to [-1, 1].
+
+        Returns:
+            Rewards, shape (...).
+        """
+
+
+class Planner(Protocol):
+    """Turns an observation into the best action sequence it finds; remembers its last plan as a warm start."""
+
+    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
+             previous_action: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
+        """Plan one control tick.
+
+        Args:
+            model: Dynamics snapshot on the planner's device; never modified.
+            obs: Observation at the moment the first action takes effect, shape (O,).
+            objective: What to maximise, summed over the horizon.
+            previous_action: Action in effect until then, shape (A,); the first action's change is measured from it.
+                Zeros when left out.
+            deadline_s: Planning time allowed from the call on. None plans the configured iterations, repeatably.
+
+        Raises:
+            PlanningError: No candidate has a finite return, or an input is not finite; there is no action to give.
+            ShapeError: `obs`, `previous_action`, the model or what the objective returns does not fit.
+            ConfigError: The plan would need more memory than is allowed.
+        """
+
+    def reset(self, seed: int) -> None:
+        """Forget the warm start and seed all randomness anew."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannerConfig(Config):
+    """Settings of a sampling planner. The defaults plan a 7-joint reach at 20 Hz on one CPU thread."""
+
+    optimiser: str = setting('icem', 'How action sequences are searched for.',
+                             choices=('icem', 'cem', 'mppi', 'random_shooting'))
+    horizon: int = setting(7, 'Control steps looked ahead (H).', low=1, high=200)
+    population_size: int = setting(48, 'Candidates in the first iteration (N).', low=2, high=100_000)
+    num_elites: int = setting(6, 'Best candidates that the next iteration samples around (K).', low=1, high=10_000)
+    num_iterations: int = setting(3, 'Iterations of a plan; fewer when a deadline comes first.', low=1, high=100)
+    num_particles: int = setting(5, 'Rollouts of each candidate (P), rounded up to a multiple of the ensemble size.',
+                                 low=1, high=1000)
+    propagation: str = setting('tsinf', 'How uncertainty spreads over the steps: a particle keeps its ensemble member (tsinf), '
+                                        'changes it each step (ts1), is drawn anew from the particles\' normal distribution '
+                                        '(moment_matching), or is the ensemble\'s mean alone (expectation).',
+                               choices=('ts1', 'tsinf', 'expectation', 'moment_matching'))
+    aggregation: str = setting('mean', 'How a candidate\'s particles become its value: their mean, the mean less risk_aversion '
+                                       'standard deviations, the mean of the worst cvar_fraction, or the worst.',
+                               choices=('mean', 'mean_minus_std', 'cvar', 'worst_case'))
+    risk_aversion: float = setting(0.0, 'Standard deviations over particles that mean_minus_std takes off.', low=0.0, high=100.0)
+    cvar_fraction: float = setting(0.2, 'Share of the particles, the worst, that cvar averages; at least one.',
+                                   low=0.0, high=1.0)
+    disagreement_penalty: float = setting(0.0, 'Return taken off for each output scale that the ensemble disagrees by along '
+                                               'the path.', low=0.0, high=1e6)
+    noise_beta: float = setting(2.0, 'Exponent of the candidates\' coloured noise; 0 is white.', low=0.0, high=10.0)
+    population_decay: float = setting(1.25, 'Factor by which the population shrinks each iteration (icem).', low=1.0, high=10.0)
+    keep_elite_fraction: float = setting(0.5, 'Share of the elites kept for the next iteration and the next plan (icem).',
+                                         low=0.0, high=1.0)
+    momentum: float = setting(0.1, 'Weight of the old mean and deviation when they move to the elites\' (icem, cem).',
+                              low=0.0, high=0.99)
+    init_std: float = setting(0.3, 'Standard deviation of the first iteration, normalised action.', low=1e-3, high=10.0)
+    min_std: float = setting(0.02, 'Smallest standard deviation later, normalised action (icem, cem).', low=0.0, high=1.0)
+    temperature: float = setting(1.0, 'Difference in value that makes a candidate count e times as much (mppi).',
+                                 low=1e-6, high=1e6)
+    max_memory_mb: int = setting(2048, 'Most memory a plan may need; a larger request is refused.', unit='MB',
+                                 low=1, high=1_000_000)
+    device: str = setting('auto', 'Where to plan; auto takes the GPU when there is one.', choices=('auto', 'cpu', 'cuda'))
+    precision: str = setting('auto', 'Arithmetic of predictions; auto measures which is fastest.',
+                             choices=('auto', 'float32', 'bfloat16', 'tf32'))
+
+    def check(self) -> None:
+        if self.num_elites > self.population_size:
+            raise ConfigError(f'PlannerConfig.num_elites needs at most population_size {self.population_size}, '
+                              f'got {self.num_elites}')
+        if bool(self.risk_aversion) != (self.aggregation == 'mean_minus_std'):
+            raise ConfigError('PlannerConfig.risk_aversion needs a value above 0 with aggregation mean_minus_std, and 0 with any '
+                              f'other, got {self.risk_aversion} with {self.aggregation}')
+        if self.propagation == 'expectation' and (self.aggregation != 'mean' or self.disagreement_penalty):
+            raise ConfigError('PlannerConfig.propagation expectation rolls out one future, so that aggregation needs to be mean '
+                              f'and disagreement_penalty 0, got {self.aggregation} and {self.disagreement_penalty}')
+
+
+#: Temporaries of the objective, in units of the path it scores; the reach task's kinematics take up to eight.
+_OBJECTIVE_PATHS = 8
+#: Hidden units that a prediction is assumed to hold for each row, two layers of 256.
+_HIDDEN_UNITS = 512
+
+
+def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_size: int) -> int:
+    """Memory that one plan needs at most at a time, estimated before it is made.
+
+    With N the largest number of candidates of an iteration (iCEM's inherited elites and zero action included), P the
+    particles after rounding up, and four bytes (float32) for each of these numbers:
+
+    - the path: H P N O, and the particles' noise, H P O;
+    - action sequences: 4 N H A (white noise, coloured noise, candidates, and their limited form);
+    - whichever is larger of the objective's temporaries, 8 H P N O, and those of one prediction, P N (4 O + A + 512): inputs,
+      outputs and two hidden layers of 256 units.
+
+    Path and objective are by far the largest, and linear in each of H, P, N and O.
+
+    Args:
+        config: Settings.
+        obs_size: O.
+        action_size: A.
+        ensemble_size: E.
+    """
+    candidates = config.population_size
+    if config.optimiser == 'icem':
+        candidates = max(candidates, 2 * config.num_elites) + round(config.keep_elite_fraction * config.num_elites) + 1
+    particles = ensemble_size * math.ceil(config.num_particles / ensemble_size)
+    if config.propagation == 'expectation':
+        particles = 1
+    path = config.horizon * particles * candidates * obs_size
+    noise = config.horizon * particles * obs_size
+    actions = 4 * candidates * config.horizon * action_size
+    prediction = max(particles, ensemble_size) * candidates * (4 * obs_size + action_size + _HIDDEN_UNITS)
+    return 4 * (path + noise + actions + max(_OBJECTIVE_PATHS * path, prediction))
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device of a `device` setting.
+
+    Raises:
+        ConfigError: `cuda` is asked for and there is none.
+    """
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise ConfigError('device \'cuda\' needs a GPU that torch can use, and there is none; use \'auto\' or \'cpu\'')
+    if name == 'auto':
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return torch.device(name)

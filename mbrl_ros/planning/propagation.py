@@ -1,0 +1,172 @@
+"""Trajectory sampling: the possible futures of each action sequence under an uncertain model.
+
+The four ways of Chua et al. 2018 (arXiv:1805.12114, section 5): TS1, TS-infinity, expectation and moment matching. Separate
+from the optimisers, which all have their candidates scored this way.
+"""
+
+import dataclasses
+import math
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from mbrl_ros.errors import ShapeError
+from mbrl_ros.planning.planner import Objective
+from mbrl_ros.types import DynamicsModel
+
+PROPAGATIONS = ('tsinf', 'ts1', 'expectation', 'moment_matching')
+
+
+@runtime_checkable
+class TrajectoryModel(Protocol):
+    """A `DynamicsModel` that may sample whole trajectories by itself, faster than step by step."""
+
+    def roll_out(self, path: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> bool:
+        """As `Predictor.roll_out`; False when it has to be done step by step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ParticleDraws:
+    """All the chance of a rollout, drawn beforehand and common to all candidates.
+
+    With common random numbers two candidates differ by their actions only, so that fewer particles rank them right and a
+    return found in one iteration may be compared with one found in another.
+
+    Attributes:
+        propagation: One of `PROPAGATIONS`.
+        order: Row h lists which particles members 0, 0, …, 1, 1, … predict at step h, shape (H, P).
+        noise: Standard normal, of each particle at each step, shape (H, P, 1, O).
+        recast: For moment matching, what the particles are drawn anew with: standard normal, and with mean 0 and variance 1
+            over the particles, so that the moments are met exactly; shape (H, P, 1, O). None otherwise.
+    """
+
+    propagation: str
+    order: torch.Tensor
+    noise: torch.Tensor
+    recast: torch.Tensor | None = None
+
+    @property
+    def num_particles(self) -> int:
+        """P."""
+        return self.order.shape[1]
+
+    @classmethod
+    def sample(cls, model: DynamicsModel, horizon: int, num_particles: int, propagation: str,
+               generator: torch.Generator) -> 'ParticleDraws':
+        """Draw for a model.
+
+        Args:
+            model: Gives E and O.
+            horizon: H.
+            num_particles: P, rounded up to a multiple of E. Expectation has one particle whatever is asked for.
+            propagation: `ts1` draws each particle's member anew at each step, `tsinf` once for all steps; `expectation`
+                follows the ensemble's mean; `moment_matching` draws all particles anew at each step, from the Gaussian with
+                their mean and variance.
+            generator: Source of all randomness; its device is where the rollout happens.
+
+        Note:
+            Each member predicts exactly P / E particles at every step, in TS1 by a random permutation; the paper draws each
+            particle's member independently, which has the same expectation and a higher variance.
+        """
+        members, device = model.ensemble_size, generator.device
+        if propagation == 'expectation':
+            return cls(propagation, torch.zeros((horizon, 1), dtype=torch.long, device=device),
+                       torch.zeros((horizon, 1, 1, model.obs_size), device=device))
+        count = members * math.ceil(num_particles / members)
+        if propagation == 'ts1':
+            order = torch.rand((horizon, count), generator=generator, device=device).argsort(dim=1)
+        else:
+            order = torch.arange(count, device=device).expand(horizon, count)
+        shape = (horizon, count, 1, model.obs_size)
+        noise, recast = torch.randn(shape, generator=generator, device=device), None
+        if propagation == 'moment_matching':
+            recast = torch.randn(shape, generator=generator, device=device)
+            recast = recast - recast.mean(dim=1, keepdim=True)
+            recast = recast / recast.std(dim=1, correction=0, keepdim=True).clamp(min=torch.finfo(recast.dtype).tiny)
+        return cls(propagation, order, noise, recast)
+
+    def members(self, ensemble_size: int) -> torch.Tensor:
+        """Which member predicts each particle at each step, shape (H, P)."""
+        grouped = torch.arange(ensemble_size, device=self.order.device).repeat_interleave(self.num_particles // ensemble_size)
+        return torch.empty_like(self.order).scatter_(1, self.order, grouped.expand_as(self.order))
+
+
+def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draws: ParticleDraws) -> torch.Tensor:
+    """Predict P futures of each action sequence.
+
+    All particles start from the same state, so their first step takes one prediction by each member and no more.
+
+    Args:
+        model: Dynamics snapshot; never modified.
+        obs: Start, shape (O,).
+        actions: Sequences, shape (N, H, A), normalised to [-1, 1].
+        draws: Assignment and noise.
+
+    Returns:
+        Observations after each action, shape (H, P, N, O); not finite where a rollout diverged.
+
+    Raises:
+        ShapeError: `actions` is not (N, H, A) for the H of `draws` and the A of the model.
+    """
+    horizon, particles = draws.order.shape
+    if actions.ndim != 3 or actions.shape[1:] != (horizon, model.action_size):
+        raise ShapeError(f'actions need shape (N, {horizon}, {model.action_size}), got {tuple(actions.shape)}')
+    count = actions.shape[0]
+    path = torch.empty((horizon, particles, count, model.obs_size), dtype=obs.dtype, device=obs.device)
+    mean, std = model.predict(obs.expand(model.ensemble_size, count, -1), actions[:, 0].expand(model.ensemble_size, count, -1))
+    if draws.propagation == 'expectation':
+        path[0, 0] = mean.mean(dim=0)
+        for step in range(1, horizon):
+            mean, _ = model.predict(path[step - 1].expand(model.ensemble_size, count, -1),
+                                    actions[:, step].expand(model.ensemble_size, count, -1))
+            path[step, 0] = mean.mean(dim=0)
+        return path
+    members = draws.members(model.ensemble_size)
+    torch.addcmul(mean[members[0]], std[members[0]], draws.noise[0], out=path[0])
+    if draws.recast is None and isinstance(model, TrajectoryModel) and model.roll_out(path, actions, members,
+                                                                                      draws.noise.squeeze(2)):
+        return path
+    batch = (model.ensemble_size, particles // model.ensemble_size * count)
+    for step in range(horizon):
+        if step:
+            order = draws.order[step]
+            current = path[step - 1] if draws.propagation == 'tsinf' else path[step - 1, order]
+            action = actions[:, step].expand(particles, count, -1).reshape(*batch, -1)
+            mean, std = model.predict(current.reshape(*batch, -1), action)
+            path[step, order] = torch.addcmul(mean.view(current.shape), std.view(current.shape), draws.noise[step, order])
+        if draws.recast is not None:
+            spread = path[step].std(dim=0, correction=0)
+            path[step] = torch.addcmul(path[step].mean(dim=0), spread, draws.recast[step])
+    return path
+
+
+def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """Return of each rollout, shape (P, N); minus infinity where it diverged or its reward is not finite.
+
+    Args:
+        objective: Reward of steps.
+        path: Observations, shape (H, P, N, O).
+        actions: Sequences, shape (N, H, A).
+    """
+    rewards = objective(path, actions.transpose(0, 1).unsqueeze(1))  # (H, P, N)
+    returns = rewards.sum(dim=0)
+    sound = torch.isfinite(returns) & torch.isfinite(path.sum(dim=(0, 3)))
+    return torch.where(sound, returns, -torch.inf)
+
+
+def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """How far the members' opinions lie apart along one path, shape ().
+
+    Args:
+        model: Dynamics snapshot.
+        path: Observations that the actions start from, shape (H, O).
+        actions: Shape (H, A).
+
+    Returns:
+        Standard deviation over members of the mean prediction, in units of the model's output scale, root mean square over
+        the entries of the observation, largest over steps. 0 for a single member.
+    """
+    members = model.ensemble_size
+    mean, _ = model.predict(path.expand(members, -1, -1), actions.expand(members, -1, -1))
+    spread = mean.std(dim=0, correction=0) / model.output_scale  # (H, O)
+    return spread.square().mean(dim=1).sqrt().max()

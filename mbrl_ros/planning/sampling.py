@@ -1,0 +1,196 @@
+"""The planner: an optimiser proposes, particles are rolled out, an aggregation judges, until the time is up."""
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from mbrl_ros.errors import ConfigError, PlanningError, ShapeError
+from mbrl_ros.planning.captured import CapturedSearch, CudaRecorder, Recorder, shared_kind
+from mbrl_ros.planning.optimisers import Optimiser, make_optimiser
+from mbrl_ros.planning.planner import Objective, PlannerConfig, plan_bytes, resolve_device
+from mbrl_ros.planning.search import BEGIN, FINISH, Search
+from mbrl_ros.types import DynamicsModel, Plan
+
+
+def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None, *, seed: int = 0,
+                 clock: Callable[[], float] = time.perf_counter) -> 'SamplingPlanner':
+    """Planner with the optimiser and on the device that a config names.
+
+    Args:
+        config: Settings.
+        action_size: A.
+        max_action_change: Largest change of a normalised action within one step, shape (A,); candidates keep to it, so that
+            the plan is what an acceleration-limiting command filter will let through. None: no limit.
+        seed: Seed of all randomness until `reset`.
+        clock: As for `SamplingPlanner`.
+
+    Raises:
+        ConfigError: The configured device does not exist, or `max_action_change` is negative or NaN.
+        ShapeError: `max_action_change` is not (A,).
+    """
+    device = resolve_device(config.device)
+    max_change = None
+    if max_action_change is not None:
+        max_change = _vector(max_action_change, action_size, 'max_action_change').to(device)
+        if not bool((max_change >= 0.0).all()):
+            raise ConfigError(f'max_action_change needs values of at least 0, got {np.asarray(max_action_change).tolist()}')
+    generator = torch.Generator(device).manual_seed(seed)
+    return SamplingPlanner(config, make_optimiser(config, action_size, max_change, generator=generator), clock=clock,
+                           make_recorder=CudaRecorder if device.type == 'cuda' else None)
+
+
+class SamplingPlanner:
+    """Plans with any `Optimiser` over trajectory-sampled particles; implements `Planner`.
+
+    Particle draws are common to all candidates of a plan, so that values of different iterations may be compared. The result
+    is the best candidate of all iterations, or the optimiser's final mean, rolled out once more, where the optimiser says so.
+    A mean whose own rollout is not finite gives way to the best candidate.
+
+    On a GPU a plan with a `CapturableModel` and a `ParametricObjective` is a few launches of captured graphs; see `captured`.
+    They are captured by the first such plan and again whenever a model or objective of another kind comes, which takes a
+    second or so; `prepare` does it beforehand. They keep the memory of one plan.
+
+    Args:
+        config: Settings; those of the distribution are the optimiser's.
+        optimiser: What proposes candidates; this object drives it and owns its warm start.
+        clock: Seconds, monotonic; read only to honour deadlines and to report the planning time.
+        make_recorder: Makes, from the generator, what captures the steps of plans; None captures nothing.
+
+    Attributes:
+        device: Where planning happens, and where models must be.
+        num_captures: How often steps were captured; a plan that it rose in waited for that.
+    """
+
+    def __init__(self, config: PlannerConfig, optimiser: Optimiser, *, clock: Callable[[], float] = time.perf_counter,
+                 make_recorder: Callable[[torch.Generator], Recorder] | None = None) -> None:
+        self.config, self.optimiser = config, optimiser
+        self.device = optimiser.generator.device
+        self.num_captures = 0
+        self._clock, self._make_recorder = clock, make_recorder
+        self._captured: CapturedSearch | None = None
+
+    def reset(self, seed: int) -> None:
+        """Forget the warm start and seed all randomness anew."""
+        self.optimiser.reset(seed)
+
+    def prepare(self, model: DynamicsModel, obs: np.ndarray, objective: Objective) -> None:
+        """Plan a few times and forget it: what comes is as fast from the first plan on, with any model and objective of a kind.
+
+        Args:
+            model: As for `plan`.
+            obs: As for `plan`.
+            objective: As for `plan`.
+
+        Raises:
+            PlanningError: As for `plan`, and so are all others.
+        """
+        seed = self.optimiser.generator.initial_seed()
+        for deadline_s in (None, 0.0, None, None, None):
+            self.plan(model, obs, objective, deadline_s=deadline_s)
+        self.reset(seed)
+
+    def check(self, model: DynamicsModel) -> None:
+        """Raise unless plans with this model are possible.
+
+        Raises:
+            ShapeError: The model takes other actions, or is on another device.
+            ConfigError: A plan would need more memory than `max_memory_mb`.
+        """
+        action_size = self.optimiser.mean.shape[1]
+        if model.action_size != action_size:
+            raise ShapeError(f'the planner plans {action_size} actions, the model takes {model.action_size}')
+        device = model.output_scale.device
+        if device.type != self.device.type or self.device.index not in (None, device.index):
+            raise ShapeError(f'the planner plans on {self.device}, the model is on {device}')
+        needed_mb = plan_bytes(self.config, model.obs_size, action_size, model.ensemble_size) / 1e6
+        if needed_mb > self.config.max_memory_mb:
+            raise ConfigError(
+                f'a plan of horizon {self.config.horizon}, population_size {self.config.population_size} and num_particles '
+                f'{self.config.num_particles} with {model.ensemble_size} members and {model.obs_size} observations needs about '
+                f'{needed_mb:.0f} MB, max_memory_mb allows {self.config.max_memory_mb}')
+
+    @torch.inference_mode()
+    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
+             previous_action: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
+        """Plan one control tick; see `Planner.plan`.
+
+        The first iteration always runs, whatever the deadline. A further one starts only when the slowest so far would still
+        end in time; where the population shrinks, that estimate errs on the safe side.
+        """
+        start = self._clock()
+        search = self._loaded(model, obs, objective, previous_action)
+        search.steps[BEGIN]()
+        num_iterations = self.config.num_iterations
+        slowest_s, ended, done = 0.0, start, 0
+        for iteration in range(num_iterations):
+            left_s = math.inf if deadline_s is None else start + deadline_s - ended
+            if iteration and left_s < slowest_s:
+                break
+            search.steps[iteration, iteration + 1 == num_iterations or left_s < 2.0 * slowest_s]()
+            if deadline_s is not None:
+                self._wait()
+            now = self._clock()
+            slowest_s, ended, done = max(slowest_s, now - ended), now, iteration + 1
+        search.steps[FINISH]()
+        return self._result(search, done, start)
+
+    def _loaded(self, model: DynamicsModel, obs: np.ndarray, objective: Objective,
+                previous_action: np.ndarray | None) -> Search | CapturedSearch:
+        """The search to plan with, its numbers in place."""
+        self.check(model)
+        action_size = self.optimiser.mean.shape[1]
+        first = _finite(_vector(obs, model.obs_size, 'obs'), 'obs')
+        previous = np.zeros(action_size) if previous_action is None else previous_action
+        previous = _finite(_vector(previous, action_size, 'previous_action'), 'previous_action').clamp_(-1.0, 1.0)
+        kind = shared_kind(model, objective) if self._make_recorder else None
+        if kind is None:
+            search = Search(self.config, self.optimiser, model, objective)
+            search.load(first, previous)
+            return search
+        if self._captured is None or self._captured.kind != kind:
+            self._captured = None  # Its memory, before more is taken.
+            self._captured = CapturedSearch(self.config, self.optimiser, model, objective,
+                                            self._make_recorder(self.optimiser.generator))
+            self.num_captures += 1
+        self._captured.load(first, previous, model, objective)
+        return self._captured
+
+    def _wait(self) -> None:
+        """A GPU is still at work when the last call returns; against a deadline only what is done counts."""
+        if self.device.type == 'cuda':
+            torch.cuda.current_stream(self.device).synchronize()
+
+    def _result(self, search: Search | CapturedSearch, iterations: int, start: float) -> Plan:
+        """The best sequence and what is known about it; the only place where numbers come to the host."""
+        value, value_std, num_nonfinite, spread, actions, path, elites, elite_values = (
+            tensor.numpy() for tensor in search.results())
+        if not math.isfinite(value):
+            self.optimiser.forget()
+            raise PlanningError(f'none of {int(num_nonfinite)} candidates has a finite return; '
+                                'the model or the reward is not finite around the present state')
+        is_elite = np.isfinite(elite_values)
+        return Plan(actions, float(value), float(value_std), path, float(spread), elites[is_elite], elite_values[is_elite],
+                    iterations, int(num_nonfinite), self._clock() - start)
+
+
+def _vector(values: np.ndarray, size: int, name: str) -> torch.Tensor:
+    """One-dimensional array of real numbers as float32, on the host."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f'{name} needs shape ({size},): {error}') from None
+    if array.dtype.kind not in 'fiu':
+        raise ShapeError(f'{name} needs real numbers, got dtype {array.dtype}')
+    if array.shape != (size,):
+        raise ShapeError(f'{name} needs shape ({size},), got {array.shape}')
+    return torch.as_tensor(array.astype(np.float64), dtype=torch.float32)
+
+
+def _finite(vector: torch.Tensor, name: str) -> torch.Tensor:
+    if not bool(torch.isfinite(vector).all()):
+        broken = ', '.join(f'{index} ({vector[index]})' for index in torch.nonzero(~torch.isfinite(vector)).flatten().tolist())
+        raise PlanningError(f'{name} needs finite numbers, got others in entries {broken}')
+    return vector

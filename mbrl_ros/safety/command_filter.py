@@ -1,0 +1,175 @@
+"""The last thing before the driver: nothing reaches the arm that did not pass here.
+
+Every command is brought within the velocity, acceleration, position and height limits of the robot profile. All rules
+look at where the arm would come to rest if it braked from the next tick on, so a stop is always still possible.
+
+Order of the rules, and what wins: velocity scales the whole vector, which keeps its direction; position and acceleration
+clip each joint; the height rule shrinks what is left towards braking. Acceleration wins over all of them: no rule, and
+no stop, ever asks for more than the arm can brake.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from mbrl_ros.config import Config, setting
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.kinematics import KinematicChain
+
+#: Shares of the wanted command, from all of it to pure braking, among which the height rule chooses.
+_SHARES = np.linspace(1.0, 0.0, 9)
+#: Points of the braking path at which heights are looked at, as shares of the longest joint's braking time.
+_BRAKING_TIMES = np.array([0.0, 1 / 3, 2 / 3, 1.0])
+
+
+@dataclasses.dataclass(frozen=True)
+class CommandFilterConfig(Config):
+    """How far within the profile's limits commands stay."""
+
+    velocity_scale: float = setting(1.0, 'Share of the velocity limits that may be used.', low=0.01, high=1.0, live=True)
+    acceleration_scale: float = setting(1.0, 'Share of the acceleration limits that may be used.', low=0.05, high=1.0)
+    position_margin_rad: float = setting(0.02, 'Distance kept from the position limits.', unit='rad', low=0.0, high=0.5)
+    height_margin_m: float = setting(0.0, 'Added to lowest_link_m of the workspace.', unit='m', low=0.0, high=0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class FilteredCommand:
+    """What may be sent.
+
+    Attributes:
+        velocity: Shape (J,), rad/s.
+        clamped: Names of the rules that changed the command, in the order in which they acted.
+        refusal: Why the wanted command was not even looked at, and braking took its place; empty when it was.
+    """
+
+    velocity: np.ndarray
+    clamped: tuple[str, ...] = ()
+    refusal: str = ''
+
+
+def largest_action_change(robot: RobotProfile, config: CommandFilterConfig, period_s: float) -> np.ndarray:
+    """What the filter lets an action change by from one control period to the next.
+
+    Args:
+        robot: Limits.
+        config: Share of them.
+        period_s: Control period.
+
+    Returns:
+        Shape (A,), for actions in units of the velocity limits.
+    """
+    acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
+    return acceleration * period_s / np.array(robot.max_velocity_rad_s)
+
+
+class CommandFilter:
+    """Turns wanted joint velocities into ones that may be sent.
+
+    It remembers the last velocity it let through, because acceleration is measured against what the driver was told.
+
+    Args:
+        robot: Limits, and the height below which no moving link origin may come.
+        kinematics: Chain of the same robot.
+        config: Margins.
+    """
+
+    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, config: CommandFilterConfig) -> None:
+        self._robot = robot
+        self._kinematics = kinematics
+        self._lower = np.array(robot.position_lower_rad) + config.position_margin_rad
+        self._upper = np.array(robot.position_upper_rad) - config.position_margin_rad
+        self._acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
+        self._floor_m = robot.workspace.lowest_link_m + config.height_margin_m
+        self._moving = _moving_origins(kinematics, self._lower, self._upper)
+        self._previous = np.zeros(len(robot.joints))
+        self.velocity_scale = config.velocity_scale
+
+    @property
+    def previous(self) -> np.ndarray:
+        """The last velocity that was let through, shape (J,), rad/s."""
+        return self._previous.copy()
+
+    def reset(self) -> None:
+        """Forget the last command; for an arm that is known to stand."""
+        self._previous = np.zeros_like(self._previous)
+
+    def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> FilteredCommand:
+        """Bring a wanted velocity within all limits; what cannot be checked becomes a step of braking.
+
+        Args:
+            velocity: Wanted velocities, shape (J,), rad/s.
+            q: Joint positions when the command takes effect, shape (J,), rad.
+            dt: How long the command will be held, seconds.
+        """
+        if refusal := self._refusal(velocity, q):
+            return FilteredCommand(self.brake(dt), (), refusal)
+        limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
+        scaled = velocity / max(1.0, float(np.max(np.abs(velocity) / limits)))
+        stoppable = self._clip_position(scaled, q, dt)
+        reachable = self._clip_acceleration(stoppable, dt)
+        raised = self._keep_above_floor(reachable, q, dt)
+        stages = (velocity, scaled, stoppable, reachable, raised)
+        rules = ('velocity', 'position', 'acceleration', 'height')
+        acted = tuple(rule for rule, before, after in zip(rules, stages, stages[1:]) if not np.array_equal(before, after))
+        self._previous = raised
+        return FilteredCommand(raised.copy(), acted)
+
+    def brake(self, dt: float) -> np.ndarray:
+        """One step of the hardest stop that the acceleration limits allow, shape (J,); all zeros once the arm stands."""
+        self._previous = self._braked(dt)
+        return self._previous.copy()
+
+    def _refusal(self, velocity: np.ndarray, q: np.ndarray) -> str:
+        size = len(self._robot.joints)
+        for label, values in (('command', velocity), ('joint positions', q)):
+            if np.shape(values) != (size,):
+                return f'{label} of shape {np.shape(values)} for {size} joints'
+            if not np.isfinite(values).all():
+                joint = self._robot.joints[int(np.argmin(np.isfinite(values)))]
+                return f'{label} not finite at {joint}'
+        return ''
+
+    def _braked(self, dt: float) -> np.ndarray:
+        return np.sign(self._previous) * np.maximum(np.abs(self._previous) - self._acceleration * dt, 0.0)
+
+    def _clip_position(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> np.ndarray:
+        """Largest speed towards each limit from which holding `dt`, then braking, ends before it: v dt + v²/2a <= d."""
+        a = self._acceleration
+        towards_upper = np.sqrt((a * dt) ** 2 + 2.0 * a * np.maximum(self._upper - q, 0.0)) - a * dt
+        towards_lower = np.sqrt((a * dt) ** 2 + 2.0 * a * np.maximum(q - self._lower, 0.0)) - a * dt
+        return np.clip(velocity, -towards_lower, towards_upper)
+
+    def _clip_acceleration(self, velocity: np.ndarray, dt: float) -> np.ndarray:
+        change = self._acceleration * dt
+        return np.clip(velocity, self._previous - change, self._previous + change)
+
+    def _keep_above_floor(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> np.ndarray:
+        """Largest share of the command whose braking path keeps every moving origin above the floor.
+
+        An origin that is below it already may go up, never further down.
+        """
+        braked = self._braked(dt)
+        candidates = braked + _SHARES[:, None] * (velocity - braked)  # (N, J)
+        paths = self._braking_paths(candidates, q, dt)  # (N, 4, J)
+        heights = self._heights(np.concatenate([paths.reshape(-1, len(q)), q[None]]))  # (N * 4 + 1, points)
+        lowest = heights[:-1].reshape(len(_SHARES), len(_BRAKING_TIMES), -1).min(axis=1)  # (N, points)
+        allowed = (lowest >= np.minimum(self._floor_m, heights[-1])).all(axis=1)
+        return candidates[int(np.argmax(allowed))] if allowed.any() else braked
+
+    def _braking_paths(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> np.ndarray:
+        stop_time = np.abs(velocity) / self._acceleration  # (N, J)
+        times = _BRAKING_TIMES[None, :, None] * stop_time.max(axis=1)[:, None, None]
+        times = np.minimum(times, stop_time[:, None, :])  # (N, 4, J)
+        travel = velocity[:, None, :] * times - 0.5 * np.sign(velocity)[:, None, :] * self._acceleration * times**2
+        return q + velocity[:, None, :] * dt + travel
+
+    def _heights(self, q: np.ndarray) -> np.ndarray:
+        return self._kinematics.points(torch.from_numpy(q))[..., 2].numpy()[:, self._moving]
+
+
+def _moving_origins(kinematics: KinematicChain, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Indices of the origins that the joints can raise or lower; the others' height says nothing about a command."""
+    samples = np.random.default_rng(0).uniform(lower, upper, (32, len(lower)))
+    heights = kinematics.points(torch.from_numpy(samples))[..., 2].numpy()
+    return np.flatnonzero(np.ptp(heights, axis=0) > 1e-6)
