@@ -1,0 +1,272 @@
+"""`arm_simulator`: the simulated arm behind the face of an arm's driver, in real time or in lockstep.
+
+In real time a thread steps the physics against the steady clock and stamps with the node's clock, as a driver does. In
+lockstep the node owns `/clock`: each arm command steps exactly one control period, then time stands until the next.
+"""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock as RclpyClock
+from rclpy.clock import ClockType
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from mbrl_ros.config import setting
+from mbrl_ros.errors import ConfigError, GoalError
+from mbrl_ros.robots import load_driver, load_robot
+from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
+from mbrl_sim import wire
+from mbrl_sim.driver_faces import TrajectoryCommand
+from mbrl_sim.faults import JointSample, PoseSample
+from mbrl_sim.pacing import Pacer
+from mbrl_sim.simulated_driver import NANOSECONDS, DriverConfig, Measurement, SimulatedDriver
+
+#: Control periods from the start or a reset until the world counts as fresh, so that a filter has time to settle in it.
+_FRESH_PERIODS = 5
+_REPEAT_S = 0.1
+#: After the first command a silence this long means that someone may have been restarted and missed the last measurement.
+_SILENCE_S = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmSimulatorConfig(DriverConfig):
+    """Settings of the node."""
+
+    robot: str = setting('panda', 'Robot profile: a name in config/robots, or the path of a YAML file.')
+    driver: str = setting('simulated', 'Driver profile whose topics and command face it shows: a name in config/drivers, or '
+                                       'the path of a YAML file.')
+    lockstep: bool = setting(False, 'Publish /clock and step one control period for each arm command.')
+    control_rate_hz: float = setting(20.0, 'Rate of arm commands; in lockstep each lasts one period of it.', unit='Hz', low=1.0,
+                                     high=240.0)
+    realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
+    seed: int = setting(0, 'Seed of the cube and the faults; setting it makes the next reset start anew from it.', low=0,
+                        live=True)
+
+    def check(self) -> None:
+        super().check()
+        steps = self.steps_per_command
+        if abs(steps - round(steps)) > 1e-6:
+            raise ConfigError(f'ArmSimulatorConfig.control_rate_hz needs a divisor of the {self.world.physics_hz} Hz of '
+                              f'physics, got {self.control_rate_hz}')
+
+    @property
+    def steps_per_command(self) -> float:
+        """Physics steps in one control period."""
+        return self.world.physics_hz / self.control_rate_hz
+
+
+class ArmSimulatorNode(Node):
+    """Carries messages between ROS and a `SimulatedDriver`, and steps it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('arm_simulator', **kwargs)
+        self._config = params.declare_config(self, ArmSimulatorConfig)
+        if self.get_parameter('use_sim_time').value and not self._config.lockstep:
+            raise ConfigError('arm_simulator: use_sim_time needs lockstep: true; in real time it would publish no /clock')
+        self._robot = load_robot(self._config.robot)
+        self._profile = load_driver(self._config.driver)
+        joints = self._profile.joint_order(self._robot)
+        self._command_order = [joints.index(joint) for joint in self._robot.joints]
+        self._driver = SimulatedDriver(self._robot, self._config, self._config.seed, self._profile.command_type)
+        self._lock = threading.Lock()
+        self._pending_seed: int | None = None
+        self._refusal = ''
+        self.exit_code: int | None = None
+        self._make_publishers()
+        self._make_subscriptions()
+        self.create_service(Trigger, '~/reset', self.on_reset)
+        params.watch_live(self, self._config, self.on_config)
+        self.add_post_set_parameters_callback(self.on_parameters)
+        self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
+        self._steady = RclpyClock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self.on_diagnostics, clock=self._steady)
+        if not self._config.lockstep:
+            priority.request_priority(self, self._config.realtime_priority)
+        self._start_lockstep() if self._config.lockstep else self._start_realtime()
+
+    def close(self) -> None:
+        """Stop stepping and leave the physics server."""
+        if self._thread:
+            self._stop.set()
+            self._thread.join()
+        self._driver.close()
+
+    def on_command(self, message: Float64MultiArray | JointTrajectory) -> None:
+        """Take an arm command; in lockstep, live through the period that it lasts, refused or not."""
+        with self._lock:
+            self._note_refusal(self._driver.command(self._command_from_msg(message)))
+            if self._config.lockstep:
+                self._first_command_seen = True
+                self._advance_periods(1)
+
+    def on_gripper(self, message: Float64MultiArray) -> None:
+        """Take a gripper command."""
+        with self._lock:
+            self._note_refusal(self._driver.command_gripper(message.data))
+
+    def on_goal(self, message: PoseStamped) -> None:
+        """Show a goal in the window; nothing else of a driver knows of goals."""
+        try:
+            point, _ = convert.goal_from_msg(message, self._robot.base_link)
+        except GoalError as error:
+            self.get_logger().warning(f'{topics.GOAL}: {error}')
+            return
+        with self._lock:
+            self._driver.world.show_goal(point)
+
+    def on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Put the world back; the reply's message is the stamp, ns, from which measurements are of the new world."""
+        with self._lock:
+            self._driver.reset(self._pending_seed)
+            self._pending_seed = None
+            if self._config.lockstep:
+                self._advance_periods(_FRESH_PERIODS)
+            fresh_ns = self._now_ns()
+            if not self._config.lockstep:
+                fresh_ns += round(_FRESH_PERIODS / self._config.control_rate_hz * NANOSECONDS)
+            response.success, response.message = True, str(fresh_ns)
+        return response
+
+    def on_config(self, config: ArmSimulatorConfig) -> None:
+        """Take settings that changed while running."""
+        with self._lock:
+            self._driver.set_faults(config.faults)
+
+    def on_parameters(self, parameters: list[Parameter]) -> None:
+        """Remember a seed, also when it is set to what it was."""
+        with self._lock:
+            for parameter in parameters:
+                if parameter.name == 'seed':
+                    self._pending_seed = parameter.value
+
+    def on_diagnostics(self) -> None:
+        """Say who commands, what was refused, and whether the physics keeps up."""
+        commanders = self.get_publishers_info_by_topic(self._command_sub.topic_name)
+        names = ', '.join(sorted(info.node_name for info in commanders)) or 'nobody'
+        if len(commanders) > 1:
+            text = f'{len(commanders)} publishers on {self._command_sub.topic_name} ({names}); the arm needs one'
+            self.get_logger().warning(text, throttle_duration_sec=10.0)
+            self._diagnostics.update('commands', diagnostics.WARN, text, publishers=names)
+        elif self._refusal:
+            self._diagnostics.update('commands', diagnostics.WARN, self._refusal, publishers=names)
+        else:
+            state = 'holding' if self._driver.holding else 'moving'
+            self._diagnostics.update('commands', diagnostics.OK, state, publishers=names)
+        self._refusal = ''
+        if self._thread:
+            skipped = self._pacer.num_skipped
+            level = diagnostics.WARN if skipped > self._reported_skips else diagnostics.OK
+            self._diagnostics.update('physics', level, 'too slow for real time' if skipped > self._reported_skips else 'on time',
+                                     skipped_steps=skipped)
+            self._reported_skips = skipped
+
+    def on_repeat(self) -> None:
+        """Send the last measurements again to whoever came late: time stands, and nothing else will tell them."""
+        silent = time.monotonic() - self._last_advance_s > _SILENCE_S
+        if silent or not self._first_command_seen:
+            self._publish_clock()
+            for publisher, message in self._newest.values():
+                publisher.publish(message)
+
+    def _command_from_msg(self, message: Float64MultiArray | JointTrajectory) -> Sequence[float] | TrajectoryCommand:
+        if self._profile.command_type == 'trajectory':
+            return wire.trajectory_from_msg(message, self._now_ns(), self._driver.now_s)
+        if len(message.data) != len(self._command_order):
+            return message.data
+        return [message.data[index] for index in self._command_order]
+
+    def _make_publishers(self) -> None:
+        # In lockstep a period's messages leave in one burst, and none of them may be lost.
+        profile = qos.RECORD if self._config.lockstep else qos.DRIVER
+        self._joint_pub = qos.advertise(self, JointState, self._profile.joint_state_topics[0], profile)
+        self._pose_pub = qos.advertise(self, PoseStamped, self._profile.object_pose_topic or 'object_pose', profile)
+        self._truth_pub = qos.advertise(self, JointState, '~/ground_truth', profile) \
+            if self._config.publish_ground_truth else None
+        self._clock_pub = qos.advertise(self, Clock, '/clock', qos.DRIVER) if self._config.lockstep else None
+        self._description_pub = qos.advertise(self, String, topics.ROBOT_DESCRIPTION, qos.LATCHED)
+        self._description_pub.publish(String(data=Path(self._robot.urdf_path).read_text(encoding='utf-8')))
+
+    def _make_subscriptions(self) -> None:
+        kind = JointTrajectory if self._profile.command_type == 'trajectory' else Float64MultiArray
+        self._command_sub = qos.subscribe(self, kind, self._profile.command_topic, self.on_command, qos.DRIVER)
+        if self._profile.gripper_topic:
+            qos.subscribe(self, Float64MultiArray, self._profile.gripper_topic, self.on_gripper, qos.DRIVER)
+        if self._config.world.gui:
+            qos.subscribe(self, PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED)
+
+    def _start_lockstep(self) -> None:
+        self._thread = None
+        self._first_command_seen = False
+        self._newest: dict[Any, tuple[Any, Any]] = {}
+        self._advance_periods(_FRESH_PERIODS)
+        self.create_timer(_REPEAT_S, self.on_repeat, clock=self._steady)
+
+    def _start_realtime(self) -> None:
+        self._stop = threading.Event()
+        self._reported_skips = 0
+        self._pacer = Pacer(self._config.world.physics_hz, time.monotonic())
+        self._thread = threading.Thread(target=self._run_realtime, name='physics', daemon=True)
+        self._thread.start()
+
+    def _run_realtime(self) -> None:
+        try:
+            while not self._stop.wait(self._pacer.wait_s(time.monotonic())):
+                for late_s in self._pacer.due(time.monotonic()):
+                    with self._lock:
+                        self._publish(self._driver.step(self._now_ns() - int(late_s * NANOSECONDS)))
+        except Exception as error:  # Whatever ends the physics ends the process; a silent thread would look like a live arm.
+            self.get_logger().fatal(f'physics stopped: {error}')
+            self.exit_code = 1
+
+    def _advance_periods(self, count: int) -> None:
+        for _ in range(count * round(self._config.steps_per_command)):
+            self._publish(self._driver.step(self._driver.next_stamp_ns))
+        self._last_advance_s = time.monotonic()
+
+    def _publish(self, measurements: list[Measurement]) -> None:
+        if measurements and self._clock_pub:
+            self._publish_clock()
+        frame = self._robot.base_link
+        for sample in measurements:
+            if isinstance(sample, JointSample):
+                self._send(self._joint_pub, wire.joint_state_to_msg(sample, frame), frozenset(sample.names))
+            elif isinstance(sample, PoseSample):
+                self._send(self._pose_pub, wire.pose_to_msg(sample, frame), PoseSample)
+            else:
+                self._truth_pub.publish(convert.state_to_msg(sample, frame))
+
+    def _send(self, publisher: Any, message: Any, key: Any) -> None:
+        publisher.publish(message)
+        if self._config.lockstep:
+            self._newest[key] = (publisher, message)
+
+    def _publish_clock(self) -> None:
+        self._clock_pub.publish(Clock(clock=convert.stamp_to_msg(self._now_ns())))
+
+    def _now_ns(self) -> int:
+        return self._driver.stamp_ns if self._config.lockstep else self.get_clock().now().nanoseconds
+
+    def _note_refusal(self, reason: str) -> None:
+        if reason:
+            self._refusal = reason
+            self.get_logger().warning(reason, throttle_duration_sec=1.0)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the simulated arm as a process."""
+    return runtime.run(ArmSimulatorNode, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

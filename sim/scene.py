@@ -1,0 +1,155 @@
+"""What stands in the simulated world, and how PyBullet is told: settings, physics client, arm, cube."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pybullet
+
+from mbrl_ros.config import Config, setting
+from mbrl_ros.errors import ConfigError
+from mbrl_ros.robots import RobotProfile
+
+_BASE_HZ = 240
+_GOAL_RADIUS_M = 0.02
+_WINDOW_DISTANCE_M = 1.15
+#: Where a picture is taken from: arm, cube and every goal in view. The window's lens is wider.
+VIEW = {'target': (0.35, 0.0, 0.3), 'distance': 1.6, 'yaw': 50.0, 'pitch': -30.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldConfig(Config):
+    """Physics and the cube."""
+
+    physics_hz: int = setting(240, 'Physics steps per simulated second, a multiple of 240.', unit='Hz', low=240, high=1920)
+    settle_s: float = setting(0.25, 'Simulated time for the cube to come to rest after a reset.', unit='s', low=0.0, high=5.0)
+    gui: bool = setting(False, "Open PyBullet's window.")
+    self_collision: bool = setting(False, 'Let the arm collide with itself, save for links that touch at home.')
+    cube: bool = setting(True, 'Put a cube on the table.')
+    cube_size_m: float = setting(0.05, 'Edge of the cube.', unit='m', low=0.01, high=0.3)
+    cube_mass_kg: float = setting(0.1, 'Mass of the cube.', unit='kg', low=0.001, high=10.0)
+    cube_friction: float = setting(0.8, 'Lateral friction of the cube.', low=0.0, high=5.0)
+
+    def check(self) -> None:
+        if self.physics_hz % _BASE_HZ:
+            raise ConfigError(f'WorldConfig.physics_hz needs a multiple of {_BASE_HZ} Hz, got {self.physics_hz}')
+
+
+@dataclasses.dataclass(frozen=True)
+class JointLimits:
+    """What the URDF says of J joints; each array has shape (J,)."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    max_velocity: np.ndarray
+    max_force: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmBody:
+    """The arm as PyBullet numbers it.
+
+    Attributes:
+        body: Its body.
+        joints: Joint index of each arm and finger joint, by name.
+        tool: Link index of the tool.
+        limits: Limits of the arm's joints.
+        finger_forces: Force limits of the finger joints, N.
+    """
+
+    body: int
+    joints: dict[str, int]
+    tool: int
+    limits: JointLimits
+    finger_forces: list[float]
+
+
+class BulletClient:
+    """The `pybullet` module bound to one physics client; PyBullet's own wrapper prints a line on every connection."""
+
+    def __init__(self, mode: int) -> None:
+        self._id = pybullet.connect(mode)
+        if self._id < 0:
+            raise ConfigError('PyBullet cannot open its window; is there a display? Without one set gui to false')
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        bound = functools.partial(getattr(pybullet, name), physicsClientId=self._id)
+        setattr(self, name, bound)
+        return bound
+
+
+def set_up_window(bullet: BulletClient) -> None:
+    """Point the window's eye at the arm, and hide the panels around the picture."""
+    for panel in (pybullet.COV_ENABLE_GUI, pybullet.COV_ENABLE_RGB_BUFFER_PREVIEW, pybullet.COV_ENABLE_DEPTH_BUFFER_PREVIEW,
+                  pybullet.COV_ENABLE_SEGMENTATION_MARK_PREVIEW):
+        bullet.configureDebugVisualizer(panel, 0)
+    bullet.resetDebugVisualizerCamera(_WINDOW_DISTANCE_M, VIEW['yaw'], VIEW['pitch'], VIEW['target'])
+
+
+def load_arm(bullet: BulletClient, robot: RobotProfile, self_collision: bool) -> ArmBody:
+    """Load the URDF of a profile and put it at home, the gripper open.
+
+    Args:
+        bullet: Empty simulation.
+        robot: Profile with a resolved URDF.
+        self_collision: Whether links that do not touch at home collide with each other.
+
+    Raises:
+        ConfigError: The URDF cannot be loaded or lacks a joint or link of the profile.
+    """
+    flags = pybullet.URDF_USE_SELF_COLLISION | pybullet.URDF_USE_SELF_COLLISION_EXCLUDE_PARENT
+    try:
+        body = bullet.loadURDF(robot.urdf_path, useFixedBase=True, flags=flags if self_collision else 0)
+    except pybullet.error as error:
+        raise ConfigError(f'{robot.urdf_path}: PyBullet cannot load it ({error})') from None
+    arm = _describe(bullet, robot, body)
+    for name, angle in zip(robot.joints, robot.home_rad):
+        bullet.resetJointState(body, arm.joints[name], angle, 0.0)
+    if robot.gripper:
+        for name in robot.gripper.joints:
+            bullet.resetJointState(body, arm.joints[name], robot.gripper.open_m / len(robot.gripper.joints), 0.0)
+    if self_collision:
+        _ignore_touching_links(bullet, body)
+    return arm
+
+
+def make_cube(bullet: BulletClient, config: WorldConfig, position: np.ndarray, yaw: float) -> int:
+    """Put the cube at a position (3,), m, turned by `yaw`, and return its body."""
+    half = [config.cube_size_m / 2] * 3
+    cube = bullet.createMultiBody(
+        config.cube_mass_kg,
+        bullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half),
+        bullet.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=(0.85, 0.25, 0.2, 1.0)),
+        position.tolist(), bullet.getQuaternionFromEuler((0.0, 0.0, yaw)))
+    bullet.changeDynamics(cube, -1, lateralFriction=config.cube_friction)
+    return cube
+
+
+def make_goal_marker(bullet: BulletClient, position: np.ndarray) -> int:
+    """Show a ball at a position (3,), m, that nothing collides with, and return its body."""
+    shape = bullet.createVisualShape(pybullet.GEOM_SPHERE, radius=_GOAL_RADIUS_M, rgbaColor=(0.1, 0.75, 0.2, 1.0))
+    return bullet.createMultiBody(baseMass=0.0, baseVisualShapeIndex=shape, basePosition=position.tolist())
+
+
+def _describe(bullet: BulletClient, robot: RobotProfile, body: int) -> ArmBody:
+    infos = [bullet.getJointInfo(body, index) for index in range(bullet.getNumJoints(body))]
+    joints = {info[1].decode(): info for info in infos}
+    links = {info[12].decode(): info[0] for info in infos}
+    fingers = robot.gripper.joints if robot.gripper else ()
+    if missing := [name for name in robot.joints + fingers if name not in joints]:
+        raise ConfigError(f'{robot.urdf_path}: has no joint {", ".join(missing)}; it has {", ".join(joints)}')
+    if robot.tool_link not in links:
+        raise ConfigError(f'{robot.urdf_path}: has no link {robot.tool_link!r}; it has {", ".join(links)}')
+    rows = np.array([joints[name][8:12] for name in robot.joints], dtype=np.float64)
+    limits = JointLimits(lower=rows[:, 0], upper=rows[:, 1], max_force=rows[:, 2], max_velocity=rows[:, 3])
+    indices = {name: joints[name][0] for name in robot.joints + fingers}
+    return ArmBody(body, indices, links[robot.tool_link], limits, [joints[name][10] for name in fingers])
+
+
+def _ignore_touching_links(bullet: BulletClient, body: int) -> None:
+    """Collision hulls are coarse: what touches at home would push against itself for ever."""
+    bullet.performCollisionDetection()
+    for contact in bullet.getContactPoints(body, body):
+        bullet.setCollisionFilterPair(body, body, contact[3], contact[4], 0)

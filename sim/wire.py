@@ -1,0 +1,41 @@
+"""Measurements and commands of the simulated driver to and from ROS messages."""
+
+from array import array
+
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from mbrl_ros.ros import convert
+from mbrl_sim.driver_faces import TrajectoryCommand, TrajectoryPoint
+from mbrl_sim.faults import JointSample, PoseSample
+
+
+def joint_state_to_msg(sample: JointSample, frame: str) -> JointState:
+    """Joint sample as ros2_control's broadcaster sends it."""
+    return JointState(header=convert.header(sample.stamp_ns, frame), name=list(sample.names),
+                      position=array('d', sample.position.tolist()), velocity=array('d', sample.velocity.tolist()))
+
+
+def pose_to_msg(sample: PoseSample, frame: str) -> PoseStamped:
+    """Pose sample as perception sends it."""
+    message = PoseStamped(header=convert.header(sample.stamp_ns, frame))
+    place, turn = message.pose.position, message.pose.orientation
+    place.x, place.y, place.z = sample.position.tolist()
+    turn.x, turn.y, turn.z, turn.w = sample.quaternion.tolist()
+    return message
+
+
+def trajectory_from_msg(message: JointTrajectory, message_now_ns: int, face_now_s: float) -> TrajectoryCommand:
+    """Trajectory in the face's time.
+
+    Args:
+        message: The trajectory; a zero stamp means at once.
+        message_now_ns: Now, by the clock of the message's stamp.
+        face_now_s: Now, by the face's.
+    """
+    points = [TrajectoryPoint(convert.stamp_from_msg(point.time_from_start) / convert.NANOSECONDS,
+                              point.positions.tolist(), point.velocities.tolist()) for point in message.points]
+    stamp_ns = convert.stamp_from_msg(message.header.stamp)
+    start_s = face_now_s + (stamp_ns - message_now_ns) / convert.NANOSECONDS if stamp_ns else None
+    return TrajectoryCommand(tuple(message.joint_names), points, start_s)
