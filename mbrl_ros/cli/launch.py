@@ -1,0 +1,85 @@
+"""`mbrl-ros launch`: runs a launch file of this package, or any other, without ROS 2's own launch."""
+
+import asyncio
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mbrl_ros.errors import LaunchError
+from mbrl_ros.launching import description, executables
+from mbrl_ros.launching.actions import Argument
+from mbrl_ros.launching.console import Console, log_folder
+from mbrl_ros.launching.substitutions import Call, Template
+from mbrl_ros.launching.supervisor import Supervisor
+from mbrl_ros.resources import share_directory
+
+
+def launch(
+    file: Annotated[str, typer.Argument(help='Name of a launch file of this package, or path of any.')],
+    arguments: Annotated[list[str] | None, typer.Argument(help='Launch arguments, as name:=value.')] = None,
+    show_args: Annotated[bool, typer.Option('--show-args', '-s', help='List the arguments of the file and end.')] = False,
+) -> None:
+    """Run a launch file: start its nodes, restart what crashes, stop everything on Ctrl-C, the arm first."""
+    path = find_file(file)
+    environment = executables.ros_environment(os.environ)
+    if show_args:
+        typer.echo(argument_help(description.declared_arguments(path, environment)))
+        return
+    with tempfile.TemporaryDirectory(prefix='mbrl_launch_') as scratch:
+        specs = description.resolve(path, description.parse_given(arguments or []), environment, Path(scratch))
+        console = _console(environment)
+        try:
+            code = asyncio.run(Supervisor(specs, environment, console).run())
+        finally:
+            console.close()
+    raise typer.Exit(code)
+
+
+def find_file(name: str) -> Path:
+    """Path of a launch file given by its path, or by its name in the package's `launch/`.
+
+    Raises:
+        LaunchError: There is none; the text lists the package's.
+    """
+    folder = share_directory() / 'launch'
+    for path in (Path(name).expanduser(), folder / name):
+        if path.is_file():
+            return path.resolve() if path.parent != folder else path
+    known = ', '.join(sorted(path.name for path in folder.glob('*.launch.yaml')))
+    raise LaunchError(f'there is no launch file {name!r}; the package has {known}')
+
+
+def argument_help(arguments: list[Argument]) -> str:
+    """The listing of `--show-args`: every argument with description, choices and default."""
+    lines = ["Arguments (pass arguments as '<name>:=<value>'):"]
+    for argument in arguments:
+        text = argument.description or 'no description given'
+        choices = ', '.join(repr(choice) for choice in argument.choices)
+        lines += ['', f"    '{argument.name}':", f'        {text}' + (f' Valid choices are: [{choices}]' if choices else '')]
+        if argument.default is not None:
+            lines.append(f'        (default: {_source(argument.default)!r})')
+    return '\n'.join(lines if arguments else [*lines, '', '  No arguments.'])
+
+
+def _source(template: Template) -> str:
+    return ''.join(part if isinstance(part, str) else _call_source(part) for part in template.parts)
+
+
+def _call_source(call: Call) -> str:
+    return f'$({" ".join([call.name, *map(_source, call.arguments)])})'
+
+
+def _console(environment: dict[str, str]) -> Console:
+    folder = log_folder(environment)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f'launch-{time.strftime("%Y-%m-%d-%H-%M-%S")}-{os.getpid()}.log'
+        console = Console(file)
+    except OSError as error:
+        raise LaunchError(f'{folder}: the launch cannot write its log there ({error.strerror})') from None
+    console.info('launch', f'log file: {file}')
+    return console

@@ -1,0 +1,59 @@
+"""`mbrl-ros`: one command for all; what a subcommand needs is imported only when that one is used."""
+
+import importlib
+import sys
+
+import typer
+import typer.core
+
+from mbrl_ros.errors import MbrlError
+
+#: Subcommands: where the `typer` app or function is.
+COMMANDS = {
+    'launch': 'mbrl_ros.cli.launch:launch',
+    'run': 'mbrl_ros.cli.run:run',
+    'bag': 'mbrl_ros.cli.bag:app',
+    'bench': 'mbrl_ros.cli.bench:app',
+    'stop': 'mbrl_ros.cli.stop:stop',
+    'release': 'mbrl_ros.cli.stop:release',
+    'reference': 'mbrl_ros.cli.reference:app',
+}
+
+
+class _LazyGroup(typer.core.TyperGroup):
+    def list_commands(self, ctx: object) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: object, cmd_name: str) -> object | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(':')
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            group = typer.main.get_command(found)
+            group.name = cmd_name
+            return group
+        app = typer.Typer(add_completion=False)
+        app.command(cmd_name, context_settings=getattr(found, 'context_settings', None))(found)
+        return typer.main.get_command(app)
+
+
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _root() -> None:
+    """Model-based reinforcement learning as a live ROS 2 control stack."""
+
+
+def main() -> int:
+    """Run the command line; errors that the package raises on purpose are one line."""
+    try:
+        return app(standalone_mode=True) or 0
+    except MbrlError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""One node in this process: `python -m mbrl_ros.cli.node <executable> [ROS arguments]`, which is how a launch starts it.
+
+The installed executables, such as `mpc_controller`, come here too, each by its own name.
+"""
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+from mbrl_ros.config import suggestion
+from mbrl_ros.launching.executables import NODES, SUPERVISOR_VARIABLE, ros_environment
+
+_PR_SET_PDEATHSIG = 1
+
+
+def run_node(name: str, arguments: list[str]) -> int:
+    """Run the node `name`, and end this process with the node's exit code; returns only if there is no such node.
+
+    Args:
+        name: An executable of this package.
+        arguments: What follows it on the command line.
+    """
+    if name not in NODES:
+        print(f'error: there is no node {name!r}{suggestion(name, NODES)}', file=sys.stderr)
+        return 2
+    _end_with_supervisor()
+    os.environ.update(ros_environment(os.environ))
+    code = importlib.import_module(NODES[name]).main([name, *arguments])
+    # The node has closed what it had open. Taking the interpreter and torch apart in good order would do nothing more, but
+    # costs each of the stack's processes most of a second of a stop that has three.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def main() -> int:
+    """Run the node that this executable is named after."""
+    return run_node(Path(sys.argv[0]).name, sys.argv[1:])
+
+
+def _end_with_supervisor() -> None:
+    """Ask the kernel for SIGINT when the supervisor dies, even by SIGKILL: an arm must not move on without one."""
+    supervisor = os.environ.get(SUPERVISOR_VARIABLE)
+    if supervisor is None or not sys.platform.startswith('linux'):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+    if os.getppid() != int(supervisor):
+        sys.exit(f'error: the launch (process {supervisor}) has ended; not starting')
+
+
+if __name__ == '__main__':
+    sys.exit(run_node(sys.argv[1] if len(sys.argv) > 1 else '', sys.argv[2:]))

@@ -1,0 +1,96 @@
+"""`mbrl-ros reference`: the tables of docs/, read from the declarations in the code."""
+
+import dataclasses
+import importlib
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+
+from mbrl_ros.config import Config, leaves
+from mbrl_ros.launching.executables import NODES
+from mbrl_ros.safety import HoldReason
+
+app = typer.Typer(help='Print reference tables as Markdown.', no_args_is_help=True)
+
+_TYPES = {bool: 'bool', int: 'integer', float: 'double', str: 'string'}
+
+
+@app.command()
+def parameters() -> None:
+    """Every ROS parameter of every node."""
+    typer.echo(parameter_reference())
+
+
+@app.command()
+def holds() -> None:
+    """Every reason for which the controller keeps the arm still."""
+    typer.echo(hold_reference())
+
+
+def parameter_reference() -> str:
+    """A section for each node, with a table row for each parameter."""
+    return '\n\n'.join(f'## {node}\n\n{_parameter_table(node_config(module))}' for node, module in NODES.items())
+
+
+def hold_reference() -> str:
+    """A table row for each hold."""
+    return _table(('hold', 'why the arm stands', 'way back'),
+                  ((f'`{hold.value}`', hold.explanation, hold.way_back) for hold in HoldReason))
+
+
+def node_config(module: str) -> type[Config]:
+    """The config of a node, which is the only one that its module defines.
+
+    Args:
+        module: Dotted name of the node's module.
+    """
+    found = vars(importlib.import_module(module)).values()
+    (config,) = (kind for kind in found if isinstance(kind, type) and issubclass(kind, Config) and kind.__module__ == module)
+    return config
+
+
+def _parameter_table(config: type[Config]) -> str:
+    return _table(('parameter', 'type', 'default', 'unit', 'allowed', 'changes', 'meaning'),
+                  (_parameter_row(name, field) for name, field in leaves(config)))
+
+
+def _parameter_row(name: str, field: dataclasses.Field) -> Sequence[str]:
+    metadata = field.metadata
+    return (f'`{name}`', _type(field.type), f'`{_text(field.default)}`', metadata['unit'], _allowed(field),
+            'live' if metadata['live'] else 'at start', _prose(metadata['doc']))
+
+
+def _type(hint: Any) -> str:
+    return f'{_TYPES[typing.get_args(hint)[0]]} array' if typing.get_origin(hint) is tuple else _TYPES[hint]
+
+
+def _text(value: Any) -> str:
+    """A value as YAML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f'[{", ".join(map(_text, value))}]'
+    return "''" if value == '' else str(value)
+
+
+def _allowed(field: dataclasses.Field) -> str:
+    low, high, choices = (field.metadata[name] for name in ('low', 'high', 'choices'))
+    if choices:
+        return ', '.join(f'`{choice}`' for choice in choices)
+    if low is None and high is None:
+        return ''
+    if high is None:
+        return f'≥ {low:g}'
+    return f'≤ {high:g}' if low is None else f'{low:g} to {high:g}'
+
+
+def _prose(text: str) -> str:
+    """Text in which angle brackets stay what they are."""
+    return text.replace('<', '&lt;').replace('>', '&gt;')
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)

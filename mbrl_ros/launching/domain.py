@@ -1,0 +1,59 @@
+"""A ROS domain of one's own, for runs that must hear nobody and be heard by nobody: tests and benchmarks."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+from mbrl_ros.errors import LaunchError
+
+#: Domains whose ports lie below the range that Linux gives to clients; the low ones are left to people.
+_DOMAINS = range(60, 102)
+
+
+class OwnDomain:
+    """A domain that no other holder on this machine has, until `release` or the end of the process, however it ends.
+
+    Attributes:
+        number: The value for `ROS_DOMAIN_ID`.
+
+    Raises:
+        LaunchError: Every such domain is taken.
+    """
+
+    def __init__(self) -> None:
+        folder = Path(tempfile.gettempdir()) / 'mbrl_ros_domains'
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):
+            folder.chmod(0o1777)  # Every user of the machine takes domains from here.
+        for offset in range(len(_DOMAINS)):
+            self.number = _DOMAINS[(os.getpid() + offset) % len(_DOMAINS)]
+            descriptor = _lock(folder / f'{self.number}.lock')
+            if descriptor is not None:
+                self._descriptor = descriptor
+                return
+        raise LaunchError(f'every ROS domain from {_DOMAINS.start} to {_DOMAINS.stop - 1} is taken by another run, '
+                          f'or {folder} cannot be used')
+
+    def release(self) -> None:
+        """Leave the domain to others."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _lock(path: Path) -> int | None:
+    """Descriptor of a lock file that is now held; None where somebody else holds it."""
+    try:
+        # Read-only is enough for a lock, and all that another user's file allows.
+        mode = os.O_RDONLY | os.O_CLOEXEC
+        descriptor = os.open(path, mode if path.exists() else mode | os.O_CREAT, 0o644)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,198 @@
+"""The `$(...)` in launch files: parsed once, evaluated for the arguments given.
+
+Known are `$(var name)`, `$(env NAME)`, `$(env NAME default)`, `$(find-pkg-share package)` and `$(dirname)`; they
+may be nested, and arguments may be quoted.
+"""
+
+import dataclasses
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import yaml
+
+from mbrl_ros.config import suggestion
+from mbrl_ros.launching.source import Place
+from mbrl_ros.resources import PACKAGE, share_directory
+
+#: Fewest and most arguments of each substitution.
+_ARITY = {'var': (1, 1), 'env': (1, 2), 'find-pkg-share': (1, 1), 'dirname': (0, 0)}
+_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_-]*')
+
+
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """What substitutions may refer to.
+
+    Attributes:
+        variables: Launch arguments and `let` values by name.
+        environment: Environment variables.
+    """
+
+    variables: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One `$(name argument ...)`."""
+
+    name: str
+    arguments: tuple['Template', ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """Text with substitutions in it, and where it stands."""
+
+    parts: tuple['str | Call', ...]
+    place: Place
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to substitute."""
+        return not any(isinstance(part, Call) for part in self.parts)
+
+    def evaluate(self, scope: Scope) -> str:
+        """The text with every substitution carried out.
+
+        Raises:
+            LaunchError: A variable or package does not exist.
+        """
+        return ''.join(part if isinstance(part, str) else self._call(part, scope) for part in self.parts)
+
+    def words(self, scope: Scope) -> list[str]:
+        """Command-line words: the text is split at blanks as a shell would, substituted values are not.
+
+        Raises:
+            LaunchError: As `evaluate`, or a quote is not closed.
+        """
+        marked = ''.join(part if isinstance(part, str) else f'\0{index}\0' for index, part in enumerate(self.parts))
+        try:
+            words = shlex.split(marked)
+        except ValueError as error:
+            raise self.place.error(f'{error} in {marked!r}') from None
+        return [re.sub('\0(\\d+)\0', lambda found: self._call(self.parts[int(found[1])], scope), word) for word in words]
+
+    def _call(self, call: Call, scope: Scope) -> str:
+        arguments = [argument.evaluate(scope) for argument in call.arguments]
+        return _FUNCTIONS[call.name](self.place, scope, *arguments)
+
+
+def parse(text: str, place: Place) -> Template:
+    """Read the substitutions in `text`.
+
+    Raises:
+        LaunchError: A substitution is unknown, not closed, or has the wrong number of arguments.
+    """
+    parts, position, literal = [], 0, ''
+    while position < len(text):
+        if text[position] == '\\' and position + 1 < len(text):
+            literal, position = literal + text[position + 1], position + 2
+        elif text.startswith('$(', position):
+            end = _closing(text, position, place)
+            parts += [literal, _parse_call(text[position + 2:end], place)]
+            literal, position = '', end + 1
+        else:
+            literal, position = literal + text[position], position + 1
+    return Template(tuple(part for part in [*parts, literal] if part != ''), place)
+
+
+def typed(text: str, place: Place) -> bool | int | float | str | list:
+    """Value of a substituted parameter, by YAML's rules: `7` is a whole number, `7.0` is not, `true` is a truth value.
+
+    Raises:
+        LaunchError: The text is YAML of another kind, such as a mapping.
+    """
+    try:
+        value = yaml.safe_load(text) if text else text
+    except yaml.YAMLError:
+        raise place.error(f'{text!r} is not a parameter value') from None
+    if not isinstance(value, bool | int | float | str | list):
+        raise place.error(f'{text!r} is not a parameter value; a text that looks like one is given with `type: str`')
+    return value
+
+
+def _closing(text: str, start: int, place: Place) -> int:
+    depth = 0
+    for index in range(start, len(text)):
+        if text.startswith('$(', index):
+            depth += 1
+        elif text[index] == ')' and text[index - 1] != '\\':
+            depth -= 1
+            if depth == 0:
+                return index
+    raise place.error(f'{text[start:]!r} lacks a closing parenthesis')
+
+
+def _parse_call(inside: str, place: Place) -> Call:
+    name, _, rest = inside.partition(' ')
+    if name not in _ARITY or not _NAME.fullmatch(name):
+        raise place.error(f'unknown substitution $({name} ...){suggestion(name, _ARITY)}')
+    arguments = tuple(parse(argument, place) for argument in _split(rest))
+    fewest, most = _ARITY[name]
+    if not fewest <= len(arguments) <= most:
+        wanted = f'{fewest}' if fewest == most else f'{fewest} to {most}'
+        raise place.error(f'$({inside}) has {len(arguments)} arguments; {name} takes {wanted}')
+    return Call(name, arguments)
+
+
+def _split(text: str) -> list[str]:
+    """Arguments in `text`: divided at blanks outside of quotes and of nested substitutions; '' is an empty argument."""
+    arguments, current, quote, depth = [], None, '', 0
+    for index, letter in enumerate(text):
+        depth += text.startswith('$(', index)
+        if not depth and letter == quote:
+            quote = ''
+        elif not depth and not quote and letter in '\'"':
+            quote, current = letter, current or ''
+        elif letter == ' ' and not depth and not quote:
+            arguments, current = arguments + ([] if current is None else [current]), None
+        else:
+            current = (current or '') + letter
+        depth -= letter == ')' and depth > 0
+    return arguments + ([] if current is None else [current])
+
+
+def _variable(place: Place, scope: Scope, name: str) -> str:
+    if name not in scope.variables:
+        raise place.error(f'$(var {name}) is neither an argument nor a let{suggestion(name, scope.variables)}')
+    return scope.variables[name]
+
+
+def _environment(place: Place, scope: Scope, name: str, default: str | None = None) -> str:
+    value = scope.environment.get(name, default)
+    if value is None:
+        raise place.error(f'$(env {name}): the environment has no variable {name!r} and there is no default')
+    return value
+
+
+def _share(place: Place, scope: Scope, package: str) -> str:
+    if package == PACKAGE:
+        return str(share_directory())
+    for prefix in filter(None, scope.environment.get('AMENT_PREFIX_PATH', '').split(os.pathsep)):
+        if (Path(prefix) / 'share' / package).is_dir():
+            return str(Path(prefix) / 'share' / package)
+    raise place.error(f'$(find-pkg-share {package}): there is no such ROS package')
+
+
+_FUNCTIONS: dict[str, Callable[..., str]] = {
+    'var': _variable,
+    'env': _environment,
+    'find-pkg-share': _share,
+    'dirname': lambda place, _: str(place.file.parent),
+}
+
+
+def truth(text: str, place: Place) -> bool:
+    """Meaning of a condition: true or 1, false or 0, in any case.
+
+    Raises:
+        LaunchError: It is neither.
+    """
+    word = text.strip().lower()
+    if word not in ('true', '1', 'false', '0'):
+        raise place.error(f'a condition needs true or false, got {text!r}')
+    return word in ('true', '1')

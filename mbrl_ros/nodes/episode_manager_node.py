@@ -1,0 +1,290 @@
+"""Episode manager: resets, goals, success, returns, and the table that a person watches."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.task import Future
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.episodes import EpisodeConfig, EpisodeMachine, EpisodeScore, ScoreBoard, ScoreConfig
+from mbrl_ros.episodes.curve import save_learning_curve
+from mbrl_ros.errors import GoalError, MeasurementError
+from mbrl_ros.robots import load_driver, load_robot
+from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
+from mbrl_ros.safety import HoldReason
+from mbrl_ros.tasks import ReachGoalConfig, ReachTask
+from mbrl_ros.types import EpisodeReport, Phase, TrainingReport
+
+_POLL_S = 0.1
+_SILENCE_S = 2.0
+#: From seeing a subscription until it and everybody's publishers have found each other.
+_MATCHING_S = 1.0
+#: What a node has to hear before an episode may begin.
+_HEARD_BY = {
+    'mpc_controller': (topics.STATE, topics.EPISODE, topics.MODEL),
+    'model_trainer': (topics.STATE, topics.APPLIED_COMMAND, topics.EPISODE),
+    'experience_logger': (topics.STATE, topics.APPLIED_COMMAND, topics.EPISODE),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeManagerConfig(Config):
+    """Settings of the episode manager."""
+
+    robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
+    driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
+    task: str = setting('reach', 'Task to score.', choices=('reach',))
+    seed: int = setting(0, 'Seed of the goals.', low=0)
+    output_dir: str = setting('', 'Folder for scores.csv and learning_curve.png; empty writes none.')
+    reset_timeout_s: float = setting(10.0, 'Longest wait for the reset service before the arm goes home by itself.',
+                                     unit='s', low=0.1)
+    wait_for: tuple[str, ...] = setting(('mpc_controller', 'model_trainer', 'experience_logger'),
+                                        'Nodes that have to be up before the first episode.')
+    wait_for_s: float = setting(60.0, 'Longest wait for them; then episodes begin without.', unit='s', low=0.0)
+    exit_when_finished: bool = setting(False, 'Whether the process ends after the last episode, with 0 if the arm learned.')
+    episodes: EpisodeConfig = section(EpisodeConfig, 'How episodes run.')
+    reach: ReachGoalConfig = section(ReachGoalConfig, 'When the goal is reached.')
+    scores: ScoreConfig = section(ScoreConfig, 'When the arm counts as having learned.')
+
+
+class EpisodeManagerNode(Node):
+    """Feeds the episode machine and publishes its word; shows the scores."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('episode_manager', **kwargs)
+        self._config = params.declare_config(self, EpisodeManagerConfig)
+        torch.set_num_threads(1)
+        self._robot = load_robot(self._config.robot)
+        driver = load_driver(self._config.driver)
+        self._task = ReachTask.of_robot(self._robot, self._config.reach)
+        self._machine = EpisodeMachine(self._robot, self._task, self._config.episodes,
+                                       seed=self._config.seed, can_reset=bool(driver.reset_service))
+        self._output_dir = Path(self._config.output_dir) if self._config.output_dir else None
+        self._board = ScoreBoard(self._config.scores, self._output_dir and self._output_dir / 'scores.csv')
+        self._published: EpisodeReport | None = None
+        self._training: TrainingReport | None = None
+        self._plan_ms: list[float] = []
+        self._misses = 0
+        self._reset: Future | None = None
+        self._reset_deadline_s: float | None = None
+        self._start_s = self._last_state_s = time.monotonic()
+        self._peers_since_s: float | None = None
+        self._ready = False
+        self.exit_code: int | None = None
+
+        self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
+        self._report_pub = qos.advertise(self, DiagnosticArray, topics.EPISODE, qos.LATCHED)
+        self._goal_pub = qos.advertise(self, PoseStamped, topics.GOAL, qos.LATCHED)
+        self._reset_client = self.create_client(Trigger, driver.reset_service) if driver.reset_service else None
+        self.create_service(Trigger, '~/proceed', self.on_proceed)
+        qos.subscribe(self, JointState, topics.STATE, self.on_state, qos.RECORD)
+        qos.subscribe(self, PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED)
+        qos.subscribe(self, DiagnosticArray, topics.TRAINING, self.on_training, qos.LATCHED)
+        qos.subscribe(self, DiagnosticArray, topics.CONTROLLER_STATUS, self.on_controller_status, qos.RECORD)
+        self.create_timer(_POLL_S, self.on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f'configuration: {self._config.to_mapping()}')
+
+    def on_state(self, message: JointState) -> None:
+        """Feed a state to the machine."""
+        self._last_state_s = time.monotonic()
+        if not self._ready:
+            return
+        try:
+            self._speak(self._machine.on_state(convert.state_from_msg(message)))
+        except MeasurementError as error:
+            self.get_logger().error(f'{topics.STATE}: {error}', throttle_duration_sec=2.0)
+
+    def on_goal(self, message: PoseStamped) -> None:
+        """Take a goal from somebody else; one's own comes back here too and changes nothing."""
+        try:
+            point, stamp_ns = convert.goal_from_msg(message, self._robot.base_link)
+            report = self._machine.report
+            if report is None or (stamp_ns == report.goal_stamp_ns and np.allclose(point, report.goal_m)):
+                return
+            self._machine.on_goal(point, stamp_ns)
+        except GoalError as error:
+            self.get_logger().error(f'{topics.GOAL}: {error}')
+
+    def on_training(self, message: DiagnosticArray) -> None:
+        """Note the trainer's word; it may end a wait."""
+        try:
+            self._training = convert.report_from_msg(message, TrainingReport)
+        except MeasurementError as error:
+            self.get_logger().error(f'{topics.TRAINING}: {error}')
+            return
+        self._speak(self._machine.on_training(self._training))
+
+    def on_controller_status(self, message: DiagnosticArray) -> None:
+        """Collect planning times and missed deadlines of the running episode."""
+        values = convert.status_values(message)
+        try:
+            plan_ms, missed = float(values.get('plan_ms', 'nan')), values.get('deadline_missed') == 'True'
+        except ValueError:
+            self.get_logger().error(f'{topics.CONTROLLER_STATUS}: plan_ms cannot be {values["plan_ms"]!r}')
+            return
+        # In simulated time the controller says nothing while time stands, so that a release would never be heard.
+        if not self.get_parameter('use_sim_time').value:
+            self._machine.on_emergency_stop(values.get('hold') == HoldReason.EMERGENCY_STOP.value)
+        if self._machine.phase.is_episode:
+            self._misses += missed
+            if np.isfinite(plan_ms):
+                self._plan_ms.append(plan_ms)
+
+    def on_proceed(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """A person allows the next episode."""
+        self._speak(self._machine.on_operator())
+        response.success, response.message = True, 'the next episode may begin'
+        return response
+
+    def on_timer(self) -> None:
+        """Bound the waits by the wall clock and say what is being waited for."""
+        now_s = time.monotonic()
+        if not self._ready:
+            self._await_peers(now_s)
+        self._speak(self._machine.on_clock(now_s))
+        if self._machine.wants_reset:
+            self._drive_reset(now_s)
+        report = self._machine.report
+        if now_s - self._last_state_s > _SILENCE_S and (report is None or report.phase.is_episode):
+            self.get_logger().warning(f'no message on {self.resolve_topic_name(topics.STATE)} for '
+                                      f'{now_s - self._last_state_s:.0f} s', throttle_duration_sec=5.0)
+        self._diagnose(report, now_s)
+
+    def _await_peers(self, now_s: float) -> None:
+        """Episodes begin once all peers have been up for a moment: whoever comes later would miss the first messages."""
+        missing = {name for name in self._config.wait_for if not self._is_up(name)}
+        if missing:
+            self._peers_since_s = None
+            if now_s - self._start_s < self._config.wait_for_s:
+                return
+            self.get_logger().warning(f'{", ".join(sorted(missing))} did not come up within {self._config.wait_for_s:g} s; '
+                                      'episodes begin without')
+        elif self._peers_since_s is None:
+            self._peers_since_s = now_s
+        self._ready = bool(missing) or now_s - self._peers_since_s >= _MATCHING_S
+
+    def _is_up(self, name: str) -> bool:
+        """Whether a node hears all that an episode is made of; its name alone is seen before its subscriptions are.
+
+        The trainer says so itself, because what it misses cannot be learned from.
+        """
+        own = self.get_namespace()
+        if (name, own) not in self.get_node_names_and_namespaces():
+            return False
+        if name == 'model_trainer' and self._training is None:
+            return False
+        heard = (self.get_subscriptions_info_by_topic(self.resolve_topic_name(topic)) for topic in _HEARD_BY.get(name, ()))
+        return all(any((info.node_name, info.node_namespace) == (name, own) for info in infos) for infos in heard)
+
+    def _drive_reset(self, now_s: float) -> None:
+        """Call the reset service once it is there; give up after a while."""
+        if self._reset_deadline_s is None:
+            self._reset_deadline_s = now_s + self._config.reset_timeout_s
+        if self._reset is None and self._reset_client.service_is_ready():
+            self._reset = self._reset_client.call_async(Trigger.Request())
+            self._reset.add_done_callback(self._on_reset_done)
+        elif now_s >= self._reset_deadline_s:
+            self.get_logger().warning(f'{self._reset_client.srv_name} did not answer within {self._config.reset_timeout_s} s; '
+                                      'the arm goes home by itself')
+            self._end_reset(None)
+
+    def _on_reset_done(self, future: Future) -> None:
+        if future is not self._reset:
+            return
+        response = future.result()
+        if response.success and response.message.isdecimal():
+            self._end_reset(int(response.message))
+        else:
+            self.get_logger().warning(f'{self._reset_client.srv_name} failed: {response.message}; the arm goes home by itself')
+            self._end_reset(None)
+
+    def _end_reset(self, fresh_ns: int | None) -> None:
+        self._reset, self._reset_deadline_s = None, None
+        self._speak(self._machine.on_reset(fresh_ns))
+
+    def _speak(self, report: EpisodeReport | None) -> None:
+        """Publish a report, after the goal that it speaks of and the score that it completes."""
+        if report is None:
+            return
+        before, self._published = self._published, report
+        if report.phase.is_episode and (before is None or before.goal_stamp_ns != report.goal_stamp_ns):
+            self._goal_pub.publish(convert.goal_to_msg(report.goal_m, report.goal_stamp_ns, self._robot.base_link))
+        self._report_pub.publish(convert.report_to_msg(report))
+        if report.phase.is_episode and report.step == 0:
+            self._plan_ms, self._misses = [], 0
+        if before is not None and before.phase.is_episode and not report.phase.is_episode:
+            self._show_score(before, report)
+        if self._machine.wants_reset:
+            self._drive_reset(time.monotonic())
+        if report.phase is Phase.FINISHED and before.phase is not Phase.FINISHED:
+            self._finish()
+
+    def _show_score(self, before: EpisodeReport, report: EpisodeReport) -> None:
+        training, planned = self._training, np.array(self._plan_ms or [np.nan])
+        if len(self._board.scores) % 20 == 0:
+            _show(self._board.header())
+        _show([self._board.add(EpisodeScore(
+            episode=report.episode, total_steps=report.total_steps, phase=before.phase.value, success=report.success,
+            distance_m=report.distance_m, episode_return=report.episode_return,
+            model_version=training.model_version if training else 0,
+            model_error=training.holdout_rmse if training else float('nan'),
+            plan_ms_p50=float(np.percentile(planned, 50)), plan_ms_p99=float(np.percentile(planned, 99)),
+            deadline_misses=self._misses))])
+        self._write(self._board.save)
+
+    def _finish(self) -> None:
+        _show(['', *self._board.summary()])
+        self._write(self._save_curve)
+        if self._config.exit_when_finished:
+            self.exit_code = 0 if self._board.learned else 1
+
+    def _write(self, save: Callable[[], None]) -> None:
+        """Episodes go on, and the verdict stands, when the disk is full."""
+        try:
+            save()
+        except OSError as error:
+            self.get_logger().error(f'{error.filename or self._output_dir}: cannot be written ({error.strerror}); '
+                                    'episodes go on')
+
+    def _save_curve(self) -> None:
+        if self._output_dir is None or not self._board.scores:
+            return
+        path = self._output_dir / 'learning_curve.png'
+        save_learning_curve(self._board.scores, path, tolerance_m=self._task.goal_tolerance_m,
+                            title=f'{self._robot.name} learns to {self._config.task}, seed {self._config.seed}')
+        _show([f'learning curve: {path}', f'scores:         {path.with_name("scores.csv")}',
+               f'recording:      {self._output_dir / "bag"}', f'model:          {self._output_dir / "model.safetensors"}'])
+
+    def _diagnose(self, report: EpisodeReport | None, now_s: float) -> None:
+        silent = now_s - self._last_state_s > _SILENCE_S
+        level = diagnostics.WARN if report is None and silent else diagnostics.OK
+        self._diagnostics.update(
+            'Episodes', level, report.phase.value if report else 'waiting for the first state',
+            episode=report.episode if report else 0, total_steps=report.total_steps if report else 0,
+            successes_of_last=sum(score.success for score in self._board.last), last=len(self._board.last))
+
+
+def _show(lines: Sequence[str]) -> None:
+    """Print without a log prefix, so that the table stays a table."""
+    print('\n'.join(lines), file=sys.stdout, flush=True)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node as a process."""
+    return runtime.run(EpisodeManagerNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""Model trainer: live experience and old bags become a model, in a process of its own and beside the control loop.
+
+After a crash the experience in memory is gone. A trainer that starts in the middle of a run, which it knows from the
+episode manager's count of steps, takes the last good model and this run's experience back from `output_dir`.
+"""
+
+import dataclasses
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import UInt8MultiArray
+
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.errors import BagError, MeasurementError, ModelError
+from mbrl_ros.experience import AssemblerConfig, TransitionAssembler, TransitionDataset, load_transitions
+from mbrl_ros.learning import (
+    ContinualConfig,
+    ContinualLearner,
+    DueRound,
+    ModelSnapshot,
+    RoundSchedule,
+    ScheduleConfig,
+    TrainingCancelled,
+)
+from mbrl_ros.robots import load_robot
+from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
+from mbrl_ros.tasks import make_task
+from mbrl_ros.types import EpisodeReport, TrainingReport, Transition
+
+_POLL_S = 0.05
+_REFUSAL_PERIOD_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelTrainerConfig(Config):
+    """Settings of the model trainer."""
+
+    robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
+    task: str = setting('reach', 'Task; names the entries of the state that are learned.')
+    lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')
+    seed: int = setting(0, 'Decides all randomness of training.', low=0)
+    control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)
+    output_dir: str = setting('', 'Folder of the last good model and of the recording; empty keeps none.')
+    resume: bool = setting(False, 'Whether to begin with the model in output_dir, even when the run is new.')
+    experience_paths: tuple[str, ...] = setting((), 'Earlier bags to learn from too.')
+    capacity: int = setting(100_000, 'Most transitions kept in memory.', low=1000)
+    num_threads: int = setting(1, 'Threads for training.', low=1, high=64)
+    niceness: int = setting(10, 'Added to the priority number of the training thread; control comes first.', low=0, high=19)
+    assembler: AssemblerConfig = section(AssemblerConfig, 'How transitions are put together.')
+    schedule: ScheduleConfig = section(ScheduleConfig, 'When to train.')
+    learner: ContinualConfig = section(ContinualConfig, 'How to train and which model to keep.')
+
+
+class ModelTrainerNode(Node):
+    """Collects transitions in the executor's thread and trains in another, so that nothing is missed meanwhile."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__('model_trainer', **arguments)
+        self._config = config = params.declare_config(self, ModelTrainerConfig)
+        torch.set_num_threads(config.num_threads)
+        self._robot = load_robot(config.robot)
+        task = make_task(config.task, self._robot)
+        names = {'state_names': tuple(task.state_names), 'action_names': tuple(task.action_names),
+                 'period_s': 1.0 / config.control_rate_hz}
+        self._assembler = TransitionAssembler(self._robot, **names, config=config.assembler)
+        self._dataset = TransitionDataset(2 * len(names['state_names']), len(names['action_names']), config.capacity)
+        self._learner = ContinualLearner(config.learner, seed=config.seed, robot=self._robot.name, task=config.task, **names)
+        self._schedule = RoundSchedule(config.schedule, background=not config.lockstep)
+        folder = Path(config.output_dir) if config.output_dir else None
+        self._model_path, self._bag_path = (folder / 'model.safetensors', folder / 'bag') if folder else (None, None)
+        self._num_of_run, self._total_steps = 0, -1
+        self._refused_s: dict[str, float] = {}
+
+        self._closing = threading.Event()
+        # Linux counts niceness a thread: training stands back, collecting does not.
+        self._worker = ThreadPoolExecutor(1, 'training', initializer=os.nice, initargs=(config.niceness,))
+        self._jobs: deque[tuple[Future, Callable[[Any], None]]] = deque()
+        self._job_done = self.create_guard_condition(self.on_jobs_done)
+        self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
+        self._model_pub = qos.advertise(self, UInt8MultiArray, topics.MODEL, qos.LATCHED)
+        self._training_pub = qos.advertise(self, DiagnosticArray, topics.TRAINING, qos.LATCHED)
+        self._is_announced, self._state_heard = False, False
+        qos.subscribe(self, JointState, topics.STATE, self.on_state, qos.RECORD)
+        # Latched and deep: a trainer that comes late misses no command, and hears at once what the run is at.
+        self._matched_by_publishers = [
+            qos.subscribe(self, JointState, topics.APPLIED_COMMAND, self.on_applied, qos.LATCHED_RECORD),
+            qos.subscribe(self, DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED_RECORD)]
+        self.create_timer(_POLL_S, self.on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f'configuration: {config.to_mapping()}')
+        if config.resume:
+            self._resume_model()
+        if config.experience_paths:
+            self._start(lambda: self._load(config.experience_paths), self._take_experience)
+
+    def on_state(self, message: JointState) -> None:
+        """Take in a state."""
+        self._state_heard = True
+        self._collect(topics.STATE, lambda: self._assembler.on_state(convert.state_from_msg(message)))
+
+    def on_applied(self, message: JointState) -> None:
+        """Take in what was really commanded."""
+        self._collect(topics.APPLIED_COMMAND, lambda: self._assembler.on_applied(convert.applied_from_msg(message)))
+
+    def on_report(self, message: DiagnosticArray) -> None:
+        """Take in the episode manager's word."""
+        self._collect(topics.EPISODE, lambda: self._on_report(convert.report_from_msg(message, EpisodeReport)))
+
+    def on_timer(self) -> None:
+        """Start a round when one is due and none is under way."""
+        if not self._is_announced:
+            self._announce()
+        if self._jobs:
+            return
+        # Those that a full dataset has let go count too: what is new is new.
+        num_transitions = len(self._dataset) + self._dataset.num_dropped
+        due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run)
+        if due is not None:
+            data, stamp_ns = self._dataset.arrays(), self.get_clock().now().nanoseconds
+            self._start(lambda: self._train(data, due, stamp_ns), self._take_report)
+
+    def _announce(self) -> None:
+        """Say, once, that everything an episode is made of reaches this node; the episode manager may wait for that."""
+        if self._state_heard and all(subscription.get_publisher_count() for subscription in self._matched_by_publishers):
+            self._is_announced = True
+            version = self._learner.current.version if self._learner.current else 0
+            report = TrainingReport(self.get_clock().now().nanoseconds, -1, version, False, 'ready', 0, math.nan, math.nan, 0.0)
+            self._training_pub.publish(convert.report_to_msg(report))
+
+    def on_jobs_done(self) -> None:
+        """Take over what the worker has done."""
+        while self._jobs and self._jobs[0][0].done():
+            job, finish = self._jobs.popleft()
+            try:
+                finish(job.result())
+            except (BagError, ModelError) as error:
+                self.get_logger().error(str(error))
+            except TrainingCancelled:
+                return
+        self.on_timer()
+
+    def close(self) -> None:
+        """End training soon; its last round is lost."""
+        self._closing.set()
+        self._worker.shutdown(cancel_futures=True)
+
+    def _collect(self, topic: str, take: Callable[[], list[Transition]]) -> None:
+        try:
+            transitions = take()
+        except MeasurementError as error:
+            self._refuse(topic, error)
+            return
+        if transitions:
+            self._dataset.extend(transitions)
+            self._num_of_run += len(transitions)
+        self.on_timer()
+
+    def _refuse(self, topic: str, error: MeasurementError) -> None:
+        """Name a message that cannot be used, each topic so often at most; rclpy's own throttle is one for all of them."""
+        now_s = time.monotonic()
+        if now_s - self._refused_s.get(topic, -math.inf) >= _REFUSAL_PERIOD_S:
+            self._refused_s[topic] = now_s
+            self.get_logger().error(f'{topic}: {error}')
+
+    def _on_report(self, report: EpisodeReport) -> list[Transition]:
+        if self._total_steps < 0 < report.total_steps and self._model_path:
+            self._recover(report)
+        if report.total_steps < self._total_steps:
+            self._num_of_run = 0  # The manager has begun to count anew.
+        self._total_steps = report.total_steps
+        self._schedule.on_report(report, time.monotonic())
+        return self._assembler.on_report(report)
+
+    def _recover(self, report: EpisodeReport) -> None:
+        """Take back what a trainer of this run had before it ended."""
+        self.get_logger().warning(f'started in the middle of a run, at step {report.total_steps}; '
+                                  f'taking model and experience from {self._model_path.parent}')
+        if self._learner.current is None:
+            self._resume_model()
+        self._start(self._load_run, self._take_run)
+
+    def _resume_model(self) -> None:
+        if self._model_path is None or not self._model_path.exists():
+            return
+        try:
+            self._learner.resume(ModelSnapshot.load(self._model_path))
+        except ModelError as error:
+            self.get_logger().error(f'starting without a model: {error}')
+            return
+        self._publish_model(self._learner.current)
+
+    def _load(self, paths: Sequence[str | Path], namespace: str | None = None) -> list[Transition]:
+        task = make_task(self._config.task, self._robot)
+        return load_transitions(paths, self._robot, 1.0 / self._config.control_rate_hz, state_names=task.state_names,
+                                action_names=task.action_names, namespace=namespace, config=self._config.assembler)
+
+    def _load_run(self) -> list[Transition]:
+        """Transitions of the recording that goes on, since the clock last began anew."""
+        loaded = self._load([self._bag_path], self.get_namespace())
+        breaks = [index for index in range(1, len(loaded)) if loaded[index].stamp_ns <= loaded[index - 1].stamp_ns]
+        return loaded[breaks[-1]:] if breaks else loaded
+
+    def _take_experience(self, transitions: list[Transition]) -> None:
+        """Put loaded transitions behind those of earlier bags and before those of this run."""
+        held = self._dataset.arrays()
+        rows = [Transition(*row) for row in zip(*held)]
+        num_earlier = max(len(rows) - self._num_of_run, 0)
+        merged = TransitionDataset(held.obs.shape[1], held.action.shape[1], self._config.capacity)
+        merged.extend([*rows[:num_earlier], *transitions, *rows[num_earlier:]])
+        merged.num_dropped += self._dataset.num_dropped
+        self._dataset = merged
+        self.get_logger().info(f'{len(transitions)} transitions loaded from bags')
+
+    def _take_run(self, transitions: list[Transition]) -> None:
+        """As `_take_experience`, without those that have come live in the meantime."""
+        stamps_ns = self._dataset.arrays().stamp_ns
+        live = set(stamps_ns[max(len(stamps_ns) - self._num_of_run, 0):].tolist())
+        missed = [transition for transition in transitions if transition.stamp_ns not in live]
+        self._take_experience(missed)
+        self._num_of_run += len(missed)
+
+    def _train(self, data: Any, due: DueRound, stamp_ns: int) -> tuple[TrainingReport, ModelSnapshot | None]:
+        """One round, in the worker's thread; the model too when it was accepted."""
+        start_s = time.monotonic()
+        report = self._learner.round(data.obs, data.action, data.next_obs, data.stamp_ns, episode=due.episode,
+                                     round_index=due.index, stamp_ns=stamp_ns, is_cancelled=self._closing.is_set)
+        snapshot = self._learner.current if report.accepted else None
+        if snapshot and self._model_path:
+            try:
+                snapshot.save(self._model_path)
+            except ModelError as error:
+                self.get_logger().error(f'model is published but not kept: {error}')
+        return dataclasses.replace(report, duration_s=time.monotonic() - start_s), snapshot
+
+    def _take_report(self, outcome: tuple[TrainingReport, ModelSnapshot | None]) -> None:
+        report, snapshot = outcome
+        if snapshot:
+            self._publish_model(snapshot)
+        self._training_pub.publish(convert.report_to_msg(report))
+        level = diagnostics.OK if report.accepted else diagnostics.WARN
+        self._diagnostics.update('training', level, report.reason, model_version=report.model_version,
+                                 trained_episode=report.trained_episode, num_transitions=report.num_transitions,
+                                 holdout_rmse=report.holdout_rmse, duration_s=report.duration_s,
+                                 dropped=dict(self._assembler.dropped))
+        self.get_logger().info(f'round on {report.num_transitions} transitions, {report.duration_s:.1f} s: {report.reason}')
+
+    def _publish_model(self, snapshot: ModelSnapshot) -> None:
+        self._model_pub.publish(convert.bytes_to_msg(snapshot.to_bytes()))
+
+    def _start(self, work: Callable[[], Any], finish: Callable[[Any], None]) -> None:
+        """Hand work to the other thread; its outcome comes back to `finish` in the executor's."""
+        job = self._worker.submit(work)
+        self._jobs.append((job, finish))
+        job.add_done_callback(lambda _: self._job_done.trigger())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node as a process."""
+    return runtime.run(ModelTrainerNode, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

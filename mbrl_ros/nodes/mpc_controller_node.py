@@ -1,0 +1,363 @@
+"""`mpc_controller`: plans with the newest model, once a control period, and is the only one that commands the arm.
+
+A managed node: configuring builds and warms up everything, activating lets the arm move, deactivating stops it.
+"""
+
+import dataclasses
+import gc
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import JointState
+from std_msgs.msg import UInt8MultiArray
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import MarkerArray
+
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.errors import GoalError, MbrlError, MeasurementError, ModelError
+from mbrl_ros.learning import ModelSnapshot, Predictor
+from mbrl_ros.learning.precision import PrecisionChooser, stand_in
+from mbrl_ros.planning import PlannerConfig, make_planner
+from mbrl_ros.planning.controller import MpcController
+from mbrl_ros.planning.tick import ControllerConfig
+from mbrl_ros.robots import load_driver, load_robot
+from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
+from mbrl_ros.ros.control_inbox import ControlInbox
+from mbrl_ros.ros.control_thread import ControlThread, ControlTiming, TickReport
+from mbrl_ros.ros.driver_port import DriverPort
+from mbrl_ros.ros.loop_figures import LoopFigures
+from mbrl_ros.ros.plan_messages import path_to_msg, plan_to_msg
+from mbrl_ros.safety import EmergencyStop, HoldReason, largest_action_change
+from mbrl_ros.tasks import ReachConfig, ReachTask
+from mbrl_ros.types import EpisodeReport
+
+_THROTTLE_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MpcControllerConfig(Config):
+    """Settings of the controller node."""
+
+    robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
+    driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
+    task: str = setting('reach', 'Task to pursue.', choices=('reach',))
+    rate_hz: float = setting(20.0, 'Control rate.', unit='Hz', low=1.0, high=500.0)
+    lockstep: bool = setting(False, 'Tick by the stamps of states instead of the clock, and plan without a deadline.')
+    autostart: bool = setting(True, 'Whether the node configures and activates itself.')
+    seed: int = setting(0, 'Seed of planning and exploring.', low=0)
+    realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
+    torch_threads: int = setting(1, 'Threads of torch.', low=1, high=256)
+    output_dir: str = setting('', 'Folder that keeps a pressed emergency stop over a restart; empty keeps none.')
+    gripper_opening_m: float = setting(-1.0, 'Opening commanded on activation; negative leaves the gripper alone.', unit='m',
+                                       low=-1.0, high=1.0)
+    control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
+    planner: PlannerConfig = section(PlannerConfig, 'The planner.')
+    reach: ReachConfig = section(ReachConfig, 'The reach task.')
+
+
+class MpcControllerNode(LifecycleNode):
+    """Wires topics to an `MpcController` that ticks in a thread of its own.
+
+    Args:
+        kwargs: As for `rclpy.lifecycle.LifecycleNode`.
+
+    Raises:
+        ConfigError: A parameter does not fit.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('mpc_controller', **kwargs)
+        self._config = params.declare_config(self, MpcControllerConfig)
+        params.watch_live(self, self._config, self.on_settings)
+        folder = self._config.output_dir
+        self._emergency_stop = EmergencyStop(Path(folder) / 'emergency_stop' if folder else None)
+        if self._emergency_stop.is_pressed:
+            self.get_logger().error('the emergency stop is still pressed; ~/release lets the arm move')
+        self._thread: ControlThread | None = None
+        self._owned: list = []
+        self._diagnostics = diagnostics.Diagnostics(self, self._config.robot)
+        self.exit_code: int | None = None
+        self.create_service(Trigger, '~/stop', self.on_stop)
+        self.create_service(Trigger, '~/release', self.on_release)
+        self.get_logger().info(f'configuration: {self._config.to_mapping()}')
+        if self._config.autostart:
+            self._start_by_itself()
+
+    def _start_by_itself(self) -> None:
+        success = TransitionCallbackReturn.SUCCESS
+        if self.trigger_configure() is not success or self.trigger_activate() is not success:
+            self.exit_code = 1
+
+    # Lifecycle. rclpy swallows exceptions of these callbacks, so each says itself what went wrong.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Build everything and plan a few times, so that the first real tick is no slower than the others."""
+        try:
+            self._build()
+            self._warm_up()
+        except Exception as error:  # Whatever it is, nobody else would say it.
+            name = '' if isinstance(error, MbrlError) else f'{type(error).__name__}: '
+            self.get_logger().error(f'cannot be configured: {name}{error}')
+            self._tear_down()
+            return TransitionCallbackReturn.FAILURE
+        self._subscribe()
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let the arm move."""
+        timing = ControlTiming(1.0 / self._config.rate_hz, self._config.lockstep, self._driver.command_latency_s)
+        self._thread = ControlThread(self._controller, self._inbox, self._port, self._robot, self.get_clock(), timing,
+                                     self._on_tick, self._on_fault)
+        if self._config.gripper_opening_m >= 0.0:
+            self._port.send_gripper(self._config.gripper_opening_m)
+        if not self._config.lockstep:
+            priority.request_priority(self, self._config.realtime_priority)
+        self._thread.start()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the arm within its limits; returns once it was told to stand."""
+        self._stop_thread()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        """Give everything back."""
+        self._tear_down()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the arm and give everything back."""
+        self._tear_down()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the arm and start over from unconfigured."""
+        self._tear_down()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """Leave the arm stopped; called while publishers still work."""
+        self._stop_thread()
+        gc.unfreeze()
+
+    def _build(self) -> None:
+        config = self._config
+        torch.set_num_threads(config.torch_threads)
+        self._robot, self._driver = load_robot(config.robot), load_driver(config.driver)
+        self._kinematics = KinematicChain.of_robot(self._robot)
+        self._task = ReachTask(self._robot, self._kinematics, config.reach)
+        self._period_s = 1.0 / config.rate_hz
+        self._planner = make_planner(config.planner, self._task.action_size,
+                                     largest_action_change(self._robot, config.control.safety, self._period_s))
+        self._precision = PrecisionChooser(config.planner.precision, self._planner.device,
+                                           config.planner.population_size * config.planner.num_particles)
+        self._controller = MpcController(self._robot, self._kinematics, self._task, self._planner, config.control,
+                                         period_s=self._period_s, seed=config.seed, emergency_stop=self._emergency_stop)
+        self._inbox, self._figures, self._last_hold = ControlInbox(), LoopFigures(), None
+        self._port = DriverPort(self, self._robot, self._driver, self._period_s)
+        self._latest: TickReport | None = None
+        self._applied_pub = self._advertise(JointState, topics.APPLIED_COMMAND, qos.LATCHED_RECORD)
+        self._status_pub = self._advertise(DiagnosticArray, topics.CONTROLLER_STATUS, qos.DRIVER)
+        self._plan_pub = self._advertise(JointTrajectory, topics.PLAN, qos.STATE)
+        self._path_pub = self._advertise(MarkerArray, topics.PREDICTED_PATH, qos.STATE)
+
+    def _warm_up(self) -> None:
+        parameters = stand_in(self._task.obs_size, self._task.action_size)
+        choice = self._precision.choose(parameters)
+        self.get_logger().info(f'planning on {self._planner.device} in {choice}')
+        model = Predictor(parameters, self._planner.device, choice.precision)
+        obs = np.concatenate([self._robot.home_rad, np.zeros(self._task.action_size)])
+        self._planner.prepare(model, obs, self._task.objective(self._robot.workspace.lower_m))
+        self._planner.reset(self._config.seed)
+        # What lives this long need not be looked at by every later collection, which would pause the loop.
+        gc.collect()
+        gc.freeze()
+
+    def _subscribe(self) -> None:
+        for kind, topic, callback, profile in (
+                (JointState, topics.STATE, self.on_state, qos.STATE),
+                (DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED),
+                (PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED),
+                (UInt8MultiArray, topics.MODEL, self.on_model, qos.LATCHED)):
+            self._owned.append((self.destroy_subscription, qos.subscribe(self, kind, topic, callback, profile)))
+        timer = self.create_timer(1.0, self.on_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._owned.append((self.destroy_timer, timer))
+
+    def _advertise(self, kind: type, topic: str, profile: qos.QoSProfile) -> object:
+        publisher = qos.advertise(self, kind, topic, profile)
+        self._owned.append((self.destroy_publisher, publisher))
+        return publisher
+
+    def _stop_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread = None
+
+    def _tear_down(self) -> None:
+        self._stop_thread()
+        gc.unfreeze()
+        for destroy, entity in self._owned:
+            destroy(entity)
+        self._owned.clear()
+        if hasattr(self, '_port'):
+            self._port.destroy()
+            del self._port
+
+    # Inputs, in the executor's thread.
+
+    def on_state(self, message: JointState) -> None:
+        """Keep the newest state."""
+        try:
+            self._inbox.put_state(convert.state_from_msg(message))
+        except MeasurementError as error:
+            self.get_logger().error(f'{topics.STATE}: {error}', throttle_duration_sec=_THROTTLE_S)
+
+    def on_report(self, message: DiagnosticArray) -> None:
+        """Keep the episode manager's newest word."""
+        try:
+            self._inbox.put(report=convert.report_from_msg(message, EpisodeReport))
+        except MeasurementError as error:
+            self.get_logger().error(f'{topics.EPISODE}: {error}', throttle_duration_sec=_THROTTLE_S)
+
+    def on_goal(self, message: PoseStamped) -> None:
+        """Keep the newest goal; one without a stamp counts from now."""
+        try:
+            goal_m, stamp_ns = convert.goal_from_msg(message, self._robot.base_link)
+        except GoalError as error:
+            self.get_logger().error(f'{topics.GOAL}: {error}')
+            return
+        self._inbox.put(goal_m=goal_m, goal_stamp_ns=stamp_ns or self.get_clock().now().nanoseconds)
+
+    def on_model(self, message: UInt8MultiArray) -> None:
+        """Swap the model, or refuse it and keep the last good one."""
+        try:
+            model = ModelSnapshot.from_bytes(convert.bytes_from_msg(message))
+            model.check_fits(robot=self._robot.name, task=self._task.name, state_names=self._task.state_names,
+                             action_names=self._task.action_names, period_s=self._period_s)
+        except ModelError as error:
+            kept = self._inbox.newest().model_version
+            self.get_logger().error(f'{topics.MODEL}: refused: {error}; '
+                                    + (f'version {kept} stays' if kept else 'there is no other model'))
+            self._inbox.put(model_refused=True)
+            return
+        precision = self._precision.choose(model.parameters).precision
+        self._inbox.put(model=model.to(self._planner.device, precision), model_version=model.version, model_refused=False)
+
+    def on_settings(self, config: MpcControllerConfig) -> None:
+        """Take over live settings; the next tick uses them."""
+        self._config = config
+        if hasattr(self, '_controller'):
+            self._controller.configure(config.control)
+            self._controller.weights = config.reach.weights
+
+    def on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Latch the emergency stop."""
+        try:
+            self._emergency_stop.press()
+        except OSError as error:
+            self.get_logger().error(f'{error.filename}: a restart of this node would lift the stop ({error.strerror})')
+        self.get_logger().error('emergency stop pressed; ~/release lets the arm move again')
+        response.success, response.message = True, 'the arm is stopped until ~/release'
+        return response
+
+    def on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Release the emergency stop."""
+        was_pressed = self._emergency_stop.is_pressed
+        try:
+            self._emergency_stop.release()
+        except OSError as error:
+            response.success, response.message = False, f'still pressed: {error.filename}: {error.strerror}'
+            return response
+        response.success, response.message = True, 'released' if was_pressed else 'it was not pressed'
+        return response
+
+    # Outputs, in the control thread.
+
+    def _on_tick(self, tick: TickReport) -> None:
+        outcome = tick.outcome
+        if outcome.applied is not None:
+            self._applied_pub.publish(convert.applied_to_msg(outcome.applied, self._robot.base_link))
+        self._status_pub.publish(self._status(tick))
+        if outcome.plan is not None and outcome.hold is None and outcome.applied is not None:
+            start_ns = outcome.applied.stamp_ns
+            if self._plan_pub.get_subscription_count():
+                self._plan_pub.publish(plan_to_msg(outcome.plan, self._robot, start_ns, self._period_s))
+            if self._path_pub.get_subscription_count():
+                self._path_pub.publish(path_to_msg(outcome.plan, self._robot, self._kinematics, start_ns))
+        self._note_hold(outcome.hold, outcome.detail)
+
+    def _status(self, tick: TickReport) -> DiagnosticArray:
+        outcome, plan = tick.outcome, tick.outcome.plan
+        missed = plan is not None and not self._config.lockstep and plan.elapsed_s > self._config.control.plan_deadline_s
+        figures = {
+            'plan_ms': plan.elapsed_s * 1e3 if plan else float('nan'), 'state_age_ms': outcome.state_age_s * 1e3,
+            'state_to_command_ms': tick.state_to_command_s * 1e3, 'period_ms': tick.period_s * 1e3,
+            'disagreement': plan.disagreement if plan else float('nan'),
+        }
+        self._figures.add(**figures)
+        self._latest = tick
+        values = {
+            'hold': outcome.hold.value if outcome.hold else '', 'detail': outcome.detail,
+            'phase': outcome.phase.value if outcome.phase else '', **figures, 'deadline_missed': missed,
+            'misses': outcome.misses, 'skipped': tick.skipped, 'iterations': plan.iterations if plan else 0,
+            'model_version': outcome.model_version, 'on_tail': outcome.on_tail, 'clamped': ' '.join(outcome.clamped),
+        }
+        return convert.status_to_msg(tick.stamp_ns, f'{self.get_name()}: Tick', values, level=_level(outcome.hold),
+                                     message=outcome.hold.explanation if outcome.hold else 'moving', hardware_id=self._robot.name)
+
+    def _note_hold(self, hold: HoldReason | None, detail: str) -> None:
+        if hold is self._last_hold:
+            return
+        self._last_hold = hold
+        if hold is None:
+            self.get_logger().info('moving')
+        elif hold in (HoldReason.PHASE, HoldReason.NOT_ACTIVE):
+            self.get_logger().info(f'holding ({hold.value}): {hold.explanation}')
+        else:
+            note = f' ({detail})' if detail else ''
+            self.get_logger().warning(f'holding ({hold.value}): {hold.explanation}{note} It ends: {hold.way_back}')
+
+    def _on_fault(self, error: Exception) -> None:
+        lines = ''.join(traceback.format_exception(error))
+        self.get_logger().fatal(f'the control thread broke; the arm was stopped\n{lines}')
+        self.exit_code = 1
+
+    def on_second(self) -> None:
+        """Say how the loop is doing."""
+        tick = self._latest
+        if tick is None or self._thread is None:
+            self._diagnostics.update('Control Loop', diagnostics.WARN, HoldReason.NOT_ACTIVE.explanation)
+            return
+        outcome, period_ms = tick.outcome, self._figures.percentile('period_ms', 50)
+        self._diagnostics.update(
+            'Control Loop', _level(outcome.hold), outcome.hold.explanation if outcome.hold else 'moving',
+            rate_hz=1e3 / period_ms, jitter_ms=self._figures.deviation('period_ms'),
+            plan_ms_p50=self._figures.percentile('plan_ms', 50), plan_ms_p99=self._figures.percentile('plan_ms', 99),
+            state_age_ms=self._figures.percentile('state_age_ms', 50), misses=outcome.misses, skipped=tick.skipped,
+            model_version=outcome.model_version, disagreement=self._figures.percentile('disagreement', 50))
+
+
+def _level(hold: HoldReason | None) -> bytes:
+    if hold in (None, HoldReason.PHASE):
+        return diagnostics.OK
+    return diagnostics.ERROR if hold is HoldReason.EMERGENCY_STOP else diagnostics.WARN
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node as a process."""
+    return runtime.run(MpcControllerNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Newest inputs of the controller, handed from the executor's thread to the control thread."""
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+
+from mbrl_ros.types import DynamicsModel, EpisodeReport, Phase, RobotState
+
+
+@dataclasses.dataclass(frozen=True)
+class Newest:
+    """The newest value of each input; immutable, so the control thread keeps it while newer ones arrive.
+
+    Attributes:
+        state: State, and when it was received (steady seconds).
+        state_received_s: See above.
+        report: Word of the episode manager.
+        goal_m: Goal, shape (3,).
+        goal_stamp_ns: Its stamp.
+        model: Model that fits.
+        model_version: Its version.
+        model_refused: Whether the last model that came was refused.
+    """
+
+    state: RobotState | None = None
+    state_received_s: float = 0.0
+    report: EpisodeReport | None = None
+    goal_m: np.ndarray | None = None
+    goal_stamp_ns: int = 0
+    model: DynamicsModel | None = None
+    model_version: int = 0
+    model_refused: bool = False
+
+
+class ControlInbox:
+    """One slot for each input; a callback puts, the control thread takes all at once."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._newest = Newest()
+        self._last_tick: tuple[int, Phase, int] | None = None
+
+    def put(self, **values: object) -> None:
+        """Replace the named fields of `Newest`."""
+        with self._changed:
+            self._newest = dataclasses.replace(self._newest, **values)
+            self._changed.notify_all()
+
+    def put_state(self, state: RobotState) -> None:
+        """Replace the state, unless it is older than the one there is."""
+        with self._changed:
+            current = self._newest.state
+            if current is None or state.stamp_ns > current.stamp_ns or current.stamp_ns - state.stamp_ns > 1_000_000_000:
+                self._newest = dataclasses.replace(self._newest, state=state, state_received_s=time.monotonic())
+                self._changed.notify_all()
+
+    def newest(self) -> Newest:
+        """All inputs at one moment."""
+        with self._changed:
+            return self._newest
+
+    def wait_for_tick(self, timeout_s: float) -> Newest | None:
+        """Lockstep: wait for a report on the newest state that has not been acted on; None when the time is up."""
+        with self._changed:
+            if not self._changed.wait_for(self._tick_is_due, timeout_s):
+                return None
+            self._last_tick = self._tick_key()
+            return self._newest
+
+    def _tick_key(self) -> tuple[int, Phase, int] | None:
+        report = self._newest.report
+        return None if report is None else (report.stamp_ns, report.phase, report.start_ns)
+
+    def _tick_is_due(self) -> bool:
+        newest = self._newest
+        if newest.state is None or newest.report is None or newest.state.stamp_ns != newest.report.stamp_ns:
+            return False
+        if newest.report.phase is Phase.RUNNING and not newest.model_refused:
+            return newest.model_version >= newest.report.model_version and self._tick_key() != self._last_tick
+        return self._tick_key() != self._last_tick

@@ -1,0 +1,166 @@
+"""The thread that owns the control period: takes the newest inputs, ticks, sends, and reports.
+
+In real time it wakes at absolute moments of the steady clock, and a tick that was missed is skipped, never caught up. In
+lockstep it ticks when a state and the episode manager's report on it are there. However it ends, the arm is stopped.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import math
+import statistics
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from rclpy.clock import Clock
+
+from mbrl_ros.planning.controller import MpcController
+from mbrl_ros.planning.tick import TickInputs, TickOutcome
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.ros.control_inbox import ControlInbox, Newest
+from mbrl_ros.ros.driver_port import DriverPort
+
+_POLL_S = 0.1
+_JOIN_S = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlTiming:
+    """How time passes.
+
+    Attributes:
+        period_s: Control period.
+        lockstep: Whether ticks follow the stamps of states instead of the clock.
+        command_latency_s: From sending a command to the arm obeying it.
+    """
+
+    period_s: float
+    lockstep: bool
+    command_latency_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TickReport:
+    """One tick, for those who publish it.
+
+    Attributes:
+        outcome: What was decided and sent.
+        stamp_ns: When the tick began.
+        period_s: Time since the tick before; NaN for the first.
+        state_to_command_s: From the state's stamp (in lockstep: its arrival) to the command's leaving; NaN for silence.
+        skipped: Periods that went by without a tick, so far.
+    """
+
+    outcome: TickOutcome
+    stamp_ns: int
+    period_s: float
+    state_to_command_s: float
+    skipped: int
+
+
+class ControlThread:
+    """Runs a controller.
+
+    Args:
+        controller: Decides; used by this thread only.
+        inbox: Where inputs arrive.
+        port: Where commands go.
+        robot: Joint names.
+        clock: Clock of the stamps.
+        timing: How time passes.
+        on_tick: Called after each tick, in this thread, once the command has left.
+        on_fault: Called in this thread when it ends by an exception, after the arm was stopped.
+    """
+
+    def __init__(self, controller: MpcController, inbox: ControlInbox, port: DriverPort, robot: RobotProfile, clock: Clock,
+                 timing: ControlTiming, on_tick: Callable[[TickReport], None], on_fault: Callable[[Exception], None]) -> None:
+        self._controller, self._inbox, self._port, self._robot = controller, inbox, port, robot
+        self._clock, self._timing, self._on_tick, self._on_fault = clock, timing, on_tick, on_fault
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='control', daemon=True)
+        self._q = np.array(robot.home_rad)
+        self._durations: collections.deque[float] = collections.deque([0.0], maxlen=20)
+        self._last_tick_s = math.nan
+        self._skipped = 0
+
+    def start(self) -> None:
+        """Begin to control."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Bring the arm to a stop within its limits and end; returns when all is said."""
+        self._stop.set()
+        self._thread.join(_JOIN_S)
+
+    def _run(self) -> None:
+        try:
+            self._run_lockstep() if self._timing.lockstep else self._run_realtime()
+            self._come_to_rest()
+        except Exception as error:  # Whatever broke, the arm must not be left moving.
+            self._on_tick = lambda _: None  # The telling may be what broke; it must not break the stop as well.
+            with contextlib.suppress(Exception):
+                self._come_to_rest()
+            self._on_fault(error)
+
+    def _run_realtime(self) -> None:
+        start_s, index, period_s = time.monotonic(), 0, self._timing.period_s
+        while not self._stop.is_set():
+            self._tick(self._inbox.newest(), active=True)
+            due = math.ceil((time.monotonic() - start_s) / period_s)
+            self._skipped += max(due - index - 1, 0)
+            index = max(index + 1, due)
+            self._stop.wait(max(start_s + index * period_s - time.monotonic(), 0.0))
+
+    def _run_lockstep(self) -> None:
+        while not self._stop.is_set():
+            newest = self._inbox.wait_for_tick(_POLL_S)
+            if newest is not None:
+                self._tick(newest, active=True)
+
+    def _come_to_rest(self) -> None:
+        while self._tick(self._inbox.newest(), active=False).velocity is not None:
+            time.sleep(self._timing.period_s)
+
+    def _tick(self, newest: Newest, active: bool) -> TickOutcome:
+        began_s = time.monotonic()
+        stamp_ns, delay_s = self._now(newest)
+        inputs = TickInputs(
+            now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9), state=newest.state, report=newest.report,
+            goal_m=newest.goal_m, goal_stamp_ns=newest.goal_stamp_ns, model=newest.model, model_version=newest.model_version,
+            model_refused=newest.model_refused, other_commander=self._port.has_other_commander(), active=active,
+            anytime=not self._timing.lockstep, lockstep=self._timing.lockstep)
+        outcome = self._controller.tick(inputs)
+        outcome = self._send(outcome, inputs)
+        sent_s = time.monotonic()
+        if outcome.plan is not None:
+            self._durations.append(sent_s - began_s)
+        latency_s = math.nan
+        if newest.state is not None and outcome.velocity is not None:
+            age_s = began_s - newest.state_received_s if self._timing.lockstep else outcome.state_age_s
+            latency_s = age_s + sent_s - began_s
+        report = TickReport(outcome, stamp_ns, began_s - self._last_tick_s, latency_s, self._skipped)
+        self._last_tick_s = began_s
+        self._on_tick(report)
+        return outcome
+
+    def _now(self, newest: Newest) -> tuple[int, float]:
+        """Stamp of this tick, and the time from then to its command taking effect, s."""
+        if self._timing.lockstep and newest.state is not None:
+            return newest.state.stamp_ns, self._timing.command_latency_s
+        return self._clock.now().nanoseconds, statistics.median(self._durations) + self._timing.command_latency_s
+
+    def _send(self, outcome: TickOutcome, inputs: TickInputs) -> TickOutcome:
+        """Send, and put the moment of sending into the record."""
+        if outcome.velocity is None:
+            self._port.rest()
+            return outcome
+        if inputs.state is not None and set(self._robot.joints) <= set(inputs.state.names):
+            q = inputs.state.positions(self._robot.joints)
+            self._q = q if np.isfinite(q).all() else self._q
+        self._port.send(outcome.velocity, self._q, inputs.effect_ns)
+        if self._timing.lockstep:
+            return outcome
+        sent_ns = self._clock.now().nanoseconds + round(self._timing.command_latency_s * 1e9)
+        return dataclasses.replace(outcome, applied=dataclasses.replace(outcome.applied, stamp_ns=sent_ns))

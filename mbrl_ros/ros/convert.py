@@ -1,0 +1,156 @@
+"""Messages to core types and back, one pair of functions a type.
+
+Reports travel as a `DiagnosticArray` with one status: the stamp in the header, the fields as key/value strings, so that
+every ROS tool shows them and nothing has to be compiled.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Header, UInt8MultiArray
+
+from mbrl_ros.errors import GoalError, MeasurementError
+from mbrl_ros.reports import ReportT, report_from_texts, report_to_texts, text_of
+from mbrl_ros.types import AppliedCommand, EpisodeReport, RobotState, TrainingReport
+
+NANOSECONDS = 1_000_000_000
+MessageT = TypeVar('MessageT')
+
+
+def stamp_from_msg(stamp: Time) -> int:
+    """Nanoseconds of a stamp."""
+    return stamp.sec * NANOSECONDS + stamp.nanosec
+
+
+def stamp_to_msg(stamp_ns: int) -> Time:
+    """Stamp of a count of nanoseconds."""
+    return Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS)
+
+
+def header(stamp_ns: int, frame: str = '') -> Header:
+    """Header with a stamp and a frame."""
+    return Header(stamp=stamp_to_msg(stamp_ns), frame_id=frame)
+
+
+def state_to_msg(state: RobotState, frame: str) -> JointState:
+    """State as a named vector."""
+    return JointState(header=header(state.stamp_ns, frame), name=list(state.names),
+                      position=_doubles(state.position), velocity=_doubles(state.velocity))
+
+
+def state_from_msg(message: JointState) -> RobotState:
+    """State from a named vector.
+
+    Raises:
+        MeasurementError: Lengths differ, a name is repeated, or a value is not finite.
+    """
+    position, velocity = np.array(message.position), np.array(message.velocity)
+    state = RobotState(stamp_from_msg(message.header.stamp), tuple(message.name), position, velocity)
+    for label, values in (('position', position), ('velocity', velocity)):
+        if not np.isfinite(values).all():
+            raise MeasurementError(f'state has a {label} that is not finite: '
+                                   f'{message.name[int(np.argmin(np.isfinite(values)))]}')
+    return state
+
+
+def applied_to_msg(applied: AppliedCommand, frame: str) -> JointState:
+    """Applied command as a named vector of velocities."""
+    return JointState(header=header(applied.stamp_ns, frame), name=list(applied.names), velocity=_doubles(applied.velocity))
+
+
+def applied_from_msg(message: JointState) -> AppliedCommand:
+    """Applied command from a named vector.
+
+    Raises:
+        MeasurementError: Lengths differ or a velocity is not finite.
+    """
+    velocity = np.array(message.velocity)
+    if velocity.shape != (len(message.name),) or not np.isfinite(velocity).all():
+        raise MeasurementError(f'applied command needs {len(message.name)} finite velocities, got {list(velocity)}')
+    return AppliedCommand(stamp_from_msg(message.header.stamp), tuple(message.name), velocity)
+
+
+def goal_to_msg(point_m: Sequence[float], stamp_ns: int, frame: str) -> PoseStamped:
+    """Goal position as a pose without rotation."""
+    message = PoseStamped(header=header(stamp_ns, frame))
+    message.pose.position.x, message.pose.position.y, message.pose.position.z = map(float, point_m)
+    return message
+
+
+def goal_from_msg(message: PoseStamped, base_frame: str) -> tuple[np.ndarray, int]:
+    """Goal position in the base frame, shape (3,), and its stamp.
+
+    Raises:
+        GoalError: Another frame, or a coordinate that is not finite.
+    """
+    if message.header.frame_id not in ('', base_frame):
+        raise GoalError(f'a goal needs the frame {base_frame!r}, got {message.header.frame_id!r}')
+    place = message.pose.position
+    point = np.array([place.x, place.y, place.z])
+    if not np.isfinite(point).all():
+        raise GoalError(f'a goal needs three finite coordinates, got {point.tolist()}')
+    return point, stamp_from_msg(message.header.stamp)
+
+
+def bytes_to_msg(data: bytes) -> UInt8MultiArray:
+    """Bytes as a message; rclpy takes an `array` without copying it value by value."""
+    return UInt8MultiArray(data=array('B', data))
+
+
+def bytes_from_msg(message: UInt8MultiArray) -> bytes:
+    """Bytes of a message."""
+    return bytes(message.data)
+
+
+def report_to_msg(report: EpisodeReport | TrainingReport) -> DiagnosticArray:
+    """Report as one diagnostic status named after its class."""
+    return status_to_msg(report.stamp_ns, type(report).__name__, report_to_texts(report))
+
+
+def report_from_msg(message: DiagnosticArray, kind: type[ReportT]) -> ReportT:
+    """Report from a diagnostic status.
+
+    Raises:
+        MeasurementError: Another kind of status, a field is missing, or its text does not parse.
+    """
+    if len(message.status) != 1 or message.status[0].name != kind.__name__:
+        names = ', '.join(status.name for status in message.status)
+        raise MeasurementError(f'expected one status {kind.__name__!r}, got {names or "none"}')
+    texts = {entry.key: entry.value for entry in message.status[0].values}
+    return report_from_texts(texts, stamp_from_msg(message.header.stamp), kind)
+
+
+def message_from_bytes(data: bytes, kind: type[MessageT]) -> MessageT:
+    """Message from its serialised form.
+
+    Raises:
+        MeasurementError: The bytes are not such a message.
+    """
+    try:
+        return deserialize_message(data, kind)
+    except Exception as error:  # rclpy raises a private class, or whatever the bytes lead it into.
+        raise MeasurementError(f'{len(data)} bytes are no {kind.__name__} ({str(error).splitlines()[0]})') from None
+
+
+def status_to_msg(stamp_ns: int, name: str, values: dict[str, Any], *, message: str = '', level: bytes = DiagnosticStatus.OK,
+                  hardware_id: str = '') -> DiagnosticArray:
+    """One named status with key/value strings."""
+    status = DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id,
+                              values=[KeyValue(key=key, value=text_of(value)) for key, value in values.items()])
+    return DiagnosticArray(header=header(stamp_ns), status=[status])
+
+
+def status_values(message: DiagnosticArray) -> dict[str, str]:
+    """Key/value strings of the first status; empty when there is none."""
+    return {entry.key: entry.value for status in message.status[:1] for entry in status.values}
+
+
+def _doubles(values: np.ndarray) -> array:
+    return array('d', np.asarray(values, dtype=np.float64).tobytes())

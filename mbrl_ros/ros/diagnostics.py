@@ -1,0 +1,39 @@
+"""`/diagnostics` at 1 Hz (REP 107): each component's last word, kept until it says another."""
+
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from mbrl_ros.ros import convert, qos, topics
+
+OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+
+
+class Diagnostics:
+    """Collects statuses of one node and publishes them once a second.
+
+    Args:
+        node: The node; statuses are named `<node>: <component>`.
+        hardware_id: Robot or driver that they speak of.
+        period_s: Publishing period, by the steady clock, so that it goes on while simulated time stands.
+    """
+
+    def __init__(self, node: Node, hardware_id: str = '', *, period_s: float = 1.0) -> None:
+        self._node = node
+        self._hardware_id = hardware_id
+        self._statuses: dict[str, DiagnosticStatus] = {}
+        self._publisher = qos.advertise(node, DiagnosticArray, topics.DIAGNOSTICS, qos.DRIVER)
+        self._timer = node.create_timer(period_s, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def update(self, component: str, level: bytes, message: str, **values: Any) -> None:
+        """Replace what a component says."""
+        name = f'{self._node.get_name()}: {component}'
+        array = convert.status_to_msg(0, name, values, message=message, level=level, hardware_id=self._hardware_id)
+        self._statuses[component] = array.status[0]
+
+    def publish(self) -> None:
+        """Publish all statuses now."""
+        stamp_ns = self._node.get_clock().now().nanoseconds
+        self._publisher.publish(DiagnosticArray(header=convert.header(stamp_ns), status=list(self._statuses.values())))

@@ -1,0 +1,104 @@
+"""The way to the arm: filtered joint velocities as the driver's command face wants them."""
+
+from array import array
+
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.node import Node
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from mbrl_ros.robots import DriverProfile, RobotProfile
+from mbrl_ros.ros import convert, qos
+from mbrl_ros.safety.braking_window import braking_window
+
+#: How many control periods of motion the commanded position may lead the measured one.
+_LEAD_PERIODS = 4.0
+
+
+class DriverPort:
+    """Publishes arm and gripper commands.
+
+    Position and trajectory faces get positions integrated from the last commanded one, not from the measured one, which
+    would make the arm lag and jiggle; the lead over the measured position is bounded.
+
+    Args:
+        node: Owner of the publishers.
+        robot: Joints and limits.
+        driver: Command face, topics and joint order.
+        period_s: Control period.
+
+    Raises:
+        ConfigError: `command_joints` are not the robot's joints.
+    """
+
+    def __init__(self, node: Node, robot: RobotProfile, driver: DriverProfile, period_s: float) -> None:
+        joints = driver.joint_order(robot)
+        self._node, self._robot, self._period_s = node, robot, period_s
+        self._type = driver.command_type
+        self._joints = list(joints)
+        self._order = [robot.joints.index(joint) for joint in joints]
+        self._lead = np.array(robot.max_velocity_rad_s) * _LEAD_PERIODS * period_s
+        self._acceleration = np.array(robot.max_acceleration_rad_s2)
+        self._target: np.ndarray | None = None
+        kind = JointTrajectory if self._type == 'trajectory' else Float64MultiArray
+        self._arm_pub = qos.advertise(node, kind, driver.command_topic, qos.COMMAND)
+        self._gripper_pub = qos.advertise(node, Float64MultiArray, driver.gripper_topic, qos.COMMAND) \
+            if driver.gripper_topic else None
+
+    @property
+    def topic(self) -> str:
+        """Resolved name of the arm's command topic."""
+        return self._arm_pub.topic_name
+
+    def has_other_commander(self) -> bool:
+        """Whether somebody else publishes on the arm's command topic."""
+        return self._node.count_publishers(self._arm_pub.topic_name) > 1
+
+    def send(self, velocity: np.ndarray, q: np.ndarray, effect_ns: int) -> None:
+        """Send a command for one control period.
+
+        Args:
+            velocity: Filtered joint velocities, shape (J,), rad/s, in the robot's order.
+            q: Newest measured joint positions, shape (J,), rad.
+            effect_ns: When it takes effect.
+        """
+        if self._type == 'velocity':
+            self._arm_pub.publish(_numbers(velocity[self._order]))
+            return
+        start = q if self._target is None else np.clip(self._target, q - self._lead, q + self._lead)
+        self._target = start + velocity * self._period_s
+        if self._type == 'position':
+            self._arm_pub.publish(_numbers(self._target[self._order]))
+        else:
+            self._arm_pub.publish(self._window(start, velocity, effect_ns))
+
+    def rest(self) -> None:
+        """Nothing is sent any more; the next command starts from where the arm then is."""
+        self._target = None
+
+    def send_gripper(self, opening_m: float) -> None:
+        """Open or close the gripper to a width; does nothing for a driver without one."""
+        if self._gripper_pub is not None:
+            self._gripper_pub.publish(_numbers(np.array([opening_m])))
+
+    def destroy(self) -> None:
+        """Give the topics back."""
+        self._node.destroy_publisher(self._arm_pub)
+        if self._gripper_pub is not None:
+            self._node.destroy_publisher(self._gripper_pub)
+
+    def _window(self, start: np.ndarray, velocity: np.ndarray, effect_ns: int) -> JointTrajectory:
+        positions, velocities = braking_window(start, velocity, self._acceleration, self._period_s)
+        points = [JointTrajectoryPoint(positions=_doubles(position[self._order]), velocities=_doubles(speed[self._order]),
+                                       time_from_start=Duration(seconds=(index + 1) * self._period_s).to_msg())
+                  for index, (position, speed) in enumerate(zip(positions, velocities))]
+        return JointTrajectory(header=convert.header(effect_ns, self._robot.base_link), joint_names=self._joints, points=points)
+
+
+def _doubles(values: np.ndarray) -> array:
+    return array('d', values.tolist())
+
+
+def _numbers(values: np.ndarray) -> Float64MultiArray:
+    return Float64MultiArray(data=_doubles(values))

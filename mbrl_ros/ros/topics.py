@@ -1,0 +1,16 @@
+"""Names of the stack's own topics; all relative, so that a namespace makes a second robot.
+
+The driver's topics are not here: they come from the driver profile.
+"""
+
+STATE = 'state'                          #: JointState, named vector, 100 Hz
+GOAL = 'goal'                            #: PoseStamped, base frame, latched
+EPISODE = 'episode'                      #: DiagnosticArray holding one `EpisodeReport`, control rate
+APPLIED_COMMAND = 'applied_command'      #: JointState, velocities after the safety filter, stamp = takes effect
+CONTROLLER_STATUS = 'controller_status'  #: DiagnosticArray, control rate
+PLAN = 'plan'                            #: JointTrajectory
+PREDICTED_PATH = 'predicted_path'        #: MarkerArray
+MODEL = 'model'                          #: UInt8MultiArray, a serialised `ModelSnapshot`, latched
+TRAINING = 'training'                    #: DiagnosticArray holding one `TrainingReport`, latched
+ROBOT_DESCRIPTION = 'robot_description'  #: String, URDF, latched
+DIAGNOSTICS = '/diagnostics'             #: DiagnosticArray, 1 Hz (REP 107)
