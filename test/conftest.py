@@ -1,0 +1,26 @@
+"""Every test session is alone: its own ROS domain, its own log folder, nothing from or to the network."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from mbrl_ros.launching.domain import OwnDomain
+from mbrl_ros.launching.executables import ros_environment
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment before any test module imports ROS."""
+    folder = Path(tempfile.mkdtemp(prefix='mbrl_ros_test_'))
+    os.environ.update(ros_environment({**os.environ, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}))
+    domain = OwnDomain()
+    config.add_cleanup(domain.release)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ.update({
+        'ROS_DOMAIN_ID': str(domain.number),
+        'ROS_LOG_DIR': str(folder),
+        'ROS_PYTHON_CHECK_FIELDS': '1',
+        'PYTHONPATH': os.pathsep.join(filter(None, [str(config.rootpath), os.environ.get('PYTHONPATH')])),
+    })

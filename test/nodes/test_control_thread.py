@@ -1,0 +1,73 @@
+"""The control thread: however it ends, the arm stands."""
+
+import threading
+
+import numpy as np
+import pytest
+from rclpy.clock import Clock
+
+from mbrl_ros.planning import PlannerConfig, make_planner
+from mbrl_ros.planning.controller import MpcController
+from mbrl_ros.planning.tick import ControllerConfig
+from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.ros.control_inbox import ControlInbox
+from mbrl_ros.ros.control_thread import ControlThread, ControlTiming
+from mbrl_ros.tasks import ReachTask
+from mbrl_ros.types import EpisodeReport, Phase, RobotState
+
+PERIOD_S = 0.05
+PANDA = load_robot('panda')
+HOME = np.array(PANDA.home_rad)
+
+
+class RecordingPort:
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[np.ndarray] = []
+
+    def has_other_commander(self) -> bool:
+        return False
+
+    def send(self, velocity: np.ndarray, q: np.ndarray, effect_ns: int) -> None:
+        self.sent.append(velocity)
+
+    def rest(self) -> None:
+        pass
+
+
+@pytest.fixture
+def controller() -> MpcController:
+    chain = KinematicChain.of_robot(PANDA)
+    task = ReachTask.of_robot(PANDA)
+    return MpcController(PANDA, chain, task, make_planner(PlannerConfig(device='cpu'), 7),
+                         ControllerConfig(), period_s=PERIOD_S)
+
+
+def test_a_fault_in_telling_leaves_the_arm_stopped_and_is_passed_on(controller):
+    clock, inbox, port, ended, faults = Clock(), ControlInbox(), RecordingPort(), threading.Event(), []
+
+    def tell(tick):
+        now_ns = clock.now().nanoseconds
+        put(now_ns)
+        if len(port.sent) >= 5:
+            raise RuntimeError('nobody listens')
+
+    def put(now_ns):
+        inbox.put_state(RobotState(now_ns, PANDA.joints, HOME, np.zeros(7)))
+        inbox.put(report=EpisodeReport(now_ns, Phase.EXPLORING, 0, 0, 0, 0, 0.0, 0.0, 0.0, False, (0.5, 0.1, 0.4), 0, 0))
+
+    def fault(error):
+        faults.append(error)
+        ended.set()
+
+    put(clock.now().nanoseconds)
+    thread = ControlThread(controller, inbox, port, PANDA, clock, ControlTiming(PERIOD_S, False, 0.0), tell, fault)
+    thread.start()
+    assert ended.wait(10.0)
+    assert np.abs(port.sent[4]).max() > 0.0
+    assert not np.array(port.sent[-5:]).any()
+    change = np.array(PANDA.max_acceleration_rad_s2) * PERIOD_S
+    assert (np.abs(np.diff(port.sent, axis=0)) <= change + 1e-9).all()
+    assert [str(error) for error in faults] == ['nobody listens']

@@ -1,0 +1,33 @@
+"""The episode manager node: what must not end it."""
+
+import numpy as np
+import rclpy
+from rclpy.parameter import Parameter
+
+from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
+from mbrl_ros.robots import load_robot
+from mbrl_ros.ros import convert
+from mbrl_ros.types import RobotState
+
+ROBOT = load_robot('panda')
+
+
+def test_episodes_go_on_to_their_verdict_where_nothing_can_be_written(tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    settings = {'output_dir': str(tmp_path / 'file'), 'driver': 'forward_velocity', 'wait_for': ['nobody'], 'wait_for_s': 0.0,
+                'exit_when_finished': True, 'episodes.episodes': 1, 'episodes.max_episode_steps': 1,
+                'episodes.wait_for_training': False}
+    context = rclpy.Context()
+    context.init()
+    node = EpisodeManagerNode(context=context, parameter_overrides=[Parameter(name, value=value)
+                                                                    for name, value in settings.items()])
+    try:
+        node.on_timer()
+        for tick in range(1, 100):
+            state = RobotState(tick * 50_000_000, ROBOT.joints, np.array(ROBOT.home_rad), np.zeros(7))
+            node.on_state(convert.state_to_msg(state, ROBOT.base_link))
+        assert node.exit_code == 1
+        assert 'too few episodes to tell' in capsys.readouterr().out
+    finally:
+        node.destroy_node()
+        context.try_shutdown()

@@ -1,0 +1,284 @@
+"""The model trainer node over real DDS: it learns from what it hears, publishes, keeps and comes back."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import Log
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String, UInt8MultiArray
+
+from mbrl_ros.errors import ConfigError
+from mbrl_ros.experience import BagTopic, BagWriter, load_transitions
+from mbrl_ros.experience.schemas import schema_text
+from mbrl_ros.learning import ModelSnapshot
+from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
+from mbrl_ros.robots import load_robot
+from mbrl_ros.ros import convert, qos
+from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport, Transition
+
+ROBOT = load_robot('panda')
+LIMITS = np.array(ROBOT.max_velocity_rad_s)
+PERIOD_NS, STATE_NS = 50_000_000, 10_000_000
+TIMEOUT_S = 30.0
+FAST = {'learner.trainer.max_steps': 100, 'learner.min_transitions': 40}
+
+
+class Bench:
+    """The node under test, an ideal arm that talks to it, and everything it said."""
+
+    def __init__(self, **parameters: object) -> None:
+        self.context = rclpy.Context()
+        self.context.init()
+        self.driver = rclpy.create_node('driver', context=self.context)
+        self.models: list[ModelSnapshot] = []
+        self.ready: list[TrainingReport] = []
+        self.reports: list[TrainingReport] = []
+        self.logs: list[str] = []
+        self.driver.create_subscription(UInt8MultiArray, 'model', self._on_model, qos.LATCHED)
+        self.driver.create_subscription(DiagnosticArray, 'training', self._on_training, qos.LATCHED)
+        self.driver.create_subscription(Log, '/rosout', lambda message: self.logs.append(message.msg), qos.RECORD)
+        self._state_pub = self.driver.create_publisher(JointState, 'state', qos.RECORD)
+        self._applied_pub = self.driver.create_publisher(JointState, 'applied_command', qos.LATCHED_RECORD)
+        self._report_pub = self.driver.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
+        overrides = [Parameter(name, value=value) for name, value in {**FAST, **parameters}.items()]
+        self.node = ModelTrainerNode(context=self.context, parameter_overrides=overrides)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.driver)
+        self.executor.add_node(self.node)
+        self._rng = np.random.default_rng(0)
+        self._q, self._qd = np.array(ROBOT.home_rad), np.zeros(7)
+        self.stamp_ns, self.steps = 1_000_000_000, 0
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.close()
+        self.node.destroy_node()
+        self.driver.destroy_node()
+        self.context.try_shutdown()
+
+    def _on_model(self, message: UInt8MultiArray) -> None:
+        self.models.append(ModelSnapshot.from_bytes(convert.bytes_from_msg(message)))
+
+    def _on_training(self, message: DiagnosticArray) -> None:
+        report = convert.report_from_msg(message, TrainingReport)
+        (self.ready if report.reason == 'ready' else self.reports).append(report)
+
+    def connect(self) -> None:
+        """Wait until all three streams have a listener, so that nothing is said to nobody."""
+        publishers = (self._state_pub, self._applied_pub, self._report_pub)
+        assert self.spin_until(lambda: all(publisher.get_subscription_count() for publisher in publishers))
+
+    def say(self, phase: Phase, episode: int = 0) -> None:
+        report = EpisodeReport(self.stamp_ns, phase, 0, episode, 0, self.steps, 0.0, 0.0, 0.0, False, (0.5, 0.0, 0.5), 0, 0)
+        self._report_pub.publish(convert.report_to_msg(report))
+        self.spin(0.002)
+
+    def send_state(self) -> None:
+        state = RobotState(self.stamp_ns, ROBOT.joints, self._q, self._qd)
+        self._state_pub.publish(convert.state_to_msg(state, ROBOT.base_link))
+
+    def episode(self, steps: int, episode: int = 0, phase: Phase = Phase.EXPLORING) -> None:
+        """Move for some control steps: the arm takes on each commanded velocity at once."""
+        self.stamp_ns += 2 * PERIOD_NS
+        self.send_state()
+        for _ in range(steps):
+            self.say(phase, episode)
+            velocity = 0.3 * self._rng.uniform(-1, 1, 7) * LIMITS
+            self._applied_pub.publish(convert.applied_to_msg(AppliedCommand(self.stamp_ns, ROBOT.joints, velocity), ''))
+            self._qd = velocity
+            for _ in range(PERIOD_NS // STATE_NS):
+                self.stamp_ns += STATE_NS
+                self._q = self._q + velocity * STATE_NS * 1e-9
+                self.send_state()
+            self.steps += 1
+            self.spin(0.001)
+
+    def spin(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self.executor.spin_once(timeout_sec=0.001)
+
+    def spin_until(self, done: Callable[[], bool]) -> bool:
+        """Spin until `done`; whether it came true in time."""
+        end_s = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < end_s:
+            if done():
+                return True
+            self.executor.spin_once(timeout_sec=0.01)
+        return False
+
+
+@pytest.fixture
+def make_bench() -> Iterator[Callable[..., Bench]]:
+    benches = []
+
+    def make(**parameters: object) -> Bench:
+        while benches:  # Latched messages of the bench before would reach the next one.
+            benches.pop().close()
+        benches.append(Bench(**parameters))
+        benches[-1].connect()
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        bench.close()
+
+
+def test_lockstep_round_follows_each_episode_with_every_transition(make_bench, tmp_path):
+    bench = make_bench(lockstep=True, output_dir=str(tmp_path))
+    for episode in range(2):
+        bench.episode(45, episode)
+        assert len(bench.reports) == episode
+        bench.say(Phase.TRAINING, episode)
+        assert bench.spin_until(lambda count=episode + 1: len(bench.reports) == len(bench.models) == count), bench.logs
+        report = bench.reports[-1]
+        assert (report.trained_episode, report.model_version, report.accepted) == (episode, episode + 1, True), report
+        assert report.num_transitions == bench.steps and report.holdout_rmse < 0.5 and report.duration_s > 0
+    assert bench.models[-1].card.robot == 'panda' and bench.models[-1].card.state_names == ROBOT.joints
+    assert ModelSnapshot.load(tmp_path / 'model.safetensors').to_bytes() == bench.models[-1].to_bytes()
+
+
+def test_trainer_says_that_it_is_ready_once_all_streams_reach_it(make_bench):
+    bench = make_bench()
+    bench.connect()
+    bench.spin(0.3)
+    assert not bench.ready
+    bench.send_state()
+    assert bench.spin_until(lambda: bench.ready)
+    assert (bench.ready[0].trained_episode, bench.ready[0].model_version) == (-1, 0)
+
+
+def test_episode_too_short_to_learn_from_is_reported(make_bench):
+    bench = make_bench(lockstep=True)
+    bench.episode(5)
+    bench.say(Phase.TRAINING)
+    assert bench.spin_until(lambda: bench.reports)
+    report = bench.reports[0]
+    assert (report.trained_episode, report.accepted, report.model_version) == (0, False, 0)
+    assert report.reason == 'no round: 5 transitions, training needs 40'
+    assert not bench.models
+
+
+def test_missing_transitions_do_not_hold_up_the_run(make_bench):
+    bench = make_bench(lockstep=True, **{'schedule.patience_s': 0.3})
+    bench.episode(45)
+    bench.steps += 10
+    bench.say(Phase.TRAINING)
+    assert bench.spin_until(lambda: bench.reports)
+    assert (bench.reports[0].trained_episode, bench.reports[0].num_transitions) == (0, 45)
+
+
+def test_realtime_rounds_run_during_the_episode(make_bench):
+    bench = make_bench(**{'schedule.min_transitions': 40, 'schedule.min_new_transitions': 20})
+    bench.episode(50)
+    assert bench.spin_until(lambda: len(bench.reports) >= 1)
+    assert bench.reports[0].trained_episode == -1
+    bench.episode(30)
+    assert bench.spin_until(lambda: len(bench.reports) >= 2)
+    assert bench.reports[1].num_transitions >= bench.reports[0].num_transitions + 20
+
+
+def test_realtime_rounds_go_on_when_the_memory_is_full(make_bench):
+    bench = make_bench(capacity=1000, **{'schedule.min_new_transitions': 20})
+    zeros = np.zeros(14)
+    bench.node._dataset.extend(Transition(zeros, np.zeros(7), zeros, stamp, 0) for stamp in range(1000))
+    bench.episode(30)
+    assert bench.spin_until(lambda: len(bench.reports) >= 1)
+    bench.episode(30)
+    assert bench.spin_until(lambda: len(bench.reports) >= 2)
+
+
+def record(folder: Path, steps: int) -> None:
+    """Bag of an arm that stands, from the stamp 0 on, in one episode, with foreign topics beside its own."""
+    zeros, report = np.zeros(7), EpisodeReport(0, Phase.RUNNING, 0, 0, 0, 0, 0.0, 0.0, 0.0, False, (0.5, 0.0, 0.5), 0, 0)
+    kinds = {'/state': JointState, '/applied_command': JointState, '/episode': DiagnosticArray, '/other/state': String}
+    types = {name: f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}' for name, kind in kinds.items()}
+    with BagWriter(folder, [BagTopic(name, kind, schema_text(kind)) for name, kind in types.items()]) as writer:
+        writer.write('/other/state', serialize_message(String(data='fine')), 0, 0)
+        writer.write('/episode', serialize_message(convert.report_to_msg(report)), 0, 0)
+        for stamp_ns in range(0, steps * PERIOD_NS + 1, STATE_NS):
+            state = convert.state_to_msg(RobotState(stamp_ns, ROBOT.joints, ROBOT.home_rad, zeros), ROBOT.base_link)
+            writer.write('/state', serialize_message(state), stamp_ns, stamp_ns)
+            if stamp_ns % PERIOD_NS == 0:
+                applied = convert.applied_to_msg(AppliedCommand(stamp_ns, ROBOT.joints, zeros), '')
+                writer.write('/applied_command', serialize_message(applied), stamp_ns, stamp_ns)
+
+
+def test_restarted_trainer_takes_back_the_run_whatever_else_is_recorded_and_loaded(make_bench, tmp_path):
+    record(tmp_path / 'run' / 'bag', 30)
+    record(tmp_path / 'earlier', 20)
+    (tmp_path / 'earlier' / 'earlier_0.mcap').rename(tmp_path / 'earlier.mcap')
+    bench = make_bench(lockstep=True, output_dir=str(tmp_path / 'run'), **{'schedule.patience_s': 0.1})
+    bench.node._take_experience(load_transitions(tmp_path / 'earlier.mcap', ROBOT, 0.05, namespace='/'))
+    bench.steps = 30
+    bench.say(Phase.TRAINING)
+    assert bench.spin_until(lambda: bench.reports)
+    assert bench.reports[0].num_transitions == 50
+
+
+def test_restarted_trainer_takes_up_the_last_model_in_the_middle_of_a_run(make_bench, tmp_path):
+    first = make_bench(lockstep=True, output_dir=str(tmp_path))
+    first.episode(45)
+    first.say(Phase.TRAINING)
+    assert first.spin_until(lambda: first.models)
+    second = make_bench(lockstep=True, output_dir=str(tmp_path))
+    assert not second.models
+    second.steps = 45
+    second.say(Phase.RESETTING)
+    assert second.spin_until(lambda: second.models)
+    assert second.models[0].to_bytes() == first.models[0].to_bytes()
+    assert second.spin_until(lambda: any('started in the middle of a run, at step 45' in line for line in second.logs))
+
+
+def test_new_run_begins_without_the_model_of_an_earlier_one_unless_asked(make_bench, tmp_path):
+    first = make_bench(lockstep=True, output_dir=str(tmp_path))
+    first.episode(45)
+    first.say(Phase.TRAINING)
+    assert first.spin_until(lambda: first.models)
+    fresh = make_bench(lockstep=True, output_dir=str(tmp_path))
+    fresh.say(Phase.RESETTING)
+    fresh.spin(0.3)
+    assert not fresh.models
+    resumed = make_bench(lockstep=True, output_dir=str(tmp_path), resume=True)
+    assert resumed.spin_until(lambda: resumed.models)
+
+
+def test_damaged_model_file_is_one_message_and_a_start_without(make_bench, tmp_path):
+    (tmp_path / 'model.safetensors').write_bytes(b'no model at all')
+    bench = make_bench(lockstep=True, output_dir=str(tmp_path), resume=True)
+    assert bench.spin_until(lambda: any('starting without a model' in line for line in bench.logs))
+    assert sum('model.safetensors' in line for line in bench.logs if 'starting' in line) == 1
+    bench.episode(45)
+    bench.say(Phase.TRAINING)
+    assert bench.spin_until(lambda: bench.models)
+
+
+def test_malformed_messages_are_named_and_survived(make_bench):
+    bench = make_bench(lockstep=True)
+    bench._state_pub.publish(JointState(name=['panda_joint1'], position=[float('nan')], velocity=[0.0]))
+    bench._applied_pub.publish(JointState(name=list(ROBOT.joints), velocity=[0.0]))
+    bench._report_pub.publish(DiagnosticArray())
+    for text in ('state: state has a position that is not finite', 'applied_command: applied command needs 7 finite velocities',
+                 'episode: expected one status'):
+        assert bench.spin_until(lambda text=text: any(text in line for line in bench.logs)), text
+    bench.episode(45)
+    bench.say(Phase.TRAINING)
+    assert bench.spin_until(lambda: bench.models)
+
+
+def test_missing_bag_is_one_message(make_bench, tmp_path):
+    bench = make_bench(experience_paths=[str(tmp_path / 'nowhere')])
+    assert bench.spin_until(lambda: any('nowhere' in line and 'configuration' not in line for line in bench.logs))
+
+
+def test_unknown_parameter_is_refused():
+    with pytest.raises(ConfigError, match="unknown parameter 'learnr.seed'"):
+        Bench(**{'learnr.seed': 1})

@@ -1,0 +1,219 @@
+"""The whole stack as processes of a real launch, and a node beside it that hears what the stack says."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import Log
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import JointState
+
+from mbrl_ros.errors import MeasurementError
+from mbrl_ros.resources import share_directory
+from mbrl_ros.robots import load_robot
+from mbrl_ros.ros import convert, qos
+from mbrl_ros.types import EpisodeReport
+
+ROBOT = load_robot('panda')
+TIMEOUT_S = 60.0
+#: Faster than any drift of a held arm, slower than any motion on purpose, rad/s.
+STANDING_RAD_S = 0.02
+
+
+class Motion(NamedTuple):
+    """A joint state.
+
+    Attributes:
+        arrival_s: When it arrived, steady time.
+        stamp_ns: Its stamp.
+        speed: Largest speed of the arm's joints, rad/s.
+    """
+
+    arrival_s: float
+    stamp_ns: int
+    speed: float
+
+
+class Launch:
+    """A launch in a process of its own, whose screen goes to a file.
+
+    Args:
+        screen: That file.
+        words: File and arguments, as on the command line.
+    """
+
+    def __init__(self, screen: Path, *words: str) -> None:
+        self.screen = screen
+        with screen.open('w') as output:
+            self._process = subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', *words],
+                                             stdout=output, stderr=output, start_new_session=True)
+
+    def pids(self, node: str = '') -> list[int]:
+        """Processes that a node had so far, in the order of their starts; all nodes' without a name."""
+        lines = (line for line in self.text().splitlines() if 'process started with pid' in line and f'[{node}' in line)
+        return [int(line.rpartition('[')[2].rstrip(']')) for line in lines]
+
+    def text(self) -> str:
+        """All that the screen shows."""
+        return self.screen.read_text()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the launch is over."""
+        return self._process.poll() is not None
+
+    def wait(self, timeout_s: float) -> int:
+        """Exit code, once the launch is over."""
+        return self._process.wait(timeout_s)
+
+    def signal(self, node: str, number: signal.Signals) -> float:
+        """Send a signal to a node's newest process; when that was, steady s."""
+        os.kill(self.pids(node)[-1], number)
+        return time.monotonic()
+
+    def interrupt(self) -> tuple[int, float]:
+        """Press Ctrl-C; the exit code, and how long the end took, s."""
+        start_s = time.monotonic()
+        self._process.send_signal(signal.SIGINT)
+        return self.wait(TIMEOUT_S), time.monotonic() - start_s
+
+    def close(self) -> None:
+        """End whatever still runs; every node ends with its supervisor."""
+        if not self.ended:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self.wait(10.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for pid in self.pids():
+            assert not Path(f'/proc/{pid}').exists(), f'process {pid} outlived its launch'
+
+
+class Listener:
+    """A node of its own context that keeps what the stack says.
+
+    Attributes:
+        node: The node, for further entities.
+        motion: Each joint state.
+        states: Arrival of each state, steady s.
+        applied: Arrival of each applied command.
+        reports: Arrival and content of each episode report.
+        statuses: Arrival and values of each controller status.
+        logs: Node and text of each log message.
+    """
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        self.context.init()
+        self.node = rclpy.create_node('listener', context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self.motion: list[Motion] = []
+        self.states: list[float] = []
+        self.applied: list[float] = []
+        self.reports: list[tuple[float, EpisodeReport]] = []
+        self.statuses: list[tuple[float, dict[str, str]]] = []
+        self.logs: list[tuple[str, str]] = []
+        for kind, topic, callback in (
+                (JointState, 'joint_states', self._on_joints), (JointState, 'state', self._on_state),
+                (JointState, 'applied_command', self._on_applied), (DiagnosticArray, 'controller_status', self._on_status),
+                (DiagnosticArray, 'episode', self._on_report)):
+            qos.subscribe(self.node, kind, topic, callback, qos.RECORD)
+        # Latched, so that the first words of a node that comes back are heard too.
+        qos.subscribe(self.node, Log, '/rosout', self._on_log, qos.LATCHED_RECORD)
+
+    @property
+    def report(self) -> EpisodeReport:
+        """Newest word of the episode manager."""
+        return self.reports[-1][1]
+
+    @property
+    def moves_in_an_episode(self) -> bool:
+        """Whether the arm explores or pursues a goal at this moment."""
+        return bool(self.reports and self.report.phase.is_episode and self.report.step > 3 and self.motion[-1].speed > 0.1)
+
+    def said(self, node: str, text: str) -> list[str]:
+        """What a node has said with a text in it."""
+        return [line for name, line in self.logs if name == node and text in line]
+
+    def spin_until(self, done: Callable[[], Any], timeout_s: float = TIMEOUT_S, what: str = 'it') -> None:
+        """Listen until `done`.
+
+        Raises:
+            AssertionError: It did not come true in time.
+        """
+        end_s = time.monotonic() + timeout_s
+        while not done():
+            assert time.monotonic() < end_s, f'waited in vain for {what}'
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def spin_for(self, duration_s: float) -> None:
+        """Listen for a while."""
+        end_s = time.monotonic() + duration_s
+        self.spin_until(lambda: time.monotonic() >= end_s)
+
+    def call(self, kind: type, name: str, request: Any) -> Any:
+        """Answer of a service."""
+        client = self.node.create_client(kind, name)
+        self.spin_until(client.service_is_ready, what=name)
+        future = client.call_async(request)
+        self.spin_until(future.done, what=f'an answer of {name}')
+        self.node.destroy_client(client)
+        return future.result()
+
+    def close(self) -> None:
+        """Leave."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+    def _on_joints(self, message: JointState) -> None:
+        speeds = dict(zip(message.name, message.velocity))
+        speed = max(abs(speeds.get(joint, 0.0)) for joint in ROBOT.joints)
+        self.motion.append(Motion(time.monotonic(), convert.stamp_from_msg(message.header.stamp), speed))
+
+    def _on_state(self, _: JointState) -> None:
+        self.states.append(time.monotonic())
+
+    def _on_applied(self, _: JointState) -> None:
+        self.applied.append(time.monotonic())
+
+    def _on_status(self, message: DiagnosticArray) -> None:
+        self.statuses.append((time.monotonic(), convert.status_values(message)))
+
+    def _on_report(self, message: DiagnosticArray) -> None:
+        # A test may publish here too, and anything.
+        with contextlib.suppress(MeasurementError):
+            self.reports.append((time.monotonic(), convert.report_from_msg(message, EpisodeReport)))
+
+    def _on_log(self, message: Log) -> None:
+        self.logs.append((message.name, message.msg))
+
+
+def endless_stack(folder: Path, *, lockstep: bool) -> Launch:
+    """Simulator and stack without an end, so that every node comes back after a crash."""
+    share = share_directory() / 'launch'
+    mode = str(lockstep).lower()
+    file = folder / 'endless.launch.yaml'
+    file.write_text(f"""launch:
+- include:
+    file: {share}/sim.launch.yaml
+    arg:
+    - {{name: lockstep, value: "{mode}"}}
+- include:
+    file: {share}/stack.launch.yaml
+    arg:
+    - {{name: driver, value: simulated}}
+    - {{name: lockstep, value: "{mode}"}}
+    - {{name: output_dir, value: {folder}/run}}
+""")
+    return Launch(folder / 'screen', str(file))

@@ -1,0 +1,114 @@
+"""The package's own launch files, run by `mbrl-ros launch` as a person would."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import JointState
+
+from mbrl_ros.launching import description, executables
+from mbrl_ros.resources import share_directory
+
+_FILES = sorted(path.name for path in (share_directory() / 'launch').glob('*.launch.yaml'))
+_REQUIRED = {'stack.launch.yaml': {'driver': 'simulated'}}
+
+
+def resolve(name: str, folder: Path, **given: str) -> list[description.ProcessSpec]:
+    environment = executables.ros_environment(os.environ)
+    return description.resolve(share_directory() / 'launch' / name, {**_REQUIRED.get(name, {}), **given}, environment, folder)
+
+
+@pytest.mark.parametrize('name', _FILES)
+def test_every_argument_is_described_and_every_flag_has_choices(name):
+    for argument in description.declared_arguments(share_directory() / 'launch' / name, {}):
+        assert argument.description.endswith('.'), argument.name
+        if argument.default and argument.default.parts in (('true',), ('false',)):
+            assert set(argument.choices) == {'true', 'false'}, argument.name
+
+
+@pytest.mark.parametrize('name', ['demo.launch.yaml', 'stack.launch.yaml'])
+def test_the_controller_is_started_last_so_that_the_arm_stops_first(name, tmp_path):
+    assert resolve(name, tmp_path)[-1].name.startswith('mpc_controller-')
+
+
+def test_the_demo_runs_all_six_nodes_and_ends_with_its_episode_manager(tmp_path):
+    specs = resolve('demo.launch.yaml', tmp_path)
+    assert {spec.name.rpartition('-')[0] for spec in specs} == set(executables.NODES)
+    assert [spec.name.rpartition('-')[0] for spec in specs if spec.required] == ['episode_manager']
+    assert all(spec.respawn for spec in specs if not spec.required)
+
+
+def test_the_stack_without_an_end_brings_every_node_back(tmp_path):
+    assert all(spec.respawn and not spec.required for spec in resolve('stack.launch.yaml', tmp_path))
+
+
+def test_one_namespace_moves_the_whole_stack(tmp_path):
+    for spec in resolve('demo.launch.yaml', tmp_path, namespace='/left'):
+        assert '__ns:=/left' in spec.command
+
+
+@pytest.fixture
+def listener():
+    context = Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('listener', context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    yield node, executor
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def test_the_simulated_arm_comes_up_comes_back_after_a_kill_and_goes_on_interrupt(listener, tmp_path):
+    node, executor = listener
+    names: list[list[str]] = []
+    node.create_subscription(JointState, 'lab/joint_states', lambda message: names.append(list(message.name)), 5)
+    launch = _start(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lab')
+    try:
+        _spin_until(executor, lambda: names)
+        assert 'panda_joint1' in names[0]
+        os.kill(_pids(tmp_path / 'screen')[-1], signal.SIGKILL)
+        _spin_until(executor, lambda: len(_pids(tmp_path / 'screen')) == 2)
+        names.clear()
+        _spin_until(executor, lambda: names)
+    finally:
+        launch.send_signal(signal.SIGINT)
+        assert launch.wait(60) == 130
+    assert 'has finished cleanly' in (tmp_path / 'screen').read_text()
+    assert not any(Path(f'/proc/{pid}').exists() for pid in _pids(tmp_path / 'screen'))
+
+
+def test_nodes_end_by_themselves_when_their_supervisor_is_killed(listener, tmp_path):
+    node, executor = listener
+    names: list[list[str]] = []
+    node.create_subscription(JointState, 'lost/joint_states', lambda message: names.append(list(message.name)), 5)
+    launch = _start(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lost')
+    _spin_until(executor, lambda: names)
+    launch.kill()
+    launch.wait(60)
+    [pid] = _pids(tmp_path / 'screen')
+    _spin_until(executor, lambda: not Path(f'/proc/{pid}').exists())
+
+
+def _start(screen: Path, *words: str) -> subprocess.Popen:
+    with screen.open('w') as output:
+        return subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', *words], stdout=output, stderr=output)
+
+
+def _pids(screen: Path) -> list[int]:
+    return [int(line.rpartition('[')[2].rstrip(']\n')) for line in screen.read_text().splitlines() if 'started with pid' in line]
+
+
+def _spin_until(executor: SingleThreadedExecutor, holds, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, 'waited in vain'
+        executor.spin_once(timeout_sec=0.1)

@@ -1,0 +1,101 @@
+"""Imports go one way: nodes -> ros -> the pure packages; the folders are the architecture."""
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PURE = ('estimation', 'experience', 'learning', 'planning', 'tasks', 'safety', 'robots', 'episodes', 'types', 'config', 'errors',
+        'resources')
+MESSAGES = ('action_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'geometry_msgs', 'lifecycle_msgs', 'rcl_interfaces',
+            'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'std_srvs', 'trajectory_msgs', 'visualization_msgs')
+ROS = ('rclpy', 'rosidl_runtime_py', 'ament_index_python', *MESSAGES)
+PHYSICS = ('pybullet', 'pybullet_utils', 'pybullet_data', 'gymnasium', 'mbrl_sim')
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for folder, package in ((ROOT / 'mbrl_ros', 'mbrl_ros'), (ROOT / 'sim', 'mbrl_sim')):
+        for path in sorted(folder.rglob('*.py')):
+            parts = path.relative_to(folder).with_suffix('').parts
+            yield '.'.join([package, *(part for part in parts if part != '__init__')]), path
+
+
+def imports(path: Path, module: str, at_load: bool = False) -> set[str]:
+    """Everything that a file imports, in functions too unless `at_load`."""
+    found = set()
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    for node in tree.body if at_load else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{module}: relative import'
+            found |= {f'{node.module}.{alias.name}' for alias in node.names}
+    return found
+
+
+def layer(module: str) -> str:
+    parts = module.split('.')
+    return parts[1] if len(parts) > 1 else ''
+
+
+def breaches(part_of, forbidden: tuple[str, ...]) -> list[str]:
+    return [f'{module} imports {name}' for module, path in modules() if part_of(module) for name in sorted(imports(path, module))
+            if any(name == word or name.startswith(f'{word}.') for word in forbidden)]
+
+
+def own(*layers: str) -> tuple[str, ...]:
+    return tuple(f'mbrl_ros.{name}' for name in layers)
+
+
+def test_the_scan_sees_the_code():
+    names = [module for module, _ in modules()]
+    assert {'mbrl_ros.types', 'mbrl_ros.ros.convert', 'mbrl_sim.world'} <= set(names)
+    assert 'rclpy.node.Node' in imports(ROOT / 'mbrl_ros' / 'ros' / 'runtime.py', 'mbrl_ros.ros.runtime')
+
+
+def test_pure_packages_know_neither_ros_nor_physics_nor_what_is_above_them():
+    def is_pure(module: str) -> bool:
+        return module.startswith('mbrl_ros.') and layer(module) in PURE
+    assert breaches(is_pure, (*ROS, *PHYSICS, *own('ros', 'nodes', 'cli', 'launching'))) == []
+
+
+def test_planning_knows_the_protocol_of_a_model_and_not_how_one_is_learned():
+    assert breaches(lambda module: layer(module) == 'planning', own('learning')) == []
+
+
+def test_the_ros_layer_knows_no_node():
+    assert breaches(lambda module: module.startswith('mbrl_ros.ros'), (*PHYSICS, *own('nodes', 'cli', 'launching'))) == []
+
+
+def test_nodes_know_neither_each_other_nor_the_command_line_nor_physics():
+    assert breaches(lambda module: module.startswith('mbrl_ros.nodes'), (*PHYSICS, *own('nodes', 'cli', 'launching'))) == []
+
+
+def test_the_supervisor_needs_no_ros_and_no_mathematics():
+    forbidden = (*ROS, *PHYSICS, 'numpy', 'torch', *own('ros', 'nodes', 'cli', 'types'))
+    assert breaches(lambda module: module.startswith('mbrl_ros.launching'), forbidden) == []
+
+
+def test_the_simulated_world_is_pure_but_for_its_node_and_its_messages():
+    at_the_edge = ('mbrl_sim.arm_simulator_node', 'mbrl_sim.wire')
+    assert breaches(lambda module: module.startswith('mbrl_sim') and module not in at_the_edge,
+                    (*ROS, *own('ros', 'nodes', 'cli', 'launching', 'learning', 'planning'))) == []
+
+
+@pytest.mark.parametrize('package', ['mbrl_ros', 'mbrl_sim'])
+def test_no_module_imports_itself_by_way_of_others(package):
+    known = dict(modules())
+    graph = {}
+    for module, path in known.items():
+        if module.startswith(package):
+            targets = {name if name in known else name.rpartition('.')[0] for name in imports(path, module, at_load=True)}
+            graph[module] = {target for target in targets if target in known} - {module}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+
+
+def test_every_folder_with_code_is_a_package():
+    folders = {path.parent for module, path in modules()}
+    assert [str(folder) for folder in sorted(folders) if not (folder / '__init__.py').is_file()] == []

@@ -1,0 +1,76 @@
+"""The score table says what happened, and the verdict follows from it."""
+
+import csv
+import math
+
+from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
+from mbrl_ros.episodes.curve import save_learning_curve
+
+
+def score(episode, success=True, distance_m=0.012, error=0.05):
+    return EpisodeScore(episode, 30 * (episode + 1), 'running', success, distance_m, -12.5, 3, error, 14.2, 18.9, 0)
+
+
+def test_line_shows_every_figure_of_the_episode():
+    cells = ScoreBoard(ScoreConfig()).add(score(4)).split()
+    assert cells == ['4', '150', 'running', 'yes', '1.2', '-12.5', '3', '0.050', '14.2', '18.9', '0']
+
+
+def test_figures_that_do_not_exist_are_dashes():
+    exploring = EpisodeScore(0, 50, 'exploring', False, 0.3, -50.0, 0, math.nan, math.nan, math.nan, 0)
+    assert ScoreBoard(ScoreConfig()).add(exploring).split()[6:10] == ['-', '-', '-', '-']
+
+
+def test_header_and_lines_have_the_same_width():
+    board = ScoreBoard(ScoreConfig())
+    assert len({len(line) for line in [*board.header(), board.add(score(0))]}) == 1
+
+
+def test_verdict_looks_at_the_last_episodes_only():
+    board = ScoreBoard(ScoreConfig(required_successes=3, last_episodes=4))
+    for episode, success in enumerate([False, False, True, True, False, True]):
+        board.add(score(episode, success))
+    assert board.learned
+    board.add(score(6, False))
+    assert not board.learned
+    assert board.summary()[0].startswith('the arm did NOT learn to reach: 2 of the last 4')
+
+
+def test_too_few_episodes_are_not_called_a_failure_to_learn():
+    board = ScoreBoard(ScoreConfig(required_successes=19, last_episodes=20))
+    board.add(score(0))
+    assert not board.learned
+    assert board.summary()[0].startswith('too few episodes to tell whether the arm learned: 1 of the last 1')
+
+
+def test_a_board_without_episodes_has_not_learned():
+    board = ScoreBoard(ScoreConfig())
+    assert not board.learned
+    assert board.summary() == ['no episode was finished']
+
+
+def test_csv_holds_every_score_after_each_episode(tmp_path):
+    board = ScoreBoard(ScoreConfig(), tmp_path / 'run' / 'scores.csv')
+    for episode in range(2):
+        board.add(score(episode))
+        board.save()
+        with (tmp_path / 'run' / 'scores.csv').open(encoding='utf-8') as file:
+            rows = list(csv.DictReader(file))
+        assert [int(row['episode']) for row in rows] == list(range(episode + 1))
+    assert float(rows[1]['distance_m']) == 0.012
+
+
+def test_learning_curve_is_a_picture_even_without_any_model(tmp_path):
+    path = tmp_path / 'curve.png'
+    save_learning_curve([score(0, False, 0.3, math.nan)], path, tolerance_m=0.02, title='reach')
+    assert path.read_bytes().startswith(b'\x89PNG')
+
+
+def test_scores_of_an_earlier_run_move_aside(tmp_path):
+    for episode in (7, 0):
+        board = ScoreBoard(ScoreConfig(), tmp_path / 'scores.csv')
+        board.add(score(episode))
+        board.save()
+    earlier, = tmp_path.glob('scores-*.csv')
+    assert '\n7,' in earlier.read_text()
+    assert '\n7,' not in (tmp_path / 'scores.csv').read_text()

@@ -1,0 +1,191 @@
+"""Reduced precision against float64: the same model, nearly the same numbers, the same decisions."""
+
+import dataclasses
+
+import pytest
+import torch
+from scipy import stats
+
+from mbrl_ros.errors import ConfigError, ShapeError
+from mbrl_ros.learning import fused
+from mbrl_ros.learning.ensemble import Ensemble, EnsembleConfig
+from mbrl_ros.learning.linear import LinearPart
+from mbrl_ros.learning.normalizer import Normalizer
+from mbrl_ros.learning.parameters import DynamicsParameters
+from mbrl_ros.learning.predictor import Predictor, precisions
+from mbrl_ros.planning.propagation import ParticleDraws, particle_returns, rollout
+
+needs_bfloat16 = pytest.mark.skipif(not fused.is_supported(), reason='needs AVX-512 BF16, and a compiler at installation')
+#: E, O, A, hidden layers, units: everyday, the yardstick, and sizes that fill no vector.
+SIZES = [(5, 14, 7, 2, 64), (5, 25, 8, 4, 200), (3, 5, 2, 3, 72), (2, 40, 1, 1, 250), (4, 3, 1, 2, 33), (1, 33, 16, 8, 24)]
+
+
+def learned(sizes=SIZES[0], seed=0, offset=0.0):
+    """Parameters of a model whose network matters: its residual is as large as its linear part."""
+    members, obs, action, layers, units = sizes
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape, low=-1.0, high=1.0):
+        return low + (high - low) * torch.rand(shape, generator=generator)
+
+    network = Ensemble(obs + action, obs, EnsembleConfig(ensemble_size=members, hidden_layers=layers, hidden_size=units),
+                       generator=generator).state_dict()
+    for name in network:
+        if name.startswith('biases'):
+            network[name] = network[name] + 0.2 * draw(*network[name].shape)
+        elif name.startswith('weights'):  # Initial weights are small, those of the last layer ten times smaller still.
+            network[name] = network[name] * (30.0 if name.endswith(str(layers)) else 3.0)
+    return DynamicsParameters(
+        Normalizer(offset + draw(obs + action), draw(obs + action, low=0.5, high=1.5)),
+        Normalizer(0.01 * draw(obs), draw(obs, low=0.02, high=0.1)),
+        LinearPart(0.2 * draw(members, obs + action, obs), 0.1 * draw(members, 1, obs)), draw(obs, low=0.3, high=1.0), network)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """The same model in float64, by the plain formulas."""
+
+    parameters: DynamicsParameters
+
+    def __post_init__(self):
+        object.__setattr__(self, 'network', self.parameters.ensemble().double())
+
+    @property
+    def ensemble_size(self):
+        return self.parameters.sizes[0]
+
+    @property
+    def obs_size(self):
+        return self.parameters.sizes[1]
+
+    @property
+    def action_size(self):
+        return self.parameters.sizes[2]
+
+    @property
+    def output_scale(self):
+        return self.parameters.outputs.std
+
+    @torch.no_grad()
+    def predict(self, obs, action):
+        p = self.parameters
+        inputs = (torch.cat([obs, action], dim=-1).double() - p.inputs.mean.double()) / p.inputs.std.double()
+        residual, logvar = self.network(inputs)
+        linear = inputs @ p.linear.weight.double() + p.linear.bias.double()
+        scale = p.outputs.std.double()
+        mean = obs + p.outputs.mean.double() + scale * (linear + p.residual_scale.double() * residual)
+        return mean, torch.exp(0.5 * logvar) * p.residual_scale.double() * scale
+
+
+def batch(parameters, size, seed=1):
+    members, obs, action = parameters.sizes
+    generator = torch.Generator().manual_seed(seed)
+    mean, std = parameters.inputs.mean[:obs], parameters.inputs.std[:obs]
+    return (mean + std * torch.randn(members, size, obs, generator=generator),
+            2.0 * torch.rand(members, size, action, generator=generator) - 1.0)
+
+
+@pytest.mark.parametrize('sizes', SIZES, ids=str)
+@pytest.mark.parametrize('precision', precisions('cpu'))
+def test_predictions_are_near_the_exact_ones(sizes, precision):
+    parameters = learned(sizes)
+    obs, action = batch(parameters, 101)
+    mean, std = Predictor(parameters, precision=precision).predict(obs, action)
+    exact_mean, exact_std = Exact(parameters).predict(obs, action)
+    tolerance = 2e-4 if precision == 'float32' else 0.04
+    change = ((exact_mean - obs) / parameters.outputs.std).square().mean().sqrt()
+    assert change > 0.5
+    assert ((mean - exact_mean) / parameters.outputs.std).abs().max() < tolerance
+    assert (std / exact_std - 1.0).abs().max() < tolerance
+
+
+@needs_bfloat16
+@pytest.mark.parametrize('propagation', ['ts1', 'tsinf'])
+@pytest.mark.parametrize('sizes', SIZES[:3], ids=str)
+def test_whole_trajectories_equal_step_by_step(sizes, propagation):
+    model = Predictor(learned(sizes), precision='bfloat16')
+    stepwise = dataclasses.make_dataclass('Stepwise', ['ensemble_size', 'obs_size', 'action_size', 'predict'])(
+        model.ensemble_size, model.obs_size, model.action_size, model.predict)
+    generator = torch.Generator().manual_seed(0)
+    actions = 2.0 * torch.rand(61, 5, model.action_size, generator=generator) - 1.0
+    draws = ParticleDraws.sample(model, 5, 10, propagation, generator)
+    paths = [rollout(one, torch.zeros(model.obs_size), actions, draws) for one in (model, stepwise)]
+    # A last bit that differs may round to another bfloat16 in the step after.
+    assert torch.allclose(*paths, atol=1e-3)
+
+
+@needs_bfloat16
+def test_the_result_does_not_depend_on_the_number_of_threads():
+    model = Predictor(learned(SIZES[1]), precision='bfloat16')
+    obs, action = batch(learned(SIZES[1]), 500)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            found.append(model.predict(obs, action)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@needs_bfloat16
+def test_a_value_that_is_not_finite_stays_in_its_row():
+    parameters = learned()
+    model = Predictor(parameters, precision='bfloat16')
+    obs, action = batch(parameters, 60)
+    clean, _ = model.predict(obs, action)
+    for value in (torch.nan, torch.inf, -torch.inf):
+        broken = obs.clone()
+        broken[2, 7, 3] = value
+        mean, _ = model.predict(broken, action)
+        rows = ~torch.isfinite(mean).all(dim=-1)
+        assert rows.nonzero().tolist() == [[2, 7]]
+        assert torch.equal(mean[~rows], clean[~rows])
+
+
+@needs_bfloat16
+def test_inputs_that_vary_little_far_from_zero_keep_their_digits():
+    # 8 bits of 100 are no better than 0.25; the spread around it is about 1.
+    parameters = learned(offset=100.0)
+    obs, action = batch(parameters, 50)
+    mean, _ = Predictor(parameters, precision='bfloat16').predict(obs, action + 100.0)
+    exact, _ = Exact(parameters).predict(obs, action + 100.0)
+    assert ((mean - exact) / parameters.outputs.std).abs().max() < 0.04
+
+
+@pytest.mark.parametrize('precision', precisions('cpu'))
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_candidates_are_ranked_as_in_float64_and_the_best_is_as_good(precision, seed):
+    parameters = learned(SIZES[1], seed)
+    exact, model = Exact(parameters), Predictor(parameters, precision=precision)
+    generator = torch.Generator().manual_seed(seed)
+    actions = 2.0 * torch.rand(200, 15, 8, generator=generator) - 1.0
+    goal = torch.randn(25, generator=generator)
+    draws = ParticleDraws.sample(model, 15, 20, 'ts1', generator)
+    start = parameters.inputs.mean[:25]
+
+    def values(dynamics, dtype):
+        path = rollout(dynamics, start.to(dtype), actions.to(dtype), dataclasses.replace(draws, noise=draws.noise.to(dtype)))
+        return particle_returns(lambda obs, action: -(obs - goal).square().sum(-1) - 0.01 * action.square().sum(-1), path,
+                                actions).mean(dim=0)
+
+    reduced, reference = values(model, torch.float32), values(exact, torch.float64)
+    assert stats.spearmanr(reduced, reference).statistic >= 0.99
+    chosen, best = reference[reduced.argmax()], reference.max()
+    assert abs(chosen - best) <= 0.01 * abs(best)
+
+
+def test_a_precision_that_is_not_there_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(fused, 'is_supported', lambda: False)
+    assert precisions('cpu') == ('float32',)
+    with pytest.raises(ConfigError, match="precision 'bfloat16' is not there on 'cpu'; there is float32"):
+        Predictor(learned(), precision='bfloat16')
+
+
+@pytest.mark.parametrize('precision', precisions('cpu'))
+def test_wrong_shapes_are_refused_in_every_precision(precision):
+    model = Predictor(learned(), precision=precision)
+    with pytest.raises(ShapeError, match=r'obs \(5, B, 14\) and action \(5, B, 7\), got \(5, 3, 14\) and \(5, 4, 7\)'):
+        model.predict(torch.zeros(5, 3, 14), torch.zeros(5, 4, 7))

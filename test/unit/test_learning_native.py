@@ -1,0 +1,117 @@
+"""The compiled part against torch: same gradient, same step, on any number of threads; torch alone where it is not there."""
+
+import threading
+
+import pytest
+import torch
+
+from mbrl_ros.learning import Ensemble, EnsembleConfig, fused, native
+from mbrl_ros.learning.batches import Batch
+from mbrl_ros.learning.gradient import LossGradient
+
+needs_compiled = pytest.mark.skipif(not native.is_supported(), reason='needs AVX-512 BF16, and a compiler at installation')
+#: E, I, O, hidden layers, units, batch: the yardstick, and sizes that fill no vector, pair or tile.
+SIZES = [(5, 33, 25, 4, 200, 256), (2, 3, 1, 1, 1, 1), (3, 16, 16, 2, 32, 64), (1, 7, 17, 3, 33, 37), (2, 48, 40, 1, 15, 70)]
+
+
+@pytest.fixture
+def num_threads():
+    """Torch's number of threads, put back afterwards."""
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+def make(sizes, seed=0):
+    """A gradient on a network whose biases and bounds are not what they start as, and a batch."""
+    members, inputs, outputs, layers, units, rows = sizes
+    config = EnsembleConfig(ensemble_size=members, hidden_layers=layers, hidden_size=units, weight_decay=(0.1, 0.2, 0.3))
+    generator = torch.Generator().manual_seed(seed)
+    network = Ensemble(inputs, outputs, config, generator=generator)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    table = torch.randn(50, inputs + 1, generator=generator)
+    table[:, -1] = 1.0
+    targets = torch.randn(80, outputs + 1, generator=generator)
+    targets[:, -1] = 0.5 + torch.rand(80, generator=generator)
+    wanted = [torch.randint(limit, (members * rows,), generator=generator) for limit in (50, 80)]
+    return LossGradient(network, rows, torch.bfloat16), Batch(table.to(torch.bfloat16), targets, *wanted)
+
+
+def computed(sizes):
+    gradient, batch = make(sizes)
+    gradient.compute(batch)
+    return gradient.gradient
+
+
+def without_library(monkeypatch):
+    monkeypatch.setattr(native, 'library', lambda: None)
+
+
+@needs_compiled
+@pytest.mark.parametrize('sizes', SIZES)
+def test_compiled_gradient_is_that_of_torch_within_rounding(sizes, monkeypatch):
+    compiled = computed(sizes)
+    without_library(monkeypatch)
+    by_torch = computed(sizes)
+    assert not torch.equal(compiled, by_torch), 'both came out of the same code'
+    assert (compiled - by_torch).norm() < 0.01 * by_torch.norm()
+
+
+@needs_compiled
+@pytest.mark.parametrize('sizes', SIZES)
+def test_compiled_step_is_adam_on_the_compiled_gradient(sizes):
+    (stepped, batch), (computed_only, _) = make(sizes), make(sizes)
+    parameter = torch.nn.Parameter(computed_only.values)
+    parameter.grad = computed_only.gradient
+    optimizer = torch.optim.Adam([parameter])
+    start = stepped.values.clone()
+    for rate in (1e-2, 5e-3, 2e-3):
+        stepped.descend([batch], [rate])
+        computed_only.compute(batch)
+        optimizer.param_groups[0]['lr'] = rate
+        optimizer.step()
+    # Adam magnifies the rounding of a gradient that is nearly zero: a few entries differ more than the rest.
+    assert (stepped.values - computed_only.values).norm() < 1e-3 * (stepped.values - start).norm()
+
+
+@pytest.mark.parametrize('sizes', SIZES)
+def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes):
+    (together, batch), (single, _) = make(sizes), make(sizes)
+    batches = [batch._replace(input_rows=batch.input_rows.roll(step)) for step in range(5)]
+    rates = [1e-2 / (step + 1) for step in range(5)]
+    together.descend(batches, rates)
+    for one, rate in zip(batches, rates):
+        single.descend([one], [rate])
+    assert torch.equal(together.values, single.values)
+
+
+@needs_compiled
+@pytest.mark.parametrize('sizes', SIZES)
+def test_steps_are_the_same_bytes_on_any_number_of_threads(sizes, num_threads):
+    def stepped(threads):
+        torch.set_num_threads(threads)
+        gradient, batch = make(sizes)
+        gradient.descend([batch] * 5, [1e-2] * 5)
+        return gradient.values
+    alone = stepped(1)
+    assert torch.equal(alone, stepped(2)) and torch.equal(alone, stepped(5))
+
+
+def test_without_the_library_torch_does_the_work(monkeypatch):
+    without_library(monkeypatch)
+    assert not native.is_supported() and not fused.is_supported()
+    gradient, batch = make(SIZES[2])
+    before = gradient.values.clone()
+    gradient.descend([batch], [1e-2])
+    assert torch.isfinite(gradient.values).all() and not torch.equal(gradient.values, before)
+
+
+@pytest.mark.parametrize('failing', [0, 2])
+def test_a_call_that_fails_on_one_of_the_threads_is_a_failure(failing):
+    together = threading.Barrier(3)
+    codes = [0, 0, 0]
+    assert native.on_threads(3, lambda: codes[together.wait(timeout=10)])
+    codes[failing] = 1
+    assert not native.on_threads(3, lambda: codes[together.wait(timeout=10)])

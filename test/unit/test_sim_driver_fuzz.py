@@ -1,0 +1,38 @@
+"""Whatever arrives, the driver answers in words or obeys, and the arm stays finite and within its limits."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mbrl_ros.robots import load_robot
+from mbrl_sim.driver_faces import TrajectoryCommand, TrajectoryPoint
+from mbrl_sim.simulated_driver import DriverConfig, SimulatedDriver
+
+ROBOT = load_robot('iiwa')
+NUMBERS = st.lists(st.floats(width=64), min_size=6, max_size=8)
+SEVEN = st.lists(st.floats(-1e308, 1e308), min_size=7, max_size=7)
+POINTS = st.builds(TrajectoryPoint, st.floats(-1e9, 1e9), NUMBERS | SEVEN, st.just([]) | NUMBERS | SEVEN)
+TRAJECTORIES = st.builds(TrajectoryCommand, st.just(ROBOT.joints) | st.permutations(ROBOT.joints) | st.lists(st.text()),
+                         st.lists(POINTS, max_size=3), st.none() | st.floats(-1e9, 1e9))
+
+
+@pytest.fixture(params=['velocity', 'position', 'trajectory'])
+def driver(request):
+    driver = SimulatedDriver(ROBOT, DriverConfig(allow_nonzero_end_velocity=True),
+                             command_type=request.param)
+    yield request.param, driver
+    driver.close()
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(numbers=NUMBERS | SEVEN, trajectory=TRAJECTORIES, gripper=NUMBERS)
+def test_no_command_breaks_the_driver(driver, numbers, trajectory, gripper):
+    command_type, driver = driver
+    assert isinstance(driver.command(trajectory if command_type == 'trajectory' else numbers), str)
+    assert 'no gripper' in driver.command_gripper(gripper)
+    for _ in range(12):
+        driver.step(driver.next_stamp_ns)
+    position = driver.world.joint_positions()
+    assert np.isfinite(position).all()
+    assert (position > driver.world.limits.lower - 0.25).all() and (position < driver.world.limits.upper + 0.25).all()
