@@ -26,6 +26,7 @@ from mbrl_ros.config import setting
 from mbrl_ros.errors import ConfigError, GoalError
 from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
+from mbrl_ros.types import RobotState
 from mbrl_sim import wire
 from mbrl_sim.driver_faces import TrajectoryCommand
 from mbrl_sim.faults import JointSample, PoseSample
@@ -209,7 +210,11 @@ class ArmSimulatorNode(Node):
         self._thread = None
         self._first_command_seen = False
         self._newest: dict[Any, tuple[Any, Any]] = {}
-        self._advance_periods(_FRESH_PERIODS)
+        # Nobody is sure to hear what is said this early, and a filter that heard half of it would start differently in every
+        # run: all hear the newest, repeated until the first command.
+        for _ in range(_FRESH_PERIODS * round(self._config.steps_per_command)):
+            self._remember(self._messages(self._driver.step(self._driver.next_stamp_ns)))
+        self._last_advance_s = time.monotonic()
         self.create_timer(_REPEAT_S, self.on_repeat, clock=self._steady)
 
     def _start_realtime(self) -> None:
@@ -237,19 +242,28 @@ class ArmSimulatorNode(Node):
     def _publish(self, measurements: list[Measurement]) -> None:
         if measurements and self._clock_pub:
             self._publish_clock()
+        messages = self._messages(measurements)
+        for _, publisher, message in messages:
+            publisher.publish(message)
+        if self._config.lockstep:
+            self._remember(messages)
+
+    def _remember(self, messages: list[tuple[Any, Any, Any]]) -> None:
+        """Keep the newest measurement of each kind; the ground truth is no measurement."""
+        self._newest.update({kind: (publisher, message) for kind, publisher, message in messages if kind is not RobotState})
+
+    def _messages(self, measurements: list[Measurement]) -> list[tuple[Any, Any, Any]]:
+        """What each measures, its publisher and its message."""
         frame = self._robot.base_link
+        messages: list[tuple[Any, Any, Any]] = []
         for sample in measurements:
             if isinstance(sample, JointSample):
-                self._send(self._joint_pub, wire.joint_state_to_msg(sample, frame), frozenset(sample.names))
+                messages.append((frozenset(sample.names), self._joint_pub, wire.joint_state_to_msg(sample, frame)))
             elif isinstance(sample, PoseSample):
-                self._send(self._pose_pub, wire.pose_to_msg(sample, frame), PoseSample)
+                messages.append((PoseSample, self._pose_pub, wire.pose_to_msg(sample, frame)))
             else:
-                self._truth_pub.publish(convert.state_to_msg(sample, frame))
-
-    def _send(self, publisher: Any, message: Any, key: Any) -> None:
-        publisher.publish(message)
-        if self._config.lockstep:
-            self._newest[key] = (publisher, message)
+                messages.append((RobotState, self._truth_pub, convert.state_to_msg(sample, frame)))
+        return messages
 
     def _publish_clock(self) -> None:
         self._clock_pub.publish(Clock(clock=convert.stamp_to_msg(self._now_ns())))

@@ -34,8 +34,10 @@ class Bench:
         self.context.init()
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self.executor = SingleThreadedExecutor(context=self.context)
-        self.simulator = ArmSimulatorNode(context=self.context, parameter_overrides=overrides)
         self.client = rclpy.create_node('client', context=self.context)
+        #: Joint states from the simulator's very first word on.
+        self.early = self.listen(JointState, 'joint_states')
+        self.simulator = ArmSimulatorNode(context=self.context, parameter_overrides=overrides)
         for node in (self.simulator, self.client):
             self.executor.add_node(node)
         self.reset_client = self.client.create_client(Trigger, 'arm_simulator/reset')
@@ -127,6 +129,15 @@ def test_in_lockstep_each_command_is_exactly_one_period(bench):
     assert len({stamp(state) for state in states}) == 1 + 20 * 6
     assert len({stamp(pose) for pose in poses}) == 1 + 20 * 3
     np.testing.assert_allclose(arm(states[-1]) - ROBOT.home_rad, 0.2, atol=0.02)
+
+
+def test_in_lockstep_early_and_late_listeners_begin_with_the_same_measurement(bench):
+    bench = bench(lockstep=True)
+    bench.wait(lambda: len(bench.early) > 3)
+    late = bench.listen(JointState, 'joint_states')
+    bench.wait(lambda: late)
+    assert {stamp(state) for state in bench.early} == {stamp(state) for state in late}
+    assert len({stamp(state) for state in late}) == 1
 
 
 def test_in_lockstep_a_late_listener_gets_the_last_measurement_again(bench):

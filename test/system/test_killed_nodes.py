@@ -21,6 +21,8 @@ from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import Phase
 
+#: Why the arm may be held though every node of its loop is well: it is told to, or a slow machine was late.
+HELD_ANYWAY = {'', 'phase', 'deadline_missed', 'stale_state', 'stale_mandate'}
 #: From the kill to standing: the longest wait for a sign of life, and the braking.
 STOP_S = 1.5
 
@@ -88,7 +90,7 @@ def test_a_killed_logger_and_trainer_disturb_no_motion_and_lose_nothing_logged(l
     live.kill_in_motion('model_trainer')
     live.go_on()
     during = [values for _, values in listener.statuses[before:]]
-    assert {values['hold'] for values in during} <= {'', 'phase', 'deadline_missed', 'stale_state'}
+    assert {values['hold'] for values in during} <= HELD_ANYWAY
     assert all(int(values['model_version']) > 0 for values in during)
     listener.spin_until(lambda: listener.said('model_trainer', 'started in the middle of a run'), what='the trainer')
     listener.spin_until(lambda: len(list((live.folder / 'run' / 'bag').glob('*.mcap'))) > 1, what='the next file')
