@@ -23,6 +23,8 @@ from mbrl_ros.ros.control_inbox import ControlInbox, Newest
 from mbrl_ros.ros.driver_port import DriverPort
 
 _POLL_S = 0.1
+#: In lockstep, time that has stood still this long after a command may be waiting for it.
+_UNANSWERED_S = 1.0
 _JOIN_S = 10.0
 
 
@@ -83,6 +85,7 @@ class ControlThread:
         self._q = np.array(robot.home_rad)
         self._durations: collections.deque[float] = collections.deque([0.0], maxlen=20)
         self._last_tick_s = math.nan
+        self._commanded_ns: int | None = None
         self._skipped = 0
 
     def start(self) -> None:
@@ -118,6 +121,14 @@ class ControlThread:
             newest = self._inbox.wait_for_tick(_POLL_S)
             if newest is not None:
                 self._tick(newest, active=True)
+            elif self._is_unanswered():
+                self._port.repeat_to_newcomers()
+
+    def _is_unanswered(self) -> bool:
+        """Whether time stands where it stood when the last command was sent."""
+        state = self._inbox.newest().state
+        return (state is not None and state.stamp_ns == self._commanded_ns
+                and time.monotonic() - self._last_tick_s >= _UNANSWERED_S)
 
     def _come_to_rest(self) -> None:
         while self._tick(self._inbox.newest(), active=False).velocity is not None:
@@ -154,8 +165,10 @@ class ControlThread:
     def _send(self, outcome: TickOutcome, inputs: TickInputs) -> TickOutcome:
         """Send, and put the moment of sending into the record."""
         if outcome.velocity is None:
+            self._commanded_ns = None
             self._port.rest()
             return outcome
+        self._commanded_ns = inputs.state.stamp_ns if inputs.state is not None else None
         if inputs.state is not None and set(self._robot.joints) <= set(inputs.state.names):
             q = inputs.state.positions(self._robot.joints)
             self._q = q if np.isfinite(q).all() else self._q

@@ -1,6 +1,7 @@
 """The way to the arm: filtered joint velocities as the driver's command face wants them."""
 
 from array import array
+from typing import Any
 
 import numpy as np
 from rclpy.duration import Duration
@@ -41,8 +42,10 @@ class DriverPort:
         self._lead = np.array(robot.max_velocity_rad_s) * _LEAD_PERIODS * period_s
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
         self._target: np.ndarray | None = None
+        self._last_msg: Float64MultiArray | JointTrajectory | None = None
+        self._has_newcomer = False
         kind = JointTrajectory if self._type == 'trajectory' else Float64MultiArray
-        self._arm_pub = qos.advertise(node, kind, driver.command_topic, qos.COMMAND)
+        self._arm_pub = qos.advertise(node, kind, driver.command_topic, qos.COMMAND, on_matched=self._on_matched)
         self._gripper_pub = qos.advertise(node, Float64MultiArray, driver.gripper_topic, qos.COMMAND) \
             if driver.gripper_topic else None
 
@@ -63,15 +66,19 @@ class DriverPort:
             q: Newest measured joint positions, shape (J,), rad.
             effect_ns: When it takes effect.
         """
-        if self._type == 'velocity':
-            self._arm_pub.publish(_numbers(velocity[self._order]))
-            return
-        start = q if self._target is None else np.clip(self._target, q - self._lead, q + self._lead)
-        self._target = start + velocity * self._period_s
-        if self._type == 'position':
-            self._arm_pub.publish(_numbers(self._target[self._order]))
-        else:
-            self._arm_pub.publish(self._window(start, velocity, effect_ns))
+        self._has_newcomer = False
+        self._last_msg = self._message(velocity, q, effect_ns)
+        self._arm_pub.publish(self._last_msg)
+
+    def repeat_to_newcomers(self) -> None:
+        """Send the last command again if somebody has begun to listen since.
+
+        For lockstep, where a driver that was not listening yet would wait for that command for ever. Elsewhere the next one
+        comes by itself.
+        """
+        if self._has_newcomer and self._last_msg is not None:
+            self._has_newcomer = False
+            self._arm_pub.publish(self._last_msg)
 
     def rest(self) -> None:
         """Nothing is sent any more; the next command starts from where the arm then is."""
@@ -87,6 +94,18 @@ class DriverPort:
         self._node.destroy_publisher(self._arm_pub)
         if self._gripper_pub is not None:
             self._node.destroy_publisher(self._gripper_pub)
+
+    def _on_matched(self, status: Any) -> None:
+        self._has_newcomer = self._has_newcomer or status.total_count_change > 0
+
+    def _message(self, velocity: np.ndarray, q: np.ndarray, effect_ns: int) -> Float64MultiArray | JointTrajectory:
+        if self._type == 'velocity':
+            return _numbers(velocity[self._order])
+        start = q if self._target is None else np.clip(self._target, q - self._lead, q + self._lead)
+        self._target = start + velocity * self._period_s
+        if self._type == 'position':
+            return _numbers(self._target[self._order])
+        return self._window(start, velocity, effect_ns)
 
     def _window(self, start: np.ndarray, velocity: np.ndarray, effect_ns: int) -> JointTrajectory:
         positions, velocities = braking_window(start, velocity, self._acceleration, self._period_s)

@@ -38,10 +38,11 @@ RECORD = _profile(1000)
 LATCHED_RECORD = _profile(1000, latched=True)
 
 
-def advertise(node: Node, message_type: type, topic: str, qos: QoSProfile) -> Publisher:
-    """Create a publisher without QoS event callbacks."""
+def advertise(node: Node, message_type: type, topic: str, qos: QoSProfile, *,
+              on_matched: Callable[[Any], None] | None = None) -> Publisher:
+    """Create a publisher without QoS event callbacks, save one for subscriptions that come and go where it is given."""
     return node.create_publisher(message_type, topic, qos,
-                                 event_callbacks=PublisherEventCallbacks(use_default_callbacks=False))
+                                 event_callbacks=PublisherEventCallbacks(matched=on_matched, use_default_callbacks=False))
 
 
 def subscribe(node: Node, message_type: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, *,

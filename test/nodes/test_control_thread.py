@@ -1,6 +1,8 @@
 """The control thread: however it ends, the arm stands."""
 
 import threading
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ class RecordingPort:
 
     def __init__(self) -> None:
         self.sent: list[np.ndarray] = []
+        self.num_repeats = 0
 
     def has_other_commander(self) -> bool:
         return False
@@ -36,6 +39,9 @@ class RecordingPort:
     def rest(self) -> None:
         pass
 
+    def repeat_to_newcomers(self) -> None:
+        self.num_repeats += 1
+
 
 @pytest.fixture
 def controller() -> MpcController:
@@ -45,24 +51,49 @@ def controller() -> MpcController:
                          ControllerConfig(), period_s=PERIOD_S)
 
 
+def put(inbox: ControlInbox, stamp_ns: int) -> None:
+    inbox.put_state(RobotState(stamp_ns, PANDA.joints, HOME, np.zeros(7)))
+    inbox.put(report=EpisodeReport(stamp_ns, Phase.EXPLORING, 0, 0, 0, 0, 0.0, 0.0, 0.0, False, (0.5, 0.1, 0.4), 0, 0))
+
+
+def wait(done: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < end_s, 'waited in vain'
+        time.sleep(0.02)
+
+
+def test_in_lockstep_a_command_that_time_waits_for_is_repeated_to_newcomers_until_a_state_answers(controller):
+    inbox, port = ControlInbox(), RecordingPort()
+    thread = ControlThread(controller, inbox, port, PANDA, Clock(), ControlTiming(PERIOD_S, True, 0.0), lambda _: None, print)
+    thread.start()
+    time.sleep(0.3)
+    assert port.num_repeats == 0
+    put(inbox, 0)
+    wait(lambda: port.num_repeats > 2)
+    assert len(port.sent) == 1
+    inbox.put_state(RobotState(10_000_000, PANDA.joints, HOME, np.zeros(7)))
+    time.sleep(0.3)
+    answered = port.num_repeats
+    time.sleep(0.5)
+    assert port.num_repeats == answered
+    thread.stop()
+
+
 def test_a_fault_in_telling_leaves_the_arm_stopped_and_is_passed_on(controller):
     clock, inbox, port, ended, faults = Clock(), ControlInbox(), RecordingPort(), threading.Event(), []
 
     def tell(tick):
         now_ns = clock.now().nanoseconds
-        put(now_ns)
+        put(inbox, now_ns)
         if len(port.sent) >= 5:
             raise RuntimeError('nobody listens')
-
-    def put(now_ns):
-        inbox.put_state(RobotState(now_ns, PANDA.joints, HOME, np.zeros(7)))
-        inbox.put(report=EpisodeReport(now_ns, Phase.EXPLORING, 0, 0, 0, 0, 0.0, 0.0, 0.0, False, (0.5, 0.1, 0.4), 0, 0))
 
     def fault(error):
         faults.append(error)
         ended.set()
 
-    put(clock.now().nanoseconds)
+    put(inbox, clock.now().nanoseconds)
     thread = ControlThread(controller, inbox, port, PANDA, clock, ControlTiming(PERIOD_S, False, 0.0), tell, fault)
     thread.start()
     assert ended.wait(10.0)
