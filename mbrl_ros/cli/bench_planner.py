@@ -112,7 +112,11 @@ def machine_line(machine: dict[str, Any]) -> str:
 def measure_planners(benchmark: PlannerBenchmark) -> list[dict[str, Any]]:
     """One row a planner, all planners and floors timed in turns."""
     torch.set_num_threads(benchmark.threads)
-    planners = {setup: MeasuredPlanner(setup) for setup in benchmark.setups}
+    planners: dict[PlannerSetup, MeasuredPlanner] = {}
+    for asked in benchmark.setups:
+        planner = MeasuredPlanner(asked)
+        # `auto` may choose what is asked for by name as well.
+        planners.setdefault(dataclasses.replace(asked, precision=planner.precision), planner)
     scored = {setup: planner.scored_in_a_plan() for setup, planner in planners.items()}
     floors = {setup: MatrixProducts(setup.network, scored[setup], _DTYPES[planner.precision], planner.device)
               for setup, planner in planners.items()}

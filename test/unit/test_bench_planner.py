@@ -108,6 +108,15 @@ def test_rows_carry_what_is_promised():
     assert (row['planner'], row['horizon'], row['precision'], row['later_plan']) == ('CEM TS1', 2, 'float32', 2)
 
 
+def test_a_precision_that_auto_chooses_is_measured_once():
+    benchmark = PlannerBenchmark(horizons=(2,), precisions=('auto', 'float32', 'auto'), optimisers=('cem',), population=10,
+                                 particles=5, iterations=1, everyday=False, threads=torch.get_num_threads(), calls=1, count_to=0,
+                                 memory=False)
+    measured = [row['precision'] for row in measure_planners(benchmark)]
+    assert 'float32' in measured
+    assert len(measured) == len(set(measured))
+
+
 def test_the_command_writes_figures_and_a_picture(tmp_path):
     result = CliRunner().invoke(app, [
         'planner', '--horizon', '2', '--precision', 'float32', '--optimiser', 'cem', '--population', '10', '--particles', '5',
