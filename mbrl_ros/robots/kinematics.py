@@ -77,6 +77,24 @@ class KinematicChain:
         axes = [_last(column, q) for column in _turned(columns, rotation)]
         return _last(_moved(place, columns, offset), q), torch.stack(axes, dim=-1)
 
+    def jacobian(self, q: torch.Tensor) -> torch.Tensor:
+        """Geometric Jacobian of the tool in the base frame; arguments as for `position`.
+
+        Returns:
+            Shape (..., 6, J): what each joint's motion adds to the tool's linear, then angular velocity, per rad/s or m/s.
+        """
+        *joints, (place, columns) = self._walk(q)
+        tool = _last(_moved(place, columns, self._end[1]), q)
+        result = q.new_zeros(*q.shape[:-1], 6, self.num_joints)
+        for (origin, frame), (_, _, prismatic), column in zip(joints, self._stages, self._columns):
+            axis = _last(frame[2], q)
+            if prismatic:
+                result[..., :3, column] = axis
+            else:
+                result[..., :3, column] = torch.linalg.cross(axis, tool - _last(origin, q))
+                result[..., 3:, column] = axis
+        return result
+
     def _walk(self, q: torch.Tensor) -> list[tuple[torch.Tensor, Sequence[torch.Tensor]]]:
         """Origin and rotation columns at each joint before it moves, and after the last one.
 
