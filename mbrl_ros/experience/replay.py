@@ -1,6 +1,6 @@
 """Transitions from bags, through the same assembler as live ones, without ROS."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ _NANOSECONDS = 1_000_000_000
 
 def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfile, period_s: float, *,
                      state_names: Sequence[str] | None = None, action_names: Sequence[str] | None = None,
-                     namespace: str | None = None, config: AssemblerConfig | None = None) -> list[Transition]:
+                     namespace: str | None = None, config: AssemblerConfig | None = None,
+                     on_damage: Callable[[str], None] | None = None) -> list[Transition]:
     """Every transition of some bags, in their order.
 
     Args:
@@ -30,6 +31,7 @@ def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfi
         action_names: Commanded joints; the arm joints by default.
         namespace: Of the recorded topics, as `/left`; needed only where a bag holds several.
         config: Limits of the assembler.
+        on_damage: Told, in a line each, where a file ends before its end; what is whole in it is used all the same.
 
     Raises:
         BagError: A bag cannot be read, lacks the states or the applied commands, or none of these can be used, as of
@@ -39,11 +41,12 @@ def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfi
     transitions: list[Transition] = []
     for path in paths:
         assembler = TransitionAssembler(robot, state_names or robot.joints, action_names or robot.joints, period_s, config)
-        transitions += replay(path, assembler, namespace)
+        transitions += replay(path, assembler, namespace, on_damage)
     return transitions
 
 
-def replay(path: str | Path, assembler: TransitionAssembler, namespace: str | None = None) -> list[Transition]:
+def replay(path: str | Path, assembler: TransitionAssembler, namespace: str | None = None,
+           on_damage: Callable[[str], None] | None = None) -> list[Transition]:
     """Feed one bag to an assembler and flush it; arguments and errors as for `load_transitions`.
 
     A recording holds what was heard, malformed messages included. As live, they are left out, and counted by the assembler.
@@ -70,6 +73,9 @@ def replay(path: str | Path, assembler: TransitionAssembler, namespace: str | No
         except (BagError, MeasurementError) as error:
             assembler.dropped['message cannot be used'] += 1
             refusals.setdefault(role, f'{path}: {message.topic.name}: {error}')
+    if on_damage is not None:
+        for text in reader.truncations:
+            on_damage(text)
     for role in (_STATE, _APPLIED):
         if role in refusals and role not in used:
             raise BagError(refusals[role])

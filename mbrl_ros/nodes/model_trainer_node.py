@@ -102,7 +102,7 @@ class ModelTrainerNode(Node):
         if config.resume:
             self._resume_model()
         if config.experience_paths:
-            self._start(lambda: self._load(config.experience_paths), self._take_experience)
+            self._start(lambda: self._load(config.experience_paths, on_damage=self.get_logger().warning), self._take_experience)
 
     def on_state(self, message: JointState) -> None:
         """Take in a state."""
@@ -200,10 +200,12 @@ class ModelTrainerNode(Node):
             return
         self._publish_model(self._learner.current)
 
-    def _load(self, paths: Sequence[str | Path], namespace: str | None = None) -> list[Transition]:
+    def _load(self, paths: Sequence[str | Path], namespace: str | None = None,
+              on_damage: Callable[[str], None] | None = None) -> list[Transition]:
         task = make_task(self._config.task, self._robot)
         return load_transitions(paths, self._robot, 1.0 / self._config.control_rate_hz, state_names=task.state_names,
-                                action_names=task.action_names, namespace=namespace, config=self._config.assembler)
+                                action_names=task.action_names, namespace=namespace, config=self._config.assembler,
+                                on_damage=on_damage)
 
     def _load_run(self) -> list[Transition]:
         """Transitions of the recording that goes on, since the clock last began anew."""

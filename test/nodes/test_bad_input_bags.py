@@ -38,7 +38,7 @@ def record(folder: Path, periods: int) -> Path:
     return path
 
 
-def test_a_bag_that_ends_mid_record_gives_what_is_whole_in_it(tmp_path):
+def test_a_bag_that_ends_mid_record_gives_what_is_whole_in_it_and_is_named_once(tmp_path):
     path = record(tmp_path / 'bag', 60)
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2 + 1])
     context = rclpy.Context()
@@ -57,6 +57,8 @@ def test_a_bag_that_ends_mid_record_gives_what_is_whole_in_it(tmp_path):
             executor.spin_once(timeout_sec=0.05)
         [line] = [line for line in logs if 'transitions loaded from bags' in line]
         assert 10 < int(line.split()[0]) < 50
+        [damage] = [line for line in logs if str(path) in line and 'loaded' not in line]
+        assert 'ends' in damage
     finally:
         executor.shutdown()
         trainer.close()
