@@ -179,7 +179,8 @@ class TrainingReport:
         accepted: Whether the round's model was published; a worse one is not.
         reason: Why, in words.
         num_transitions: Transitions trained on.
-        holdout_rmse: Root mean squared one-step error on held-out transitions, in units of the outputs' standard deviation.
+        holdout_rmse: Root mean squared one-step error of the model now in use on today's held-out transitions, in units of
+            the outputs' standard deviation.
         holdout_nll: Mean negative log-likelihood there.
         duration_s: Wall time of the round.
     """

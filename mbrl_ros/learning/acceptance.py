@@ -1,4 +1,4 @@
-"""Whether a candidate replaces the model in use. A worse one never does, and the reason is always in words."""
+"""Whether a candidate replaces the model in use: not when it is worse by more than chance, and always with the reason."""
 
 import dataclasses
 
@@ -48,7 +48,8 @@ def decide(candidate: Validation, current: Validation | None, config: Acceptance
     if candidate.nll > current.nll + config.nll_tolerance and candidate.rmse > current.rmse - config.rmse_floor:
         return Decision(False, f'{prefix}rejected: negative log-likelihood {candidate.nll:.2f}, the model in use has '
                                f'{current.nll:.2f}, at no smaller error; {compared}')
-    return Decision(True, f'{prefix}accepted: {compared}')
+    worse = ', worse by no more than chance' if candidate.rmse > current.rmse else ''
+    return Decision(True, f'{prefix}accepted{worse}: {compared}')
 
 
 def describe_change(recent: Validation, before: Validation, config: AcceptanceConfig) -> str:

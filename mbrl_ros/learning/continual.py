@@ -123,8 +123,9 @@ class ContinualLearner:
                              created_ns=report.stamp_ns)
             self.current = ModelSnapshot(card, result.parameters)
             self._learned_stamps = stamps_ns.copy()
+        in_use = ours if decision.accepted or theirs is None else theirs
         return dataclasses.replace(report, model_version=self._version, accepted=decision.accepted, reason=decision.reason,
-                                   holdout_rmse=ours.rmse, holdout_nll=ours.nll)
+                                   holdout_rmse=in_use.rmse, holdout_nll=in_use.nll)
 
     def _changed(self, data: list[np.ndarray], new: np.ndarray, holdout: np.ndarray) -> tuple[str, np.ndarray]:
         """What changed, if anything did, and the rows to judge on: of a changed arm, only those since."""

@@ -28,6 +28,7 @@ class Predictor:
     Attributes:
         device: Where it predicts.
         precision: As given.
+        hidden_units: Units of two hidden layers, which a prediction holds at a time for each row.
     """
 
     def __init__(self, parameters: DynamicsParameters, device: torch.device | str = 'cpu', precision: str = 'float32') -> None:
@@ -37,6 +38,7 @@ class Predictor:
             raise ConfigError(f'precision {precision!r} is not there on {self.device.type!r}; '
                               f'there is {", ".join(precisions(self.device))}')
         self.output_scale = parameters.outputs.std.to(device)
+        self.hidden_units = 2 * parameters.shape.hidden_size
         self._fused = FusedEnsemble(parameters) if (self.device.type, precision) == ('cpu', 'bfloat16') else None
         self._network = None if self._fused else _Network(parameters, self.device, precision)
 
@@ -58,7 +60,7 @@ class Predictor:
             action: Shape (E, B, A), normalised to [-1, 1].
 
         Raises:
-            ShapeError: Another shape, or another device.
+            ShapeError: Another shape, type or device.
         """
         self._check(obs, action)
         return self._fused.predict(obs, action) if self._fused else self._network.predict(obs, action)
@@ -103,6 +105,9 @@ class Predictor:
         if not fits:
             raise ShapeError(f'predict needs obs ({self.ensemble_size}, B, {self.obs_size}) and action '
                              f'({self.ensemble_size}, B, {self.action_size}), got {tuple(obs.shape)} and {tuple(action.shape)}')
+        if (obs.dtype, action.dtype) != (torch.float32, torch.float32):
+            raise ShapeError(f'predict needs obs and action of float32, got {str(obs.dtype).removeprefix("torch.")} and '
+                             f'{str(action.dtype).removeprefix("torch.")}')
         if (obs.device.type, action.device.type) != (self.device.type, self.device.type):
             raise ShapeError(f'predict needs obs and action on {self.device.type!r}, got {obs.device.type!r} '
                              f'and {action.device.type!r}')
@@ -164,11 +169,11 @@ class _Network:
         return mean, torch.addcmul(self._smallest_variance, self._largest_variance, share.sigmoid_()).sqrt_()
 
     def _tf32(self, is_allowed: bool) -> contextlib.AbstractContextManager:
-        return _tf32_products(is_allowed) if self._on_cuda else contextlib.nullcontext()
+        return tf32_products(is_allowed) if self._on_cuda else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _tf32_products(is_allowed: bool) -> Iterator[None]:
+def tf32_products(is_allowed: bool) -> Iterator[None]:
     """Let float32 products on CUDA be TF32, or not; what was set before is set again afterwards.
 
     Torch has one switch for the whole process, read as each product is launched: another thread that multiplies meanwhile has

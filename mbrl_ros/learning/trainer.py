@@ -142,12 +142,11 @@ class EnsembleTrainer:
             gradient.descend([batches.draw() for _ in ahead],
                              [config.learning_rate * _cosine(step / config.max_steps) for step in ahead])
             steps = ahead.stop
-            if len(ahead) == config.steps_per_check:
-                if is_cancelled():
-                    raise TrainingCancelled
-                keeper.check()
-                if keeper.checks_without_gain >= config.patience:
-                    break
+            if is_cancelled():
+                raise TrainingCancelled
+            keeper.check()
+            if keeper.checks_without_gain >= config.patience:
+                break
         return np.stack(keeper.curves), keeper.best, steps
 
 

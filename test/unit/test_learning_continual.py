@@ -65,7 +65,8 @@ def test_first_model_is_accepted():
 def test_worse_is_rejected_with_figures(candidate, current, accepted):
     decision = decide(candidate, current, AcceptanceConfig())
     assert decision.accepted is accepted
-    assert decision.reason.startswith('accepted: ' if accepted else 'rejected: ')
+    verdict = 'accepted, worse by no more than chance' if candidate.rmse > current.rmse else 'accepted'
+    assert decision.reason.startswith(f'{verdict if accepted else "rejected"}: ')
     assert 'not finite' in decision.reason or f'{current.rmse:.4f}' in decision.reason
 
 

@@ -148,6 +148,13 @@ def test_unusable_data_are_one_error(count, change, error, text):
         fit(change(*linear_data(count)))
 
 
+def test_fewer_steps_than_between_two_validations_count():
+    short = fit(pendulum_data(400), max_steps=20, steps_per_check=50)
+    assert short.steps == 20 and len(short.curves) == 2
+    assert (short.curves[1] < short.curves[0]).all()
+    assert (short.best_check == 1).all()
+
+
 def test_training_can_be_cancelled():
     with pytest.raises(TrainingCancelled):
         fit(linear_data(40), is_cancelled=lambda: True)
