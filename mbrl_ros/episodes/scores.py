@@ -37,7 +37,8 @@ class EpisodeScore:
         model_error: Held-out one-step RMSE of that model, in standard deviations of its outputs; NaN for none.
         plan_ms_p50: Median planning time of the episode; NaN where nothing was planned.
         plan_ms_p99: 99th percentile.
-        deadline_misses: Ticks of the episode whose command was late.
+        deadline_misses: Ticks of the episode whose plan was late, or that were skipped; in lockstep, which has no deadline,
+            those that would have been late.
     """
 
     episode: int

@@ -76,7 +76,7 @@ class EpisodeManagerNode(Node):
         self._published: EpisodeReport | None = None
         self._training: TrainingReport | None = None
         self._plan_ms: list[float] = []
-        self._misses = 0
+        self._misses = self._skipped = 0
         self._reset: Future | None = None
         self._reset_deadline_s: float | None = None
         self._start_s = self._last_state_s = time.monotonic()
@@ -130,10 +130,12 @@ class EpisodeManagerNode(Node):
         """Collect planning times and missed deadlines of the running episode."""
         values = convert.status_values(message)
         try:
-            plan_ms, missed = float(values.get('plan_ms', 'nan')), values.get('deadline_missed') == 'True'
-        except ValueError:
-            self.get_logger().error(f'{topics.CONTROLLER_STATUS}: plan_ms cannot be {values["plan_ms"]!r}')
+            plan_ms, skipped = float(values.get('plan_ms', 'nan')), int(values.get('skipped', '0'))
+        except ValueError as error:
+            self.get_logger().error(f'{topics.CONTROLLER_STATUS}: plan_ms or skipped is no number ({error})')
             return
+        missed = (values.get('deadline_missed') == 'True') + max(skipped - self._skipped, 0)
+        self._skipped = skipped
         # In simulated time the controller says nothing while time stands, so that a release would never be heard.
         if not self.get_parameter('use_sim_time').value:
             self._machine.on_emergency_stop(values.get('hold') == HoldReason.EMERGENCY_STOP.value)

@@ -160,7 +160,9 @@ class MpcControllerNode(LifecycleNode):
         self._period_s = 1.0 / config.rate_hz
         self._planner = make_planner(config.planner, self._task.action_size,
                                      largest_action_change(self._robot, config.control.safety, self._period_s))
-        self._precision = PrecisionChooser(config.planner.precision, self._planner.device,
+        # In lockstep there is no deadline, and what a timing would choose may differ from run to run.
+        precision = 'float32' if config.lockstep and config.planner.precision == 'auto' else config.planner.precision
+        self._precision = PrecisionChooser(precision, self._planner.device,
                                            config.planner.population_size * config.planner.num_particles)
         self._controller = MpcController(self._robot, self._kinematics, self._task, self._planner, config.control,
                                          period_s=self._period_s, seed=config.seed, emergency_stop=self._emergency_stop)
@@ -299,7 +301,6 @@ class MpcControllerNode(LifecycleNode):
 
     def _status(self, tick: TickReport) -> DiagnosticArray:
         outcome, plan = tick.outcome, tick.outcome.plan
-        missed = plan is not None and not self._config.lockstep and plan.elapsed_s > self._config.control.plan_deadline_s
         figures = {
             'plan_ms': plan.elapsed_s * 1e3 if plan else float('nan'), 'state_age_ms': outcome.state_age_s * 1e3,
             'state_to_command_ms': tick.state_to_command_s * 1e3, 'period_ms': tick.period_s * 1e3,
@@ -309,7 +310,7 @@ class MpcControllerNode(LifecycleNode):
         self._latest = tick
         values = {
             'hold': outcome.hold.value if outcome.hold else '', 'detail': outcome.detail,
-            'phase': outcome.phase.value if outcome.phase else '', **figures, 'deadline_missed': missed,
+            'phase': outcome.phase.value if outcome.phase else '', **figures, 'deadline_missed': outcome.is_late,
             'misses': outcome.misses, 'skipped': tick.skipped, 'iterations': plan.iterations if plan else 0,
             'model_version': outcome.model_version, 'on_tail': outcome.on_tail, 'clamped': ' '.join(outcome.clamped),
         }

@@ -23,6 +23,7 @@ from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, Plan
 _MOVING = (Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
 #: Holds in which the command topic is left to others at once the arm stands.
 _SILENT = (HoldReason.NOT_ACTIVE, HoldReason.OTHER_COMMANDER)
+_OF_STATE = (HoldReason.STATE_INCOMPLETE, HoldReason.STALE_STATE, HoldReason.FUTURE_STATE, HoldReason.STATE_JUMP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ class MpcController:
         phase = self._phase(inputs)
         self._turn_page(inputs.report if phase is not None else None)
         hold = self._reason_to_hold(inputs, phase)
-        wish = _Wish(hold=hold) if hold else self._wish(inputs, phase)
+        wish = _Wish(hold=hold, detail=self._detail(hold, inputs)) if hold else self._wish(inputs, phase)
         if self.emergency_stop.is_pressed:
             wish = _Wish(hold=HoldReason.EMERGENCY_STOP)  # Perhaps while this tick was being planned.
         velocity, clamped = None, ()
@@ -94,7 +95,9 @@ class MpcController:
         applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity)
         age_s = float('nan') if inputs.state is None else (inputs.now_ns - inputs.state.stamp_ns) * 1e-9
         version = inputs.model_version if inputs.model is not None else 0
-        return TickOutcome(velocity, applied, wish.hold, wish.detail, wish.plan, phase, clamped, age_s, self._misses,
+        is_late = wish.plan is not None and self._is_late(wish.plan)
+        self._misses += is_late
+        return TickOutcome(velocity, applied, wish.hold, wish.detail, wish.plan, phase, clamped, age_s, is_late, self._misses,
                            wish.on_tail, version)
 
     def _begin(self, inputs: TickInputs) -> None:
@@ -135,13 +138,22 @@ class MpcController:
             return HoldReason.NOT_ACTIVE
         if self.emergency_stop.is_pressed:
             return HoldReason.EMERGENCY_STOP
-        if inputs.other_commander:
+        if inputs.other_commanders:
             return HoldReason.OTHER_COMMANDER
         if state_reason and (state_reason is not HoldReason.STATE_JUMP or phase in _MOVING):
             return state_reason
         if phase is None:
             return HoldReason.NO_MANDATE if inputs.report is None else HoldReason.STALE_MANDATE
         return None if phase in _MOVING else HoldReason.PHASE
+
+    def _detail(self, hold: HoldReason, inputs: TickInputs) -> str:
+        """The figures and names behind a reason to hold."""
+        if hold is HoldReason.OTHER_COMMANDER:
+            return inputs.other_commanders
+        if hold is HoldReason.STALE_MANDATE:
+            age_s = (inputs.now_ns - inputs.report.stamp_ns) * 1e-9
+            return f'{age_s:.3f} s old, at most {self._config.max_mandate_age_s:g} s is allowed'
+        return self._watch.detail if hold in _OF_STATE else ''
 
     def _wish(self, inputs: TickInputs, phase: Phase) -> _Wish:
         q = inputs.state.positions(self._robot.joints)
@@ -172,9 +184,13 @@ class MpcController:
         return self._judge(inputs, plan)
 
     def _goal(self, inputs: TickInputs) -> np.ndarray | None:
-        """The newer of the manager's goal and the goal topic's; in lockstep the manager's, whose stamps order everything."""
+        """The newer of the manager's goal and the goal topic's; in lockstep the manager's, whose stamps order everything.
+
+        While there is a manager it is the manager that refuses a goal out of reach, and the one before stays.
+        """
         report = inputs.report if inputs.report and self._is_fresh(inputs.report, inputs.now_ns) else None
-        if report and (inputs.lockstep or inputs.goal_m is None or inputs.goal_stamp_ns < report.goal_stamp_ns):
+        if report and (inputs.lockstep or inputs.goal_m is None or inputs.goal_stamp_ns < report.goal_stamp_ns
+                       or self._robot.workspace.refusal(inputs.goal_m)):
             return np.array(report.goal_m)
         return inputs.goal_m
 
@@ -182,7 +198,7 @@ class MpcController:
         previous = self._filter.previous / self._max_velocity
         latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
         obs = predict_effect_state(inputs.model, inputs.state.obs(self._task.state_names), previous, latency_s, self._period_s)
-        budget_s = self._config.plan_budget_s if inputs.anytime else None
+        budget_s = self._config.plan_budget_periods * self._period_s if inputs.anytime else None
         return self._planner.plan(inputs.model, obs, self._task.objective(goal, self.weights), previous_action=previous,
                                   deadline_s=budget_s)
 
@@ -195,22 +211,25 @@ class MpcController:
             self._forget_plan()
             detail = f'{plan.disagreement:.2f}, at most {self._config.max_disagreement:.2f} is allowed'
             return _Wish(hold=HoldReason.DISAGREEMENT, detail=detail, plan=plan)
-        if inputs.anytime and plan.elapsed_s > self._config.plan_deadline_s:
+        if inputs.anytime and self._is_late(plan):
             return self._follow_tail(inputs, plan)
         self._tail, self._tail_steps = (inputs.effect_ns, plan.actions), 0
         return _Wish(plan.actions[0] * self._max_velocity, plan=plan)
 
     def _follow_tail(self, inputs: TickInputs, late: Plan) -> _Wish:
         """Without a plan in time: a few steps of the last one, then a hold."""
-        self._misses += 1
         self._tail_steps += 1
-        detail = f'{late.elapsed_s * 1e3:.0f} ms, at most {self._config.plan_deadline_s * 1e3:.0f} ms is in time'
+        allowed_s = self._config.plan_deadline_periods * self._period_s
+        detail = f'{late.elapsed_s * 1e3:.0f} ms, at most {allowed_s * 1e3:.0f} ms is in time'
         if self._tail is not None and self._tail_steps <= self._config.max_tail_steps:
             start_ns, actions = self._tail
             index = round((inputs.effect_ns - start_ns) * 1e-9 / self._period_s)
             if 0 <= index < len(actions):
                 return _Wish(actions[index] * self._max_velocity, detail=detail, plan=late, on_tail=True)
         return _Wish(hold=HoldReason.DEADLINE_MISSED, detail=detail, plan=late)
+
+    def _is_late(self, plan: Plan) -> bool:
+        return plan.elapsed_s > self._config.plan_deadline_periods * self._period_s
 
     def _joints_at_effect(self, inputs: TickInputs) -> np.ndarray:
         latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9

@@ -93,7 +93,7 @@ class PlannerConfig(Config):
     max_memory_mb: int = setting(2048, 'Most memory a plan may need; a larger request is refused.', unit='MB',
                                  low=1, high=1_000_000)
     device: str = setting('auto', 'Where to plan; auto takes the GPU when there is one.', choices=('auto', 'cpu', 'cuda'))
-    precision: str = setting('auto', 'Arithmetic of predictions; auto measures which is fastest.',
+    precision: str = setting('auto', 'Arithmetic of predictions; auto measures which is fastest, and in lockstep takes float32.',
                              choices=('auto', 'float32', 'bfloat16', 'tf32'))
 
     def check(self) -> None:
@@ -110,11 +110,12 @@ class PlannerConfig(Config):
 
 #: Temporaries of the objective, in units of the path it scores; the reach task's kinematics take up to eight.
 _OBJECTIVE_PATHS = 8
-#: Hidden units that a prediction is assumed to hold for each row, two layers of 256.
-_HIDDEN_UNITS = 512
+#: Hidden units that a prediction is assumed to hold for each row where the model does not say, two layers of 256.
+HIDDEN_UNITS = 512
 
 
-def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_size: int) -> int:
+def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_size: int,
+               hidden_units: int = HIDDEN_UNITS) -> int:
     """Memory that one plan needs at most at a time, estimated before it is made.
 
     With N the largest number of candidates of an iteration (iCEM's inherited elites and zero action included), P the
@@ -122,8 +123,8 @@ def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_
 
     - the path: H P N O, and the particles' noise, H P O;
     - action sequences: 4 N H A (white noise, coloured noise, candidates, and their limited form);
-    - whichever is larger of the objective's temporaries, 8 H P N O, and those of one prediction, P N (4 O + A + 512): inputs,
-      outputs and two hidden layers of 256 units.
+    - whichever is larger of the objective's temporaries, 8 H P N O, and those of one prediction, P N (4 O + A + hidden_units):
+      inputs, outputs and two hidden layers.
 
     Path and objective are by far the largest, and linear in each of H, P, N and O.
 
@@ -132,6 +133,7 @@ def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_
         obs_size: O.
         action_size: A.
         ensemble_size: E.
+        hidden_units: Units of two hidden layers, which a prediction holds at a time for each row.
     """
     candidates = config.population_size
     if config.optimiser == 'icem':
@@ -142,7 +144,7 @@ def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_
     path = config.horizon * particles * candidates * obs_size
     noise = config.horizon * particles * obs_size
     actions = 4 * candidates * config.horizon * action_size
-    prediction = max(particles, ensemble_size) * candidates * (4 * obs_size + action_size + _HIDDEN_UNITS)
+    prediction = max(particles, ensemble_size) * candidates * (4 * obs_size + action_size + hidden_units)
     return 4 * (path + noise + actions + max(_OBJECTIVE_PATHS * path, prediction))
 
 

@@ -106,7 +106,8 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
         Observations after each action, shape (H, P, N, O); not finite where a rollout diverged.
 
     Raises:
-        ShapeError: `actions` is not (N, H, A) for the H of `draws` and the A of the model.
+        ShapeError: `actions` is not (N, H, A) for the H of `draws` and the A of the model, or the model does not predict
+            (E, N, O).
     """
     horizon, particles = draws.order.shape
     if actions.ndim != 3 or actions.shape[1:] != (horizon, model.action_size):
@@ -114,6 +115,9 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
     count = actions.shape[0]
     path = torch.empty((horizon, particles, count, model.obs_size), dtype=obs.dtype, device=obs.device)
     mean, std = model.predict(obs.expand(model.ensemble_size, count, -1), actions[:, 0].expand(model.ensemble_size, count, -1))
+    if mean.shape != (model.ensemble_size, count, model.obs_size) or std.shape != mean.shape:
+        raise ShapeError('the model needs to predict mean and deviation of shape '
+                         f'{(model.ensemble_size, count, model.obs_size)}, got {tuple(mean.shape)} and {tuple(std.shape)}')
     if draws.propagation == 'expectation':
         path[0, 0] = mean.mean(dim=0)
         for step in range(1, horizon):

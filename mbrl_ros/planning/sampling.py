@@ -10,7 +10,7 @@ import torch
 from mbrl_ros.errors import ConfigError, PlanningError, ShapeError
 from mbrl_ros.planning.captured import CapturedSearch, CudaRecorder, Recorder, shared_kind
 from mbrl_ros.planning.optimisers import Optimiser, make_optimiser
-from mbrl_ros.planning.planner import Objective, PlannerConfig, plan_bytes, resolve_device
+from mbrl_ros.planning.planner import HIDDEN_UNITS, Objective, PlannerConfig, plan_bytes, resolve_device
 from mbrl_ros.planning.search import BEGIN, FINISH, Search
 from mbrl_ros.types import DynamicsModel, Plan
 
@@ -70,6 +70,7 @@ class SamplingPlanner:
         self.device = optimiser.generator.device
         self.num_captures = 0
         self._clock, self._make_recorder = clock, make_recorder
+        self._finish_s = 0.0
         self._captured: CapturedSearch | None = None
 
     def reset(self, seed: int) -> None:
@@ -105,7 +106,8 @@ class SamplingPlanner:
         device = model.output_scale.device
         if device.type != self.device.type or self.device.index not in (None, device.index):
             raise ShapeError(f'the planner plans on {self.device}, the model is on {device}')
-        needed_mb = plan_bytes(self.config, model.obs_size, action_size, model.ensemble_size) / 1e6
+        hidden_units = getattr(model, 'hidden_units', HIDDEN_UNITS)
+        needed_mb = plan_bytes(self.config, model.obs_size, action_size, model.ensemble_size, hidden_units) / 1e6
         if needed_mb > self.config.max_memory_mb:
             raise ConfigError(
                 f'a plan of horizon {self.config.horizon}, population_size {self.config.population_size} and num_particles '
@@ -118,15 +120,18 @@ class SamplingPlanner:
         """Plan one control tick; see `Planner.plan`.
 
         The first iteration always runs, whatever the deadline. A further one starts only when the slowest so far would still
-        end in time; where the population shrinks, that estimate errs on the safe side.
+        end in time, with what the last plan took to be put together after its iterations; where the population shrinks, that
+        estimate errs on the safe side.
         """
         start = self._clock()
+        if deadline_s is not None and math.isnan(deadline_s):
+            raise PlanningError('deadline_s needs a number of seconds, or None for no deadline, got nan')
         search = self._loaded(model, obs, objective, previous_action)
         search.steps[BEGIN]()
         num_iterations = self.config.num_iterations
         slowest_s, ended, done = 0.0, start, 0
         for iteration in range(num_iterations):
-            left_s = math.inf if deadline_s is None else start + deadline_s - ended
+            left_s = math.inf if deadline_s is None else start + deadline_s - self._finish_s - ended
             if iteration and left_s < slowest_s:
                 break
             search.steps[iteration, iteration + 1 == num_iterations or left_s < 2.0 * slowest_s]()
@@ -135,7 +140,9 @@ class SamplingPlanner:
             now = self._clock()
             slowest_s, ended, done = max(slowest_s, now - ended), now, iteration + 1
         search.steps[FINISH]()
-        return self._result(search, done, start)
+        plan = self._result(search, done, start)
+        self._finish_s = plan.elapsed_s - (ended - start)
+        return plan
 
     def _loaded(self, model: DynamicsModel, obs: np.ndarray, objective: Objective,
                 previous_action: np.ndarray | None) -> Search | CapturedSearch:

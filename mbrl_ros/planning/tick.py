@@ -17,9 +17,10 @@ class ControllerConfig(Config):
     require_mandate: bool = setting(True, 'Whether the arm moves only while the episode manager wants it to; '
                                           'otherwise a goal alone suffices.')
     max_mandate_age_s: float = setting(0.5, 'Oldest report of the episode manager that counts.', unit='s', low=0.01, high=60.0)
-    plan_budget_s: float = setting(0.032, 'Planning time given to the planner.', unit='s', low=0.001, high=10.0, live=True)
-    plan_deadline_s: float = setting(0.04, 'Planning time from which a plan is too late.', unit='s', low=0.001, high=10.0,
-                                     live=True)
+    plan_budget_periods: float = setting(0.64, 'Planning time given to the planner.', unit='control periods', low=0.001,
+                                         high=100.0, live=True)
+    plan_deadline_periods: float = setting(0.8, 'Planning time from which a plan is too late.', unit='control periods',
+                                           low=0.001, high=100.0, live=True)
     max_tail_steps: int = setting(3, 'Ticks without a plan in time that the last plan is followed.', low=0, high=20, live=True)
     max_disagreement: float = setting(5.0, 'Disagreement of the ensemble, in units of its output scale, that stops the arm.',
                                       low=0.0, live=True)
@@ -31,9 +32,9 @@ class ControllerConfig(Config):
     state: StateWatchConfig = section(StateWatchConfig, 'Which states may be acted on.')
 
     def check(self) -> None:
-        if self.plan_budget_s > self.plan_deadline_s:
-            raise ConfigError(f'ControllerConfig.plan_budget_s needs at most plan_deadline_s {self.plan_deadline_s}, '
-                              f'got {self.plan_budget_s}')
+        if self.plan_budget_periods > self.plan_deadline_periods:
+            raise ConfigError('ControllerConfig.plan_budget_periods needs at most plan_deadline_periods '
+                              f'{self.plan_deadline_periods}, got {self.plan_budget_periods}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class TickInputs:
         model: Newest model that fits, if any.
         model_version: Its version.
         model_refused: Whether a model came that does not fit.
-        other_commander: Whether someone else commands the arm.
+        other_commanders: Who else commands the arm, in words; empty for nobody.
         active: Whether the controller may move the arm at all.
         anytime: Whether planning has a deadline; without one it is repeatable.
         lockstep: Whether time goes on only with commands.
@@ -65,7 +66,7 @@ class TickInputs:
     model: DynamicsModel | None = None
     model_version: int = 0
     model_refused: bool = False
-    other_commander: bool = False
+    other_commanders: str = ''
     active: bool = True
     anytime: bool = True
     lockstep: bool = False
@@ -84,7 +85,8 @@ class TickOutcome:
         phase: Phase that was followed, if any.
         clamped: Rules of the safety filter that acted.
         state_age_s: Age of the state; NaN without one.
-        misses: Ticks so far without a plan in time.
+        is_late: Whether this tick's plan took longer than is in time; without a deadline it is followed all the same.
+        misses: Ticks so far whose plan was late.
         on_tail: Whether the command comes from an earlier plan's tail.
         model_version: Version of the model there was; 0 without one.
     """
@@ -97,6 +99,7 @@ class TickOutcome:
     phase: Phase | None
     clamped: tuple[str, ...]
     state_age_s: float
+    is_late: bool
     misses: int
     on_tail: bool
     model_version: int

@@ -54,9 +54,14 @@ class DriverPort:
         """Resolved name of the arm's command topic."""
         return self._arm_pub.topic_name
 
-    def has_other_commander(self) -> bool:
-        """Whether somebody else publishes on the arm's command topic."""
-        return self._node.count_publishers(self._arm_pub.topic_name) > 1
+    def other_commanders(self) -> str:
+        """The topic and who else publishes arm commands there; empty while nobody does."""
+        if self._node.count_publishers(self._arm_pub.topic_name) <= 1:
+            return ''
+        names = [info.node_name for info in self._node.get_publishers_info_by_topic(self._arm_pub.topic_name)]
+        if self._node.get_name() in names:
+            names.remove(self._node.get_name())
+        return f'{", ".join(sorted(names))} on {self._arm_pub.topic_name}'
 
     def send(self, velocity: np.ndarray, q: np.ndarray, effect_ns: int) -> None:
         """Send a command for one control period.

@@ -30,8 +30,8 @@ class RecordingPort:
         self.sent: list[np.ndarray] = []
         self.num_repeats = 0
 
-    def has_other_commander(self) -> bool:
-        return False
+    def other_commanders(self) -> str:
+        return ''
 
     def send(self, velocity: np.ndarray, q: np.ndarray, effect_ns: int) -> None:
         self.sent.append(velocity)

@@ -289,7 +289,7 @@ def recarded(model: ModelSnapshot, **changes: object) -> bytes:
 
 
 def test_models_are_swapped_while_the_arm_moves_and_bad_ones_change_nothing(make_bench, learned, said):
-    bench = make_bench(control__plan_deadline_s=5.0)
+    bench = make_bench(control__plan_deadline_periods=100.0)
     bench.phase = Phase.RUNNING
     bench.model_pub.publish(convert.bytes_to_msg(learned.to_bytes()))
     assert bench.spin_until(lambda: bench.moves and bench.statuses[-1]['model_version'] == '1')

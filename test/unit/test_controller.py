@@ -113,10 +113,10 @@ def test_goal_and_weights_change_with_the_very_next_plan():
         assert float(planner.asked[-1]['objective'](obs, action)) == pytest.approx(-weight * distance, rel=1e-5)
 
 
-@pytest.mark.parametrize(('stamp', 'wins'), [(5, 'topic'), (3, 'manager')])
-def test_the_newer_goal_wins(stamp, wins):
+@pytest.mark.parametrize(('stamp', 'x', 'wins'), [(5, 0.4, 'topic'), (3, 0.4, 'manager'), (5, 3.0, 'manager')])
+def test_the_newer_goal_wins_unless_it_is_out_of_reach(stamp, x, wins):
     planner = ScriptedPlanner(make_plan(np.zeros((8, 7))))
-    arm, topic, manager = FakeArm(PANDA, DT), np.array([0.4, 0.2, 0.3]), (0.5, 0.0, 0.5)
+    arm, topic, manager = FakeArm(PANDA, DT), np.array([x, 0.2, 0.3]), (0.5, 0.0, 0.5)
     inputs = make_inputs(arm, Phase.RUNNING, goal=manager, goal_stamp_ns=4)
     make_controller(planner).tick(dataclasses.replace(inputs, goal_m=topic, goal_stamp_ns=stamp))
     wanted = {'topic': topic, 'manager': np.array(manager)}[wins]
@@ -135,8 +135,8 @@ def test_the_plan_starts_where_the_arm_will_be_when_the_command_takes_effect():
 
 
 def test_the_plan_must_be_wanted_before_it_is_too_late():
-    with pytest.raises(ConfigError, match='plan_budget_s needs at most plan_deadline_s'):
-        ControllerConfig(plan_budget_s=0.05, plan_deadline_s=0.04)
+    with pytest.raises(ConfigError, match='plan_budget_periods needs at most plan_deadline_periods'):
+        ControllerConfig(plan_budget_periods=1.0, plan_deadline_periods=0.8)
 
 
 def test_against_the_clock_a_new_controller_stops_what_a_crashed_one_has_left_moving():

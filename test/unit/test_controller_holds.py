@@ -24,8 +24,8 @@ CHANGE = np.array(PANDA.max_acceleration_rad_s2) * DT
 SOUND = make_plan(np.full((8, 7), 0.4))
 
 
-def make_report(stamp_ns, phase=Phase.RUNNING, episode=0, start_ns=0):
-    return EpisodeReport(stamp_ns, phase, start_ns, episode, 0, 0, 0.0, 0.0, 0.0, False, GOAL, 0, 0)
+def make_report(stamp_ns, phase=Phase.RUNNING, episode=0, start_ns=0, goal_m=GOAL):
+    return EpisodeReport(stamp_ns, phase, start_ns, episode, 0, 0, 0.0, 0.0, 0.0, False, goal_m, 0, 0)
 
 
 class Loop:
@@ -74,7 +74,7 @@ def aged(loop, age_s):
 
 SPOILED = {
     HoldReason.NOT_ACTIVE: lambda loop: {'active': False},
-    HoldReason.OTHER_COMMANDER: lambda loop: {'other_commander': True},
+    HoldReason.OTHER_COMMANDER: lambda loop: {'other_commanders': 'second on commands'},
     HoldReason.NO_STATE: lambda loop: {'state': None},
     HoldReason.STATE_INCOMPLETE: lambda loop: {'state': without_a_joint(loop)},
     HoldReason.STALE_STATE: lambda loop: {'state': aged(loop, 0.3)},
@@ -82,7 +82,7 @@ SPOILED = {
     HoldReason.NO_MANDATE: lambda loop: {'report': None},
     HoldReason.STALE_MANDATE: lambda loop: {'report': make_report(loop.arm.stamp_ns - 10**9)},
     HoldReason.PHASE: lambda loop: {'report': make_report(loop.arm.stamp_ns, Phase.TRAINING)},
-    HoldReason.GOAL_OUT_OF_REACH: lambda loop: {'goal_m': np.array([3.0, 0.0, 0.5])},
+    HoldReason.GOAL_OUT_OF_REACH: lambda loop: {'report': make_report(loop.arm.stamp_ns, goal_m=(3.0, 0.0, 0.5))},
     HoldReason.NO_MODEL: lambda loop: {'model': None},
     HoldReason.MODEL_MISMATCH: lambda loop: {'model': None, 'model_refused': True},
 }

@@ -21,6 +21,28 @@ def test_iterations_stop_where_the_next_would_end_after_the_deadline(optimiser, 
     assert np.isfinite(plan.actions).all()
 
 
+def test_what_the_end_of_a_plan_takes_is_left_for_it():
+    readings = iter([0.0, 1.0, 2.0, 4.0, 10.0, 11.0, 12.0, 14.0])  # Two iterations of 1 s each, then 2 s to put it together.
+    planning = planner(num_iterations=8, clock=lambda: next(readings))
+    assert planning.plan(MODEL, OBS, reward, deadline_s=2.5).iterations == 2
+    assert planning.plan(MODEL, OBS, reward, deadline_s=4.5).iterations == 2
+
+
+def test_a_deadline_that_is_no_number_is_refused():
+    with pytest.raises(PlanningError, match='deadline_s needs a number of seconds, or None for no deadline, got nan'):
+        planner().plan(MODEL, OBS, reward, deadline_s=float('nan'))
+
+
+def test_a_model_that_predicts_another_shape_is_refused():
+    class Flat(LinearModel):
+        def predict(self, obs, action):
+            return tuple(part[..., :1] for part in super().predict(obs, action))
+
+    flat = Flat(MODEL.transition, MODEL.control)
+    with pytest.raises(ShapeError, match='the model needs to predict mean and deviation of shape'):
+        planner().plan(flat, OBS, reward)
+
+
 def test_the_clock_does_not_matter_without_a_deadline():
     slow = planner(clock=TickingClock(1000.0)).plan(MODEL, OBS, reward)
     assert slow.iterations == CONFIG.num_iterations

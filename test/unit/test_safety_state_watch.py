@@ -38,9 +38,18 @@ def test_no_state_holds(watch):
 def test_a_state_without_a_joint_or_with_nan_is_incomplete(watch):
     partial = RobotState(SECOND, PANDA.joints[:6], HOME[:6], np.zeros(6))
     assert watch.check(partial, SECOND) is HoldReason.STATE_INCOMPLETE
+    assert watch.detail == PANDA.joints[6]
     broken = HOME.copy()
     broken[2] = np.nan
     assert watch.check(make_state(SECOND, broken), SECOND) is HoldReason.STATE_INCOMPLETE
+    assert watch.detail == PANDA.joints[2]
+    assert watch.check(make_state(SECOND), SECOND) is None
+    assert watch.detail == ''
+
+
+def test_an_old_state_is_told_with_its_age(watch):
+    watch.check(make_state(SECOND), SECOND + 300_000_000)
+    assert watch.detail == '0.300 s old, at most 0.1 s is allowed'
 
 
 def test_a_jump_holds_for_the_settling_time(watch):
@@ -50,7 +59,10 @@ def test_a_jump_holds_for_the_settling_time(watch):
     for tick in range(1, 15):
         now = SECOND + tick * SECOND // 20
         held.append(watch.check(make_state(now, jumped), now))
+        if tick == 1:
+            assert watch.detail.startswith(f'{PANDA.joints[0]} by 0.50 rad')
     assert held[:10] == [HoldReason.STATE_JUMP] * 10
+    assert watch.detail == ''
     assert held[10:] == [None] * 4
 
 
