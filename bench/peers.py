@@ -27,6 +27,7 @@ from training import measure_training
 from mbrl_ros.cli.bench_planner import machine_figures, machine_line
 from mbrl_ros.cli.bench_setups import PlannerSetup
 from mbrl_ros.cli.bench_work import MatrixProducts, NetworkSize, Rollouts, observation_stream, summary, time_interleaved
+from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.planning import resolve_device
 
 _RESULTS = Path(__file__).parent / 'results'
@@ -75,9 +76,8 @@ def main(
         console.print('training …')
         result['training'] = [measure_training(NetworkSize(), calls=training_calls, batch_size=size) for size in batch_size]
         console.print(_training_table(result['training']))
-    for path in (json_path, png_path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    json_path.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+    write_figures(json_path, result)
+    png_path.parent.mkdir(parents=True, exist_ok=True)
     draw_comparison(result, png_path)
     console.print(f'figures: {json_path}\npicture: {png_path}')
 
@@ -117,8 +117,8 @@ def _measure(setup: PlannerSetup, calls: int, result: dict[str, Any]) -> None:
             result['missing'].append({'planner': name, 'horizon': setup.horizon, 'reason': f'{type(error).__name__}: {error}'})
     scored = [Rollouts(setup.horizon, setup.particles, setup.population)] * setup.iterations
     evaluations_of_all = sum(rollouts.evaluations for rollouts in scored)
-    floors = {name: MatrixProducts(setup.network, scored, dtype, resolve_device(setup.device))
-              for name, dtype in (('float32', torch.float32), ('bfloat16', torch.bfloat16))}
+    floors = {name: MatrixProducts(setup.network, scored, name, resolve_device(setup.device))
+              for name in sorted({'float32', 'bfloat16', *(planner.precision for planner in made.values())})}
     timed: dict[Any, Callable[[int], object]] = {name: _on_stream(planner.plan, stream) for name, planner in made.items()}
     timed.update({('floor', name): _ignoring_call(floor.run) for name, floor in floors.items()})
     rows_before = {name: planner.rows() for name, planner in made.items()}

@@ -1,7 +1,6 @@
 """`mbrl-ros bench budget`: how much planning the reach task needs, as success against the budget of a plan."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from scipy.stats import binomtest
 
 from mbrl_ros.cli.bench_planner import machine_figures, machine_line
 from mbrl_ros.cli.bench_work import CountedObjective
+from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.reach_loop import ReachEpisode, ReachLoop
 from mbrl_ros.learning import ModelSnapshot
 from mbrl_ros.learning.precision import PrecisionChooser
@@ -127,8 +127,7 @@ def run_budget_benchmark(benchmark: BudgetBenchmark, *, json_path: Path | None =
         console.print(line, highlight=False, soft_wrap=True)
     console.print(machine_line(result['machine']), soft_wrap=True)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(result, indent=2, allow_nan=False) + '\n', encoding='utf-8')
+        write_figures(json_path, result)
     if plot_path is not None:
         draw_budget(result, plot_path)
         console.print(f'picture: {plot_path}')
@@ -177,8 +176,9 @@ class _Contender:
         self._precision = self._model.precision
         goal = self._loop.robot.workspace.lower_m
         for _ in range(_WARM_UP_PLANS):
-            objective = CountedObjective(self._loop.task.objective(goal))
-            self.planner.plan(self._model, self._loop.home, objective)
+            self.planner.plan(self._model, self._loop.home, self._loop.task.objective(goal))
+        objective = CountedObjective(self._loop.task.objective(goal), self._model.ensemble_size)
+        self.planner.plan(self._model, self._loop.home, objective)
         self._model_evals = sum(rollouts.evaluations for rollouts in objective.scored)
 
     def run(self, seed: int, episode: int) -> None:

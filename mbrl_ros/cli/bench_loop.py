@@ -4,7 +4,6 @@ The stack runs as a user would launch it, simulator and trainer included; this p
 and reads the processes' figures from the operating system.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from rclpy.node import Node
 from rich.console import Console
 from rich.table import Table
 
+from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.machine import describe_machine
 from mbrl_ros.launching.domain import OwnDomain
 from mbrl_ros.launching.executables import NODES, ros_environment
@@ -127,7 +127,7 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
     result = _result(status, nodes, rate_hz)
     _print(console, result, seconds)
     if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+        write_figures(json_path, result)
     return 0
 
 

@@ -1,7 +1,6 @@
 """`mbrl-ros bench planner`: planning time at PETS' setting and at the everyday one, beside the floor of the same run."""
 
 import dataclasses
-import json
 import os
 import statistics
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from mbrl_ros.cli.bench_curves import curve_table, draw_curves, measure_curves
 from mbrl_ros.cli.bench_setups import MeasuredPlanner, PlannerSetup
 from mbrl_ros.cli.bench_work import MatrixProducts, Rollouts, summary, time_interleaved
 from mbrl_ros.cli.bench_worker import TIGHT_MALLOC, Worker, setup_arguments
+from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.machine import describe_machine, matrix_instructions
 from mbrl_ros.planning import plan_bytes
 
@@ -25,7 +25,6 @@ from mbrl_ros.planning import plan_bytes
 _COUNT_LIMIT_S = 20.0
 _FEWEST_COUNTED = 5
 _MEMORY_PLANS = 3
-_DTYPES = {'float32': torch.float32, 'tf32': torch.float32, 'bfloat16': torch.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +91,7 @@ def run_planner_benchmark(benchmark: PlannerBenchmark, *, curves: Path | None = 
         console.print(busy_table(result['busy']))
     console.print(machine_line(result['machine']))
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+        write_figures(json_path, result)
 
 
 def machine_figures(threads: int) -> dict[str, Any]:
@@ -118,7 +116,7 @@ def measure_planners(benchmark: PlannerBenchmark) -> list[dict[str, Any]]:
         # `auto` may choose what is asked for by name as well.
         planners.setdefault(dataclasses.replace(asked, precision=planner.precision), planner)
     scored = {setup: planner.scored_in_a_plan() for setup, planner in planners.items()}
-    floors = {setup: MatrixProducts(setup.network, scored[setup], _DTYPES[planner.precision], planner.device)
+    floors = {setup: MatrixProducts(setup.network, scored[setup], planner.precision, planner.device)
               for setup, planner in planners.items()}
     contenders: dict[Any, Any] = dict(planners)
     contenders.update({('floor', setup): _ignoring_call(floor) for setup, floor in floors.items()})
@@ -164,12 +162,12 @@ def _ignoring_call(floor: MatrixProducts) -> Any:
 
 def _planner_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(title='planning time, from an observation to an action', box=box.SIMPLE)
-    for column in ('planner', 'H', 'precision', 'ms', 'p95', 'model\nevals', 'M evals\n/s', 'floor\nms', '/ floor'):
+    for column in ('planner', 'H', 'precision', 'ms', 'p95', 'p99', 'model\nevals', 'M evals\n/s', 'floor\nms', '/ floor'):
         table.add_column(column, justify='left' if column in ('planner', 'precision') else 'right')
     for row in rows:
         table.add_row(row['planner'], str(row['horizon']), row['precision'], f'{row["median_ms"]:.1f}', f'{row["p95_ms"]:.1f}',
-                      f'{row["model_evals"]:,}', f'{row["evals_per_s"] / 1e6:.2f}', f'{row["floor_ms"]:.1f}',
-                      f'{row["ratio_to_floor"]:.2f}')
+                      f'{row["p99_ms"]:.1f}', f'{row["model_evals"]:,}', f'{row["evals_per_s"] / 1e6:.2f}',
+                      f'{row["floor_ms"]:.1f}', f'{row["ratio_to_floor"]:.2f}')
     return table
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from mbrl_ros.cli.bench_work import (
     CountedObjective,
     NetworkSize,
+    QuadraticObjective,
     Rollouts,
     observation_stream,
-    quadratic_reward,
     random_parameters,
 )
 from mbrl_ros.learning import EnsembleConfig, Predictor
@@ -97,7 +97,7 @@ class MeasuredPlanner:
     def __init__(self, setup: PlannerSetup, seed: int = 0) -> None:
         self.setup, config = setup, setup.config
         robot = load_robot(_EVERYDAY_ROBOT) if setup.everyday else None
-        self._objective = CountedObjective(_everyday_reward(robot) if setup.everyday else quadratic_reward)
+        self._objective = _everyday_reward(robot) if setup.everyday else QuadraticObjective()
         change = largest_action_change(robot, CommandFilterConfig(), 1.0 / _EVERYDAY_RATE_HZ) if robot else None
         self._planner = make_planner(config, setup.network.action_size, change, seed=seed)
         self.device = self._planner.device
@@ -122,9 +122,9 @@ class MeasuredPlanner:
 
     def scored_in_a_plan(self) -> list[Rollouts]:
         """The rollouts that one plan scores."""
-        self._objective.scored.clear()
-        self(0)
-        return list(self._objective.scored)
+        counted = CountedObjective(self._objective, self.setup.network.ensemble_size)
+        self._planner.plan(self._model, self._stream[0], counted)
+        return counted.scored
 
 
 def _everyday_reward(robot):

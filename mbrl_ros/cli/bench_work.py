@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.learning import DynamicsParameters, Ensemble, EnsembleConfig, LinearPart, Normalizer
+from mbrl_ros.learning.predictor import tf32_products
 
 #: Log-variance bounds of the measured networks: small steps, so that 30 of them stay where weights are of use.
 _LOGVAR_BOUNDS = (-12.0, -6.0)
@@ -50,16 +51,31 @@ class NetworkSize:
 
 @dataclasses.dataclass(frozen=True)
 class Rollouts:
-    """Rollouts that were evaluated at once: H steps of P particles of N candidates."""
+    """Rollouts that were evaluated at once: H steps of P particles of N candidates.
+
+    Attributes:
+        horizon: H.
+        particles: P.
+        candidates: N.
+        first_particles: How many the first step was really computed for; fewer than P where all particles of a member, which
+            start from one state, share it. 0 for all.
+    """
 
     horizon: int
     particles: int
     candidates: int
+    first_particles: int = 0
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows of each step that went through one member of the ensemble, all members together."""
+        first = (self.first_particles or self.particles) * self.candidates
+        return [first, *[self.particles * self.candidates] * (self.horizon - 1)]
 
     @property
     def evaluations(self) -> int:
         """Model evaluations: rows that went through one member of the ensemble."""
-        return self.horizon * self.particles * self.candidates
+        return sum(self.rows)
 
 
 class CountedObjective:
@@ -67,25 +83,48 @@ class CountedObjective:
 
     Args:
         reward: What to count the calls of.
+        ensemble_size: E; each member predicts the first step of all its particles at once.
 
     Attributes:
         scored: One entry a call since the list was last cleared.
     """
 
-    def __init__(self, reward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
-        self._reward = reward
+    def __init__(self, reward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], ensemble_size: int) -> None:
+        self._reward, self._ensemble_size = reward, ensemble_size
         self.scored: list[Rollouts] = []
 
     def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Reward of each step; obs (H, P, N, O), action broadcast against it, to (H, P, N)."""
         reward = self._reward(obs, action)
-        self.scored.append(Rollouts(*reward.shape))
+        self.scored.append(Rollouts(*reward.shape, first_particles=min(self._ensemble_size, reward.shape[1])))
         return reward
 
 
 def quadratic_reward(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
     """Reward for being near the origin with little effort; shapes (..., O) and (..., A) to (...)."""
     return -(obs.square().mean(dim=-1) + _ACTION_COST * action.square().mean(dim=-1))
+
+
+class QuadraticObjective:
+    """The same, as a planner on a GPU takes it without launch gaps; implements `planning.captured.ParametricObjective`.
+
+    Attributes:
+        kind: Which function it is.
+        parameters: Cost of the squared action, shape (1,).
+    """
+
+    kind = 'quadratic'
+
+    def __init__(self, parameters: torch.Tensor | None = None) -> None:
+        self.parameters = torch.tensor([_ACTION_COST]) if parameters is None else parameters
+
+    def at(self, parameters: torch.Tensor) -> 'QuadraticObjective':
+        """The same function with its number in another place."""
+        return QuadraticObjective(parameters)
+
+    def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """As `quadratic_reward`."""
+        return -(obs.square().mean(dim=-1) + self.parameters[0] * action.square().mean(dim=-1))
 
 
 def random_parameters(size: NetworkSize, seed: int = 0) -> DynamicsParameters:
@@ -120,19 +159,20 @@ class MatrixProducts:
     Args:
         size: Sizes of the ensemble.
         scored: The rollouts, in order.
-        dtype: Precision of the products.
+        precision: Of the products, as for `learning.Predictor`.
         device: Where they are made.
 
     Raises:
         ValueError: Particles times candidates are no multiple of the ensemble size.
     """
 
-    def __init__(self, size: NetworkSize, scored: Sequence[Rollouts], dtype: torch.dtype, device: torch.device | str = 'cpu',
-                 ) -> None:
+    def __init__(self, size: NetworkSize, scored: Sequence[Rollouts], precision: str = 'float32',
+                 device: torch.device | str = 'cpu') -> None:
         self._size, self._scored, self._device = size, list(scored), torch.device(device)
+        self._is_tf32, dtype = precision == 'tf32', torch.bfloat16 if precision == 'bfloat16' else torch.float32
         self._weights = [(torch.randn(size.ensemble_size, *shape) / shape[0] ** 0.5).to(device, dtype) for shape in size.layers]
         self._buffers = {}
-        for rows in {self._rows(rollouts) for rollouts in scored}:
+        for rows in {rows for rollouts in scored for rows in self._member_rows(rollouts)}:
             self._buffers[rows] = [torch.randn(size.ensemble_size, rows, columns).to(device, dtype)
                                    for columns in [size.layers[0][0], *(columns for _, columns in size.layers)]]
         self._multiply = _batched
@@ -151,18 +191,19 @@ class MatrixProducts:
     @torch.inference_mode()
     def run(self) -> None:
         """Make all products."""
-        for rollouts in self._scored:
-            buffers = self._buffers[self._rows(rollouts)]
-            for _ in range(rollouts.horizon):
-                for inputs, weight, outputs in zip(buffers, self._weights, buffers[1:]):
-                    self._multiply(inputs, weight, outputs)
+        with tf32_products(self._is_tf32):
+            for rollouts in self._scored:
+                for rows in self._member_rows(rollouts):
+                    buffers = self._buffers[rows]
+                    for inputs, weight, outputs in zip(buffers, self._weights, buffers[1:]):
+                        self._multiply(inputs, weight, outputs)
         synchronize(self._device)
 
-    def _rows(self, rollouts: Rollouts) -> int:
-        rows, rest = divmod(rollouts.particles * rollouts.candidates, self._size.ensemble_size)
-        if rest:
+    def _member_rows(self, rollouts: Rollouts) -> list[int]:
+        """Rows of each member at each step."""
+        if any(rows % self._size.ensemble_size for rows in rollouts.rows):
             raise ValueError(f'{rollouts} cannot be shared evenly among {self._size.ensemble_size} members')
-        return rows
+        return [rows // self._size.ensemble_size for rows in rollouts.rows]
 
     def _trial_s(self, multiply: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]) -> float:
         self._multiply = multiply

@@ -37,7 +37,7 @@ def test_the_everyday_setting_is_the_controllers_default():
 
 
 def test_the_floor_is_all_matrix_products_and_nothing_else():
-    floor = MatrixProducts(SMALL, [Rollouts(3, 5, 10), Rollouts(3, 5, 4)], torch.float32)
+    floor = MatrixProducts(SMALL, [Rollouts(3, 5, 10), Rollouts(3, 5, 4)])
     layers = 3  # 5 x 8, 8 x 8, 8 x 6
     assert floor.num_products == 2 * 3 * 5 * layers
     assert floor.flops == 2 * (5 * 8 + 8 * 8 + 8 * 6) * 3 * 5 * (10 + 4)
@@ -49,8 +49,17 @@ def test_the_floor_of_the_yardstick_is_half_a_million_evaluations_of_137_thousan
     assert NetworkSize().flops == 2 * (33 * 200 + 3 * 200 * 200 + 200 * 50)
 
 
+def test_a_first_step_that_particles_share_is_counted_once_for_each_member():
+    shared = Rollouts(15, 20, 350, first_particles=5)
+    assert shared.evaluations == 15 * 20 * 350 - 15 * 350
+    floor = MatrixProducts(SMALL, [Rollouts(3, 10, 4, first_particles=5)])
+    assert floor.flops == 2 * (5 * 8 + 8 * 8 + 8 * 6) * (5 + 10 + 10) * 4
+    floor.run()
+    assert {rows: len(buffers) for rows, buffers in floor._buffers.items()} == {4: 4, 8: 4}
+
+
 def test_the_floor_makes_the_products_of_its_weights():
-    floor = MatrixProducts(SMALL, [Rollouts(1, 5, 4)], torch.float32)
+    floor = MatrixProducts(SMALL, [Rollouts(1, 5, 4)])
     floor.run()
     buffers = floor._buffers[4]
     for inputs, weight, outputs in zip(buffers, floor._weights, buffers[1:]):
@@ -59,12 +68,12 @@ def test_the_floor_makes_the_products_of_its_weights():
 
 def test_rollouts_that_members_cannot_share_have_no_floor():
     with pytest.raises(ValueError, match='cannot be shared evenly among 5 members'):
-        MatrixProducts(SMALL, [Rollouts(1, 3, 4)], torch.float32)
+        MatrixProducts(SMALL, [Rollouts(1, 3, 4)])
 
 
 def test_evaluations_are_those_that_the_planner_makes():
     scored = MeasuredPlanner(dataclasses.replace(TINY, optimiser='random_shooting', iterations=1)).scored_in_a_plan()
-    assert scored[0] == Rollouts(3, 5, 10)
+    assert scored[0] == Rollouts(3, 5, 10, first_particles=5)
 
 
 def test_a_measured_network_stays_where_its_weights_are_of_use():
