@@ -31,10 +31,43 @@ class WorldConfig(Config):
     cube_size_m: float = setting(0.05, 'Edge of the cube.', unit='m', low=0.01, high=0.3)
     cube_mass_kg: float = setting(0.1, 'Mass of the cube.', unit='kg', low=0.001, high=10.0)
     cube_friction: float = setting(0.8, 'Lateral friction of the cube.', low=0.0, high=5.0)
+    randomise_cube: bool = setting(False, 'Draw size, mass and friction of the cube at each reset, uniformly from the ranges.')
+    cube_size_range_m: tuple[float, ...] = setting((0.04, 0.06), 'Smallest and largest edge.', unit='m', low=0.01, high=0.3)
+    cube_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass.', unit='kg', low=0.001, high=10.0)
+    cube_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction.', low=0.0, high=5.0)
+    cube_region_m: tuple[float, ...] = setting(
+        (), 'Where the cube is put: smallest x and y, largest x and y; empty for wherever the tool can reach.', unit='m')
+    finger_friction: float = setting(1.0, 'Lateral friction of the fingers.', low=0.0, high=5.0)
 
     def check(self) -> None:
         if self.physics_hz % _BASE_HZ:
             raise ConfigError(f'WorldConfig.physics_hz needs a multiple of {_BASE_HZ} Hz, got {self.physics_hz}')
+        for name in ('cube_size_range_m', 'cube_mass_range_kg', 'cube_friction_range'):
+            values = getattr(self, name)
+            if len(values) != 2 or values[0] > values[1]:
+                raise ConfigError(f'WorldConfig.{name} needs a smallest and a largest value, got {values}')
+        region = self.cube_region_m
+        if region and (len(region) != 4 or region[0] >= region[2] or region[1] >= region[3]):
+            raise ConfigError(f'WorldConfig.cube_region_m needs smallest x and y, then largest x and y, got {region}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Cube:
+    """A cube as it is put on the table.
+
+    Attributes:
+        size_m: Edge.
+        mass_kg: Mass.
+        friction: Lateral friction.
+        position_m: Its centre in the base frame, shape (3,).
+        yaw_rad: Turn about the vertical.
+    """
+
+    size_m: float
+    mass_kg: float
+    friction: float
+    position_m: np.ndarray
+    yaw_rad: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,20 +121,20 @@ def set_up_window(bullet: BulletClient) -> None:
     bullet.resetDebugVisualizerCamera(_WINDOW_DISTANCE_M, VIEW['yaw'], VIEW['pitch'], VIEW['target'])
 
 
-def load_arm(bullet: BulletClient, robot: RobotProfile, self_collision: bool) -> ArmBody:
+def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig) -> ArmBody:
     """Load the URDF of a profile and put it at home, the gripper open.
 
     Args:
         bullet: Empty simulation.
         robot: Profile with a resolved URDF.
-        self_collision: Whether links that do not touch at home collide with each other.
+        config: Whether links that do not touch at home collide with each other, and friction of the fingers.
 
     Raises:
         ConfigError: The URDF cannot be loaded or lacks a joint or link of the profile.
     """
     flags = pybullet.URDF_USE_SELF_COLLISION | pybullet.URDF_USE_SELF_COLLISION_EXCLUDE_PARENT
     try:
-        body = bullet.loadURDF(robot.urdf_path, useFixedBase=True, flags=flags if self_collision else 0)
+        body = bullet.loadURDF(robot.urdf_path, useFixedBase=True, flags=flags if config.self_collision else 0)
     except pybullet.error as error:
         raise ConfigError(f'{robot.urdf_path}: PyBullet cannot load it ({error})') from None
     arm = _describe(bullet, robot, body)
@@ -110,21 +143,22 @@ def load_arm(bullet: BulletClient, robot: RobotProfile, self_collision: bool) ->
     if robot.gripper:
         for name in robot.gripper.joints:
             bullet.resetJointState(body, arm.joints[name], robot.gripper.open_m / len(robot.gripper.joints), 0.0)
-    if self_collision:
+            bullet.changeDynamics(body, arm.joints[name], lateralFriction=config.finger_friction)
+    if config.self_collision:
         _ignore_touching_links(bullet, body)
     return arm
 
 
-def make_cube(bullet: BulletClient, config: WorldConfig, position: np.ndarray, yaw: float) -> int:
-    """Put the cube at a position (3,), m, turned by `yaw`, and return its body."""
-    half = [config.cube_size_m / 2] * 3
-    cube = bullet.createMultiBody(
-        config.cube_mass_kg,
+def make_cube(bullet: BulletClient, cube: Cube) -> int:
+    """Put a cube where it says, and return its body."""
+    half = [cube.size_m / 2] * 3
+    body = bullet.createMultiBody(
+        cube.mass_kg,
         bullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half),
         bullet.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=(0.85, 0.25, 0.2, 1.0)),
-        position.tolist(), bullet.getQuaternionFromEuler((0.0, 0.0, yaw)))
-    bullet.changeDynamics(cube, -1, lateralFriction=config.cube_friction)
-    return cube
+        cube.position_m.tolist(), bullet.getQuaternionFromEuler((0.0, 0.0, cube.yaw_rad)))
+    bullet.changeDynamics(body, -1, lateralFriction=cube.friction)
+    return body
 
 
 def make_goal_marker(bullet: BulletClient, position: np.ndarray) -> int:

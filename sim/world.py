@@ -12,7 +12,17 @@ import pybullet
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.types import RobotState, body_joint_names
-from mbrl_sim.scene import VIEW, BulletClient, JointLimits, WorldConfig, load_arm, make_cube, make_goal_marker, set_up_window
+from mbrl_sim.scene import (
+    VIEW,
+    BulletClient,
+    Cube,
+    JointLimits,
+    WorldConfig,
+    load_arm,
+    make_cube,
+    make_goal_marker,
+    set_up_window,
+)
 
 __all__ = ['ArmWorld', 'JointLimits', 'WorldConfig']
 
@@ -61,7 +71,8 @@ class ArmWorld:
         """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        self._build(*self._draw_cube())
+        self.cube = self._draw_cube() if self.config.cube else None
+        self._build()
         self.steps = 0
         self.hold()
         for _ in range(round(self.config.settle_s * self.config.physics_hz)):
@@ -181,33 +192,39 @@ class ArmWorld:
             self._closed = True
             self._bullet.disconnect()
 
-    def _draw_cube(self) -> tuple[np.ndarray, float]:
-        """Where the cube goes: over the part of the table where the tool can reach, position (3,) and yaw."""
-        workspace = self.robot.workspace
+    def _draw_cube(self) -> Cube:
+        """The cube of the next world, over the part of the table where the tool can reach."""
+        config, workspace = self.config, self.robot.workspace
+        size, mass, friction = config.cube_size_m, config.cube_mass_kg, config.cube_friction
+        if config.randomise_cube:
+            size, mass, friction = (float(self._rng.uniform(*bounds)) for bounds in (
+                config.cube_size_range_m, config.cube_mass_range_kg, config.cube_friction_range))
+        lower, upper = np.array(workspace.lower_m), np.array(workspace.upper_m)
+        if config.cube_region_m:
+            lower[:2], upper[:2] = config.cube_region_m[:2], config.cube_region_m[2:]
         for _ in range(_CUBE_DRAWS):
-            spot = self._rng.uniform(workspace.lower_m, workspace.upper_m)
-            spot[2] = workspace.lower_m[2]
+            spot = self._rng.uniform(lower, upper)
+            spot[2] = lower[2]
             if not workspace.refusal(spot):
                 break
         else:
-            if self.config.cube:
-                raise ConfigError(f'{self.robot.name}: the arm does not reach down to lower_m of its workspace, so there is no '
-                                  'place for the cube; set world.cube to false')
-        spot[2] = self.config.cube_size_m / 2
-        return spot, float(self._rng.uniform(-np.pi, np.pi))
+            raise ConfigError(f'{self.robot.name}: the arm does not reach down to lower_m of its workspace anywhere in the '
+                              "cube's region, so there is no place for the cube; set world.cube to false")
+        spot[2] = size / 2
+        return Cube(size, mass, friction, spot, float(self._rng.uniform(-np.pi, np.pi)))
 
-    def _build(self, cube_position: np.ndarray, cube_yaw: float) -> None:
+    def _build(self) -> None:
         bullet, config, robot = self._bullet, self.config, self.robot
         bullet.resetSimulation()
         bullet.configureDebugVisualizer(pybullet.COV_ENABLE_RENDERING, 0)
         bullet.setTimeStep(self.dt_s)
         bullet.setGravity(0.0, 0.0, -9.81)
         self._table = bullet.createMultiBody(0.0, bullet.createCollisionShape(pybullet.GEOM_PLANE))
-        self._arm = load_arm(bullet, robot, config.self_collision)
+        self._arm = load_arm(bullet, robot, config)
         self._arm_ids = [self._arm.joints[name] for name in robot.joints]
         self._forces = self._arm.limits.max_force.tolist()
         self._opening = self._opening_target = robot.gripper.open_m if robot.gripper else 0.0
-        self._cube = make_cube(bullet, config, cube_position, cube_yaw) if config.cube else None
+        self._cube = make_cube(bullet, self.cube) if self.cube else None
         self._marker = None if self._goal is None else make_goal_marker(bullet, self._goal)
         bullet.configureDebugVisualizer(pybullet.COV_ENABLE_RENDERING, 1)
 
