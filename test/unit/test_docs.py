@@ -32,6 +32,8 @@ def with_table(page: str, text: str) -> str:
 
 @pytest.mark.parametrize('page', GENERATED)
 def test_generated_tables_are_up_to_date(page):
+    if page == 'parameters.md':
+        pytest.importorskip('rclpy', reason='the settings of the nodes stand in their modules')
     text = (DOCS / page).read_text(encoding='utf-8')
     assert text == with_table(page, text), 'run `python test/unit/test_docs.py` and commit what it changes'
 
