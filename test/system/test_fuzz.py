@@ -1,8 +1,8 @@
-"""Random messages, damaged messages and random bytes on every topic that the five nodes of the stack hear, for a minute."""
+"""Random messages, damaged messages and random bytes on every topic that the nodes of the stack hear, for a minute."""
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from random_messages import damaged, message_class, messages, random_bytes
 from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import JointState
 
+from mbrl_ros.robots import load_driver
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport
 
 DURATION_S = 60.0
+SIMULATOR_DURATION_S = 5.0
 #: Messages of one draw of hypothesis, and the pause after them: what a busy stack carries too.
 ROUND, PAUSE_S = 40, 0.05
 NODES = ('state_estimator', 'experience_logger', 'model_trainer', 'episode_manager', 'mpc_controller')
@@ -29,30 +31,68 @@ WORDS = [*ROBOT.joints, *FINGERS, ROBOT.base_link, 'object', 'gripper', 'Episode
          'running', 'exploring', 'plan_ms', 'True', '1', '-1', 'nan', '']
 
 
-class Stack:
-    """The five nodes without an arm, and a publisher on every topic that one of them hears."""
+class Victims:
+    """Some nodes, and a publisher on every topic that one of them hears.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: For what they write.
+        nodes: Their names.
+        topics: Some that they hear.
+        words: The launch that starts them.
+    """
+
+    def __init__(self, folder: Path, nodes: Sequence[str], topics: set[str], *words: str) -> None:
+        self.nodes, self._topics = nodes, topics
         self.listener = Listener()
-        self.launch = Launch(folder / 'screen', 'stack.launch.yaml', 'driver:=simulated', f'output_dir:={folder}/run')
+        self.launch = Launch(folder / 'screen', *words)
         self.publishers: dict[str, Any] = {}
 
     def connect(self) -> None:
         """Wait for the nodes and find out what they hear."""
         node = self.listener.node
-        self.listener.spin_until(lambda: set(NODES) <= set(node.get_node_names()), what='five nodes')
-        self.listener.spin_until(lambda: {'joint_states', 'model', 'training', 'controller_status', 'robot_description'} <=
-                                 set(self._heard()), what='their subscriptions')
+        self.listener.spin_until(lambda: set(self.nodes) <= set(node.get_node_names()), what='the nodes')
+        self.listener.spin_until(lambda: self._topics <= set(self._heard()), what='their subscriptions')
         heard = self._heard()
         self.publishers = {topic: qos.advertise(node, message_class(kind), topic, qos.LATCHED) for topic, kind in heard.items()}
         self.listener.spin_until(lambda: all(publisher.get_subscription_count() for publisher in self.publishers.values()))
 
-    def send_sound(self, rounds: int = 1) -> None:
-        """Let the arm stand at home for a while."""
-        for _ in range(rounds):
-            for topic in ('joint_states', 'object_pose'):
-                self.publishers[topic].publish(sound(topic))
-            self.listener.spin_for(0.01)
+    def send_sound(self) -> None:
+        """Let the arm stand at home for a moment, if these are not the ones that say where it stands."""
+        for topic in self.publishers.keys() & {'joint_states', 'object_pose'}:
+            self.publishers[topic].publish(sound(topic))
+        self.listener.spin_for(0.01)
+
+    def survive(self, duration_s: float, fewest: int) -> None:
+        """Random input for a while; afterwards every process is the same one and answers.
+
+        Args:
+            duration_s: How long.
+            fewest: Messages that it has to be at least.
+        """
+        kinds = {topic: publisher.msg_type for topic, publisher in self.publishers.items()}
+        pids, sent = self.launch.pids(), 0
+
+        @hypothesis.settings(max_examples=ROUND, deadline=None, database=None, phases=[hypothesis.Phase.generate],
+                             suppress_health_check=list(hypothesis.HealthCheck))
+        @hypothesis.given(st.one_of([anything(topic, kind) for topic, kind in kinds.items()]))
+        def publish(drawn: tuple[str, Any]) -> None:
+            nonlocal sent
+            topic, content = drawn
+            self.publishers[topic].publish(content)
+            sent += 1
+
+        end_s = time.monotonic() + duration_s
+        for number in itertools.count():
+            if time.monotonic() > end_s:
+                break
+            hypothesis.seed(number)(publish)()
+            self.send_sound()
+            self.listener.spin_for(PAUSE_S)
+        assert sent > fewest
+        assert self.launch.pids() == pids, self.launch.text()[-3000:]
+        for node in self.nodes:
+            request = GetParameters.Request(names=['use_sim_time'])
+            assert len(self.listener.call(GetParameters, f'{node}/get_parameters', request).values) == 1
 
     def close(self) -> None:
         self.listener.close()
@@ -60,18 +100,29 @@ class Stack:
 
     def _heard(self) -> dict[str, str]:
         node = self.listener.node
-        found = itertools.chain.from_iterable(node.get_subscriber_names_and_types_by_node(name, '/') for name in NODES)
+        found = itertools.chain.from_iterable(node.get_subscriber_names_and_types_by_node(name, '/') for name in self.nodes)
         return {topic.lstrip('/'): kinds[0] for topic, kinds in found}
 
 
 @pytest.fixture(scope='module')
-def stack(tmp_path_factory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp('fuzz'))
+def stack(tmp_path_factory) -> Iterator[Victims]:
+    folder = tmp_path_factory.mktemp('fuzz')
+    topics = {'joint_states', 'model', 'training', 'controller_status', 'robot_description'}
+    yield from connected(Victims(folder, NODES, topics, 'stack.launch.yaml', 'driver:=simulated', f'output_dir:={folder}/run'))
+
+
+@pytest.fixture(params=['simulated', 'joint_trajectory'])
+def simulator(request, tmp_path) -> Iterator[Victims]:
+    topics = {load_driver(request.param).command_topic, 'gripper_controller/commands'}
+    yield from connected(Victims(tmp_path, ['arm_simulator'], topics, 'sim.launch.yaml', f'driver:={request.param}'))
+
+
+def connected(victims: Victims) -> Iterator[Victims]:
     try:
-        stack.connect()
-        yield stack
+        victims.connect()
+        yield victims
     finally:
-        stack.close()
+        victims.close()
 
 
 def sound(topic: str) -> Any:
@@ -102,32 +153,8 @@ def anything(topic: str, kind: type) -> st.SearchStrategy[tuple[str, Any]]:
 
 @pytest.mark.timeout(240)
 def test_a_minute_of_random_input_ends_no_node(stack):
-    kinds = {topic: publisher.msg_type for topic, publisher in stack.publishers.items()}
-    assert {JointState, PoseStamped, DiagnosticArray} <= set(kinds.values())
-    pids = stack.launch.pids()
-    sent = 0
-
-    @hypothesis.settings(max_examples=ROUND, deadline=None, database=None, phases=[hypothesis.Phase.generate],
-                         suppress_health_check=list(hypothesis.HealthCheck))
-    @hypothesis.given(st.one_of([anything(topic, kind) for topic, kind in kinds.items()]))
-    def publish(drawn: tuple[str, Any]) -> None:
-        nonlocal sent
-        topic, content = drawn
-        stack.publishers[topic].publish(content)
-        sent += 1
-
-    end_s = time.monotonic() + DURATION_S
-    for number in itertools.count():
-        if time.monotonic() > end_s:
-            break
-        hypothesis.seed(number)(publish)()
-        stack.send_sound(1)
-        stack.listener.spin_for(PAUSE_S)
-    assert sent > 1000
-    assert stack.launch.pids() == pids, stack.launch.text()[-3000:]
-    for node in NODES:
-        request = GetParameters.Request(names=['use_sim_time'])
-        assert len(stack.listener.call(GetParameters, f'{node}/get_parameters', request).values) == 1
+    assert {JointState, PoseStamped, DiagnosticArray} <= {publisher.msg_type for publisher in stack.publishers.values()}
+    stack.survive(DURATION_S, fewest=1000)
 
 
 def test_after_it_a_sound_input_is_worked_with_as_ever(stack):
@@ -141,3 +168,9 @@ def test_after_it_a_sound_input_is_worked_with_as_ever(stack):
 
     listener.spin_until(all_speak, what='estimator, manager and controller')
     assert Path(f'/proc/{stack.launch.pids("experience_logger")[-1]}').exists()
+
+
+def test_random_commands_end_no_simulator_and_it_says_where_the_arm_is(simulator):
+    simulator.survive(SIMULATOR_DURATION_S, fewest=100)
+    before = len(simulator.listener.motion)
+    simulator.listener.spin_until(lambda: len(simulator.listener.motion) > before + 20, what='joint states')
