@@ -29,7 +29,7 @@ from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, t
 from mbrl_ros.types import RobotState
 from mbrl_sim import wire
 from mbrl_sim.driver_faces import TrajectoryCommand
-from mbrl_sim.faults import JointSample, PoseSample
+from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.pacing import Pacer
 from mbrl_sim.simulated_driver import NANOSECONDS, DriverConfig, Measurement, SimulatedDriver
 
@@ -57,7 +57,7 @@ class ArmSimulatorConfig(DriverConfig):
     def check(self) -> None:
         super().check()
         steps = self.steps_per_command
-        if abs(steps - round(steps)) > 1e-6:
+        if self.lockstep and abs(steps - round(steps)) > 1e-6:
             raise ConfigError(f'ArmSimulatorConfig.control_rate_hz needs a divisor of the {self.world.physics_hz} Hz of '
                               f'physics, got {self.control_rate_hz}')
 
@@ -80,6 +80,7 @@ class ArmSimulatorNode(Node):
         joints = self._profile.joint_order(self._robot)
         self._command_order = [joints.index(joint) for joint in self._robot.joints]
         self._driver = SimulatedDriver(self._robot, self._config, self._config.seed, self._profile.command_type)
+        self._driver.set_faults(self._faults(self._config))
         self._lock = threading.Lock()
         self._pending_seed: int | None = None
         self._refusal = ''
@@ -142,7 +143,7 @@ class ArmSimulatorNode(Node):
     def on_config(self, config: ArmSimulatorConfig) -> None:
         """Take settings that changed while running."""
         with self._lock:
-            self._driver.set_faults(config.faults)
+            self._driver.set_faults(self._faults(config))
 
     def on_parameters(self, parameters: list[Parameter]) -> None:
         """Remember a seed, also when it is set to what it was."""
@@ -180,6 +181,11 @@ class ArmSimulatorNode(Node):
             for publisher, message in self._newest.values():
                 publisher.publish(message)
 
+    def _faults(self, config: ArmSimulatorConfig) -> FaultConfig:
+        """A driver with several topics of joint states sends the gripper's apart from the arm's."""
+        apart = config.faults.separate_gripper or len(self._profile.joint_state_topics) > 1
+        return dataclasses.replace(config.faults, separate_gripper=apart)
+
     def _command_from_msg(self, message: Float64MultiArray | JointTrajectory) -> Sequence[float] | TrajectoryCommand:
         if self._profile.command_type == 'trajectory':
             return wire.trajectory_from_msg(message, self._now_ns(), self._driver.now_s)
@@ -190,7 +196,7 @@ class ArmSimulatorNode(Node):
     def _make_publishers(self) -> None:
         # In lockstep a period's messages leave in one burst, and none of them may be lost.
         profile = qos.RECORD if self._config.lockstep else qos.DRIVER
-        self._joint_pub = qos.advertise(self, JointState, self._profile.joint_state_topics[0], profile)
+        self._joint_pubs = [qos.advertise(self, JointState, topic, profile) for topic in self._profile.joint_state_topics]
         self._pose_pub = qos.advertise(self, PoseStamped, self._profile.object_pose_topic or 'object_pose', profile)
         self._truth_pub = qos.advertise(self, JointState, '~/ground_truth', profile) \
             if self._config.publish_ground_truth else None
@@ -258,7 +264,8 @@ class ArmSimulatorNode(Node):
         messages: list[tuple[Any, Any, Any]] = []
         for sample in measurements:
             if isinstance(sample, JointSample):
-                messages.append((frozenset(sample.names), self._joint_pub, wire.joint_state_to_msg(sample, frame)))
+                publisher = self._joint_pubs[0 if self._robot.joints[0] in sample.names else -1]
+                messages.append((frozenset(sample.names), publisher, wire.joint_state_to_msg(sample, frame)))
             elif isinstance(sample, PoseSample):
                 messages.append((PoseSample, self._pose_pub, wire.pose_to_msg(sample, frame)))
             else:

@@ -257,6 +257,14 @@ def test_the_trajectory_face_is_obeyed_in_any_joint_order(bench):
     bench.wait(lambda: states and np.abs(arm(states[-1]) - target).max() < 2e-3)
 
 
+def test_a_driver_with_a_topic_for_the_gripper_sends_its_joints_there(bench):
+    bench = bench(lockstep=True, driver='franka')
+    arms, grippers = (bench.listen(JointState, topic) for topic in ('franka/joint_states', 'franka_gripper/joint_states'))
+    bench.wait(lambda: arms and grippers)
+    assert tuple(arms[-1].name) == ROBOT.joints
+    assert tuple(grippers[-1].name) == ROBOT.gripper.joints
+
+
 def test_the_gripper_closes(bench):
     bench = bench()
     states = bench.listen(JointState, 'joint_states')
@@ -315,4 +323,9 @@ def test_simulated_time_without_lockstep_is_refused(bench):
 
 def test_a_control_period_of_uneven_steps_is_refused(bench):
     with pytest.raises(ConfigError, match='control_rate_hz needs a divisor of the 240 Hz of physics'):
-        bench(control_rate_hz=99.0)
+        bench(lockstep=True, control_rate_hz=99.0)
+
+
+def test_against_the_wall_clock_any_control_rate_will_do(bench):
+    bench = bench(control_rate_hz=50.0)
+    bench.wait(lambda: bench.early)
