@@ -26,28 +26,53 @@ def simulator():
     return describe('sim.launch.yaml', namespace='/own_launch', seed='3')
 
 
+@launch_pytest.fixture
+def demo(tmp_path_factory):
+    return describe('demo.launch.yaml', namespace='/own_demo', episodes='2', output_dir=str(tmp_path_factory.mktemp('demo')))
+
+
 @pytest.mark.launch(fixture=simulator)
 def test_the_simulated_arm_runs_under_ros_2_launch(simulator):
+    names = []
+    hear('/own_launch/joint_states', 'sensor_msgs/JointState', lambda message: names.append(message.name), lambda: names)
+    assert 'panda_joint1' in names[0]
+
+
+@pytest.mark.launch(fixture=demo)
+def test_the_whole_demo_runs_under_ros_2_launch(demo):
+    steps = []
+
+    def keep(message):
+        values = {entry.key: entry.value for entry in message.status[0].values}
+        steps.append(int(values['total_steps']))
+
+    hear('/own_demo/episode', 'diagnostic_msgs/DiagnosticArray', keep, lambda: steps and steps[-1] > 10)
+    assert steps == sorted(steps)
+
+
+def hear(topic, kind, callback, done, timeout_s=90.0):
+    """Listen to a topic until `done`; ROS is imported here, once its environment is set."""
+    import importlib
+    import time
+
     import rclpy
     from rclpy.context import Context
     from rclpy.executors import SingleThreadedExecutor
-    from sensor_msgs.msg import JointState
 
+    package, _, name = kind.partition('/')
     context = Context()
     rclpy.init(context=context)
     node = rclpy.create_node('listener', context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    names = []
-    node.create_subscription(JointState, '/own_launch/joint_states', lambda message: names.append(message.name), 5)
-    for _ in range(300):
+    node.create_subscription(getattr(importlib.import_module(f'{package}.msg'), name), topic, callback, 10)
+    end_s = time.monotonic() + timeout_s
+    while not done() and time.monotonic() < end_s:
         executor.spin_once(timeout_sec=0.1)
-        if names:
-            break
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown(context=context)
-    assert 'panda_joint1' in names[0]
+    assert done(), f'nothing of it on {topic}'
 
 
 @pytest.mark.parametrize('name', sorted(path.name for path in _FOLDER.glob('*.launch.yaml')))
