@@ -20,6 +20,7 @@ class WorkspaceProfile(Config):
     min_reach_m: float = setting(0.3, 'Inner radius of the reachable shell.', unit='m', low=0.0)
     max_reach_m: float = setting(0.75, 'Outer radius of the reachable shell.', unit='m', low=0.01)
     lowest_link_m: float = setting(0.02, 'No moving link origin may come below this height in the base frame.', unit='m')
+    lowest_tool_m: float = setting(0.02, 'Likewise for the tool, which has to come nearer to what it grasps.', unit='m')
 
     def check(self) -> None:
         for name in ('lower_m', 'upper_m', 'shoulder_m'):

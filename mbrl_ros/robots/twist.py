@@ -26,6 +26,9 @@ class TwistConfig(Config):
                                     high=3.0)
     max_yaw_rad_s: float = setting(1.5, 'Tool speed about the vertical that an action of 1 means.', unit='rad/s', low=0.01,
                                    high=10.0)
+    max_linear_acceleration_m_s2: float = setting(5.0, 'Largest change of the tool speed that is planned with.', unit='m/s²',
+                                                  low=0.1, high=50.0)
+    max_yaw_acceleration_rad_s2: float = setting(20.0, 'Likewise, about the vertical.', unit='rad/s²', low=0.1, high=200.0)
     damping: float = setting(0.01, 'Damping of the least squares; larger is slower near singular poses.', low=1e-4, high=1.0)
     upright_gain_per_s: float = setting(4.0, 'How fast a tilted tool turns back to straight down.', low=0.0, high=20.0)
     posture_gain_per_s: float = setting(1.0, 'How fast spare joints turn back towards home.', low=0.0, high=20.0)
@@ -49,6 +52,9 @@ class TwistResolver:
         self._home = np.array(robot.home_rad)
         #: Twist that an action of 1 means, shape (4,): m/s, m/s, m/s, rad/s.
         self.scale = np.array([*[self.config.max_linear_m_s] * 3, self.config.max_yaw_rad_s])
+        #: Largest change of a twist, shape (4,), each second.
+        self.max_acceleration = np.array([*[self.config.max_linear_acceleration_m_s2] * 3,
+                                          self.config.max_yaw_acceleration_rad_s2])
 
     def joint_velocity(self, twist: np.ndarray, q: np.ndarray) -> np.ndarray:
         """Joint velocities that move the tool like this, as far as the arm can.

@@ -30,7 +30,8 @@ class CommandFilterConfig(Config):
     velocity_scale: float = setting(1.0, 'Share of the velocity limits that may be used.', low=0.01, high=1.0, live=True)
     acceleration_scale: float = setting(1.0, 'Share of the acceleration limits that may be used.', low=0.05, high=1.0)
     position_margin_rad: float = setting(0.02, 'Distance kept from the position limits.', unit='rad', low=0.0, high=0.5)
-    height_margin_m: float = setting(0.0, 'Added to lowest_link_m of the workspace.', unit='m', low=0.0, high=0.5)
+    height_margin_m: float = setting(0.0, 'Added to lowest_link_m and lowest_tool_m of the workspace.', unit='m', low=0.0,
+                                     high=0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,21 +47,6 @@ class FilteredCommand:
     velocity: np.ndarray
     clamped: tuple[str, ...] = ()
     refusal: str = ''
-
-
-def largest_action_change(robot: RobotProfile, config: CommandFilterConfig, period_s: float) -> np.ndarray:
-    """What the filter lets an action change by from one control period to the next.
-
-    Args:
-        robot: Limits.
-        config: Share of them.
-        period_s: Control period.
-
-    Returns:
-        Shape (A,), for actions in units of the velocity limits.
-    """
-    acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
-    return acceleration * period_s / np.array(robot.max_velocity_rad_s)
 
 
 class CommandFilter:
@@ -80,8 +66,9 @@ class CommandFilter:
         self._lower = np.array(robot.position_lower_rad) + config.position_margin_rad
         self._upper = np.array(robot.position_upper_rad) - config.position_margin_rad
         self._acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
-        self._floor_m = robot.workspace.lowest_link_m + config.height_margin_m
         self._moving = _moving_origins(kinematics, self._lower, self._upper)
+        is_tool = self._moving == len(robot.joints)
+        self._floor_m = config.height_margin_m + np.where(is_tool, robot.workspace.lowest_tool_m, robot.workspace.lowest_link_m)
         self._previous = np.zeros(len(robot.joints))
         self.velocity_scale = config.velocity_scale
 
