@@ -16,8 +16,8 @@ from mbrl_ros.learning import EnsembleConfig, Predictor
 from mbrl_ros.learning.precision import PrecisionChooser
 from mbrl_ros.planning import PlannerConfig, make_planner
 from mbrl_ros.robots import load_robot
-from mbrl_ros.safety import CommandFilterConfig, largest_action_change
-from mbrl_ros.tasks import make_task
+from mbrl_ros.safety import CommandFilterConfig
+from mbrl_ros.tasks import JointSpace, make_task
 
 #: mbrl-lib's elite share of the yardstick's population.
 _ELITE_SHARE = 0.1
@@ -98,7 +98,8 @@ class MeasuredPlanner:
         self.setup, config = setup, setup.config
         robot = load_robot(_EVERYDAY_ROBOT) if setup.everyday else None
         self._objective = _everyday_reward(robot) if setup.everyday else QuadraticObjective()
-        change = largest_action_change(robot, CommandFilterConfig(), 1.0 / _EVERYDAY_RATE_HZ) if robot else None
+        change = JointSpace(robot).largest_change(CommandFilterConfig().acceleration_scale, 1.0 / _EVERYDAY_RATE_HZ) \
+            if robot else None
         self._planner = make_planner(config, setup.network.action_size, change, seed=seed)
         self.device = self._planner.device
         parameters = random_parameters(setup.network, seed)

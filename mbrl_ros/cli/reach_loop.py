@@ -18,7 +18,6 @@ from mbrl_ros.planning import SamplingPlanner
 from mbrl_ros.planning.controller import MpcController
 from mbrl_ros.planning.tick import ControllerConfig, TickInputs
 from mbrl_ros.robots.kinematics import KinematicChain
-from mbrl_ros.safety import largest_action_change
 from mbrl_ros.tasks import SuccessCounter, make_task
 from mbrl_ros.types import DynamicsModel, EpisodeReport, Phase, RobotState
 
@@ -65,7 +64,7 @@ class ReachLoop:
         robot: Its profile.
         task: The reach task for it.
         period_s: Control period.
-        largest_action_change: What the command filter lets a normalised action change by in one period, shape (A,).
+        largest_action_change: What an action may change by in one period, shape (A,).
         home: Observation at home, at rest, shape (O,).
     """
 
@@ -77,7 +76,7 @@ class ReachLoop:
         self.period_s = 1.0 / self._episodes.control_rate_hz
         self._kinematics = KinematicChain.of_robot(self.robot)
         self._max_velocity = np.array(self.robot.max_velocity_rad_s)
-        self.largest_action_change = largest_action_change(self.robot, self._control.safety, self.period_s)
+        self.largest_action_change = self.task.space.largest_change(self._control.safety.acceleration_scale, self.period_s)
         self.home = np.concatenate([self.robot.home_rad, np.zeros(self.task.action_size)])
 
     @property

@@ -150,7 +150,8 @@ class EpisodeMachine:
         Raises:
             GoalError: It is out of reach.
         """
-        self._robot.workspace.require(point_m)
+        if reason := self._task.goal_refusal(np.asarray(point_m)):
+            raise GoalError(reason)
         if not self._phase.is_episode:
             raise GoalError(f'a goal can be changed while an episode runs; the phase is {self._phase.value!r}')
         self._goal, self._goal_stamp_ns = np.asarray(point_m, dtype=float), stamp_ns
@@ -215,7 +216,7 @@ class EpisodeMachine:
         self._success.update(self._distance <= self._task.goal_tolerance_m)
 
     def _obs(self) -> torch.Tensor:
-        return torch.from_numpy(self._state.obs(self._task.state_names))
+        return torch.from_numpy(self._task.space.observe(self._state))
 
     def _must_wait_for_training(self) -> bool:
         return self._config.wait_for_training and self._trained_episode() < self._episode
@@ -255,7 +256,7 @@ class EpisodeMachine:
         self._episode += 1
         self._step, self._return, self._reward = 0, 0.0, 0.0
         self._success.reset()
-        self._goal = self._robot.workspace.sample(np.random.default_rng([self._seed, self._episode]))
+        self._goal = self._task.sample_goal(np.random.default_rng([self._seed, self._episode]), self._state)
         self._goal_stamp_ns = self._state.stamp_ns
         exploring = self._episode < self._config.exploration_episodes or self._model_version() == 0
         self._enter(Phase.EXPLORING if exploring else Phase.RUNNING)

@@ -48,7 +48,7 @@ class ModelTrainerConfig(Config):
     """Settings of the model trainer."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    task: str = setting('reach', 'Task; names the entries of the state that are learned.')
+    task: str = setting('reach', 'Task; names the entries of the state that are learned.', choices=('reach',))
     lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')
     seed: int = setting(0, 'Decides all randomness of training.', low=0)
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)

@@ -38,7 +38,7 @@ from mbrl_ros.ros.control_thread import ControlThread, ControlTiming, TickReport
 from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.loop_figures import LoopFigures
 from mbrl_ros.ros.plan_messages import path_to_msg, plan_to_msg
-from mbrl_ros.safety import EmergencyStop, HoldReason, largest_action_change
+from mbrl_ros.safety import EmergencyStop, HoldReason
 from mbrl_ros.tasks import ReachConfig, ReachTask
 from mbrl_ros.types import EpisodeReport
 
@@ -159,7 +159,7 @@ class MpcControllerNode(LifecycleNode):
         self._task = ReachTask(self._robot, self._kinematics, config.reach)
         self._period_s = 1.0 / config.rate_hz
         self._planner = make_planner(config.planner, self._task.action_size,
-                                     largest_action_change(self._robot, config.control.safety, self._period_s))
+                                     self._task.space.largest_change(config.control.safety.acceleration_scale, self._period_s))
         # In lockstep there is no deadline, and what a timing would choose may differ from run to run.
         precision = 'float32' if config.lockstep and config.planner.precision == 'auto' else config.planner.precision
         self._precision = PrecisionChooser(precision, self._planner.device,

@@ -5,6 +5,7 @@ for what comes from outside: whatever is wrong becomes a named hold.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from mbrl_ros.planning.tick import ControllerConfig, TickInputs, TickOutcome
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.safety import CommandFilter, EmergencyStop, HoldReason, StateWatch, StopSequence
-from mbrl_ros.tasks import Task
+from mbrl_ros.tasks import ArmCommand, Task
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, Plan
 
 _MOVING = (Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
@@ -28,9 +29,10 @@ _OF_STATE = (HoldReason.STATE_INCOMPLETE, HoldReason.STALE_STATE, HoldReason.FUT
 
 @dataclasses.dataclass(frozen=True)
 class _Wish:
-    """What a phase wants: a velocity, or a reason for none."""
+    """What a phase wants: a command, or a reason for none."""
 
     velocity: np.ndarray | None = None
+    opening_m: float | None = None
     hold: HoldReason | None = None
     detail: str = ''
     plan: Plan | None = None
@@ -57,7 +59,7 @@ class MpcController:
         self.weights: Config = task.weights
         self._robot, self._task, self._planner = robot, task, planner
         self._period_s, self._seed = period_s, seed
-        self._max_velocity = np.array(robot.max_velocity_rad_s)
+        self._opening_m: float | None = None
         self._filter = CommandFilter(robot, kinematics, config.safety)
         self._watch = StateWatch(robot, config.state)
         self._stop = StopSequence(config.num_zero_commands)
@@ -89,7 +91,8 @@ class MpcController:
             filtered = self._filter.apply(wish.velocity, self._joints_at_effect(inputs), self._period_s)
             velocity, clamped = filtered.velocity, filtered.clamped
             if filtered.refusal:
-                wish = dataclasses.replace(wish, hold=HoldReason.COMMAND_REFUSED, detail=filtered.refusal)
+                wish = dataclasses.replace(wish, opening_m=None, hold=HoldReason.COMMAND_REFUSED, detail=filtered.refusal)
+            self._opening_m = self._opening_m if wish.opening_m is None else wish.opening_m
         else:
             velocity = self._standing(inputs, phase, wish.hold)
         applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity)
@@ -97,8 +100,8 @@ class MpcController:
         version = inputs.model_version if inputs.model is not None else 0
         is_late = wish.plan is not None and self._is_late(wish.plan)
         self._misses += is_late
-        return TickOutcome(velocity, applied, wish.hold, wish.detail, wish.plan, phase, clamped, age_s, is_late, self._misses,
-                           wish.on_tail, version)
+        return TickOutcome(velocity, wish.opening_m, applied, wish.hold, wish.detail, wish.plan, phase, clamped, age_s, is_late,
+                           self._misses, wish.on_tail, version)
 
     def _begin(self, inputs: TickInputs) -> None:
         """Against the clock, stop whatever a predecessor that crashed has left the driver with; once, at the first state."""
@@ -124,6 +127,7 @@ class MpcController:
             return
         self._chapter = chapter
         self._forget_plan()
+        self._opening_m = None
         if report.phase in _MOVING:
             self._watch.reset()
             self._exploration.reset(self._seed, report.episode)
@@ -167,7 +171,7 @@ class MpcController:
         goal = self._goal(inputs)
         if goal is None:
             return _Wish(hold=HoldReason.NO_GOAL)
-        if refusal := self._robot.workspace.refusal(goal):
+        if refusal := self._task.goal_refusal(goal):
             return _Wish(hold=HoldReason.GOAL_OUT_OF_REACH, detail=refusal)
         if inputs.model is None:
             return _Wish(hold=HoldReason.MODEL_MISMATCH if inputs.model_refused else HoldReason.NO_MODEL)
@@ -190,14 +194,15 @@ class MpcController:
         """
         report = inputs.report if inputs.report and self._is_fresh(inputs.report, inputs.now_ns) else None
         if report and (inputs.lockstep or inputs.goal_m is None or inputs.goal_stamp_ns < report.goal_stamp_ns
-                       or self._robot.workspace.refusal(inputs.goal_m)):
+                       or self._task.goal_refusal(inputs.goal_m)):
             return np.array(report.goal_m)
         return inputs.goal_m
 
     def _plan(self, inputs: TickInputs, goal: np.ndarray) -> Plan:
-        previous = self._filter.previous / self._max_velocity
+        space = self._task.space
+        previous = space.action(ArmCommand(self._filter.previous, self._opening_m), inputs.state)
         latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
-        obs = predict_effect_state(inputs.model, inputs.state.obs(self._task.state_names), previous, latency_s, self._period_s)
+        obs = predict_effect_state(inputs.model, space.observe(inputs.state), previous, latency_s, self._period_s)
         budget_s = self._config.plan_budget_periods * self._period_s if inputs.anytime else None
         return self._planner.plan(inputs.model, obs, self._task.objective(goal, self.weights), previous_action=previous,
                                   deadline_s=budget_s)
@@ -214,7 +219,7 @@ class MpcController:
         if inputs.anytime and self._is_late(plan):
             return self._follow_tail(inputs, plan)
         self._tail, self._tail_steps = (inputs.effect_ns, plan.actions), 0
-        return _Wish(plan.actions[0] * self._max_velocity, plan=plan)
+        return self._obey(plan.actions[0], inputs, plan=plan)
 
     def _follow_tail(self, inputs: TickInputs, late: Plan) -> _Wish:
         """Without a plan in time: a few steps of the last one, then a hold."""
@@ -225,8 +230,12 @@ class MpcController:
             start_ns, actions = self._tail
             index = round((inputs.effect_ns - start_ns) * 1e-9 / self._period_s)
             if 0 <= index < len(actions):
-                return _Wish(actions[index] * self._max_velocity, detail=detail, plan=late, on_tail=True)
+                return self._obey(actions[index], inputs, detail=detail, plan=late, on_tail=True)
         return _Wish(hold=HoldReason.DEADLINE_MISSED, detail=detail, plan=late)
+
+    def _obey(self, action: np.ndarray, inputs: TickInputs, **also: Any) -> _Wish:
+        command = self._task.space.command(action, inputs.state)
+        return _Wish(command.velocity, command.opening_m, **also)
 
     def _is_late(self, plan: Plan) -> bool:
         return plan.elapsed_s > self._config.plan_deadline_periods * self._period_s

@@ -78,7 +78,8 @@ class TickOutcome:
 
     Attributes:
         velocity: What to send, shape (J,), rad/s; None for silence.
-        applied: The same with its time, for the record; None for silence.
+        opening_m: What the gripper is told; None to leave it alone.
+        applied: The velocity with its time, for the record; None for silence.
         hold: Why the arm is being kept still; None while it pursues what it should.
         detail: More about the hold, in words; may be empty.
         plan: The plan made in this tick, if any.
@@ -92,6 +93,7 @@ class TickOutcome:
     """
 
     velocity: np.ndarray | None
+    opening_m: float | None
     applied: AppliedCommand | None
     hold: HoldReason | None
     detail: str

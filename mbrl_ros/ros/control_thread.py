@@ -173,6 +173,8 @@ class ControlThread:
             q = inputs.state.positions(self._robot.joints)
             self._q = q if np.isfinite(q).all() else self._q
         self._port.send(outcome.velocity, self._q, inputs.effect_ns)
+        if outcome.opening_m is not None:
+            self._port.send_gripper(outcome.opening_m)
         if self._timing.lockstep:
             return outcome
         sent_ns = self._clock.now().nanoseconds + round(self._timing.command_latency_s * 1e9)

@@ -2,10 +2,15 @@
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
+from mbrl_ros.tasks.grasp import GraspConfig, GraspTask, GraspWeights
+from mbrl_ros.tasks.lift import LiftTask
+from mbrl_ros.tasks.pick_place import PickPlaceTask
+from mbrl_ros.tasks.push import PushConfig, PushTask, PushWeights
 from mbrl_ros.tasks.reach import ReachConfig, ReachGoalConfig, ReachTask, ReachWeights
-from mbrl_ros.tasks.task import SuccessCounter, Task
+from mbrl_ros.tasks.space import ActionSpace, ArmCommand, JointSpace, ToolSpace
+from mbrl_ros.tasks.task import SuccessCounter, Task, WeightedTask
 
-TASKS = {'reach': ReachTask.of_robot}
+TASKS = {task.name: task.of_robot for task in (ReachTask, PushTask, LiftTask, PickPlaceTask)}
 
 
 def make_task(name: str, robot: RobotProfile) -> Task:
@@ -19,4 +24,6 @@ def make_task(name: str, robot: RobotProfile) -> Task:
     return TASKS[name](robot)
 
 
-__all__ = ['TASKS', 'ReachConfig', 'ReachGoalConfig', 'ReachTask', 'ReachWeights', 'SuccessCounter', 'Task', 'make_task']
+__all__ = ['TASKS', 'ActionSpace', 'ArmCommand', 'GraspConfig', 'GraspTask', 'GraspWeights', 'JointSpace', 'LiftTask',
+           'PickPlaceTask', 'PushConfig', 'PushTask', 'PushWeights', 'ReachConfig', 'ReachGoalConfig', 'ReachTask',
+           'ReachWeights', 'SuccessCounter', 'Task', 'ToolSpace', 'WeightedTask', 'make_task']

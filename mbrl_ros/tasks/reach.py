@@ -1,15 +1,17 @@
 """Reach: bring the tool to a point and stand there."""
 
 import dataclasses
-import functools
-import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.tasks.space import JointSpace
+from mbrl_ros.tasks.task import WeightedTask
+from mbrl_ros.types import RobotState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +45,6 @@ class ReachConfig(Config):
     weights: ReachWeights = section(ReachWeights, 'Weights of the reward.')
 
 
-_TERMS = tuple(field.name for field in dataclasses.fields(ReachWeights))
-#: Terms that are rewards; the others are costs.
-_REWARDS = ('precision',)
-_GOAL_SIZE = 3
-
-
 @dataclasses.dataclass(frozen=True)
 class _Constants:
     """What the terms compare joints with, each of shape (J,)."""
@@ -60,7 +56,7 @@ class _Constants:
     max_velocity: torch.Tensor
 
 
-class ReachTask:
+class ReachTask(WeightedTask):
     """Tool position to goal position; implements `Task`.
 
     Args:
@@ -71,16 +67,14 @@ class ReachTask:
     """
 
     name = 'reach'
+    rewards = ('precision',)
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, config: ReachConfig,
                  goal: ReachGoalConfig | None = None) -> None:
+        super().__init__(JointSpace(robot), config.weights)
         self.config = config
-        self.state_names = self.action_names = robot.joints
-        self.action_size = len(robot.joints)
-        self.obs_size = 2 * self.action_size
         goal = goal or ReachGoalConfig()
         self.goal_tolerance_m, self.settle_steps = goal.tolerance_m, goal.settle_steps
-        self.weights = config.weights
         self._kinematics = kinematics
         self._robot = robot
         self._placed: dict[tuple[torch.dtype, torch.device], _Constants] = {}
@@ -91,21 +85,13 @@ class ReachTask:
         """Reach task of a robot with the default reward."""
         return cls(robot, KinematicChain.of_robot(robot), ReachConfig(), goal)
 
-    def terms(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor | Sequence[float],
-              weights: ReachWeights | None = None) -> dict[str, torch.Tensor]:
-        """Weighted reward terms by name; see `Task.terms`."""
-        goal = torch.as_tensor(goal, dtype=obs.dtype, device=obs.device)
-        return self._terms(obs, action, goal, _factors(weights or self.weights))
+    def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
+        """Anywhere in the workspace; see `Task.sample_goal`."""
+        return self._robot.workspace.sample(rng)
 
-    def reward(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor | Sequence[float],
-               weights: ReachWeights | None = None) -> torch.Tensor:
-        """Sum of the terms; see `Task.reward`."""
-        return _total(self.terms(obs, action, goal, weights))
-
-    def objective(self, goal: torch.Tensor | Sequence[float], weights: ReachWeights | None = None) -> 'ReachObjective':
-        """`reward` bound to a goal and weights; see `Task.objective`."""
-        numbers = [*map(float, goal), *_factors(weights or self.weights)]
-        return ReachObjective(self, torch.tensor(numbers, dtype=torch.float64))
+    def goal_refusal(self, goal_m: np.ndarray) -> str:
+        """See `Task.goal_refusal`."""
+        return self._robot.workspace.refusal(goal_m)
 
     def tool_position(self, obs: torch.Tensor) -> torch.Tensor:
         """Tool position in the base frame, metres, shape (..., 3) for obs of shape (..., O)."""
@@ -120,9 +106,8 @@ class ReachTask:
         """Whether the tool is within tolerance of the goal; see `Task.is_within`."""
         return self.distance(obs, goal) <= self.goal_tolerance_m
 
-    def _terms(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor,
-               factors: Sequence[float | torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The terms for a goal of the dtype and on the device of `obs`, and a factor for each."""
+    def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The terms before weighting; see `WeightedTask.values`."""
         config, constants = self.config, self._constants(obs)
         q, tool = obs[..., :self.action_size], self.tool_position(obs)
         distance = (tool - goal).norm(dim=-1)
@@ -130,7 +115,7 @@ class ReachTask:
         speed = (obs[..., self.action_size:] / constants.max_velocity).square().mean(dim=-1)
         room = torch.minimum(q - constants.lower, constants.upper - q)
         low = (1.0 - (tool[..., 2] - self._lowest_m) / config.clearance_m).clamp(min=0.0)
-        values = {
+        return {
             'distance': distance,
             'precision': near,
             'speed': near * speed,
@@ -139,7 +124,6 @@ class ReachTask:
             'posture': ((q - constants.home) / constants.half_range).square().mean(dim=-1),
             'clearance': low.square(),
         }
-        return {name: factor * value for (name, value), factor in zip(values.items(), factors)}
 
     def _constants(self, like: torch.Tensor) -> _Constants:
         """Placed once for each dtype and device: bringing them to a GPU in the middle of a plan would make the host wait."""
@@ -152,38 +136,3 @@ class ReachTask:
                     lower.to(like), upper.to(like), torch.tensor(robot.home_rad).to(like), 0.5 * (upper - lower).to(like),
                     torch.tensor(robot.max_velocity_rad_s).to(like))
         return self._placed[key]
-
-
-class ReachObjective:
-    """Reward of the reach task bound to a goal and weights; implements `planning.captured.ParametricObjective`.
-
-    Args:
-        task: The task.
-        parameters: Goal, metres, then the factor of each term: the weight of a reward, minus the weight of a cost; shape (10,).
-
-    Attributes:
-        kind: The task.
-        parameters: As given.
-    """
-
-    def __init__(self, task: ReachTask, parameters: torch.Tensor) -> None:
-        self.kind: Hashable = task
-        self.parameters = parameters
-
-    def at(self, parameters: torch.Tensor) -> 'ReachObjective':
-        """The same task, its numbers read from this tensor."""
-        return ReachObjective(self.kind, parameters)
-
-    def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """As `ReachTask.reward`."""
-        goal, factors = self.parameters.to(obs).split([_GOAL_SIZE, self.parameters.shape[0] - _GOAL_SIZE])
-        return _total(self.kind._terms(obs, action, goal, factors.unbind()))
-
-
-def _factors(weights: ReachWeights) -> list[float]:
-    """What each term is multiplied by."""
-    return [getattr(weights, name) * (1.0 if name in _REWARDS else -1.0) for name in _TERMS]
-
-
-def _total(terms: dict[str, torch.Tensor]) -> torch.Tensor:
-    return functools.reduce(operator.add, terms.values())

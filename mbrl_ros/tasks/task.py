@@ -1,11 +1,21 @@
 """What every task provides to the planner, the episode manager and the controller."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import abc
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Hashable, Sequence
+from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
 
 from mbrl_ros.config import Config
+from mbrl_ros.tasks.space import ActionSpace
+from mbrl_ros.types import RobotState
+
+_GOAL_SIZE = 3
+_GOAL_DRAWS = 1000
 
 
 class Task(Protocol):
@@ -13,8 +23,9 @@ class Task(Protocol):
 
     Attributes:
         name: Key in the registry.
-        state_names: State entries that make the observation: their positions, then their velocities.
-        action_names: The A joints that actions command.
+        space: What observations and actions are.
+        state_names: Entries of the observation: their positions, then their velocities.
+        action_names: The A entries of an action.
         obs_size: O = 2 * len(state_names).
         action_size: A.
         goal_tolerance_m: Largest distance that counts as being there.
@@ -23,6 +34,7 @@ class Task(Protocol):
     """
 
     name: str
+    space: ActionSpace
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     obs_size: int
@@ -57,11 +69,102 @@ class Task(Protocol):
         `planning.captured.ParametricObjective` has them.
         """
 
+    def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
+        """Draw the goal of an episode that begins in a state, shape (3,), metres."""
+
+    def goal_refusal(self, goal_m: np.ndarray) -> str:
+        """Why a point, shape (3,), is no goal; empty when it is one."""
+
     def distance(self, obs: torch.Tensor, goal: torch.Tensor | Sequence[float]) -> torch.Tensor:
         """Distance to the goal, metres, shape (...) for obs of shape (..., O)."""
 
     def is_within(self, obs: torch.Tensor, goal: torch.Tensor | Sequence[float]) -> torch.Tensor:
         """Whether the distance is within tolerance, bool, shape (...)."""
+
+
+class WeightedTask(abc.ABC):
+    """A task whose reward is a weighted sum of named terms; does for `Task` what does not depend on the terms.
+
+    Args:
+        space: What observations and actions are.
+        weights: Weights in use when none are given; its fields name the terms.
+    """
+
+    #: Terms that are rewards; the others are costs.
+    rewards: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, space: ActionSpace, weights: Config) -> None:
+        self.space, self.weights = space, weights
+        self.state_names, self.action_names = space.state_names, space.action_names
+        self.obs_size, self.action_size = 2 * len(space.state_names), len(space.action_names)
+
+    @abc.abstractmethod
+    def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The terms by name and before weighting, in the order of the weights; goal of the dtype and on the device of `obs`."""
+
+    def terms(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor | Sequence[float],
+              weights: Config | None = None) -> dict[str, torch.Tensor]:
+        """Weighted reward terms by name; see `Task.terms`."""
+        goal = torch.as_tensor(goal, dtype=obs.dtype, device=obs.device)
+        return self._weighted(obs, action, goal, self._factors(weights or self.weights))
+
+    def reward(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor | Sequence[float],
+               weights: Config | None = None) -> torch.Tensor:
+        """Sum of the terms; see `Task.reward`."""
+        return _total(self.terms(obs, action, goal, weights))
+
+    def objective(self, goal: torch.Tensor | Sequence[float], weights: Config | None = None) -> 'TaskObjective':
+        """`reward` bound to a goal and weights; see `Task.objective`."""
+        numbers = [*map(float, goal), *self._factors(weights or self.weights)]
+        return TaskObjective(self, torch.tensor(numbers, dtype=torch.float64))
+
+    def _factors(self, weights: Config) -> list[float]:
+        """What each term is multiplied by."""
+        names = (field.name for field in dataclasses.fields(weights))
+        return [getattr(weights, name) * (1.0 if name in self.rewards else -1.0) for name in names]
+
+    def _weighted(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor,
+                  factors: Sequence[float | torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: factor * value for (name, value), factor in zip(self.values(obs, action, goal).items(), factors)}
+
+
+class TaskObjective:
+    """Reward of a task bound to a goal and weights; implements `planning.captured.ParametricObjective`.
+
+    Args:
+        task: The task.
+        parameters: Goal, metres, then the factor of each term: the weight of a reward, minus the weight of a cost.
+
+    Attributes:
+        kind: The task.
+        parameters: As given.
+    """
+
+    def __init__(self, task: WeightedTask, parameters: torch.Tensor) -> None:
+        self.kind: Hashable = task
+        self.parameters = parameters
+
+    def at(self, parameters: torch.Tensor) -> 'TaskObjective':
+        """The same task, its numbers read from this tensor."""
+        return TaskObjective(self.kind, parameters)
+
+    def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """As `WeightedTask.reward`."""
+        goal, factors = self.parameters.to(obs).split([_GOAL_SIZE, self.parameters.shape[0] - _GOAL_SIZE])
+        return _total(self.kind._weighted(obs, action, goal, factors.unbind()))
+
+
+def _total(terms: dict[str, torch.Tensor]) -> torch.Tensor:
+    return functools.reduce(operator.add, terms.values())
+
+
+def draw_goal(propose: Callable[[], np.ndarray], fits: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """The first proposal that fits; where none of many does, as for a body that fell off the table, the last one."""
+    for _ in range(_GOAL_DRAWS):
+        goal = propose()
+        if fits(goal):
+            break
+    return goal
 
 
 class SuccessCounter:

@@ -7,6 +7,7 @@ import torch
 from mbrl_ros.episodes import EpisodeConfig, EpisodeMachine
 from mbrl_ros.errors import GoalError
 from mbrl_ros.robots import load_robot
+from mbrl_ros.tasks import JointSpace
 from mbrl_ros.types import Phase, RobotState, TrainingReport
 
 TICK_NS = 50_000_000
@@ -17,11 +18,18 @@ class DistanceToGoal:
     """Rewards as if the first three joint angles were the tool's position."""
 
     state_names = ROBOT.joints
+    space = JointSpace(ROBOT)
     action_size = 7
     goal_tolerance_m = 0.02
 
     def __init__(self, settle_steps):
         self.settle_steps = settle_steps
+
+    def sample_goal(self, rng, state):
+        return ROBOT.workspace.sample(rng)
+
+    def goal_refusal(self, goal_m):
+        return ROBOT.workspace.refusal(goal_m)
 
     def distance(self, obs, goal):
         return (obs[:3] - torch.as_tensor(goal)).norm()

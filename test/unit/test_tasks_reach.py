@@ -123,8 +123,8 @@ def test_success_needs_consecutive_steps_and_then_stays():
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match='there is no task \'push\'; known: reach'):
-        make_task('push', ROBOT)
+    with pytest.raises(ConfigError, match='there is no task \'pull\'; known: lift, pick_place, push, reach'):
+        make_task('pull', ROBOT)
 
 
 def test_a_negative_weight_is_refused():

@@ -1,0 +1,100 @@
+"""What tasks have in common that need a grasp: the reward's terms, and where things may be put."""
+
+import abc
+import dataclasses
+
+import numpy as np
+import torch
+
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.tasks.space import ToolSpace
+from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, OPENING, TOOL, TOOL_YAW
+from mbrl_ros.tasks.task import WeightedTask
+
+#: Keeps the slope of a distance finite at zero.
+_TINY = 1e-6
+#: A cube looks the same after a quarter turn.
+_SYMMETRY = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class GraspWeights(Config):
+    """Weights of the reward's terms; 0 switches a term off. They may change between any two plans."""
+
+    approach: float = setting(5.0, 'Cost of each metre between the tool and the body.', low=0.0, live=True)
+    near: float = setting(1.0, 'Reward for the tool being at the body, gone within some near_m.', low=0.0, live=True)
+    open: float = setting(1.0, 'Cost of a closed gripper away from the body.', low=0.0, live=True)
+    close: float = setting(1.0, 'Reward for closing the gripper at the body.', low=0.0, live=True)
+    align: float = setting(0.3, "Cost of fingers that are not along the body's sides.", low=0.0, live=True)
+    goal: float = setting(15.0, 'Cost of each metre between the body and its goal.', low=0.0, live=True)
+    still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
+    effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
+    clearance: float = setting(5.0, 'Cost of the tool nearing the lowest allowed height.', low=0.0, live=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class GraspConfig(Config):
+    """Settings of the reward, and when the goal is reached."""
+
+    near_m: float = setting(0.04, 'Distance over which the tool counts as being at the body.', unit='m', low=1e-3, high=1.0)
+    settled_m: float = setting(0.05, 'Distance from the goal over which the body has to slow down.', unit='m', low=1e-3, high=1.0)
+    clearance_m: float = setting(0.008, 'Height above the lowest allowed where its cost begins.', unit='m', low=1e-4, high=1.0)
+    weights: GraspWeights = section(GraspWeights, 'Weights of the reward.')
+
+
+class GraspTask(WeightedTask):
+    """A task in which the gripper takes the body; what is wanted of the body then is the subclass's.
+
+    Args:
+        robot: Arm with a gripper, and its workspace.
+        space: How the scene looks to the task.
+        config: Settings.
+    """
+
+    rewards = ('near', 'close')
+
+    def __init__(self, robot: RobotProfile, space: ToolSpace, config: GraspConfig) -> None:
+        super().__init__(space, config.weights)
+        self.config = config
+        self._workspace, self._opened_m = robot.workspace, robot.gripper.open_m
+
+    @abc.abstractmethod
+    def distance(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """What is left to do, metres, shape (...) for obs of shape (..., O); see `Task.distance`."""
+
+    def is_within(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Whether it is little enough; see `Task.is_within`."""
+        return self.distance(obs, goal) <= self.goal_tolerance_m
+
+    def goal_refusal(self, goal_m: np.ndarray) -> str:
+        """Why the arm cannot bring the body there; the table is no obstacle to a goal on it; see `Task.goal_refusal`."""
+        point = np.array(goal_m, dtype=np.float64)
+        if point.shape == (3,) and np.isfinite(point).all() and point[2] >= self._workspace.lowest_tool_m:
+            point[2] = max(point[2], self._workspace.lower_m[2])
+        return self._workspace.refusal(point)
+
+    def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The terms before weighting; see `WeightedTask.values`."""
+        config = self.config
+        away = length(obs[..., BODY] - obs[..., TOOL])
+        near = 1.0 - torch.tanh(away / config.near_m)
+        closed = 1.0 - obs[..., OPENING] / self._opened_m
+        left = self.distance(obs, goal)
+        low = (1.0 - (obs[..., 2] - self._workspace.lowest_tool_m) / config.clearance_m).clamp(min=0.0)
+        return {
+            'approach': away,
+            'near': near,
+            'open': closed.clamp(min=0.0) * (1.0 - near),
+            'close': closed * near,
+            'align': 1.0 - torch.cos(_SYMMETRY * (obs[..., BODY_YAW] - obs[..., TOOL_YAW])),
+            'goal': left,
+            'still': (1.0 - torch.tanh(left / config.settled_m)) * obs[..., BODY_VELOCITY].square().sum(dim=-1),
+            'effort': action.square().mean(dim=-1),
+            'clearance': low.square(),
+        }
+
+
+def length(vector: torch.Tensor) -> torch.Tensor:
+    """Euclidean length along the last axis, with a finite slope at zero."""
+    return (vector.square().sum(dim=-1) + _TINY).sqrt()

@@ -1,0 +1,37 @@
+"""Lift: grasp the body, raise it and hold it there."""
+
+import numpy as np
+import torch
+
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.tasks.grasp import GraspConfig, GraspTask
+from mbrl_ros.tasks.space import ToolSpace
+from mbrl_ros.tasks.tabletop import BODY
+from mbrl_ros.types import RobotState
+
+#: How high the goal is above where the body lies; within tolerance of it the body is up by 10 cm.
+_RISE_M = 0.12
+
+
+class LiftTask(GraspTask):
+    """Body up by 10 cm, for a second; where to does not matter."""
+
+    name = 'lift'
+    goal_tolerance_m = 0.02
+    settle_steps = 20
+
+    @classmethod
+    def of_robot(cls, robot: RobotProfile) -> 'LiftTask':
+        """Lift task of a robot with the default reward."""
+        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), GraspConfig())
+
+    def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
+        """Straight above the body; see `Task.sample_goal`."""
+        place = self.space.observe(state)[BODY]
+        return np.array([place[0], place[1], place[2] + _RISE_M])
+
+    def distance(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Height that is missing; see `Task.distance`."""
+        goal = torch.as_tensor(goal, dtype=obs.dtype, device=obs.device)
+        return (goal[2] - obs[..., BODY][..., 2]).clamp(min=0.0)

@@ -1,0 +1,110 @@
+"""Push: shove the body over the table to a goal, without a grasp."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.tasks.grasp import length
+from mbrl_ros.tasks.space import ToolSpace
+from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, OPENING, TOOL
+from mbrl_ros.tasks.task import WeightedTask, draw_goal
+from mbrl_ros.types import RobotState
+
+#: Where goals are drawn: over the part of the table where bodies are put, this far from the body.
+_REGION_M = ((0.35, -0.25), (0.65, 0.25))
+_WAY_M = (0.1, 0.25)
+
+
+@dataclasses.dataclass(frozen=True)
+class PushWeights(Config):
+    """Weights of the reward's terms; 0 switches a term off. They may change between any two plans."""
+
+    goal: float = setting(15.0, 'Cost of each metre between the body and its goal.', low=0.0, live=True)
+    behind: float = setting(5.0, 'Cost of each metre between the tool and the place to push from.', low=0.0, live=True)
+    low: float = setting(3.0, 'Cost of each metre between the height of the tool and that of the body.', low=0.0, live=True)
+    open: float = setting(0.5, 'Cost of an open gripper.', low=0.0, live=True)
+    still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
+    effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
+    clearance: float = setting(5.0, 'Cost of the tool nearing the lowest allowed height.', low=0.0, live=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class PushConfig(Config):
+    """Settings of the reward."""
+
+    behind_m: float = setting(0.045, 'Distance behind the centre of the body that it is pushed from.', unit='m', low=0.0,
+                              high=0.3)
+    settled_m: float = setting(0.05, 'Distance from the goal over which the body has to slow down.', unit='m', low=1e-3, high=1.0)
+    clearance_m: float = setting(0.008, 'Height above the lowest allowed where its cost begins.', unit='m', low=1e-4, high=1.0)
+    weights: PushWeights = section(PushWeights, 'Weights of the reward.')
+
+
+class PushTask(WeightedTask):
+    """Body within 4 cm of a goal on the table, for half a second.
+
+    Args:
+        robot: Arm with a gripper, and its workspace.
+        space: How the scene looks to the task.
+        config: Settings.
+    """
+
+    name = 'push'
+    goal_tolerance_m = 0.04
+    settle_steps = 10
+
+    def __init__(self, robot: RobotProfile, space: ToolSpace, config: PushConfig) -> None:
+        super().__init__(space, config.weights)
+        self.config = config
+        self._workspace, self._opened_m = robot.workspace, robot.gripper.open_m
+
+    @classmethod
+    def of_robot(cls, robot: RobotProfile) -> 'PushTask':
+        """Push task of a robot with the default reward."""
+        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), PushConfig())
+
+    def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
+        """On the table, some way from the body; see `Task.sample_goal`."""
+        place = self.space.observe(state)[BODY]
+
+        def fits(goal: np.ndarray) -> bool:
+            return _WAY_M[0] <= np.linalg.norm(goal[:2] - place[:2]) <= _WAY_M[1] and not self.goal_refusal(goal)
+
+        return draw_goal(lambda: np.array([*rng.uniform(*_REGION_M), place[2]]), fits)
+
+    def goal_refusal(self, goal_m: np.ndarray) -> str:
+        """Why the arm cannot push the body there; only where on the table counts; see `Task.goal_refusal`."""
+        point = np.array(goal_m, dtype=np.float64)
+        if point.shape == (3,) and np.isfinite(point).all():
+            point[2] = self._workspace.lower_m[2]
+        return self._workspace.refusal(point)
+
+    def distance(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Between the body's centre and the goal, over the table; see `Task.distance`."""
+        goal = torch.as_tensor(goal, dtype=obs.dtype, device=obs.device)
+        return length(obs[..., BODY][..., :2] - goal[:2])
+
+    def is_within(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Whether it is little enough; see `Task.is_within`."""
+        return self.distance(obs, goal) <= self.goal_tolerance_m
+
+    def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The terms before weighting; see `WeightedTask.values`."""
+        config, tool, body = self.config, obs[..., TOOL], obs[..., BODY]
+        left = self.distance(obs, goal)
+        way = (goal[:2] - body[..., :2]) / left.unsqueeze(-1)
+        near_goal = 1.0 - torch.tanh(left / config.settled_m)
+        behind = length(tool[..., :2] - body[..., :2] + config.behind_m * way)
+        low = (1.0 - (tool[..., 2] - self._workspace.lowest_tool_m) / config.clearance_m).clamp(min=0.0)
+        return {
+            'goal': left,
+            'behind': behind * (1.0 - near_goal),
+            'low': (tool[..., 2] - body[..., 2]).abs() * (1.0 - near_goal),
+            'open': obs[..., OPENING] / self._opened_m,
+            'still': near_goal * obs[..., BODY_VELOCITY].square().sum(dim=-1),
+            'effort': action.square().mean(dim=-1),
+            'clearance': low.square(),
+        }

@@ -1,0 +1,152 @@
+"""What a task plans in: how a raw state looks to it, and what its actions mean to the driver.
+
+The state stays raw and task-free. A space is the pure function between it and a planner, the same one in training and in
+planning, so that bags stay useful when spaces change.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+from mbrl_ros.errors import ConfigError
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.twist import TWIST_SIZE, TwistConfig, TwistResolver
+from mbrl_ros.types import RobotState, body_joint_names
+
+#: Rate of a body's yaw beyond which it is no motion: of a body on its side roll, pitch and yaw have no rates.
+_FASTEST_YAW_RAD_S = 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmCommand:
+    """What an action asks of the driver.
+
+    Attributes:
+        velocity: Of the arm's joints, shape (J,), rad/s; not limited yet.
+        opening_m: Of the gripper; None to leave it alone.
+    """
+
+    velocity: np.ndarray
+    opening_m: float | None = None
+
+
+class ActionSpace(Protocol):
+    """Observations and actions of a task.
+
+    Attributes:
+        state_names: Entries of an observation: their positions, then their velocities.
+        action_names: Entries of an action.
+        raw_names: Entries of the raw state that observations are made from.
+    """
+
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    raw_names: tuple[str, ...]
+
+    def observe(self, state: RobotState) -> np.ndarray:
+        """Observation of a raw state, shape (O,), O = 2 * len(state_names).
+
+        Raises:
+            MeasurementError: The state lacks an entry of `raw_names`.
+        """
+
+    def command(self, action: np.ndarray, state: RobotState) -> ArmCommand:
+        """What an action, shape (A,), within [-1, 1], asks of an arm in a state."""
+
+    def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
+        """The action, shape (A,), that a command amounted to in a state; inverse of `command` where the arm could obey."""
+
+    def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
+        """Largest change of an action that is planned with, shape (A,).
+
+        Args:
+            acceleration_scale: Share of the profile's acceleration limits that may be used.
+            period_s: Control period.
+        """
+
+
+class JointSpace:
+    """Joint positions and velocities; an action is the joint velocities in units of the profile's limits.
+
+    Args:
+        robot: Joints and limits.
+    """
+
+    def __init__(self, robot: RobotProfile) -> None:
+        self.state_names = self.action_names = self.raw_names = robot.joints
+        self._limits = np.array(robot.max_velocity_rad_s)
+        self._acceleration = np.array(robot.max_acceleration_rad_s2)
+
+    def observe(self, state: RobotState) -> np.ndarray:
+        """See `ActionSpace.observe`."""
+        return state.obs(self.state_names)
+
+    def command(self, action: np.ndarray, state: RobotState) -> ArmCommand:
+        """See `ActionSpace.command`."""
+        return ArmCommand(action * self._limits)
+
+    def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
+        """See `ActionSpace.action`."""
+        return command.velocity / self._limits
+
+    def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
+        """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
+        return self._acceleration * acceleration_scale * period_s / self._limits
+
+
+class ToolSpace:
+    """A gripper over a table, and one body: the tool's position and yaw, the opening, the body's position and yaw.
+
+    An action is the tool's twist (x, y, z, yaw) in units of `TwistConfig`'s speeds, and the opening to take, -1 for closed
+    and 1 for open.
+
+    Args:
+        robot: Arm with a gripper.
+        kinematics: Chain of the same robot.
+        body: Name of the tracked body.
+        config: Speeds, and how joints follow.
+
+    Raises:
+        ConfigError: The robot has no gripper.
+    """
+
+    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
+                 config: TwistConfig | None = None) -> None:
+        if robot.gripper is None:
+            raise ConfigError(f'{robot.name} has no gripper, which a task over a table needs')
+        self._robot, self._gripper = robot, robot.gripper
+        self._resolver = TwistResolver(robot, kinematics, config)
+        self._body = tuple(f'{body}_{axis}' for axis in ('x', 'y', 'z', 'yaw'))
+        self.state_names = ('tool_x', 'tool_y', 'tool_z', 'tool_yaw', robot.gripper.name, *self._body)
+        self.action_names = ('twist_x', 'twist_y', 'twist_z', 'twist_yaw', robot.gripper.name)
+        self.raw_names = (*robot.state_names, *body_joint_names(body))
+
+    def observe(self, state: RobotState) -> np.ndarray:
+        """See `ActionSpace.observe`."""
+        q, speed = state.positions(self._robot.joints), state.velocities(self._robot.joints)
+        others = (self._gripper.name, *self._body)
+        rates = state.velocities(others)
+        rates[-1] = np.clip(rates[-1], -_FASTEST_YAW_RAD_S, _FASTEST_YAW_RAD_S)
+        return np.concatenate([self._resolver.pose(q), state.positions(others), self._resolver.twist(speed, q), rates])
+
+    def command(self, action: np.ndarray, state: RobotState) -> ArmCommand:
+        """See `ActionSpace.command`."""
+        q = state.positions(self._robot.joints)
+        velocity = self._resolver.joint_velocity(action[:TWIST_SIZE] * self._resolver.scale, q)
+        closed, opened = self._gripper.closed_m, self._gripper.open_m
+        return ArmCommand(velocity, closed + 0.5 * (float(action[TWIST_SIZE]) + 1.0) * (opened - closed))
+
+    def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
+        """See `ActionSpace.action`; without an opening in the command the gripper counts as told to stay as it is."""
+        q = state.positions(self._robot.joints)
+        opening = state.positions([self._gripper.name])[0] if command.opening_m is None else command.opening_m
+        closed, opened = self._gripper.closed_m, self._gripper.open_m
+        share = 2.0 * (opening - closed) / (opened - closed) - 1.0
+        return np.array([*(self._resolver.twist(command.velocity, q) / self._resolver.scale), np.clip(share, -1.0, 1.0)])
+
+    def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
+        """See `ActionSpace.largest_change`; the opening may change as it likes, the gripper limits itself."""
+        twist = self._resolver.max_acceleration * acceleration_scale * period_s / self._resolver.scale
+        return np.array([*twist, 2.0])
