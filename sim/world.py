@@ -27,6 +27,8 @@ from mbrl_sim.scene import (
 __all__ = ['ArmWorld', 'JointLimits', 'WorldConfig']
 
 _CUBE_DRAWS = 10_000
+#: How far the fingers' setpoint may be ahead of where they are.
+_GRIP_LEAD_M = 0.004
 
 
 class ArmWorld:
@@ -232,7 +234,10 @@ class ArmWorld:
         if not self.fingers:
             return
         reach = self.robot.gripper.max_velocity_m_s * self.dt_s
-        self._opening += min(max(self._opening_target - self._opening, -reach), reach)
+        # Fingers that hold something press on it; were their setpoint to run on, they would not open for as long as it ran.
+        measured = float(self.joint_positions(self.fingers).sum())
+        opening = min(max(self._opening, measured - _GRIP_LEAD_M), measured + _GRIP_LEAD_M)
+        self._opening = opening + min(max(self._opening_target - opening, -reach), reach)
         share = self._opening / len(self.fingers)
         self._bullet.setJointMotorControlArray(
             self._arm.body, [self._arm.joints[name] for name in self.fingers], pybullet.POSITION_CONTROL,

@@ -1,0 +1,130 @@
+"""The table as a task over it sees it: raw states in, joint velocities and an opening out, one control period at a time.
+
+It is what the simulator node and the estimator are to a controller, without ROS, without noise and without delay; for
+collecting demonstrations and for learning in one process.
+"""
+
+import functools
+
+import numpy as np
+
+from mbrl_ros.errors import ConfigError
+from mbrl_ros.robots import RobotProfile, load_robot
+from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.tasks.space import ToolSpace
+from mbrl_ros.types import RobotState
+from mbrl_sim.scene import Cube, WorldConfig
+from mbrl_sim.world import ArmWorld
+
+_CONTROL_HZ = 20.0
+
+
+def tabletop_config() -> WorldConfig:
+    """A cube of random size, mass and friction, in front of the arm where the gripper can go all around it."""
+    return WorldConfig(settle_s=0.1, randomise_cube=True, cube_region_m=(0.35, -0.25, 0.65, 0.25))
+
+
+class TabletopWorld:
+    """An arm on a table at z = 0, and a cube; no limits but those of the motors.
+
+    Equal seeds and equal commands give bit-identical states, whatever happened before.
+
+    Args:
+        robot: The Panda by default.
+        config: Physics and cube; `tabletop_config` by default.
+        seed: Seeds the world until a reset does.
+        control_hz: Control rate, a divisor of the physics rate.
+        body: Name of the cube in states.
+
+    Attributes:
+        robot: The profile in use.
+        kinematics: Its chain.
+        period_s: Control period.
+
+    Raises:
+        ConfigError: The robot cannot be loaded, or the rates do not fit.
+    """
+
+    def __init__(self, robot: RobotProfile | None = None, config: WorldConfig | None = None, *, seed: int = 0,
+                 control_hz: float = _CONTROL_HZ, body: str = 'object') -> None:
+        config = config or tabletop_config()
+        self._substeps = _substeps(config.physics_hz, control_hz)
+        self.robot = robot or load_robot('panda')
+        self.kinematics = KinematicChain.of_robot(self.robot)
+        self.period_s = 1.0 / control_hz
+        self._period_ns = round(1e9 / control_hz)
+        self._body = body
+        self._world = ArmWorld(self.robot, config, seed)
+        self._ticks = 0
+
+    @functools.cached_property
+    def space(self) -> ToolSpace:
+        """Observations and actions of tasks over this world.
+
+        Raises:
+            ConfigError: The robot has no gripper.
+        """
+        return ToolSpace(self.robot, self.kinematics, self._body)
+
+    @property
+    def cube(self) -> Cube | None:
+        """The cube as it was put on the table by the last reset; None in a world without one."""
+        return self._world.cube
+
+    def reset(self, seed: int | None = None) -> RobotState:
+        """Put the arm at home at rest, the gripper open, and a new cube on the table.
+
+        Args:
+            seed: Seeds the generator; without it the next draw of the running one is used.
+
+        Returns:
+            Raw ground truth, with the names of `ArmWorld.ground_truth`, stamped 0.
+        """
+        self._world.reset(seed)
+        self._ticks = 0
+        return self._state()
+
+    def step(self, velocity: np.ndarray, opening_m: float | None = None) -> RobotState:
+        """Drive the arm and the gripper for one control period.
+
+        Args:
+            velocity: Of the arm's joints, shape (J,), rad/s; clipped to the URDF's limits.
+            opening_m: That the fingers move to; None leaves them moving to what they were told last.
+
+        Returns:
+            Raw ground truth after it, stamped with the multiple of the control period, ns.
+
+        Raises:
+            ShapeError: `velocity` is not J finite numbers.
+            ConfigError: There is an opening to take but no gripper.
+        """
+        self._world.drive_velocity(velocity)
+        if opening_m is not None:
+            self._world.drive_gripper(opening_m)
+        for _ in range(self._substeps):
+            self._world.step()
+        self._ticks += 1
+        return self._state()
+
+    def show_goal(self, position: np.ndarray) -> None:
+        """Mark a position (3,), m, in pictures."""
+        self._world.show_goal(position)
+
+    def render(self, width: int = 480, height: int = 360) -> np.ndarray:
+        """Picture, shape (height, width, 3), uint8."""
+        return self._world.render(width, height)
+
+    def close(self) -> None:
+        """Leave the physics server; the world cannot be used afterwards."""
+        self._world.close()
+
+    def _state(self) -> RobotState:
+        return self._world.ground_truth(self._ticks * self._period_ns, self._body)
+
+
+def _substeps(physics_hz: int, control_hz: float) -> int:
+    """Physics steps in one control period."""
+    substeps = round(physics_hz / control_hz) if control_hz > 0.0 else 0
+    if substeps < 1 or abs(substeps * control_hz - physics_hz) > 1e-6:
+        raise ConfigError(f'control_hz needs a divisor of the physics rate, {physics_hz} Hz, got {control_hz}')
+    return substeps
