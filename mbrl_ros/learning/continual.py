@@ -58,14 +58,25 @@ class ContinualLearner:
         self._trainer = EnsembleTrainer(config.trainer)
         self._learned_stamps = np.empty(0, dtype=np.int64)
 
-    def resume(self, snapshot: ModelSnapshot) -> None:
+    @property
+    def learned_stamps(self) -> np.ndarray:
+        """Which transitions the model in use was made from, int64."""
+        return self._learned_stamps.copy()
+
+    def resume(self, snapshot: ModelSnapshot, learned_stamps: np.ndarray | None = None) -> None:
         """Go on from a model of an earlier run.
+
+        Args:
+            snapshot: The model.
+            learned_stamps: Which transitions it was made from, where they will be trained on again.
 
         Raises:
             ModelMismatchError: It is for another robot, task, layout or period.
         """
         snapshot.check_fits(**self._layout)
         self.current = snapshot
+        if learned_stamps is not None:
+            self._learned_stamps = np.array(learned_stamps, dtype=np.int64)
 
     def round(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, stamps_ns: np.ndarray, *, episode: int,
               round_index: int, stamp_ns: int, is_cancelled: Callable[[], bool] = bool) -> TrainingReport:

@@ -1,0 +1,122 @@
+"""Dynamics learned in a frame of the scene's own, such as that of a tool, where many scenes look the same.
+
+Separate from the predictor, which takes an observation's numbers as they come: where the same thing happens at another place
+or in another direction, a frame says so beforehand, and nothing has to be learned twice.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from mbrl_ros.errors import ShapeError
+from mbrl_ros.types import DynamicsModel
+
+
+class Frame(Protocol):
+    """How observations and their changes look from within a scene. All leading axes are alike, and arguments are not modified."""
+
+    def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a model in the frame takes.
+
+        Args:
+            obs: Shape (..., O).
+            action: Shape (..., A), normalised to [-1, 1].
+
+        Returns:
+            Features of the observation, shape (..., O), in place of it, and of the action, shape (..., A'), with any A'.
+        """
+
+    def change(self, obs: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:
+        """Change of the observation as seen in the frame of `obs`; all of shape (..., O)."""
+
+    def moved(self, obs: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        """Observation after a change as seen in the frame of `obs`, inverse of `change`; all of shape (..., O)."""
+
+
+class FramedModel:
+    """A model of features and changes in a frame, made one of observations; implements `types.DynamicsModel`.
+
+    Args:
+        frame: Of the transitions that the inner model was trained on.
+        inner: Model of what `framed_transitions` gives: features, and features plus change.
+        action_size: A, entries of an action outside of the frame.
+
+    Raises:
+        ShapeError: The frame's features are not of the inner model's sizes.
+
+    Attributes:
+        ensemble_size: E, of the inner model.
+        obs_size: O, of the inner model.
+        action_size: As given.
+        output_scale: Of the inner model: typical size of one step's change along the frame's axes, shape (O,).
+        hidden_units: Of the inner model, where that has it.
+    """
+
+    def __init__(self, frame: Frame, inner: DynamicsModel, action_size: int) -> None:
+        self.ensemble_size, self.obs_size, self.action_size = inner.ensemble_size, inner.obs_size, action_size
+        self.output_scale = inner.output_scale
+        if hasattr(inner, 'hidden_units'):
+            self.hidden_units = inner.hidden_units
+        self._frame, self._inner = frame, inner
+        features = frame.encode(self.output_scale.new_zeros(self.obs_size), self.output_scale.new_zeros(action_size))
+        sizes = tuple(len(part) for part in features)
+        if sizes != (inner.obs_size, inner.action_size):
+            raise ShapeError(f'the inner model takes obs and action of sizes {(inner.obs_size, inner.action_size)}, '
+                             f'the frame encodes to {sizes}')
+
+    @torch.no_grad()
+    def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the next observation, each (E, B, O).
+
+        Args:
+            obs: Shape (E, B, O), float32, on the inner model's device.
+            action: Shape (E, B, A), normalised to [-1, 1].
+
+        Raises:
+            ShapeError: Another shape or type.
+
+        Note:
+            The standard deviation is that of the change along the frame's axes, as the inner model has it: where the frame is
+            turned, its entries for x and y are those of the frame's x and y.
+        """
+        self._check(obs, action)
+        features, inner_action = (part.contiguous() for part in self._frame.encode(obs, action))
+        mean, std = self._inner.predict(features, inner_action)
+        return self._frame.moved(obs, mean - features).contiguous(), std
+
+    def _check(self, obs: torch.Tensor, action: torch.Tensor) -> None:
+        leading = self.ensemble_size, *obs.shape[1:2]
+        if obs.shape != (*leading, self.obs_size) or action.shape != (*leading, self.action_size):
+            raise ShapeError(f'predict needs obs ({self.ensemble_size}, B, {self.obs_size}) and action '
+                             f'({self.ensemble_size}, B, {self.action_size}), got {tuple(obs.shape)} and {tuple(action.shape)}')
+        if (obs.dtype, action.dtype) != (torch.float32, torch.float32):
+            raise ShapeError(f'predict needs obs and action of float32, got {str(obs.dtype).removeprefix("torch.")} and '
+                             f'{str(action.dtype).removeprefix("torch.")}')
+
+
+@torch.no_grad()
+def framed_transitions(frame: Frame, obs: np.ndarray, action: np.ndarray,
+                       next_obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Transitions as a model in a frame learns them; `EnsembleTrainer.fit` takes them as they are.
+
+    Args:
+        frame: The frame.
+        obs: Shape (N, O).
+        action: Shape (N, A).
+        next_obs: Shape (N, O).
+
+    Returns:
+        Features of the observation, shape (N, O), and of the action, shape (N, A'), and features plus change, shape (N, O), so
+        that their difference is the change; float64.
+
+    Raises:
+        ShapeError: Arrays do not belong together.
+    """
+    shapes = [np.shape(values) for values in (obs, action, next_obs)]
+    if any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes) or shapes[0] != shapes[2]:
+        raise ShapeError(f'a frame needs obs (N, O), action (N, A), next_obs (N, O), got {shapes[0]}, {shapes[1]}, {shapes[2]}')
+    # Copied, as torch warns of arrays that it could not write to, which those of a data set are.
+    before, command, after = (torch.from_numpy(np.array(values, dtype=np.float64)) for values in (obs, action, next_obs))
+    features, inner_action = frame.encode(before, command)
+    return features.numpy(), inner_action.numpy(), (features + frame.change(before, after)).numpy()
