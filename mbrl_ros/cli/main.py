@@ -12,6 +12,8 @@ from mbrl_ros.errors import MbrlError
 COMMANDS = {
     'launch': 'mbrl_ros.cli.launch:launch',
     'run': 'mbrl_ros.cli.run:run',
+    'learn': 'mbrl_ros.cli.learn:learn',
+    'evaluate': 'mbrl_ros.cli.evaluate:evaluate',
     'bag': 'mbrl_ros.cli.bag:app',
     'bench': 'mbrl_ros.cli.bench:app',
     'stop': 'mbrl_ros.cli.stop:stop',

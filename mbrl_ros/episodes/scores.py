@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class EpisodeScore:
     Attributes:
         episode: Index, from 0.
         total_steps: Real control steps of all episodes so far.
-        phase: `exploring` or `running`.
+        phase: `scripted`, `exploring` or `running`.
         success: Whether the goal was reached and held.
         distance_m: Distance at the end.
         episode_return: Sum of rewards.
@@ -60,19 +61,25 @@ class ScoreBoard:
     Args:
         config: When the arm counts as having learned.
         csv_path: File that `save` writes, None for none; another run's moves aside, under the time at which it ended.
+        scores: Of the same run's earlier part, where it goes on; then the file is its own and stays.
     """
 
-    def __init__(self, config: ScoreConfig, csv_path: Path | None = None) -> None:
+    def __init__(self, config: ScoreConfig, csv_path: Path | None = None, scores: Sequence[EpisodeScore] = ()) -> None:
         self._config = config
         self._csv_path = csv_path
-        if csv_path is not None and csv_path.exists():
+        if csv_path is not None and csv_path.exists() and not scores:
             ended = time.strftime('%Y%m%d-%H%M%S', time.localtime(csv_path.stat().st_mtime))
             csv_path.replace(csv_path.with_stem(f'{csv_path.stem}-{ended}'))
-        self.scores: list[EpisodeScore] = []
+        self.scores: list[EpisodeScore] = list(scores)
 
     def add(self, score: EpisodeScore) -> str:
         """Take one score and return its table line."""
         self.scores.append(score)
+        return self.line(score)
+
+    @staticmethod
+    def line(score: EpisodeScore) -> str:
+        """A score as a line of the table."""
         return _line(
             str(score.episode), str(score.total_steps), score.phase, 'yes' if score.success else 'no',
             f'{100 * score.distance_m:.1f}', f'{score.episode_return:.1f}', str(score.model_version or '-'),

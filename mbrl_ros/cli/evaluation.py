@@ -1,0 +1,149 @@
+"""How well a learned model does a task: many episodes, spread over the cores, with nothing learned from them."""
+
+import dataclasses
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mbrl_ros.cli.task_loop import EVALUATION, Episode, TaskLoop, TaskLoopConfig
+from mbrl_ros.learning import ModelSnapshot
+
+_CONFIDENCE = 0.95
+#: A picture for so many control steps of a video, and its size.
+_STEPS_PER_FRAME, _FRAME_SIZE = 2, (400, 300)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate.
+
+    Attributes:
+        task: Name of the task.
+        config: Settings that it is played with.
+        model: File of the model.
+        seed: Of cubes, goals and plans.
+        robot: Robot profile.
+    """
+
+    task: str
+    config: TaskLoopConfig
+    model: Path
+    seed: int = 0
+    robot: str = 'panda'
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one episode came to.
+
+    Attributes:
+        success: Whether the goal was reached and held.
+        steps: Control steps.
+        distance_m: Distance from the goal at the end.
+        episode_return: Sum of rewards.
+        plan_ms: Time of each plan.
+    """
+
+    success: bool
+    steps: int
+    distance_m: float
+    episode_return: float
+    plan_ms: tuple[float, ...]
+
+    @classmethod
+    def of(cls, episode: Episode) -> 'Outcome':
+        """Outcome of an episode."""
+        return cls(episode.success, episode.steps, episode.distance_m, episode.episode_return, tuple(1e3 * episode.plan_s))
+
+
+def evaluate(evaluation: Evaluation, episodes: int, workers: int, on_outcome: Callable[[Outcome], None] = lambda _: None,
+             ) -> list[Outcome]:
+    """Play episodes in processes of their own; the same evaluation gives the same outcomes however many there are.
+
+    Args:
+        evaluation: What to evaluate.
+        episodes: How many.
+        workers: Processes.
+        on_outcome: Told each outcome as it comes.
+
+    Returns:
+        One an episode, in the order of their numbers.
+    """
+    outcomes: dict[int, Outcome] = {}
+    # Forked, a child would wait for threads of torch that only its parent has.
+    with ProcessPoolExecutor(min(workers, episodes), multiprocessing.get_context('spawn'), _start_worker, (evaluation,)) as pool:
+        pending = {pool.submit(_play, index): index for index in range(episodes)}
+        for future in as_completed(pending):
+            outcomes[pending[future]] = future.result()
+            on_outcome(outcomes[pending[future]])
+    return [outcomes[index] for index in range(episodes)]
+
+
+def summary(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Figures over all episodes, with the Wilson interval of the success rate."""
+    from scipy.stats import binomtest
+
+    successes = sum(outcome.success for outcome in outcomes)
+    interval = binomtest(successes, len(outcomes)).proportion_ci(_CONFIDENCE, 'wilson')
+    plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
+    plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
+    reached = [outcome.steps for outcome in outcomes if outcome.success]
+    return {
+        'task': evaluation.task, 'episodes': len(outcomes), 'success_rate': successes / len(outcomes),
+        'ci95': [interval.low, interval.high], 'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
+        'median_steps_to_success': float(np.median(reached)) if reached else float('nan'),
+        'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
+        'real_steps_trained': ModelSnapshot.load(evaluation.model).card.num_transitions,
+        'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
+        'seed': evaluation.seed, 'model': str(evaluation.model), 'robot': evaluation.robot,
+    }
+
+
+def record(evaluation: Evaluation, episodes: int, path: Path) -> None:
+    """Play the first episodes once more and write what they look like as an animated GIF."""
+    from PIL import Image
+
+    frames: list[Image.Image] = []
+    with_model = _Player(evaluation)
+    for index in range(episodes):
+        steps = iter(range(10**9))
+
+        def take_picture() -> None:
+            if next(steps) % _STEPS_PER_FRAME == 0:  # noqa: B023
+                frames.append(Image.fromarray(with_model.loop.picture()).resize(_FRAME_SIZE))
+
+        with_model.play(index, take_picture)
+    with_model.loop.close()
+    duration_ms = round(1e3 * _STEPS_PER_FRAME * with_model.loop.period_s)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=duration_ms, loop=0)
+
+
+class _Player:
+    """A loop and a model, ready to play."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._seed = evaluation.seed
+        self.loop = TaskLoop(evaluation.task, evaluation.config, evaluation.robot)
+        self._model = self.loop.ready(ModelSnapshot.load(evaluation.model))
+
+    def play(self, index: int, on_step: Callable[[], None] = lambda: None) -> Episode:
+        return self.loop.play(self._model, seed=self._seed, episode=index, stream=EVALUATION, on_step=on_step)
+
+
+_player: _Player | None = None
+
+
+def _start_worker(evaluation: Evaluation) -> None:
+    global _player  # noqa: PLW0603  a process pool has no other place for what its workers keep
+    import torch
+
+    torch.set_num_threads(1)
+    _player = _Player(evaluation)
+
+
+def _play(index: int) -> Outcome:
+    return Outcome.of(_player.play(index))

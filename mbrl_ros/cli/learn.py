@@ -1,0 +1,47 @@
+"""`mbrl-ros learn`: learn a task in one process, without ROS, as fast as the machine allows."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def learn(
+    task: Annotated[str, typer.Option(help='Task to learn: reach, push, lift or pick_place.')] = 'lift',
+    steps: Annotated[int, typer.Option(min=1, help='Real control steps after which no further episode begins; demonstrations and '
+                                                   'exploring count.')] = 6000,
+    seed: Annotated[int, typer.Option(min=0, help='Of everything that is drawn.')] = 0,
+    out: Annotated[Path | None, typer.Option(help='Folder of the run; runs/<task>-<seed> by default.')] = None,
+    resume: Annotated[bool, typer.Option(help='Go on with the run in that folder.')] = False,
+    config: Annotated[Path | None, typer.Option(help='Settings; config/tasks/<task>.yaml by default.')] = None,
+    robot: Annotated[str, typer.Option(help='Robot profile.')] = 'panda',
+    threads: Annotated[int, typer.Option(min=1, help='Threads to plan and train with.')] = 1,
+) -> None:
+    """Learn a task, episode after episode; what was learned so far is always on disk."""
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mbrl_ros.cli.learning_run import LearningRun
+    from mbrl_ros.cli.task_loop import TaskLoopConfig
+
+    torch.set_num_threads(threads)
+    console = Console()
+    settings = TaskLoopConfig.of_task(str(config) if config else task)
+    run = LearningRun(task, settings, seed=seed, folder=out or Path('runs') / f'{task}-{seed}', resume=resume, robot=robot)
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('steps'), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task(task, total=steps, completed=run.total_steps)
+            for line in run.board.header():
+                progress.console.print(line, highlight=False, soft_wrap=True)
+            for done in run.episodes(steps):
+                progress.console.print(run.board.line(done.score), highlight=False, soft_wrap=True)
+                progress.update(bar, completed=min(done.score.total_steps, steps))
+    except KeyboardInterrupt:
+        console.print('interrupted; --resume goes on with the last episode that was finished')
+        raise typer.Exit(130) from None
+    finally:
+        run.close()
+    if run.board.scores:
+        console.print(f'learning curve: {run.draw()}', highlight=False)

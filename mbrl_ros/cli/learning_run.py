@@ -1,0 +1,196 @@
+"""Learning a task from nothing, episode after episode, with everything on disk that it takes to go on after an interruption.
+
+A run's folder holds `config.yaml` (what was resolved), `checkpoint.safetensors` (experience, model and scores, replaced as one
+after each episode), and what is made from it: `scores.csv`, `model.safetensors` and `learning_curve.png`. An episode is a
+function of seed and number, and a round of training one of the experience and the model before it, so that a run that goes
+on is the run that was never interrupted.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mbrl_ros.cli.task_loop import Episode, TaskLoop, TaskLoopConfig
+from mbrl_ros.config import load_yaml
+from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
+from mbrl_ros.episodes.curve import save_learning_curve
+from mbrl_ros.errors import ConfigError, ModelError
+from mbrl_ros.experience import TransitionArrays
+from mbrl_ros.learning import ContinualLearner, ModelSnapshot, framed_transitions
+from mbrl_ros.types import Phase, TrainingReport
+
+_NANOSECONDS = 1_000_000_000
+_COLUMNS = TransitionArrays._fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What one episode of a run came to.
+
+    Attributes:
+        episode: What happened.
+        score: For the table.
+        training: The round after it; None where there was no model to train yet.
+        wall_s: Wall time of the episode and its round.
+    """
+
+    episode: Episode
+    score: EpisodeScore
+    training: TrainingReport | None
+    wall_s: float
+
+
+class LearningRun:
+    """One run of learning in one folder.
+
+    Args:
+        task: Name of the task.
+        config: Settings.
+        seed: Of everything that is drawn.
+        folder: Where it is kept; made if need be.
+        resume: Whether to go on with the run that is there.
+        robot: Robot profile.
+
+    Raises:
+        ConfigError: The folder cannot be written, holds another run, or none that can be gone on with.
+
+    Attributes:
+        loop: Runs the episodes.
+        board: Scores so far.
+        learner: Owns the model.
+    """
+
+    def __init__(self, task: str, config: TaskLoopConfig, *, seed: int, folder: Path, resume: bool = False,
+                 robot: str = 'panda') -> None:
+        self._folder, self._seed = folder, seed
+        self._identity = {'task': task, 'robot': robot, 'seed': seed, 'settings': config.to_mapping()}
+        if resume:
+            _require_same(folder, self._identity)
+        self.loop = TaskLoop(task, config, robot)
+        if not resume:
+            _prepare(folder, self._identity)
+        self.learner = ContinualLearner(config.learner, seed=seed, **self.loop.layout)
+        self._rows: dict[str, np.ndarray] = {}
+        scores = self._restore() if resume and self._checkpoint.exists() else []
+        self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self._folder / 'checkpoint.safetensors'
+
+    @property
+    def total_steps(self) -> int:
+        """Real control steps so far."""
+        return self.board.scores[-1].total_steps if self.board.scores else 0
+
+    def episodes(self, steps: int) -> Iterator[Progress]:
+        """Run episodes, and train after each, until so many real control steps were made; all is kept after each.
+
+        Args:
+            steps: Control steps after which no further episode begins, those of earlier parts of the run included.
+        """
+        while self.total_steps < steps:
+            begin_s = time.monotonic()
+            index = len(self.board.scores)
+            config, model = self.loop.config, self.learner.current
+            if index < config.demonstrations:
+                episode = self.loop.demonstrate(seed=self._seed, episode=index)
+            else:
+                explores = model is None or index < config.demonstrations + config.explorations
+                episode = self.loop.play(None if explores else self.loop.ready(model), seed=self._seed, episode=index)
+            self._add(episode, index)
+            score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
+            training = self._train(index) if index + 1 >= config.demonstrations else None
+            self.board.add(score)
+            self._keep()
+            yield Progress(episode, score, training, time.monotonic() - begin_s)
+
+    def draw(self) -> Path:
+        """Draw the learning curve; its path."""
+        path = self._folder / 'learning_curve.png'
+        task = self.loop.task
+        save_learning_curve(self.board.scores, path, tolerance_m=task.goal_tolerance_m,
+                            title=f'{self.loop.robot.name} learns to {task.name}, seed {self._seed}')
+        return path
+
+    def close(self) -> None:
+        """Leave the simulator."""
+        self.loop.close()
+
+    def _add(self, episode: Episode, index: int) -> None:
+        stamps = (self.total_steps + np.arange(episode.steps)) * round(self.loop.period_s * _NANOSECONDS)
+        rows = TransitionArrays(episode.obs[:-1], episode.action, episode.obs[1:], stamps, np.full(episode.steps, index))
+        self._rows = {name: np.concatenate([self._rows[name], new]) if self._rows else np.array(new)
+                      for name, new in zip(_COLUMNS, rows)}
+
+    def _train(self, index: int) -> TrainingReport:
+        rows = TransitionArrays(**self._rows)
+        data = rows[:3] if self.loop.frame is None else framed_transitions(self.loop.frame, *rows[:3])
+        return self.learner.round(*data, rows.stamp_ns, episode=index, round_index=index, stamp_ns=int(rows.stamp_ns[-1]))
+
+    def _score(self, episode: Episode, index: int, model: ModelSnapshot | None) -> EpisodeScore:
+        plan_ms = 1e3 * episode.plan_s if len(episode.plan_s) else np.array([np.nan])
+        return EpisodeScore(
+            episode=index, total_steps=self.total_steps + episode.steps, phase=episode.phase, success=episode.success,
+            distance_m=episode.distance_m, episode_return=episode.episode_return,
+            model_version=model.version if model else 0, model_error=model.card.holdout_rmse if model else float('nan'),
+            plan_ms_p50=float(np.percentile(plan_ms, 50)), plan_ms_p99=float(np.percentile(plan_ms, 99)), deadline_misses=0)
+
+    def _keep(self) -> None:
+        model = self.learner.current
+        kept = {**self._rows, 'learned_stamp_ns': self.learner.learned_stamps,
+                'model': np.frombuffer(b'' if model is None else model.to_bytes(), dtype=np.uint8)}
+        temporary = self._checkpoint.with_name(f'.{self._checkpoint.name}')
+        save_file(kept, temporary, {'scores': json.dumps([dataclasses.asdict(score) for score in self.board.scores])})
+        temporary.replace(self._checkpoint)
+        self.board.save()
+        if model is not None:
+            model.save(self._folder / 'model.safetensors')
+
+    def _restore(self) -> list[EpisodeScore]:
+        """Take up what `_keep` left; the scores."""
+        try:
+            with safe_open(self._checkpoint, 'numpy') as file:
+                kept = {name: file.get_tensor(name) for name in (*_COLUMNS, 'learned_stamp_ns', 'model')}
+                scores = [EpisodeScore(**values) for values in json.loads(file.metadata()['scores'])]
+            self._rows = {name: kept[name] for name in _COLUMNS}
+            model, learned = kept['model'].tobytes(), kept['learned_stamp_ns']
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
+        if model:
+            try:
+                self.learner.resume(ModelSnapshot.from_bytes(model), learned)
+            except ModelError as error:
+                raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
+        return scores
+
+
+def _require_same(folder: Path, identity: dict[str, Any]) -> None:
+    """See that the run in a folder is this one."""
+    path = folder / 'config.yaml'
+    if not path.exists():
+        raise ConfigError(f'{folder}: holds no run to go on with')
+    kept, wanted = load_yaml(path), yaml.safe_load(yaml.safe_dump(identity))
+    if different := [key for key in identity if kept.get(key) != wanted[key]]:
+        raise ConfigError(f'{folder}: holds a run with another {", ".join(different)}')
+
+
+def _prepare(folder: Path, identity: dict[str, Any]) -> None:
+    """Make the folder of a new run."""
+    path = folder / 'config.yaml'
+    if path.exists():
+        raise ConfigError(f'{folder}: holds a run already; go on with it by --resume, or name another folder')
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(identity, sort_keys=False), encoding='utf-8')
+    except OSError as error:
+        raise ConfigError(f'{folder}: cannot be written ({os.strerror(error.errno)})') from None

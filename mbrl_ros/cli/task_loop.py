@@ -1,0 +1,216 @@
+"""Episodes of a task in one process, without ROS: the stack's controller and learner around the simulated table.
+
+States are exact and commands take effect at once, so that there is neither an estimator nor a latency to compensate for.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from mbrl_ros.config import Config, load_yaml, section, setting
+from mbrl_ros.learning import ContinualConfig, FramedModel, ModelSnapshot
+from mbrl_ros.learning.precision import PrecisionChooser
+from mbrl_ros.planning import PlannerConfig, make_planner
+from mbrl_ros.planning.controller import MpcController
+from mbrl_ros.planning.tick import ControllerConfig, TickInputs
+from mbrl_ros.resources import config_file
+from mbrl_ros.robots import load_robot
+from mbrl_ros.safety import CommandFilter
+from mbrl_ros.tasks import ArmCommand, SuccessCounter, ToolSpace, make_task
+from mbrl_ros.tasks.demonstrator import Demonstrator
+from mbrl_ros.tasks.tool_frame import ToolFrame
+from mbrl_ros.types import DynamicsModel, EpisodeReport, Phase, RobotState
+from mbrl_sim.scene import WorldConfig
+from mbrl_sim.tabletop import TabletopWorld, tabletop_config
+
+#: Episodes of learning and those of evaluating are drawn from different streams of a seed.
+LEARNING, EVALUATION = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskLoopConfig(Config):
+    """How a task is learned and played in one process; `config/tasks` has one file a task."""
+
+    control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=240.0)
+    max_episode_steps: int = setting(100, 'Control steps after which an episode ends.', low=1)
+    demonstrations: int = setting(0, 'First episodes, played by the scripted expert.', low=0)
+    demonstration_noise: float = setting(0.1, 'Standard deviation of the noise on its actions.', low=0.0, high=1.0)
+    explorations: int = setting(0, 'Episodes of random motion after those.', low=0)
+    planner: PlannerConfig = section(PlannerConfig, 'The planner.')
+    control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
+    learner: ContinualConfig = section(ContinualConfig, 'How to train and which model to keep.')
+
+    @classmethod
+    def of_task(cls, task: str) -> 'TaskLoopConfig':
+        """Read `config/tasks/<task>.yaml`, or the YAML file that `task` is a path to.
+
+        Raises:
+            ConfigError: No such file, or a key or value that does not fit.
+        """
+        path = config_file('tasks', task)
+        return cls.from_mapping(load_yaml(path), str(path))
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """What happened in one episode of T control steps.
+
+    Attributes:
+        phase: `scripted`, `exploring` or `running`.
+        success: Whether the goal was reached and held.
+        distance_m: Distance from the goal at the end.
+        episode_return: Sum of rewards; an episode ends with its success.
+        plan_s: Time of each plan, shape (T,); empty where nothing was planned.
+        obs: Observations, the last one included, shape (T + 1, O).
+        action: What the applied commands amounted to, shape (T, A).
+    """
+
+    phase: str
+    success: bool
+    distance_m: float
+    episode_return: float
+    plan_s: np.ndarray
+    obs: np.ndarray
+    action: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        """Control steps, T."""
+        return len(self.action)
+
+
+class TaskLoop:
+    """Runs episodes of one task.
+
+    Args:
+        task: Name of the task.
+        config: Settings.
+        robot: Name in `config/robots`, or the path of a YAML file; tasks over the table need a gripper.
+        world: Physics and cube; those of the task when left out.
+
+    Raises:
+        ConfigError: There is no such task, or the robot's profile cannot be used.
+
+    Attributes:
+        robot: Its profile.
+        task: The task for it.
+        frame: What its dynamics are learned in; None for as they are.
+        period_s: Control period.
+        planner: Plans its steps.
+    """
+
+    def __init__(self, task: str, config: TaskLoopConfig, robot: str = 'panda', world: WorldConfig | None = None) -> None:
+        self.config, self.robot = config, load_robot(robot)
+        self.task = make_task(task, self.robot)
+        self.period_s = 1.0 / config.control_rate_hz
+        if config.demonstrations:
+            Demonstrator(task)  # There may be none of this task; better to know at once.
+        is_tabletop = isinstance(self.task.space, ToolSpace)
+        self.frame = ToolFrame() if is_tabletop else None
+        world = world or (tabletop_config() if is_tabletop else WorldConfig(cube=False))
+        self._world = TabletopWorld(self.robot, world, control_hz=config.control_rate_hz)
+        change = self.task.space.largest_change(config.control.safety.acceleration_scale, self.period_s)
+        self.planner = make_planner(config.planner, self.task.action_size, change)
+        # There is no deadline, and what a timing would choose may differ from run to run.
+        precision = 'float32' if config.planner.precision == 'auto' else config.planner.precision
+        self._precision = PrecisionChooser(precision, self.planner.device,
+                                           config.planner.population_size * config.planner.num_particles)
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What a model has to be for; as `ModelSnapshot.check_fits` takes it."""
+        return {'robot': self.robot.name, 'task': self.task.name, 'state_names': self.task.state_names,
+                'action_names': self.task.action_names, 'period_s': self.period_s}
+
+    def ready(self, model: ModelSnapshot) -> DynamicsModel:
+        """A learned model as the planner takes it: on its device, in its precision, out of the frame.
+
+        Raises:
+            ModelMismatchError: It is for another task, robot, layout or period.
+        """
+        model.check_fits(**self.layout)
+        placed = model.to(self.planner.device, self._precision.choose(model.parameters).precision)
+        return placed if self.frame is None else FramedModel(self.frame, placed, self.task.action_size)
+
+    def play(self, model: DynamicsModel | None, *, seed: int, episode: int, stream: int = LEARNING,
+             on_step: Callable[[], None] = lambda: None) -> Episode:
+        """Run one episode from home; the same arguments give the same motion.
+
+        Args:
+            model: What to plan with; without one the arm explores.
+            seed: With stream and episode the source of cube, goal, plans and exploration.
+            episode: Number of the episode.
+            stream: `LEARNING` or `EVALUATION`.
+            on_step: Called before each control step, as to take a picture.
+        """
+        controller = MpcController(self.robot, self._world.kinematics, self.task, self.planner, self.config.control,
+                                   period_s=self.period_s, seed=2 * seed + stream)
+
+        def decide(state: RobotState, goal: np.ndarray, step: int) -> tuple[ArmCommand, float | None]:
+            outcome = controller.tick(self._inputs(state, model, goal, episode, step))
+            velocity = np.zeros(len(self.robot.joints)) if outcome.velocity is None else outcome.velocity
+            planned_s = None if outcome.plan is None else outcome.plan.elapsed_s
+            return ArmCommand(velocity, outcome.opening_m), planned_s
+
+        phase = Phase.EXPLORING if model is None else Phase.RUNNING
+        return self._run(decide, phase.value, seed=seed, episode=episode, stream=stream, on_step=on_step)
+
+    def demonstrate(self, *, seed: int, episode: int) -> Episode:
+        """One episode of the scripted expert, through the same command filter.
+
+        Raises:
+            ConfigError: There is no demonstration of the task.
+        """
+        expert = Demonstrator(self.task.name, noise_std=self.config.demonstration_noise, seed=seed)
+        command_filter = CommandFilter(self.robot, self._world.kinematics, self.config.control.safety)
+
+        def decide(state: RobotState, goal: np.ndarray, step: int) -> tuple[ArmCommand, None]:
+            if step == 0:
+                expert.reset(goal, episode)
+            wanted = self.task.space.command(expert.action(self.task.space.observe(state)), state)
+            filtered = command_filter.apply(wanted.velocity, state.positions(self.robot.joints), self.period_s)
+            return ArmCommand(filtered.velocity, wanted.opening_m), None
+
+        return self._run(decide, 'scripted', seed=seed, episode=episode, stream=LEARNING)
+
+    def picture(self) -> np.ndarray:
+        """The scene as it is, shape (height, width, 3), uint8."""
+        return self._world.render()
+
+    def close(self) -> None:
+        """Leave the physics server."""
+        self._world.close()
+
+    def _run(self, decide: Callable[[RobotState, np.ndarray, int], tuple[ArmCommand, float | None]], phase: str, *, seed: int,
+             episode: int, stream: int, on_step: Callable[[], None] = lambda: None) -> Episode:
+        task, space, success = self.task, self.task.space, SuccessCounter(self.task.settle_steps)
+        sequence = np.random.SeedSequence([seed, stream, episode])
+        state = self._world.reset(int(sequence.generate_state(1)[0]))
+        goal = task.sample_goal(np.random.default_rng(sequence.spawn(1)[0]), state)
+        self._world.show_goal(goal)
+        observations, actions, plan_s, total = [space.observe(state)], [], [], 0.0
+        while len(actions) < self.config.max_episode_steps and not success.success:
+            on_step()
+            command, planned_s = decide(state, goal, len(actions))
+            actions.append(space.action(command, state))
+            if planned_s is not None:
+                plan_s.append(planned_s)
+            state = self._world.step(command.velocity, command.opening_m)
+            observations.append(space.observe(state))
+            obs = torch.from_numpy(observations[-1])
+            total += float(task.reward(obs, torch.from_numpy(actions[-1]), goal))
+            success.update(bool(task.is_within(obs, goal)))
+        distance = float(task.distance(torch.from_numpy(observations[-1]), goal))
+        return Episode(phase, success.success, distance, total, np.array(plan_s), np.array(observations), np.array(actions))
+
+    def _inputs(self, state: RobotState, model: DynamicsModel | None, goal: np.ndarray, episode: int, step: int) -> TickInputs:
+        """A tick in lockstep, of an arm that obeys at once."""
+        report = EpisodeReport(stamp_ns=state.stamp_ns, phase=Phase.EXPLORING if model is None else Phase.RUNNING, start_ns=0,
+                               episode=episode, step=step, total_steps=step, reward=0.0, episode_return=0.0,
+                               distance_m=0.0, success=False, goal_m=tuple(map(float, goal)), goal_stamp_ns=0,
+                               model_version=0)
+        return TickInputs(now_ns=state.stamp_ns, effect_ns=state.stamp_ns, state=state, report=report, model=model,
+                          anytime=False, lockstep=True)
