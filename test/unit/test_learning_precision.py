@@ -7,7 +7,7 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.learning import EnsembleConfig
 from mbrl_ros.learning import precision as precision_module
 from mbrl_ros.learning.precision import PrecisionChooser, stand_in
-from mbrl_ros.learning.predictor import Predictor, _tf32_products, precisions
+from mbrl_ros.learning.predictor import Predictor, precisions, tf32_products
 
 CPU = torch.device('cpu')
 SMALL = stand_in(4, 2, EnsembleConfig(hidden_size=8))
@@ -101,7 +101,7 @@ def test_tf32_is_for_hidden_products_alone_and_the_switch_is_put_back(is_tf32, m
     for name in ('bmm', 'baddbmm'):
         real = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda *args, real=real: (seen.append(switch.allow_tf32), real(*args))[1])
-    with _tf32_products(not is_tf32):
+    with tf32_products(not is_tf32):
         predictor.predict(torch.zeros(2, 3, 4), torch.zeros(2, 3, 2))
         assert seen == [False, False, is_tf32, is_tf32]
         assert switch.allow_tf32 is not is_tf32

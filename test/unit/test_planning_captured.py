@@ -93,7 +93,7 @@ def test_deadlines_end_captured_plans_as_they_end_eager_ones(optimiser):
         plan = captured.plan(*arguments, **options, deadline_s=deadline_s)
         assert same(eager.plan(*arguments, **options, deadline_s=deadline_s), plan)
         iterations.append(plan.iterations)
-    assert iterations == [2, 4, 1, 3, 4, 1]
+    assert iterations == [2, 4, 1, 2, 4, 1]  # From the second plan on the end of one is known to take a second as well.
     assert captured.num_captures == 1
 
 
