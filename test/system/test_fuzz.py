@@ -113,7 +113,8 @@ def stack(tmp_path_factory) -> Iterator[Victims]:
 
 @pytest.fixture(params=['simulated', 'joint_trajectory'])
 def simulator(request, tmp_path) -> Iterator[Victims]:
-    topics = {load_driver(request.param).command_topic, 'gripper_controller/commands'}
+    driver = load_driver(request.param)
+    topics = {driver.command_topic, driver.gripper_topic} - {''}
     yield from connected(Victims(tmp_path, ['arm_simulator'], topics, 'sim.launch.yaml', f'driver:={request.param}'))
 
 
