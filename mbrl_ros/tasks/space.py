@@ -15,8 +15,9 @@ from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.robots.twist import TWIST_SIZE, TwistConfig, TwistResolver
 from mbrl_ros.types import RobotState, body_joint_names
 
-#: Rate of a body's yaw beyond which it is no motion: of a body on its side roll, pitch and yaw have no rates.
-_FASTEST_YAW_RAD_S = 20.0
+#: Speeds of a body, m/s and rad/s, beyond which observations are cut off: what slips from between the fingers flies off at any
+#: speed, and of a body on its side yaw has no rate; a few such numbers would set the scale of everything learned.
+_FASTEST_BODY = np.array([1.0, 1.0, 1.0, 10.0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +129,7 @@ class ToolSpace:
         q, speed = state.positions(self._robot.joints), state.velocities(self._robot.joints)
         others = (self._gripper.name, *self._body)
         rates = state.velocities(others)
-        rates[-1] = np.clip(rates[-1], -_FASTEST_YAW_RAD_S, _FASTEST_YAW_RAD_S)
+        rates[1:] = np.clip(rates[1:], -_FASTEST_BODY, _FASTEST_BODY)
         return np.concatenate([self._resolver.pose(q), state.positions(others), self._resolver.twist(speed, q), rates])
 
     def command(self, action: np.ndarray, state: RobotState) -> ArmCommand:

@@ -1,5 +1,7 @@
 """What tasks plan in: observations keep their layout, and a command's action is the action that was commanded."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -158,3 +160,10 @@ def test_the_largest_change_keeps_to_the_accelerations_of_the_tool():
 
 def test_the_gripper_may_go_from_closed_to_open_in_any_period():
     assert [TOOLS.largest_change(1.0, period_s)[GRIP] for period_s in (0.01, 0.1)] == [2.0, 2.0]
+
+
+def test_a_body_that_flies_off_is_seen_no_faster_than_things_move():
+    fast = dataclasses.replace(HOME_STATE, velocity=np.where(np.arange(len(HOME_STATE.names)) > 7, -1e9, HOME_STATE.velocity))
+    seen = TOOLS.observe(fast)
+    np.testing.assert_array_equal(seen[BODY_VELOCITY], [-1.0] * 3)
+    assert seen[SIZE + BODY_YAW] == -10.0
