@@ -9,7 +9,7 @@ import torch
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.tasks.space import ToolSpace
-from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, OPENING, TOOL, TOOL_YAW
+from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, GRIP, OPENING, TOOL, TOOL_YAW
 from mbrl_ros.tasks.task import WeightedTask
 
 #: Keeps the slope of a distance finite at zero.
@@ -25,7 +25,7 @@ class GraspWeights(Config):
     approach: float = setting(5.0, 'Cost of each metre between the tool and the body.', low=0.0, live=True)
     near: float = setting(1.0, 'Reward for the tool being at the body, gone within some near_m.', low=0.0, live=True)
     open: float = setting(1.0, 'Cost of a closed gripper away from the body.', low=0.0, live=True)
-    close: float = setting(1.0, 'Reward for closing the gripper at the body.', low=0.0, live=True)
+    close: float = setting(1.0, 'Reward for a gripper that is closed, and told to close, at the body.', low=0.0, live=True)
     align: float = setting(0.3, "Cost of fingers that are not along the body's sides.", low=0.0, live=True)
     goal: float = setting(15.0, 'Cost of each metre between the body and its goal.', low=0.0, live=True)
     still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
@@ -86,7 +86,7 @@ class GraspTask(WeightedTask):
             'approach': away,
             'near': near,
             'open': closed.clamp(min=0.0) * (1.0 - near),
-            'close': closed * near,
+            'close': near * 0.5 * (closed + 0.5 * (1.0 - action[..., GRIP])),
             'align': 1.0 - torch.cos(_SYMMETRY * (obs[..., BODY_YAW] - obs[..., TOOL_YAW])),
             'goal': left,
             'still': (1.0 - torch.tanh(left / config.settled_m)) * obs[..., BODY_VELOCITY].square().sum(dim=-1),

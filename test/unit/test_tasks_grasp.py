@@ -312,3 +312,17 @@ def test_an_unknown_task_is_refused_with_the_known_ones():
 def test_a_negative_weight_is_refused(kind):
     with pytest.raises(ConfigError, match=rf'{kind.__name__}.still needs a value in \[0.0, inf\], got -1.0'):
         kind(still=-1.0)
+
+
+@pytest.mark.parametrize('task', [LIFT, PICK_PLACE])
+def test_at_the_body_a_gripper_that_is_told_to_open_is_worth_less(task):
+    """The opening itself hardly says so within one step; a planner that need not care lets go of what it holds."""
+    obs = torch.zeros(18, dtype=torch.float64)
+    told = torch.zeros(2, 5, dtype=torch.float64)
+    told[0, 4], told[1, 4] = -1.0, 1.0
+    closing, opening = task.terms(obs, told, GOAL)['close']
+    assert closing > opening + 0.4
+    away = obs.clone()
+    away[0] = 0.5
+    closing, opening = task.terms(away, told, GOAL)['close']
+    assert abs(closing - opening) < 1e-6
