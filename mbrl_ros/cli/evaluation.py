@@ -127,7 +127,8 @@ class _Player:
 
     def __init__(self, evaluation: Evaluation) -> None:
         self._seed = evaluation.seed
-        self.loop = TaskLoop(evaluation.task, evaluation.config, evaluation.robot)
+        config = dataclasses.replace(evaluation.config, planner=evaluation.config.planner.without_exploring())
+        self.loop = TaskLoop(evaluation.task, config, evaluation.robot)
         self._model = self.loop.ready(ModelSnapshot.load(evaluation.model))
 
     def play(self, index: int, on_step: Callable[[], None] = lambda: None) -> Episode:

@@ -50,18 +50,18 @@ def path_disagreement(path: torch.Tensor, output_scale: torch.Tensor, groups: in
 
 
 class Aggregation:
-    """The strategy that a config names, and the penalty on ensemble disagreement where there is one.
+    """The strategy that a config names, and what ensemble disagreement costs or is worth.
 
-    The penalty takes `disagreement_penalty` times `path_disagreement` off a value. Under TS-infinity particles of one member
-    form a group, so that it is the members' disagreement. Under other propagations particles belong to no member; there
-    each is a group of its own, and the spread includes the noise that the members agree on.
+    `path_disagreement` times `disagreement_penalty` is taken off a value, times `disagreement_bonus` it is added. Under
+    TS-infinity particles of one member form a group, so that it is the members' disagreement. Under other propagations
+    particles belong to no member; there each is a group of its own, and the spread includes the noise that the members agree on.
 
     Args:
         config: Settings.
     """
 
     def __init__(self, config: PlannerConfig) -> None:
-        self._penalty = config.disagreement_penalty
+        self._penalty = config.disagreement_penalty - config.disagreement_bonus
         self._by_member = config.propagation == 'tsinf'
         strategies: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
             'mean': mean,

@@ -80,6 +80,9 @@ class PlannerConfig(Config):
                                    low=0.0, high=1.0)
     disagreement_penalty: float = setting(0.0, 'Return taken off for each output scale that the ensemble disagrees by along '
                                                'the path.', low=0.0, high=1e6)
+    disagreement_bonus: float = setting(0.0, 'Return added for each output scale that the ensemble disagrees by along the '
+                                             'path, so that what is not known yet is tried; evaluations plan without it.',
+                                        low=0.0, high=1e6)
     noise_beta: float = setting(2.0, 'Exponent of the candidates\' coloured noise; 0 is white.', low=0.0, high=10.0)
     population_decay: float = setting(1.25, 'Factor by which the population shrinks each iteration (icem).', low=1.0, high=10.0)
     keep_elite_fraction: float = setting(0.5, 'Share of the elites kept for the next iteration and the next plan (icem).',
@@ -103,9 +106,17 @@ class PlannerConfig(Config):
         if bool(self.risk_aversion) != (self.aggregation == 'mean_minus_std'):
             raise ConfigError('PlannerConfig.risk_aversion needs a value above 0 with aggregation mean_minus_std, and 0 with any '
                               f'other, got {self.risk_aversion} with {self.aggregation}')
-        if self.propagation == 'expectation' and (self.aggregation != 'mean' or self.disagreement_penalty):
+        if self.disagreement_penalty and self.disagreement_bonus:
+            raise ConfigError('PlannerConfig.disagreement_bonus needs 0 where there is a disagreement_penalty, '
+                              f'got {self.disagreement_bonus} and {self.disagreement_penalty}')
+        weight = self.disagreement_penalty or self.disagreement_bonus
+        if self.propagation == 'expectation' and (self.aggregation != 'mean' or weight):
             raise ConfigError('PlannerConfig.propagation expectation rolls out one future, so that aggregation needs to be mean '
-                              f'and disagreement_penalty 0, got {self.aggregation} and {self.disagreement_penalty}')
+                              f'and disagreement_penalty and disagreement_bonus 0, got {self.aggregation} and {weight}')
+
+    def without_exploring(self) -> 'PlannerConfig':
+        """The same, wanting nothing but return; for evaluations."""
+        return dataclasses.replace(self, disagreement_bonus=0.0)
 
 
 #: Temporaries of the objective, in units of the path it scores; the reach task's kinematics take up to eight.

@@ -88,6 +88,13 @@ class Divided(LinearModel):
         return mean + signs * action.clamp(min=0.0), std
 
 
+def test_a_bonus_is_a_penalty_the_other_way_round():
+    model = NamingModel(2, 3)
+    punished, praised = (aggregation(**{name: 2.0})(RETURNS, PATH, model)
+                         for name in ('disagreement_penalty', 'disagreement_bonus'))
+    assert (punished + praised).numpy() == pytest.approx(2.0 * aggregation()(RETURNS, PATH, model).numpy(), rel=1e-5)
+
+
 def test_a_penalty_keeps_plans_where_the_members_agree():
     model = Divided(MODEL.transition, MODEL.control, ensemble_size=2)
 
@@ -97,6 +104,19 @@ def test_a_penalty_keeps_plans_where_the_members_agree():
     bold, wary = (planner(disagreement_penalty=penalty).plan(model, OBS, objective) for penalty in (0.0, 100.0))
     assert bold.actions.min() > 0.5
     assert wary.actions.max() < 0.1
+
+
+def test_a_bonus_makes_plans_go_where_the_members_disagree_until_there_is_none():
+    model = Divided(MODEL.transition, MODEL.control, ensemble_size=2)
+
+    def objective(obs, action):
+        return -action[..., 0]
+
+    config = dataclasses.replace(CONFIG, disagreement_bonus=100.0)
+    curious, sober = (planner(disagreement_bonus=bonus).plan(model, OBS, objective)
+                      for bonus in (config.disagreement_bonus, config.without_exploring().disagreement_bonus))
+    assert curious.actions.mean() > 0.5
+    assert sober.actions.mean() < -0.5
 
 
 @pytest.mark.parametrize('settings', STRATEGIES, ids=lambda settings: settings['aggregation'])
@@ -121,6 +141,8 @@ def test_risk_aversion_takes_deviations_off_the_value():
 @pytest.mark.parametrize(('settings', 'message'), [
     ({'risk_aversion': 1.0}, 'risk_aversion needs a value above 0 with aggregation mean_minus_std, .* got 1.0 with mean'),
     ({'aggregation': 'mean_minus_std'}, 'risk_aversion needs a value above 0 .* got 0.0 with mean_minus_std'),
+    ({'disagreement_penalty': 1.0, 'disagreement_bonus': 2.0}, 'disagreement_bonus needs 0 .* got 2.0 and 1.0'),
+    ({'propagation': 'expectation', 'disagreement_bonus': 3.0}, 'rolls out one future, .* got mean and 3.0'),
     ({'propagation': 'expectation', 'aggregation': 'cvar'}, 'rolls out one future, .* got cvar and 0.0'),
     ({'propagation': 'expectation', 'disagreement_penalty': 1.0}, 'rolls out one future, .* got mean and 1.0')])
 def test_settings_without_effect_are_refused(settings, message):
