@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros.cli.task_loop import EVALUATION, Episode, TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.playing import EVALUATION, Episode
+from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
 from mbrl_ros.learning import ModelSnapshot
 
 _CONFIDENCE = 0.95

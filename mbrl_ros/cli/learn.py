@@ -1,9 +1,14 @@
 """`mbrl-ros learn`: learn a task in one process, without ROS, as fast as the machine allows."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mbrl_ros.cli.learning_run import LearningRun
 
 
 def learn(
@@ -18,21 +23,32 @@ def learn(
     threads: Annotated[int, typer.Option(min=1, help='Threads to plan and train with.')] = 1,
 ) -> None:
     """Learn a task, episode after episode; what was learned so far is always on disk."""
+    import contextlib
+
     import torch
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mbrl_ros.cli.learning_run import LearningRun
-    from mbrl_ros.cli.task_loop import TaskLoopConfig
+    from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
 
     torch.set_num_threads(threads)
     console = Console()
     settings = TaskLoopConfig.of_task(str(config) if config else task)
-    run = LearningRun(task, settings, seed=seed, folder=out or Path('runs') / f'{task}-{seed}', resume=resume, robot=robot)
+    with contextlib.closing(TaskLoop(task, settings, robot)) as loop:
+        run = LearningRun(loop, seed=seed, folder=out or Path('runs') / f'{loop.file_name}-{seed}', resume=resume)
+        _follow(run, steps, console)
+        if run.board.scores:
+            console.print(f'learning curve: {run.draw()}', highlight=False)
+
+
+def _follow(run: 'LearningRun', steps: int, console: 'Console') -> None:
+    """Run the episodes and show a line of each; after Ctrl-C say how to go on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('steps'), TimeRemainingColumn())
     try:
         with Progress(*columns, console=console) as progress:
-            bar = progress.add_task(task, total=steps, completed=run.total_steps)
+            bar = progress.add_task(run.loop.name, total=steps, completed=run.total_steps)
             for line in run.board.header():
                 progress.console.print(line, highlight=False, soft_wrap=True)
             for done in run.episodes(steps):
@@ -41,7 +57,3 @@ def learn(
     except KeyboardInterrupt:
         console.print('interrupted; --resume goes on with the last episode that was finished')
         raise typer.Exit(130) from None
-    finally:
-        run.close()
-    if run.board.scores:
-        console.print(f'learning curve: {run.draw()}', highlight=False)

@@ -1,4 +1,4 @@
-"""Learning a task from nothing, episode after episode, with everything on disk that it takes to go on after an interruption.
+"""Learning from nothing, episode after episode, with everything on disk that it takes to go on after an interruption.
 
 A run's folder holds `config.yaml` (what was resolved), `checkpoint.safetensors` (experience, model and scores, replaced as one
 after each episode), and what is made from it: `scores.csv`, `model.safetensors` and `learning_curve.png`. An episode is a
@@ -19,10 +19,9 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mbrl_ros.cli.task_loop import Episode, TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.playing import Episode, Loop
 from mbrl_ros.config import load_yaml
 from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
-from mbrl_ros.episodes.curve import save_learning_curve
 from mbrl_ros.errors import ConfigError, ModelError
 from mbrl_ros.experience import TransitionArrays
 from mbrl_ros.learning import ContinualLearner, ModelSnapshot, framed_transitions
@@ -53,35 +52,28 @@ class LearningRun:
     """One run of learning in one folder.
 
     Args:
-        task: Name of the task.
-        config: Settings.
+        loop: Plays the episodes; whoever made it closes it.
         seed: Of everything that is drawn.
         folder: Where it is kept; made if need be.
         resume: Whether to go on with the run that is there.
-        robot: Robot profile.
 
     Raises:
         ConfigError: The folder cannot be written, holds another run, or none that can be gone on with.
 
     Attributes:
-        loop: Runs the episodes.
+        loop: As given.
         board: Scores so far.
         learner: Owns the model.
     """
 
-    def __init__(self, task: str, config: TaskLoopConfig, *, seed: int, folder: Path, resume: bool = False,
-                 robot: str = 'panda') -> None:
-        self._folder, self._seed = folder, seed
-        self._identity = {'task': task, 'robot': robot, 'seed': seed, 'settings': config.to_mapping()}
-        if resume:
-            _require_same(folder, self._identity)
-        self.loop = TaskLoop(task, config, robot)
-        if not resume:
-            _prepare(folder, self._identity)
-        self.learner = ContinualLearner(config.learner, seed=seed, **self.loop.layout)
+    def __init__(self, loop: Loop, *, seed: int, folder: Path, resume: bool = False) -> None:
+        self._folder, self._seed, self.loop = folder, seed, loop
+        identity = {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}
+        _require_same(folder, identity) if resume else _prepare(folder, identity)
+        self.learner = ContinualLearner(loop.config.learner, seed=seed, **loop.layout)
         self._rows: dict[str, np.ndarray] = {}
         scores = self._restore() if resume and self._checkpoint.exists() else []
-        self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores)
+        self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores, has_goal=loop.has_goal)
 
     @property
     def _checkpoint(self) -> Path:
@@ -101,15 +93,15 @@ class LearningRun:
         while self.total_steps < steps:
             begin_s = time.monotonic()
             index = len(self.board.scores)
-            config, model = self.loop.config, self.learner.current
-            if index < config.demonstrations:
+            demonstrations, model = self.loop.demonstrations, self.learner.current
+            if index < demonstrations:
                 episode = self.loop.demonstrate(seed=self._seed, episode=index)
             else:
-                explores = model is None or index < config.demonstrations + config.explorations
+                explores = model is None or index < demonstrations + self.loop.config.explorations
                 episode = self.loop.play(None if explores else self.loop.ready(model), seed=self._seed, episode=index)
             self._add(episode, index)
             score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
-            training = self._train(index) if index + 1 >= config.demonstrations else None
+            training = self._train(index) if index + 1 >= demonstrations else None
             self.board.add(score)
             self._keep()
             yield Progress(episode, score, training, time.monotonic() - begin_s)
@@ -117,14 +109,8 @@ class LearningRun:
     def draw(self) -> Path:
         """Draw the learning curve; its path."""
         path = self._folder / 'learning_curve.png'
-        task = self.loop.task
-        save_learning_curve(self.board.scores, path, tolerance_m=task.goal_tolerance_m,
-                            title=f'{self.loop.robot.name} learns to {task.name}, seed {self._seed}')
+        self.loop.draw(self.board.scores, path, seed=self._seed)
         return path
-
-    def close(self) -> None:
-        """Leave the simulator."""
-        self.loop.close()
 
     def _add(self, episode: Episode, index: int) -> None:
         stamps = (self.total_steps + np.arange(episode.steps)) * round(self.loop.period_s * _NANOSECONDS)

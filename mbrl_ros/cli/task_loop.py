@@ -4,13 +4,17 @@ States are exact and commands take effect at once, so that there is neither an e
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from mbrl_ros.cli.playing import LEARNING, Episode
 from mbrl_ros.config import Config, load_yaml, section, setting
+from mbrl_ros.episodes import EpisodeScore
+from mbrl_ros.episodes.curve import save_learning_curve
 from mbrl_ros.learning import ContinualConfig, FramedModel, ModelSnapshot
 from mbrl_ros.learning.precision import PrecisionChooser
 from mbrl_ros.planning import PlannerConfig, make_planner
@@ -25,9 +29,6 @@ from mbrl_ros.tasks.tool_frame import ToolFrame
 from mbrl_ros.types import DynamicsModel, EpisodeReport, Phase, RobotState
 from mbrl_sim.scene import WorldConfig
 from mbrl_sim.tabletop import TabletopWorld, tabletop_config
-
-#: Episodes of learning and those of evaluating are drawn from different streams of a seed.
-LEARNING, EVALUATION = 0, 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,36 +55,8 @@ class TaskLoopConfig(Config):
         return cls.from_mapping(load_yaml(path), str(path))
 
 
-@dataclasses.dataclass(frozen=True)
-class Episode:
-    """What happened in one episode of T control steps.
-
-    Attributes:
-        phase: `scripted`, `exploring` or `running`.
-        success: Whether the goal was reached and held.
-        distance_m: Distance from the goal at the end.
-        episode_return: Sum of rewards; an episode ends with its success.
-        plan_s: Time of each plan, shape (T,); empty where nothing was planned.
-        obs: Observations, the last one included, shape (T + 1, O).
-        action: What the applied commands amounted to, shape (T, A).
-    """
-
-    phase: str
-    success: bool
-    distance_m: float
-    episode_return: float
-    plan_s: np.ndarray
-    obs: np.ndarray
-    action: np.ndarray
-
-    @property
-    def steps(self) -> int:
-        """Control steps, T."""
-        return len(self.action)
-
-
 class TaskLoop:
-    """Runs episodes of one task.
+    """Runs episodes of one task; implements `playing.Loop`.
 
     Args:
         task: Name of the task.
@@ -102,8 +75,10 @@ class TaskLoop:
         planner: Plans its steps.
     """
 
+    has_goal = True
+
     def __init__(self, task: str, config: TaskLoopConfig, robot: str = 'panda', world: WorldConfig | None = None) -> None:
-        self.config, self.robot = config, load_robot(robot)
+        self.config, self.robot, self._robot_given = config, load_robot(robot), robot
         self.task = make_task(task, self.robot)
         self.period_s = 1.0 / config.control_rate_hz
         if config.demonstrations:
@@ -118,6 +93,26 @@ class TaskLoop:
         precision = 'float32' if config.planner.precision == 'auto' else config.planner.precision
         self._precision = PrecisionChooser(precision, self.planner.device,
                                            config.planner.population_size * config.planner.num_particles)
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    @property
+    def file_name(self) -> str:
+        """The same as a name of a folder."""
+        return self.task.name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Task and robot."""
+        return {'task': self.task.name, 'robot': self._robot_given}
+
+    @property
+    def demonstrations(self) -> int:
+        """First episodes, played by the scripted expert."""
+        return self.config.demonstrations
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -179,6 +174,11 @@ class TaskLoop:
     def picture(self) -> np.ndarray:
         """The scene as it is, shape (height, width, 3), uint8."""
         return self._world.render()
+
+    def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
+        """Draw distance, success and model error of a run over its steps."""
+        save_learning_curve(scores, path, tolerance_m=self.task.goal_tolerance_m,
+                            title=f'{self.robot.name} learns to {self.task.name}, seed {seed}')
 
     def close(self) -> None:
         """Leave the physics server."""

@@ -1,4 +1,4 @@
-"""The learning curve as a picture."""
+"""Learning curves as pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,24 +21,66 @@ def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance
         tolerance_m: Distance that counts as reached, drawn as a line.
         title: Title of the figure.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    steps = np.array([score.total_steps for score in scores])
+    figure, (top, middle, bottom) = _panels(3, title)
+    steps = _steps(scores)
     success = np.array([score.success for score in scores], dtype=bool)
-    exploring = np.array([score.phase == Phase.EXPLORING.value for score in scores])
-
-    figure = Figure(figsize=(8.0, 7.0), layout='constrained')
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    top, middle, bottom = figure.subplots(3, 1, sharex=True)
+    exploring = _is_exploring(scores)
     _draw_distance(top, steps, 100 * np.array([score.distance_m for score in scores]), success, exploring, 100 * tolerance_m)
     rate = [100 * success[max(0, end - _WINDOW):end].mean() for end in range(1, len(scores) + 1)]
     middle.plot(steps, rate, color='tab:blue', marker='.')
     middle.set(ylabel=f'successes [%]\n(last {_WINDOW} episodes)', ylim=(-5, 105))
-    bottom.plot(steps, [100 * score.model_error for score in scores], color='tab:purple', marker='.')
-    bottom.set(ylabel='model error [%]\n(held out, one step)', xlabel='real control steps', xlim=(0, None), ylim=(0, None))
-    for axes in (top, middle, bottom):
+    _draw_error(bottom, steps, scores)
+    _save(figure, path)
+
+
+def save_return_curve(scores: Sequence[EpisodeScore], path: Path, *, title: str) -> None:
+    """Draw return and model error over control steps, for what has no goal, and write a PNG.
+
+    Args:
+        scores: Finished episodes in order; at least one.
+        path: File to write.
+        title: Title of the figure.
+    """
+    figure, (top, bottom) = _panels(2, title)
+    steps, exploring = _steps(scores), _is_exploring(scores)
+    returns = np.array([score.episode_return for score in scores])
+    for chosen, colour, marker, label in ((exploring, 'grey', 'x', 'random actions'), (~exploring, 'tab:blue', 'o', 'planned')):
+        if chosen.any():
+            top.scatter(steps[chosen], returns[chosen], c=colour, marker=marker, label=label, s=28, zorder=3)
+    mean = [returns[max(0, end - _WINDOW):end].mean() for end in range(1, len(scores) + 1)]
+    top.plot(steps, mean, color='tab:blue', alpha=0.5, label=f'mean of the last {_WINDOW}')
+    top.set(ylabel='return of an episode')
+    top.legend(loc='best')
+    _draw_error(bottom, steps, scores)
+    _save(figure, path)
+
+
+def _panels(count: int, title: str) -> tuple[Any, np.ndarray]:
+    """A figure with panels below each other."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 1.0 + 2.0 * count), layout='constrained')
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    return figure, figure.subplots(count, 1, sharex=True)
+
+
+def _steps(scores: Sequence[EpisodeScore]) -> np.ndarray:
+    return np.array([score.total_steps for score in scores])
+
+
+def _is_exploring(scores: Sequence[EpisodeScore]) -> np.ndarray:
+    return np.array([score.phase == Phase.EXPLORING.value for score in scores])
+
+
+def _draw_error(axes: Any, steps: np.ndarray, scores: Sequence[EpisodeScore]) -> None:
+    axes.plot(steps, [100 * score.model_error for score in scores], color='tab:purple', marker='.')
+    axes.set(ylabel='model error [%]\n(held out, one step)', xlabel='real control steps', xlim=(0, None), ylim=(0, None))
+
+
+def _save(figure: Any, path: Path) -> None:
+    for axes in figure.axes:
         axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

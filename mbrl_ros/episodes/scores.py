@@ -13,6 +13,8 @@ from mbrl_ros.config import Config, setting
 _COLUMNS = ('episode', 'steps', 'phase', 'success', 'distance', 'return', 'model', 'error', 'plan p50', 'p99', 'missed')
 _UNITS = ('', 'real', '', '', 'cm', '', 'version', 'rmse', 'ms', 'ms', 'ticks')
 _WIDTHS = (7, 6, 9, 7, 8, 9, 7, 7, 8, 7, 6)
+#: Columns that mean nothing without a goal.
+_OF_A_GOAL = ('success', 'distance')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +33,8 @@ class EpisodeScore:
         episode: Index, from 0.
         total_steps: Real control steps of all episodes so far.
         phase: `scripted`, `exploring` or `running`.
-        success: Whether the goal was reached and held.
-        distance_m: Distance at the end.
+        success: Whether the goal was reached and held; None where nothing says so.
+        distance_m: Distance at the end; NaN where there is no goal.
         episode_return: Sum of rewards.
         model_version: Version planned with at the end; 0 for none.
         model_error: Held-out one-step RMSE of that model, in standard deviations of its outputs; NaN for none.
@@ -45,7 +47,7 @@ class EpisodeScore:
     episode: int
     total_steps: int
     phase: str
-    success: bool
+    success: bool | None
     distance_m: float
     episode_return: float
     model_version: int
@@ -62,10 +64,13 @@ class ScoreBoard:
         config: When the arm counts as having learned.
         csv_path: File that `save` writes, None for none; another run's moves aside, under the time at which it ended.
         scores: Of the same run's earlier part, where it goes on; then the file is its own and stays.
+        has_goal: Whether lines show success and distance; elsewhere returns are all there is.
     """
 
-    def __init__(self, config: ScoreConfig, csv_path: Path | None = None, scores: Sequence[EpisodeScore] = ()) -> None:
+    def __init__(self, config: ScoreConfig, csv_path: Path | None = None, scores: Sequence[EpisodeScore] = (), *,
+                 has_goal: bool = True) -> None:
         self._config = config
+        self._shown = [index for index, name in enumerate(_COLUMNS) if has_goal or name not in _OF_A_GOAL]
         self._csv_path = csv_path
         if csv_path is not None and csv_path.exists() and not scores:
             ended = time.strftime('%Y%m%d-%H%M%S', time.localtime(csv_path.stat().st_mtime))
@@ -77,19 +82,17 @@ class ScoreBoard:
         self.scores.append(score)
         return self.line(score)
 
-    @staticmethod
-    def line(score: EpisodeScore) -> str:
+    def line(self, score: EpisodeScore) -> str:
         """A score as a line of the table."""
-        return _line(
+        return self._line(
             str(score.episode), str(score.total_steps), score.phase, 'yes' if score.success else 'no',
             f'{100 * score.distance_m:.1f}', f'{score.episode_return:.1f}', str(score.model_version or '-'),
             _number(score.model_error, 3), _number(score.plan_ms_p50, 1), _number(score.plan_ms_p99, 1),
             str(score.deadline_misses))
 
-    @staticmethod
-    def header() -> list[str]:
+    def header(self) -> list[str]:
         """The table's head: names, units, a rule."""
-        return [_line(*_COLUMNS), _line(*_UNITS), _line(*('─' * width for width in _WIDTHS))]
+        return [self._line(*_COLUMNS), self._line(*_UNITS), self._line(*('─' * width for width in _WIDTHS))]
 
     @property
     def last(self) -> list[EpisodeScore]:
@@ -133,9 +136,8 @@ class ScoreBoard:
             writer.writeheader()
             writer.writerows(dataclasses.asdict(score) for score in self.scores)
 
-
-def _line(*cells: str) -> str:
-    return '  '.join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS))
+    def _line(self, *cells: str) -> str:
+        return '  '.join(cells[index].rjust(_WIDTHS[index]) for index in self._shown)
 
 
 def _number(value: float, digits: int) -> str:

@@ -1,5 +1,6 @@
 """Learning and evaluating in one process: what a run leaves on disk, how it goes on, and what a model is worth."""
 
+import contextlib
 import csv
 import dataclasses
 import itertools
@@ -17,9 +18,11 @@ from typer.testing import CliRunner
 from mbrl_ros.cli.evaluation import Evaluation, Outcome, evaluate, summary
 from mbrl_ros.cli.learning_run import LearningRun
 from mbrl_ros.cli.main import app
-from mbrl_ros.cli.task_loop import EVALUATION, LEARNING, TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.playing import EVALUATION, LEARNING
+from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
 from mbrl_ros.errors import ConfigError, ModelMismatchError
 from mbrl_ros.learning import ModelSnapshot
+from mbrl_ros.resources import config_file
 
 TINY = {
     'max_episode_steps': 25, 'demonstrations': 2, 'control': {'max_disagreement': 1e6},
@@ -58,10 +61,15 @@ class Kept:
 
 def learn(folder, *, episodes=None, resume=False):
     """Go on with a run until its end, or through so many episodes."""
-    run = LearningRun('lift', CONFIG, seed=SEED, folder=folder, resume=resume)
-    progress = list(itertools.islice(run.episodes(STEPS), episodes))
-    run.close()
+    with run_in(folder, resume=resume) as run:
+        progress = list(itertools.islice(run.episodes(STEPS), episodes))
     return Kept(folder, progress, run.board.scores)
+
+
+@contextlib.contextmanager
+def run_in(folder, *, resume=False, task='lift', config=CONFIG, robot='panda', seed=SEED):
+    with contextlib.closing(TaskLoop(task, config, robot)) as loop:
+        yield LearningRun(loop, seed=seed, folder=folder, resume=resume)
 
 
 @pytest.fixture(scope='module')
@@ -143,32 +151,33 @@ def test_a_run_that_was_interrupted_before_its_first_episode_begins_anew(copy):
 
 
 @pytest.mark.parametrize(('changes', 'named'), [
-    ({'seed': SEED + 1}, 'seed'), ({'task': 'push'}, 'task'), ({'robot': 'iiwa'}, 'robot'),
+    ({'seed': SEED + 1}, 'seed'), ({'task': 'push'}, 'task'), ({'robot': str(config_file('robots', 'panda'))}, 'robot'),
     ({'config': dataclasses.replace(CONFIG, max_episode_steps=26)}, 'settings'),
     ({'seed': SEED + 1, 'task': 'push'}, 'task, seed')])
 def test_another_run_is_not_gone_on_with(learned, changes, named):
-    arguments = {'task': 'lift', 'config': CONFIG, 'seed': SEED, **changes}
-    with pytest.raises(ConfigError, match=f'run: holds a run with another {named}$'):
-        LearningRun(**arguments, folder=learned.folder, resume=True)
+    with pytest.raises(ConfigError, match=f'run: holds a run with another {named}$'), \
+            run_in(learned.folder, resume=True, **changes):
+        pass
 
 
 def test_a_folder_that_holds_a_run_is_left_alone_without_resume(learned):
     before = {path.name: path.stat().st_mtime_ns for path in learned.folder.iterdir()}
-    with pytest.raises(ConfigError, match='run: holds a run already; go on with it by --resume, or name another folder'):
-        LearningRun('lift', CONFIG, seed=SEED, folder=learned.folder)
+    with pytest.raises(ConfigError, match='run: holds a run already; go on with it by --resume, or name another folder'), \
+            run_in(learned.folder):
+        pass
     assert {path.name: path.stat().st_mtime_ns for path in learned.folder.iterdir()} == before
 
 
 def test_a_folder_without_a_run_is_not_gone_on_with(tmp_path):
-    with pytest.raises(ConfigError, match='none: holds no run to go on with'):
-        LearningRun('lift', CONFIG, seed=SEED, folder=tmp_path / 'none', resume=True)
+    with pytest.raises(ConfigError, match='none: holds no run to go on with'), run_in(tmp_path / 'none', resume=True):
+        pass
     assert not (tmp_path / 'none').exists()
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(ConfigError, match='file/run: cannot be written'):
-        LearningRun('lift', CONFIG, seed=SEED, folder=tmp_path / 'file' / 'run')
+    with pytest.raises(ConfigError, match='file/run: cannot be written'), run_in(tmp_path / 'file' / 'run'):
+        pass
 
 
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.99])
@@ -176,8 +185,9 @@ def test_a_truncated_checkpoint_is_refused_by_its_path(copy, share):
     checkpoint = copy / 'checkpoint.safetensors'
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[:int(share * len(whole))])
-    with pytest.raises(ConfigError, match=r'run/checkpoint\.safetensors: cannot be gone on with'):
-        LearningRun('lift', CONFIG, seed=SEED, folder=copy, resume=True)
+    with pytest.raises(ConfigError, match=r'run/checkpoint\.safetensors: cannot be gone on with'), \
+            run_in(copy, resume=True):
+        pass
 
 
 def test_the_command_learns_prints_the_table_and_draws_the_curve(tiny_yaml, tmp_path):

@@ -3,8 +3,10 @@
 import csv
 import math
 
+import pytest
+
 from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
-from mbrl_ros.episodes.curve import save_learning_curve
+from mbrl_ros.episodes.curve import save_learning_curve, save_return_curve
 
 
 def score(episode, success=True, distance_m=0.012, error=0.05):
@@ -21,8 +23,15 @@ def test_figures_that_do_not_exist_are_dashes():
     assert ScoreBoard(ScoreConfig()).add(exploring).split()[6:10] == ['-', '-', '-', '-']
 
 
-def test_header_and_lines_have_the_same_width():
-    board = ScoreBoard(ScoreConfig())
+def test_without_a_goal_there_is_neither_success_nor_distance():
+    board = ScoreBoard(ScoreConfig(), has_goal=False)
+    assert board.header()[0].split()[:5] == ['episode', 'steps', 'phase', 'return', 'model']
+    assert board.add(score(4, None, math.nan)).split()[:5] == ['4', '150', 'running', '-12.5', '3']
+
+
+@pytest.mark.parametrize('has_goal', [False, True])
+def test_header_and_lines_have_the_same_width(has_goal):
+    board = ScoreBoard(ScoreConfig(), has_goal=has_goal)
     assert len({len(line) for line in [*board.header(), board.add(score(0))]}) == 1
 
 
@@ -63,6 +72,12 @@ def test_csv_holds_every_score_after_each_episode(tmp_path):
 def test_learning_curve_is_a_picture_even_without_any_model(tmp_path):
     path = tmp_path / 'curve.png'
     save_learning_curve([score(0, False, 0.3, math.nan)], path, tolerance_m=0.02, title='reach')
+    assert path.read_bytes().startswith(b'\x89PNG')
+
+
+def test_return_curve_is_a_picture(tmp_path):
+    path = tmp_path / 'curve.png'
+    save_return_curve([score(0, None, math.nan, math.nan), score(1, None, math.nan)], path, title='Pendulum-v1')
     assert path.read_bytes().startswith(b'\x89PNG')
 
 
