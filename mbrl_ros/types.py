@@ -77,18 +77,66 @@ class RobotState:
 
 
 @dataclasses.dataclass(frozen=True)
+class ArmCommand:
+    """What an action asks of the driver.
+
+    Attributes:
+        velocity: Of the arm's joints, shape (J,), rad/s; not limited yet.
+        opening_m: Of the gripper; None to leave it alone.
+    """
+
+    velocity: np.ndarray
+    opening_m: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class AppliedCommand:
     """What was really sent to the driver, after the safety filter.
 
+    As a named vector, which is how it travels and is recorded, the gripper follows the joints where it was told an opening: of
+    the gripper the position is given and the velocity NaN, of the joints the other way round. NaN is "not commanded in that
+    way", as ros2_control has it.
+
     Attributes:
         stamp_ns: When the command takes effect.
-        names: The A commanded joints.
-        velocity: Shape (A,), rad/s (or m/s for a prismatic joint).
+        names: The J commanded joints.
+        velocity: Shape (J,), rad/s (or m/s for a prismatic joint).
+        opening_m: What the gripper was told; None when it was left alone.
     """
 
     stamp_ns: int
     names: tuple[str, ...]
     velocity: np.ndarray
+    opening_m: float | None = None
+
+    @classmethod
+    def of_vector(cls, stamp_ns: int, names: Sequence[str], position: Sequence[float],
+                  velocity: Sequence[float]) -> 'AppliedCommand':
+        """Inverse of `vector`.
+
+        Raises:
+            MeasurementError: Lengths differ, a joint has no finite velocity, or more than one has a position instead.
+        """
+        place, speed = np.array(position, dtype=np.float64), np.array(velocity, dtype=np.float64)
+        size = len(names)
+        place = place if place.size else np.full(size, np.nan)
+        is_told = np.isfinite(place) & np.isnan(speed) if place.shape == speed.shape == (size,) else None
+        if is_told is None or is_told.sum() > 1 or not np.isfinite(speed[~is_told]).all():
+            raise MeasurementError(f'applied command needs {size} finite velocities, or for the gripper a position instead, got '
+                                   f'velocities {speed.tolist()} and positions {list(position)}')
+        joints = tuple(name for name, told in zip(names, is_told) if not told)
+        return cls(stamp_ns, joints, speed[~is_told], float(place[is_told][0]) if is_told.any() else None)
+
+    def vector(self, gripper: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        """Names, positions and velocities of the named vector; without an opening there are no positions.
+
+        Args:
+            gripper: Name of the gripper.
+        """
+        if self.opening_m is None:
+            return self.names, np.empty(0), self.velocity
+        unset = np.full(len(self.names), np.nan)
+        return (*self.names, gripper), np.append(unset, self.opening_m), np.append(self.velocity, np.nan)
 
 
 @dataclasses.dataclass(frozen=True)

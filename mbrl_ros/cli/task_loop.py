@@ -23,10 +23,10 @@ from mbrl_ros.planning.tick import ControllerConfig, TickInputs
 from mbrl_ros.resources import config_file
 from mbrl_ros.robots import load_robot
 from mbrl_ros.safety import CommandFilter
-from mbrl_ros.tasks import ArmCommand, SuccessCounter, ToolSpace, make_task
+from mbrl_ros.tasks import SuccessCounter, ToolSpace, make_task
 from mbrl_ros.tasks.demonstrator import Demonstrator
 from mbrl_ros.tasks.tool_frame import ToolFrame
-from mbrl_ros.types import DynamicsModel, EpisodeReport, Phase, RobotState
+from mbrl_ros.types import ArmCommand, DynamicsModel, EpisodeReport, Phase, RobotState
 from mbrl_sim.scene import WorldConfig
 from mbrl_sim.tabletop import TabletopWorld, tabletop_config
 

@@ -6,14 +6,18 @@ stamps alone: the same messages give the same transitions in every interleaving,
 
 import dataclasses
 from collections import Counter, deque
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.robots.profile import RobotProfile
-from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, Transition
+from mbrl_ros.types import BODY_JOINTS, AppliedCommand, ArmCommand, EpisodeReport, Phase, RobotState, Transition
+
+if TYPE_CHECKING:
+    # Named by annotations alone: what only records need not load torch.
+    from mbrl_ros.tasks.space import ActionSpace
 
 #: Phases in which nothing is commanded, so that a missing next command is no reason to wait for it.
 _STANDING = (Phase.RESETTING, Phase.TRAINING, Phase.WAITING, Phase.FINISHED)
@@ -23,6 +27,8 @@ _HELD_FRACTION = 0.9
 _CLOCK_RESET_NS = 1_000_000_000
 #: Positions (rad, m) and velocities beyond this are of no arm; one of them would spoil the scales of everything learned.
 _IMPLAUSIBLE = 1e3
+#: How the names of a tracked body's angles end.
+_ANGLES = tuple(f'_{axis}' for axis in BODY_JOINTS[3:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,7 @@ class AssemblerConfig(Config):
     jump_factor: float = setting(
         2.0, 'A joint that moves faster than this many times its velocity limit was put elsewhere.', low=1.0)
     jump_margin_rad: float = setting(0.05, 'Movement between two states that is never a jump.', unit='rad or m', low=0.0)
+    max_body_speed_m_s: float = setting(3.0, 'A tracked body that moves faster was put elsewhere.', unit='m/s', low=0.01)
     patience_s: float = setting(
         2.0, 'How far states may run ahead before a missing command or report counts as absent.', unit='s', low=0.1, high=60.0)
     max_pending: int = setting(20_000, 'Most commands, and most reports, that wait for states.', low=100)
@@ -41,41 +48,36 @@ class AssemblerConfig(Config):
 class TransitionAssembler:
     """Joins states, applied commands and episode reports into transitions, one per control period.
 
-    A command stamped t gives the observations at t and one period later, taken or linearly interpolated from the
-    states. It is dropped, and the reason counted, where it was superseded early, where the states have a gap or a jump
-    in between, and where the newest report at or before t is not of an episode. With no report at all, every phase counts.
+    A command stamped t gives the observations at t and one period later, made of raw states that are taken or linearly
+    interpolated, a body's angles the shorter way round. It is dropped, and the reason counted, where it was superseded
+    early, where the states have a gap or a jump in between, and where the newest report at or before t is not of an episode.
+    With no report at all, every phase counts. Without an opening of its own it goes with the last one that the gripper was told
+    in that episode, for that is what the gripper goes on doing.
 
     Args:
-        robot: Profile that scales actions and tells jumps from motion.
-        state_names: Entries of the state that make up an observation, O = 2 * len(state_names).
-        action_names: The A commanded joints.
+        robot: Profile that tells jumps from motion, and names the joints that are commanded.
+        space: Makes observations of raw states, and actions of commands.
         period_s: Control period.
         config: Limits.
-
-    Raises:
-        MeasurementError: An action name without a velocity limit in the profile.
 
     Attributes:
         num_kept: Transitions returned so far.
         dropped: Reason to the number of commands and messages dropped for it.
     """
 
-    def __init__(self, robot: RobotProfile, state_names: Sequence[str], action_names: Sequence[str], period_s: float,
-                 config: AssemblerConfig | None = None) -> None:
+    def __init__(self, robot: RobotProfile, space: 'ActionSpace', period_s: float, config: AssemblerConfig | None = None) -> None:
         config = config or AssemblerConfig()
-        limits = _velocity_limits(robot)
-        if unknown := [name for name in action_names if name not in limits]:
-            raise MeasurementError(f'robot {robot.name!r} has no velocity limit for {", ".join(unknown)}; '
-                                   f'it has {", ".join(limits)}')
-        self._state_names, self._action_names = tuple(state_names), tuple(action_names)
-        self._scale = np.array([limits[name] for name in action_names])
-        self._jump_rate = config.jump_factor * np.array([limits.get(name, np.inf) for name in state_names])
+        self._space, self._joints, self._names = space, robot.joints, space.raw_names
+        self._fastest = np.array([_fastest(name, robot, config) for name in self._names])
+        self._turns = np.array([name not in robot.state_names and name.endswith(_ANGLES) for name in self._names])
         self._jump_margin = config.jump_margin_rad
         self._period_ns, self._gap_ns = round(period_s * 1e9), round(config.max_gap_s * 1e9)
         self._patience_ns = round(config.patience_s * 1e9)
         self._max_pending = config.max_pending
         self._states: deque[_Sample] = deque()
-        self._commands: deque[tuple[int, np.ndarray]] = deque()
+        self._commands: deque[tuple[int, ArmCommand]] = deque()
+        #: Episode, and the last opening that the gripper was told in it.
+        self._told: tuple[int | None, float | None] = None, None
         self._reports: deque[EpisodeReport] = deque()
         self._report_seen = False
         self.num_kept = 0
@@ -85,17 +87,17 @@ class TransitionAssembler:
         """Take the next state; returns the transitions that are now certain, oldest first.
 
         Raises:
-            MeasurementError: The state lacks an entry of the observation.
+            MeasurementError: The state lacks an entry that observations are made of.
         """
-        obs = state.obs(self._state_names)
-        if not (np.abs(obs) <= _IMPLAUSIBLE).all():
+        position, velocity = state.positions(self._names), state.velocities(self._names)
+        if not ((np.abs(position) <= _IMPLAUSIBLE) & (np.abs(velocity) <= _IMPLAUSIBLE)).all():
             self.dropped['state is not finite or not plausible'] += 1
             return []
         ready = self._admit(self._states, state.stamp_ns, 'state')
         if ready is None:
             return []
-        connected = bool(self._states) and self._connects(self._states[-1], state.stamp_ns, obs)
-        self._states.append(_Sample(state.stamp_ns, obs, connected))
+        connected = bool(self._states) and self._connects(self._states[-1], state.stamp_ns, position)
+        self._states.append(_Sample(state.stamp_ns, position, velocity, connected))
         return ready + self._resolve()
 
     def on_applied(self, command: AppliedCommand) -> list[Transition]:
@@ -105,18 +107,18 @@ class TransitionAssembler:
             MeasurementError: The command lacks a joint, or names and values differ in number.
         """
         velocity = np.asarray(command.velocity, dtype=np.float64)
-        if missing := [name for name in self._action_names if name not in command.names]:
+        if missing := [name for name in self._joints if name not in command.names]:
             raise MeasurementError(f'applied command lacks {", ".join(missing)}; it has {", ".join(command.names)}')
         if velocity.shape != (len(command.names),):
             raise MeasurementError(f'applied command has {len(command.names)} names but velocities of shape {velocity.shape}')
-        if not (np.abs(velocity) <= _IMPLAUSIBLE).all():
+        if not (np.abs([*velocity, command.opening_m or 0.0]) <= _IMPLAUSIBLE).all():
             self.dropped['command is not finite or not plausible'] += 1
             return []
         ready = self._admit(self._commands, command.stamp_ns, 'command')
         if ready is None:
             return []
-        action = velocity[[command.names.index(name) for name in self._action_names]] / self._scale
-        self._commands.append((command.stamp_ns, action))
+        ordered = velocity[[command.names.index(name) for name in self._joints]]
+        self._commands.append((command.stamp_ns, ArmCommand(ordered, command.opening_m)))
         if len(self._commands) > self._max_pending:
             self._commands.popleft()
             self.dropped['command waited too long for states'] += 1
@@ -156,32 +158,51 @@ class TransitionAssembler:
             self.dropped[f'{kind} is repeated or late'] += 1
             return None
         ready = self.flush()
+        self._told = None, None
         for other in (self._states, self._commands, self._reports):
             if other and _stamp(other[-1]) > stamp_ns + _CLOCK_RESET_NS:
                 other.clear()
         return ready
 
-    def _connects(self, before: '_Sample', stamp_ns: int, obs: np.ndarray) -> bool:
+    def _connects(self, before: '_Sample', stamp_ns: int, position: np.ndarray) -> bool:
         elapsed_ns = stamp_ns - before.stamp_ns
-        size = len(self._state_names)
-        moved = np.abs(obs[:size] - before.obs[:size])
-        return elapsed_ns <= self._gap_ns and bool((moved <= self._jump_margin + self._jump_rate * elapsed_ns * 1e-9).all())
+        moved = np.abs(self._way(before.position, position))
+        return elapsed_ns <= self._gap_ns and bool((moved <= self._jump_margin + self._fastest * elapsed_ns * 1e-9).all())
+
+    def _way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """From one raw position to another; for a body's angles the shorter way round."""
+        way = end - start
+        return np.where(self._turns, np.remainder(way + np.pi, 2.0 * np.pi) - np.pi, way)
 
     def _resolve(self, final: bool = False) -> list[Transition]:
         ready = []
         while self._commands and self._is_certain(final):
-            stamp_ns, action = self._commands[0]
-            reason, report = self._refusal(stamp_ns)
+            stamp_ns, command = self._commands[0]
+            report = self._report_at(stamp_ns)
+            command = self._with_opening(command, report)
+            reason = self._refusal(stamp_ns, report)
             if reason:
                 self.dropped[reason] += 1
             else:
-                episode = report.episode if report else 0
-                next_obs = self._obs_at(stamp_ns + self._period_ns)
-                ready.append(Transition(self._obs_at(stamp_ns), action, next_obs, stamp_ns, episode))
+                state, next_state = self._state_at(stamp_ns), self._state_at(stamp_ns + self._period_ns)
+                ready.append(Transition(self._space.observe(state), self._space.action(command, state),
+                                        self._space.observe(next_state), stamp_ns, report.episode if report else 0))
             self._commands.popleft()
         self._forget()
         self.num_kept += len(ready)
         return ready
+
+    def _report_at(self, stamp_ns: int) -> EpisodeReport | None:
+        """The report in force at a moment."""
+        return next((report for report in reversed(self._reports) if report.stamp_ns <= stamp_ns), None)
+
+    def _with_opening(self, command: ArmCommand, report: EpisodeReport | None) -> ArmCommand:
+        """The oldest command, with what the gripper was told before where it says nothing of it."""
+        episode = report.episode if report and report.phase.is_episode else None
+        if command.opening_m is None and self._told[0] == episode:
+            command = dataclasses.replace(command, opening_m=self._told[1])
+        self._told = episode, command.opening_m
+        return command
 
     def _is_certain(self, final: bool) -> bool:
         """Whether no later message can change what the oldest command gives."""
@@ -197,32 +218,32 @@ class TransitionAssembler:
             return False
         return len(self._commands) > 1 or (report.stamp_ns >= end_ns and report.phase in _STANDING)
 
-    def _refusal(self, stamp_ns: int) -> tuple[str, EpisodeReport | None]:
-        """Why the oldest command gives no transition, or '' and the report in force."""
-        report = next((report for report in reversed(self._reports) if report.stamp_ns <= stamp_ns), None)
+    def _refusal(self, stamp_ns: int, report: EpisodeReport | None) -> str:
+        """Why the oldest command gives no transition, or ''."""
         if self._report_seen and (report is None or not report.phase.is_episode):
-            return 'outside an episode', None
+            return 'outside an episode'
         if len(self._commands) > 1 and self._commands[1][0] - stamp_ns < _HELD_FRACTION * self._period_ns:
-            return 'superseded early', None
+            return 'superseded early'
         if self._states[0].stamp_ns > stamp_ns:
-            return 'no state before the command', None
+            return 'no state before the command'
         end_ns = stamp_ns + self._period_ns
         start = _index_at_or_before(self._states, stamp_ns)
         for index in range(start + 1, len(self._states)):
             if not self._states[index].connected:
-                return 'gap or jump in the states', None
+                return 'gap or jump in the states'
             if self._states[index].stamp_ns >= end_ns:
                 break
-        return '', report
+        return ''
 
-    def _obs_at(self, stamp_ns: int) -> np.ndarray:
+    def _state_at(self, stamp_ns: int) -> RobotState:
         index = _index_at_or_before(self._states, stamp_ns)
         before = self._states[index]
         if before.stamp_ns == stamp_ns:
-            return before.obs
+            return RobotState(stamp_ns, self._names, before.position, before.velocity)
         after = self._states[index + 1]
         weight = (stamp_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)
-        return before.obs + weight * (after.obs - before.obs)
+        position = before.position + weight * self._way(before.position, after.position)
+        return RobotState(stamp_ns, self._names, position, before.velocity + weight * (after.velocity - before.velocity))
 
     def _forget(self) -> None:
         """Drop what no command can need: one still to come may be as old as the patience allows."""
@@ -238,14 +259,15 @@ class TransitionAssembler:
 
 @dataclasses.dataclass(frozen=True)
 class _Sample:
-    """An observation, shape (O,), and whether it continues the one before without a gap or a jump."""
+    """Raw positions and velocities, shape (S,) each, and whether they continue those before without a gap or a jump."""
 
     stamp_ns: int
-    obs: np.ndarray
+    position: np.ndarray
+    velocity: np.ndarray
     connected: bool
 
 
-def _stamp(entry: '_Sample | EpisodeReport | tuple[int, np.ndarray]') -> int:
+def _stamp(entry: '_Sample | EpisodeReport | tuple[int, ArmCommand]') -> int:
     return entry[0] if isinstance(entry, tuple) else entry.stamp_ns
 
 
@@ -257,8 +279,11 @@ def _index_at_or_before(states: deque[_Sample], stamp_ns: int) -> int:
     raise IndexError(stamp_ns)
 
 
-def _velocity_limits(robot: RobotProfile) -> dict[str, float]:
+def _fastest(name: str, robot: RobotProfile, config: AssemblerConfig) -> float:
+    """Speed beyond which an entry of the raw state was put elsewhere; a body's angles tell too little for one."""
     limits = dict(zip(robot.joints, robot.max_velocity_rad_s))
     if robot.gripper:
         limits[robot.gripper.name] = robot.gripper.max_velocity_m_s
-    return limits
+    if name in limits:
+        return config.jump_factor * limits[name]
+    return np.inf if name.endswith(_ANGLES) else config.max_body_speed_m_s

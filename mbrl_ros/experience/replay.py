@@ -1,8 +1,8 @@
 """Transitions from bags, through the same assembler as live ones, without ROS."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,12 +13,14 @@ from mbrl_ros.reports import report_from_texts
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import AppliedCommand, EpisodeReport, RobotState, Transition
 
+if TYPE_CHECKING:
+    from mbrl_ros.tasks.space import ActionSpace
+
 _STATE, _APPLIED, _EPISODE = 'state', 'applied_command', 'episode'
 _NANOSECONDS = 1_000_000_000
 
 
-def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfile, period_s: float, *,
-                     state_names: Sequence[str] | None = None, action_names: Sequence[str] | None = None,
+def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfile, space: 'ActionSpace', period_s: float, *,
                      namespace: str | None = None, config: AssemblerConfig | None = None,
                      on_damage: Callable[[str], None] | None = None) -> list[Transition]:
     """Every transition of some bags, in their order.
@@ -26,9 +28,8 @@ def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfi
     Args:
         paths: Bag directories or `.mcap` files.
         robot: Profile of the arm that was recorded.
+        space: Makes observations and actions of what was recorded.
         period_s: Control period.
-        state_names: Entries of the state that make up an observation; the arm joints by default.
-        action_names: Commanded joints; the arm joints by default.
         namespace: Of the recorded topics, as `/left`; needed only where a bag holds several.
         config: Limits of the assembler.
         on_damage: Told, in a line each, where a file ends before its end; what is whole in it is used all the same.
@@ -40,7 +41,7 @@ def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfi
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     transitions: list[Transition] = []
     for path in paths:
-        assembler = TransitionAssembler(robot, state_names or robot.joints, action_names or robot.joints, period_s, config)
+        assembler = TransitionAssembler(robot, space, period_s, config)
         transitions += replay(path, assembler, namespace, on_damage)
     return transitions
 
@@ -92,9 +93,9 @@ def state_of(message: BagMessage) -> RobotState:
 
 
 def applied_of(message: BagMessage) -> AppliedCommand:
-    """Applied command of a recorded `sensor_msgs/msg/JointState`; raises BagError."""
+    """Applied command of a recorded `sensor_msgs/msg/JointState`; raises BagError and MeasurementError."""
     decoded = _joint_state(message)
-    return AppliedCommand(_stamp(decoded), tuple(decoded.name), np.array(decoded.velocity, dtype=np.float64))
+    return AppliedCommand.of_vector(_stamp(decoded), decoded.name, decoded.position, decoded.velocity)
 
 
 def report_of(message: BagMessage) -> EpisodeReport:

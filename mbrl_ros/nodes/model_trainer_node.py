@@ -71,12 +71,12 @@ class ModelTrainerNode(Node):
         self._config = config = params.declare_config(self, ModelTrainerConfig)
         torch.set_num_threads(config.num_threads)
         self._robot = load_robot(config.robot)
-        task = make_task(config.task, self._robot)
-        names = {'state_names': tuple(task.state_names), 'action_names': tuple(task.action_names),
-                 'period_s': 1.0 / config.control_rate_hz}
-        self._assembler = TransitionAssembler(self._robot, **names, config=config.assembler)
-        self._dataset = TransitionDataset(2 * len(names['state_names']), len(names['action_names']), config.capacity)
-        self._learner = ContinualLearner(config.learner, seed=config.seed, robot=self._robot.name, task=config.task, **names)
+        self._task, period_s = make_task(config.task, self._robot), 1.0 / config.control_rate_hz
+        self._assembler = TransitionAssembler(self._robot, self._task.space, period_s, config.assembler)
+        self._dataset = TransitionDataset(self._task.obs_size, self._task.action_size, config.capacity)
+        self._learner = ContinualLearner(config.learner, seed=config.seed, robot=self._robot.name, task=config.task,
+                                         state_names=self._task.state_names, action_names=self._task.action_names,
+                                         period_s=period_s)
         self._schedule = RoundSchedule(config.schedule, background=not config.lockstep)
         folder = Path(config.output_dir) if config.output_dir else None
         self._model_path, self._bag_path = (folder / 'model.safetensors', folder / 'bag') if folder else (None, None)
@@ -202,10 +202,8 @@ class ModelTrainerNode(Node):
 
     def _load(self, paths: Sequence[str | Path], namespace: str | None = None,
               on_damage: Callable[[str], None] | None = None) -> list[Transition]:
-        task = make_task(self._config.task, self._robot)
-        return load_transitions(paths, self._robot, 1.0 / self._config.control_rate_hz, state_names=task.state_names,
-                                action_names=task.action_names, namespace=namespace, config=self._config.assembler,
-                                on_damage=on_damage)
+        return load_transitions(paths, self._robot, self._task.space, 1.0 / self._config.control_rate_hz, namespace=namespace,
+                                config=self._config.assembler, on_damage=on_damage)
 
     def _load_run(self) -> list[Transition]:
         """Transitions of the recording that goes on, since the clock last began anew."""

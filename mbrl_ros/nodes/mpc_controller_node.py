@@ -155,6 +155,7 @@ class MpcControllerNode(LifecycleNode):
         config = self._config
         torch.set_num_threads(config.torch_threads)
         self._robot, self._driver = load_robot(config.robot), load_driver(config.driver)
+        self._gripper = self._robot.gripper.name if self._robot.gripper else ''
         self._kinematics = KinematicChain.of_robot(self._robot)
         self._task = ReachTask(self._robot, self._kinematics, config.reach)
         self._period_s = 1.0 / config.rate_hz
@@ -289,7 +290,7 @@ class MpcControllerNode(LifecycleNode):
     def _on_tick(self, tick: TickReport) -> None:
         outcome = tick.outcome
         if outcome.applied is not None:
-            self._applied_pub.publish(convert.applied_to_msg(outcome.applied, self._robot.base_link))
+            self._applied_pub.publish(convert.applied_to_msg(outcome.applied, self._robot.base_link, self._gripper))
         self._status_pub.publish(self._status(tick))
         if outcome.plan is not None and outcome.hold is None and outcome.applied is not None:
             start_ns = outcome.applied.stamp_ns

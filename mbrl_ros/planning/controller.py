@@ -18,8 +18,8 @@ from mbrl_ros.planning.tick import ControllerConfig, TickInputs, TickOutcome
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.safety import CommandFilter, EmergencyStop, HoldReason, StateWatch, StopSequence
-from mbrl_ros.tasks import ArmCommand, Task
-from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, Plan
+from mbrl_ros.tasks import Task
+from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase, Plan
 
 _MOVING = (Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
 #: Holds in which the command topic is left to others at once the arm stands.
@@ -95,7 +95,7 @@ class MpcController:
             self._opening_m = self._opening_m if wish.opening_m is None else wish.opening_m
         else:
             velocity = self._standing(inputs, phase, wish.hold)
-        applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity)
+        applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity, wish.opening_m)
         age_s = float('nan') if inputs.state is None else (inputs.now_ns - inputs.state.stamp_ns) * 1e-9
         version = inputs.model_version if inputs.model is not None else 0
         is_late = wish.plan is not None and self._is_late(wish.plan)

@@ -60,21 +60,16 @@ def state_from_msg(message: JointState) -> RobotState:
     return state
 
 
-def applied_to_msg(applied: AppliedCommand, frame: str) -> JointState:
-    """Applied command as a named vector of velocities."""
-    return JointState(header=header(applied.stamp_ns, frame), name=list(applied.names), velocity=_doubles(applied.velocity))
+def applied_to_msg(applied: AppliedCommand, frame: str, gripper: str = '') -> JointState:
+    """Applied command as a named vector; see `AppliedCommand.vector`."""
+    names, position, velocity = applied.vector(gripper)
+    return JointState(header=header(applied.stamp_ns, frame), name=list(names), position=_doubles(position),
+                      velocity=_doubles(velocity))
 
 
 def applied_from_msg(message: JointState) -> AppliedCommand:
-    """Applied command from a named vector.
-
-    Raises:
-        MeasurementError: Lengths differ or a velocity is not finite.
-    """
-    velocity = np.array(message.velocity)
-    if velocity.shape != (len(message.name),) or not np.isfinite(velocity).all():
-        raise MeasurementError(f'applied command needs {len(message.name)} finite velocities, got {list(velocity)}')
-    return AppliedCommand(stamp_from_msg(message.header.stamp), tuple(message.name), velocity)
+    """Applied command from a named vector; raises MeasurementError as `AppliedCommand.of_vector`."""
+    return AppliedCommand.of_vector(stamp_from_msg(message.header.stamp), message.name, message.position, message.velocity)
 
 
 def goal_to_msg(point_m: Sequence[float], stamp_ns: int, frame: str) -> PoseStamped:

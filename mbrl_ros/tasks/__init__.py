@@ -7,7 +7,7 @@ from mbrl_ros.tasks.lift import LiftTask
 from mbrl_ros.tasks.pick_place import PickPlaceTask
 from mbrl_ros.tasks.push import PushConfig, PushTask, PushWeights
 from mbrl_ros.tasks.reach import ReachConfig, ReachGoalConfig, ReachTask, ReachWeights
-from mbrl_ros.tasks.space import ActionSpace, ArmCommand, JointSpace, ToolSpace
+from mbrl_ros.tasks.space import ActionSpace, JointSpace, ToolSpace
 from mbrl_ros.tasks.task import SuccessCounter, Task, WeightedTask
 
 TASKS = {task.name: task.of_robot for task in (ReachTask, PushTask, LiftTask, PickPlaceTask)}
@@ -24,6 +24,6 @@ def make_task(name: str, robot: RobotProfile) -> Task:
     return TASKS[name](robot)
 
 
-__all__ = ['TASKS', 'ActionSpace', 'ArmCommand', 'GraspConfig', 'GraspTask', 'GraspWeights', 'JointSpace', 'LiftTask',
+__all__ = ['TASKS', 'ActionSpace', 'GraspConfig', 'GraspTask', 'GraspWeights', 'JointSpace', 'LiftTask',
            'PickPlaceTask', 'PushConfig', 'PushTask', 'PushWeights', 'ReachConfig', 'ReachGoalConfig', 'ReachTask',
            'ReachWeights', 'SuccessCounter', 'Task', 'ToolSpace', 'WeightedTask', 'make_task']

@@ -4,7 +4,6 @@ The state stays raw and task-free. A space is the pure function between it and a
 planning, so that bags stay useful when spaces change.
 """
 
-import dataclasses
 from typing import Protocol
 
 import numpy as np
@@ -13,24 +12,11 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.robots.twist import TWIST_SIZE, TwistConfig, TwistResolver
-from mbrl_ros.types import RobotState, body_joint_names
+from mbrl_ros.types import ArmCommand, RobotState, body_joint_names
 
 #: Speeds of a body, m/s and rad/s, beyond which observations are cut off: what slips from between the fingers flies off at any
 #: speed, and of a body on its side yaw has no rate; a few such numbers would set the scale of everything learned.
 _FASTEST_BODY = np.array([1.0, 1.0, 1.0, 10.0])
-
-
-@dataclasses.dataclass(frozen=True)
-class ArmCommand:
-    """What an action asks of the driver.
-
-    Attributes:
-        velocity: Of the arm's joints, shape (J,), rad/s; not limited yet.
-        opening_m: Of the gripper; None to leave it alone.
-    """
-
-    velocity: np.ndarray
-    opening_m: float | None = None
 
 
 class ActionSpace(Protocol):

@@ -26,6 +26,7 @@ from mbrl_ros.experience import BagReader, TransitionAssembler, load_transitions
 from mbrl_ros.nodes.experience_logger_node import ExperienceLoggerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos
+from mbrl_ros.tasks import JointSpace
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState
 
 ROBOT = load_robot('panda')
@@ -143,7 +144,7 @@ def by_topic(messages: list[tuple[str, object]]) -> dict[str, list[object]]:
 
 def test_every_message_is_recorded_as_published_and_replays_to_the_live_transitions(stack, tmp_path):
     stack.start_logger(tmp_path)
-    live, expected = TransitionAssembler(ROBOT, ROBOT.joints, ROBOT.joints, 0.05), []
+    live, expected = TransitionAssembler(ROBOT, JointSpace(ROBOT), 0.05), []
     for value in lockstep_run(30):
         stack.send_value(value)
         stack.executor.spin_once(timeout_sec=0.01)
@@ -154,7 +155,7 @@ def test_every_message_is_recorded_as_published_and_replays_to_the_live_transiti
     assert stack.spin_until(lambda: len(recorded(tmp_path / 'bag', *names)) == len(stack.sent))
     stack.loggers[0].close()
     assert by_topic(decoded(recorded(tmp_path / 'bag', *names))) == by_topic(stack.sent)
-    replayed = load_transitions(tmp_path / 'bag', ROBOT, 0.05)
+    replayed = load_transitions(tmp_path / 'bag', ROBOT, JointSpace(ROBOT), 0.05)
     assert len(replayed) == len(expected) == 29
     for ours, theirs in zip(replayed, expected):
         assert (ours.obs == theirs.obs).all()

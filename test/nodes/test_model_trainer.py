@@ -22,6 +22,7 @@ from mbrl_ros.learning import ModelSnapshot
 from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos
+from mbrl_ros.tasks import JointSpace
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport, Transition
 
 ROBOT = load_robot('panda')
@@ -217,7 +218,7 @@ def test_restarted_trainer_takes_back_the_run_whatever_else_is_recorded_and_load
     record(tmp_path / 'earlier', 20)
     (tmp_path / 'earlier' / 'earlier_0.mcap').rename(tmp_path / 'earlier.mcap')
     bench = make_bench(lockstep=True, output_dir=str(tmp_path / 'run'), **{'schedule.patience_s': 0.1})
-    bench.node._take_experience(load_transitions(tmp_path / 'earlier.mcap', ROBOT, 0.05, namespace='/'))
+    bench.node._take_experience(load_transitions(tmp_path / 'earlier.mcap', ROBOT, JointSpace(ROBOT), 0.05, namespace='/'))
     bench.steps = 30
     bench.say(Phase.TRAINING)
     assert bench.spin_until(lambda: bench.reports)

@@ -108,6 +108,17 @@ def test_applied_command_survives_the_message_and_wrong_lengths_do_not():
         convert.applied_from_msg(message)
 
 
+def test_an_opening_follows_the_joints_as_a_position_where_they_have_none():
+    applied = AppliedCommand(5, ('a', 'b'), np.array([1.0, -2.0]), 0.03)
+    message = convert.applied_to_msg(applied, 'base', 'gripper')
+    assert message.name == ['a', 'b', 'gripper']
+    np.testing.assert_array_equal(message.position, [math.nan, math.nan, 0.03])
+    np.testing.assert_array_equal(message.velocity, [1.0, -2.0, math.nan])
+    back = convert.applied_from_msg(message)
+    assert (back.names, back.opening_m) == (applied.names, 0.03)
+    np.testing.assert_array_equal(back.velocity, applied.velocity)
+
+
 @pytest.mark.parametrize('report', [REPORT, TRAINING])
 def test_report_survives_the_message(report):
     assert convert.report_from_msg(convert.report_to_msg(report), type(report)) == report

@@ -75,7 +75,7 @@ def serialised(value) -> tuple[str, bytes]:
     if isinstance(value, RobotState):
         return '/state', joint_state(value.stamp_ns, value.names, value.position, value.velocity)
     if isinstance(value, AppliedCommand):
-        return '/applied_command', joint_state(value.stamp_ns, value.names, np.zeros(0), value.velocity)
+        return '/applied_command', joint_state(value.stamp_ns, *value.vector('gripper'))
     return '/episode', report(value)
 
 

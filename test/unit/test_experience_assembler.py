@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
 from mbrl_ros.robots import load_robot
-from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState
+from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.tasks import JointSpace, ToolSpace
+from mbrl_ros.tasks.tabletop import BODY, BODY_YAW, GRIP, OPENING
+from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, body_joint_names
 
 ROBOT = load_robot('panda')
+TOOLS = ToolSpace(ROBOT, KinematicChain.of_robot(ROBOT))
 PERIOD_S = 0.05
 MS = 1_000_000
 
 
 def make_assembler(**limits) -> TransitionAssembler:
-    return TransitionAssembler(ROBOT, ROBOT.joints, ROBOT.joints, PERIOD_S, AssemblerConfig(**limits))
+    return TransitionAssembler(ROBOT, JointSpace(ROBOT), PERIOD_S, AssemblerConfig(**limits))
 
 
 def state_at(ms: float, offset_rad: float = 0.0) -> RobotState:
@@ -201,11 +205,60 @@ def test_missing_joints_are_named():
         assembler.on_applied(AppliedCommand(0, ROBOT.joints[:-1], np.zeros(6)))
     with pytest.raises(MeasurementError, match='state lacks panda_joint1'):
         assembler.on_state(RobotState(0, ('elbow',), np.zeros(1), np.zeros(1)))
-    with pytest.raises(MeasurementError, match="'panda' has no velocity limit for elbow"):
-        TransitionAssembler(ROBOT, ROBOT.joints, ('elbow',), PERIOD_S)
 
 
 def test_the_last_word_on_a_stamp_holds():
     first_says_reset = [state_at(ms) for ms in range(0, 111, 10)]
     first_says_reset += [report_at(0, Phase.RESETTING), report_at(0, Phase.RUNNING), command_at(0), report_at(50), command_at(50)]
     assert [t.stamp_ns for t in feed(make_assembler(), first_says_reset)] == [0]
+
+
+def scene_at(ms: float, x_m: float = 0.5, yaw_rad: float = 0.3, opening_m: float = 0.06) -> RobotState:
+    """A still arm over a still body."""
+    names = (*ROBOT.state_names, *body_joint_names('object'))
+    position = np.array([*ROBOT.home_rad, opening_m, x_m, 0.1, 0.025, 0.0, 0.0, yaw_rad])
+    return RobotState(round(ms * MS), names, position, np.zeros(len(names)))
+
+
+def over_the_table(states: list, commands: list, reports: list) -> list:
+    assembler = TransitionAssembler(ROBOT, TOOLS, PERIOD_S)
+    return feed(assembler, states + reports + commands) + assembler.flush()
+
+
+def told_at(ms: float, opening_m: float | None = None) -> AppliedCommand:
+    return AppliedCommand(round(ms * MS), ROBOT.joints, np.full(7, 0.05), opening_m)
+
+
+def test_in_tool_space_observations_and_actions_are_those_of_the_space():
+    states = [scene_at(ms) for ms in range(0, 111, 10)]
+    first, second = over_the_table(states, [told_at(0, 0.02), told_at(50, 0.02)], [report_at(0)])
+    np.testing.assert_array_equal(first.obs, TOOLS.observe(states[0]))
+    np.testing.assert_array_equal(first.next_obs, second.obs)
+    np.testing.assert_array_equal(first.action, TOOLS.action(told_at(0, 0.02), states[0]))
+    assert first.obs[OPENING] == 0.06 and first.action[GRIP] == pytest.approx(-0.5)
+
+
+def test_the_gripper_keeps_what_it_was_told_in_the_same_episode_and_forgets_it_with_the_next():
+    states = [scene_at(ms) for ms in range(0, 361, 10)]
+    reports = [report_at(0, episode=0), report_at(150, Phase.RESETTING, 0), report_at(200, episode=1)]
+    commands = [told_at(0), told_at(50, 0.0), told_at(100), told_at(150), told_at(200), told_at(250, 0.08), told_at(300)]
+    kept = over_the_table(states, commands, reports)
+    assert [(t.stamp_ns // MS, round(t.action[GRIP], 6)) for t in kept] == [
+        (0, 0.5), (50, -1.0), (100, -1.0), (200, 0.5), (250, 1.0), (300, 1.0)]
+
+
+def test_a_body_that_is_put_elsewhere_is_not_learned_as_motion_and_one_that_is_carried_is():
+    speed_m_s = 1.0
+    carried = [scene_at(ms, 0.4 + speed_m_s * ms / 1000.0) for ms in range(0, 211, 10)]
+    moved = [scene_at(state.stamp_ns / MS, 0.6) if state.stamp_ns > 70 * MS else scene_at(state.stamp_ns / MS, 0.4)
+             for state in carried]
+    commands = [told_at(ms) for ms in (0, 50, 100, 150)]
+    assert [t.stamp_ns // MS for t in over_the_table(carried, commands, [report_at(0)])] == [0, 50, 100, 150]
+    assert [t.stamp_ns // MS for t in over_the_table(moved, commands, [report_at(0)])] == [0, 100, 150]
+
+
+def test_between_states_a_body_turns_the_shorter_way_and_its_place_is_in_between():
+    states = [scene_at(0, 0.5, 3.1), scene_at(10, 0.52, -3.1), scene_at(60, 0.52, -3.1)]
+    (kept,) = over_the_table(states, [told_at(5)], [report_at(0)])
+    np.testing.assert_allclose(kept.obs[BODY], [0.51, 0.1, 0.025])
+    assert kept.obs[BODY_YAW] == pytest.approx(np.pi)

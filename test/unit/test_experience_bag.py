@@ -34,8 +34,12 @@ from mbrl_ros.experience import (
     read_messages,
     recover,
 )
+from mbrl_ros.experience.replay import applied_of
 from mbrl_ros.experience.schemas import schema_text, type_hash
+from mbrl_ros.tasks import JointSpace
 from mbrl_ros.types import AppliedCommand, RobotState
+
+JOINTS = JointSpace(ROBOT)
 
 
 def write_run(directory, run, **options) -> None:
@@ -208,13 +212,13 @@ def test_a_type_that_is_not_installed_is_named():
 def test_replayed_transitions_equal_the_live_ones(tmp_path):
     run = lockstep_run(60)
     write_run(tmp_path / 'bag', run, max_split_bytes=30_000)
-    live = TransitionAssembler(ROBOT, ROBOT.joints, ROBOT.joints, 0.05)
+    live = TransitionAssembler(ROBOT, JOINTS, 0.05)
     expected = []
     for value in run:
         on = {RobotState: live.on_state, AppliedCommand: live.on_applied}.get(type(value), live.on_report)
         expected += on(value)
     expected += live.flush()
-    replayed = load_transitions(tmp_path / 'bag', ROBOT, 0.05)
+    replayed = load_transitions(tmp_path / 'bag', ROBOT, JOINTS, 0.05)
     assert len(replayed) == len(expected) == 48
     for ours, theirs in zip(replayed, expected):
         assert (ours.stamp_ns, ours.episode) == (theirs.stamp_ns, theirs.episode)
@@ -222,25 +226,33 @@ def test_replayed_transitions_equal_the_live_ones(tmp_path):
             assert (getattr(ours, field) == getattr(theirs, field)).all()
 
 
+def test_what_the_gripper_was_told_is_replayed(tmp_path):
+    told = AppliedCommand(5, ROBOT.joints, np.arange(7.0), 0.03)
+    write_run(tmp_path / 'bag', [told, AppliedCommand(6, ROBOT.joints, np.zeros(7))])
+    first, second = (applied_of(message) for message in BagReader(tmp_path / 'bag').messages())
+    assert (first.names, first.opening_m, second.opening_m) == (ROBOT.joints, 0.03, None)
+    np.testing.assert_array_equal(first.velocity, told.velocity)
+
+
 def test_several_bags_are_replayed_in_their_order(tmp_path):
     for number in range(2):
         write_run(tmp_path / str(number), lockstep_run(20, seed=number))
-    both = load_transitions([tmp_path / '0', tmp_path / '1'], ROBOT, 0.05)
-    apart = load_transitions(tmp_path / '0', ROBOT, 0.05) + load_transitions(tmp_path / '1', ROBOT, 0.05)
+    both = load_transitions([tmp_path / '0', tmp_path / '1'], ROBOT, JOINTS, 0.05)
+    apart = [t for number in '01' for t in load_transitions(tmp_path / number, ROBOT, JOINTS, 0.05)]
     assert np.array_equal([t.obs for t in both], [t.obs for t in apart])
 
 
 def test_a_bag_without_states_or_commands_is_refused(tmp_path):
     write_run(tmp_path / 'bag', [value for value in lockstep_run(5) if not isinstance(value, AppliedCommand)])
     with pytest.raises(BagError, match='holds no message on applied_command; its topics are /applied_command, /episode'):
-        load_transitions(tmp_path / 'bag', ROBOT, 0.05)
+        load_transitions(tmp_path / 'bag', ROBOT, JOINTS, 0.05)
 
 
 def test_a_bag_of_another_robot_is_refused_by_its_joints(tmp_path):
     with BagWriter(tmp_path / 'bag', TOPICS) as writer:
         writer.write('/state', joint_state(0, ['lbr_A1'], [0.0], [0.0]), 0, 0)
     with pytest.raises(BagError, match='/state: state lacks panda_joint1.*it has lbr_A1'):
-        load_transitions(tmp_path / 'bag', ROBOT, 0.05)
+        load_transitions(tmp_path / 'bag', ROBOT, JOINTS, 0.05)
 
 
 def test_malformed_messages_in_a_bag_are_left_out_as_live(tmp_path):
@@ -252,7 +264,7 @@ def test_malformed_messages_in_a_bag_are_left_out_as_live(tmp_path):
             writer.write(name, data, value.stamp_ns, value.stamp_ns)
             while malformed and value.stamp_ns >= 400_000_000:
                 writer.write(*malformed.pop(), value.stamp_ns, value.stamp_ns)
-    assert len(load_transitions(tmp_path / 'bag', ROBOT, 0.05)) == 16
+    assert len(load_transitions(tmp_path / 'bag', ROBOT, JOINTS, 0.05)) == 16
 
 
 def test_a_bag_of_two_robots_needs_a_namespace(tmp_path):
@@ -264,5 +276,5 @@ def test_a_bag_of_two_robots_needs_a_namespace(tmp_path):
             writer.write(f'/left{name}', data, value.stamp_ns, value.stamp_ns)
             writer.write(f'/right{name}', data, value.stamp_ns, value.stamp_ns)
     with pytest.raises(BagError, match='holds both /left/state and /right/state; name the namespace'):
-        load_transitions(tmp_path / 'bag', ROBOT, 0.05)
-    assert len(load_transitions(tmp_path / 'bag', ROBOT, 0.05, namespace='/left')) == 16
+        load_transitions(tmp_path / 'bag', ROBOT, JOINTS, 0.05)
+    assert len(load_transitions(tmp_path / 'bag', ROBOT, JOINTS, 0.05, namespace='/left')) == 16

@@ -10,9 +10,9 @@ from mbrl_ros.errors import ConfigError, MeasurementError
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.robots.twist import TwistConfig
-from mbrl_ros.tasks import ArmCommand, JointSpace, ToolSpace
+from mbrl_ros.tasks import JointSpace, ToolSpace
 from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, GRIP, OPENING, SIZE, TOOL, TOOL_VELOCITY, TOOL_YAW, TWIST_YAW
-from mbrl_ros.types import RobotState, body_joint_names
+from mbrl_ros.types import ArmCommand, RobotState, body_joint_names
 
 PANDA = load_robot('panda')
 CHAIN = KinematicChain.of_robot(PANDA)
