@@ -7,7 +7,8 @@ from setuptools import Extension, find_packages, setup
 
 NAME = 'mbrl_ros'
 HERE = Path(__file__).resolve().parent  # colcon runs a link to this file when it installs by links
-NODES = ('arm_simulator', 'state_estimator', 'experience_logger', 'model_trainer', 'mpc_controller', 'episode_manager')
+NODES = ('arm_simulator', 'state_estimator', 'experience_logger', 'model_trainer', 'mpc_controller', 'episode_manager',
+         'scripted_demonstrator', 'keyboard_teleop')
 
 
 def names(file: str) -> list[str]:

@@ -140,6 +140,21 @@ class AppliedCommand:
 
 
 @dataclasses.dataclass(frozen=True)
+class DemonstratedAction:
+    """What somebody who demonstrates wants of the arm next, as it came: nothing about it has been checked.
+
+    Attributes:
+        stamp_ns: Of the state that it answers, or when it was wanted.
+        names: Entries of the action.
+        action: One number an entry, normalised to [-1, 1].
+    """
+
+    stamp_ns: int
+    names: tuple[str, ...]
+    action: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Transition:
     """One control step of experience: `action` was held from `obs` until `next_obs`, one control period later.
 
@@ -159,21 +174,22 @@ class Transition:
 
 
 class Phase(str, enum.Enum):
-    """What the episode manager wants of the arm; the controller moves only in the first three."""
+    """What the episode manager wants of the arm; the controller moves only in the first four."""
 
-    EXPLORING = 'exploring'  #: smooth random motion, while there is no model to plan with
-    RUNNING = 'running'      #: pursue the goal
-    HOMING = 'homing'        #: drive to the home position
-    STOPPING = 'stopping'    #: come to a controlled stop
-    RESETTING = 'resetting'  #: stand while the world is put back
-    TRAINING = 'training'    #: stand until the model has learned from the episode
-    WAITING = 'waiting'      #: stand until a state, a goal or a person is there
-    FINISHED = 'finished'    #: stand; all episodes are done
+    DEMONSTRATED = 'demonstrated'  #: do as somebody shows
+    EXPLORING = 'exploring'        #: smooth random motion, while there is no model to plan with
+    RUNNING = 'running'            #: pursue the goal
+    HOMING = 'homing'              #: drive to the home position
+    STOPPING = 'stopping'          #: come to a controlled stop
+    RESETTING = 'resetting'        #: stand while the world is put back
+    TRAINING = 'training'          #: stand until the model has learned from the episode
+    WAITING = 'waiting'            #: stand until a state, a goal or a person is there
+    FINISHED = 'finished'          #: stand; all episodes are done
 
     @property
     def is_episode(self) -> bool:
         """Whether control steps in this phase belong to an episode and are learned from."""
-        return self in (Phase.EXPLORING, Phase.RUNNING)
+        return self in (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING)
 
 
 @dataclasses.dataclass(frozen=True)

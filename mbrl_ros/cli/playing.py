@@ -20,7 +20,7 @@ class Episode:
     """What happened in one episode of T control steps.
 
     Attributes:
-        phase: `scripted`, `exploring` or `running`.
+        phase: `demonstrated`, `exploring` or `running`.
         success: Whether the goal was reached and held; None where nothing says so.
         distance_m: Distance from the goal at the end; NaN where there is no goal.
         episode_return: Sum of rewards; an episode ends with its success.

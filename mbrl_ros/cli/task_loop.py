@@ -15,6 +15,7 @@ from mbrl_ros.cli.playing import LEARNING, Episode
 from mbrl_ros.config import Config, load_yaml, section, setting
 from mbrl_ros.episodes import EpisodeScore
 from mbrl_ros.episodes.curve import save_learning_curve
+from mbrl_ros.episodes.scripted import ScriptedEpisodes
 from mbrl_ros.learning import ContinualConfig, FramedModel, ModelSnapshot
 from mbrl_ros.learning.precision import PrecisionChooser
 from mbrl_ros.planning import PlannerConfig, make_planner
@@ -22,7 +23,6 @@ from mbrl_ros.planning.controller import MpcController
 from mbrl_ros.planning.tick import ControllerConfig, TickInputs
 from mbrl_ros.resources import config_file
 from mbrl_ros.robots import load_robot
-from mbrl_ros.safety import CommandFilter
 from mbrl_ros.tasks import SuccessCounter, ToolSpace, make_task
 from mbrl_ros.tasks.demonstrator import Demonstrator
 from mbrl_ros.tasks.tool_frame import ToolFrame
@@ -141,35 +141,24 @@ class TaskLoop:
             stream: `LEARNING` or `EVALUATION`.
             on_step: Called before each control step, as to take a picture.
         """
-        controller = MpcController(self.robot, self._world.kinematics, self.task, self.planner, self.config.control,
-                                   period_s=self.period_s, seed=2 * seed + stream)
-
-        def decide(state: RobotState, goal: np.ndarray, step: int) -> tuple[ArmCommand, float | None]:
-            outcome = controller.tick(self._inputs(state, model, goal, episode, step))
-            velocity = np.zeros(len(self.robot.joints)) if outcome.velocity is None else outcome.velocity
-            planned_s = None if outcome.plan is None else outcome.plan.elapsed_s
-            return ArmCommand(velocity, outcome.opening_m), planned_s
-
         phase = Phase.EXPLORING if model is None else Phase.RUNNING
-        return self._run(decide, phase.value, seed=seed, episode=episode, stream=stream, on_step=on_step)
+        return self._run(phase, lambda _state, _report: {'model': model}, seed=seed, episode=episode, stream=stream,
+                         on_step=on_step)
 
     def demonstrate(self, *, seed: int, episode: int) -> Episode:
-        """One episode of the scripted expert, through the same command filter.
+        """One episode of the scripted expert, whom the controller follows.
 
         Raises:
             ConfigError: There is no demonstration of the task.
         """
         expert = Demonstrator(self.task.name, noise_std=self.config.demonstration_noise, seed=seed)
-        command_filter = CommandFilter(self.robot, self._world.kinematics, self.config.control.safety)
+        scripted = ScriptedEpisodes(self.task, expert)
 
-        def decide(state: RobotState, goal: np.ndarray, step: int) -> tuple[ArmCommand, None]:
-            if step == 0:
-                expert.reset(goal, episode)
-            wanted = self.task.space.command(expert.action(self.task.space.observe(state)), state)
-            filtered = command_filter.apply(wanted.velocity, state.positions(self.robot.joints), self.period_s)
-            return ArmCommand(filtered.velocity, wanted.opening_m), None
+        def show(state: RobotState, report: EpisodeReport) -> dict[str, Any]:
+            scripted.on_state(state)
+            return {'demonstrated': scripted.on_report(report)}
 
-        return self._run(decide, 'scripted', seed=seed, episode=episode, stream=LEARNING)
+        return self._run(Phase.DEMONSTRATED, show, seed=seed, episode=episode, stream=LEARNING)
 
     def picture(self) -> np.ndarray:
         """The scene as it is, shape (height, width, 3), uint8."""
@@ -184,9 +173,12 @@ class TaskLoop:
         """Leave the physics server."""
         self._world.close()
 
-    def _run(self, decide: Callable[[RobotState, np.ndarray, int], tuple[ArmCommand, float | None]], phase: str, *, seed: int,
-             episode: int, stream: int, on_step: Callable[[], None] = lambda: None) -> Episode:
+    def _run(self, phase: Phase, more: Callable[[RobotState, EpisodeReport], dict[str, Any]], *, seed: int, episode: int,
+             stream: int, on_step: Callable[[], None] = lambda: None) -> Episode:
+        """Ticks in lockstep, of an arm that obeys at once; `more` is what else a tick knows, as fields of `TickInputs`."""
         task, space, success = self.task, self.task.space, SuccessCounter(self.task.settle_steps)
+        controller = MpcController(self.robot, self._world.kinematics, task, self.planner, self.config.control,
+                                   period_s=self.period_s, seed=2 * seed + stream)
         sequence = np.random.SeedSequence([seed, stream, episode])
         state = self._world.reset(int(sequence.generate_state(1)[0]))
         goal = task.sample_goal(np.random.default_rng(sequence.spawn(1)[0]), state)
@@ -194,23 +186,25 @@ class TaskLoop:
         observations, actions, plan_s, total = [space.observe(state)], [], [], 0.0
         while len(actions) < self.config.max_episode_steps and not success.success:
             on_step()
-            command, planned_s = decide(state, goal, len(actions))
-            actions.append(space.action(command, state))
-            if planned_s is not None:
-                plan_s.append(planned_s)
-            state = self._world.step(command.velocity, command.opening_m)
+            report = _report(phase, state.stamp_ns, goal, episode, len(actions))
+            outcome = controller.tick(TickInputs(state.stamp_ns, state.stamp_ns, state, report, anytime=False, lockstep=True,
+                                                 **more(state, report)))
+            velocity = np.zeros(len(self.robot.joints)) if outcome.velocity is None else outcome.velocity
+            actions.append(space.action(ArmCommand(velocity, outcome.opening_m), state))
+            if outcome.plan is not None:
+                plan_s.append(outcome.plan.elapsed_s)
+            state = self._world.step(velocity, outcome.opening_m)
             observations.append(space.observe(state))
             obs = torch.from_numpy(observations[-1])
             total += float(task.reward(obs, torch.from_numpy(actions[-1]), goal))
             success.update(bool(task.is_within(obs, goal)))
         distance = float(task.distance(torch.from_numpy(observations[-1]), goal))
-        return Episode(phase, success.success, distance, total, np.array(plan_s), np.array(observations), np.array(actions))
+        return Episode(phase.value, success.success, distance, total, np.array(plan_s), np.array(observations),
+                       np.array(actions))
 
-    def _inputs(self, state: RobotState, model: DynamicsModel | None, goal: np.ndarray, episode: int, step: int) -> TickInputs:
-        """A tick in lockstep, of an arm that obeys at once."""
-        report = EpisodeReport(stamp_ns=state.stamp_ns, phase=Phase.EXPLORING if model is None else Phase.RUNNING, start_ns=0,
-                               episode=episode, step=step, total_steps=step, reward=0.0, episode_return=0.0,
-                               distance_m=0.0, success=False, goal_m=tuple(map(float, goal)), goal_stamp_ns=0,
-                               model_version=0)
-        return TickInputs(now_ns=state.stamp_ns, effect_ns=state.stamp_ns, state=state, report=report, model=model,
-                          anytime=False, lockstep=True)
+
+def _report(phase: Phase, stamp_ns: int, goal: np.ndarray, episode: int, step: int) -> EpisodeReport:
+    """An episode manager's word on a control step."""
+    return EpisodeReport(stamp_ns=stamp_ns, phase=phase, start_ns=0, episode=episode, step=step, total_steps=step, reward=0.0,
+                         episode_return=0.0, distance_m=0.0, success=False, goal_m=tuple(map(float, goal)), goal_stamp_ns=0,
+                         model_version=0)

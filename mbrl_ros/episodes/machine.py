@@ -27,7 +27,8 @@ class EpisodeConfig(Config):
 
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)
     episodes: int = setting(32, 'Episodes to run; 0 goes on until stopped.', low=0)
-    exploration_episodes: int = setting(2, 'First episodes, of random motion.', low=0)
+    demonstrations: int = setting(0, 'First episodes, which somebody demonstrates.', low=0)
+    exploration_episodes: int = setting(2, 'Episodes of random motion after those.', low=0)
     max_episode_steps: int = setting(50, 'Control steps after which an episode ends.', low=1)
     max_total_steps: int = setting(0, 'Control steps after which no further episode begins; 0 for no bound.', low=0)
     standing_rad_s: float = setting(0.01, 'Joint speed below which the arm stands.', unit='rad/s', low=1e-4)
@@ -258,9 +259,15 @@ class EpisodeMachine:
         self._success.reset()
         self._goal = self._task.sample_goal(np.random.default_rng([self._seed, self._episode]), self._state)
         self._goal_stamp_ns = self._state.stamp_ns
-        exploring = self._episode < self._config.exploration_episodes or self._model_version() == 0
-        self._enter(Phase.EXPLORING if exploring else Phase.RUNNING)
+        self._enter(self._kind_of_episode())
         self._distance = float(self._task.distance(self._obs(), self._goal))
+
+    def _kind_of_episode(self) -> Phase:
+        config = self._config
+        if self._episode < config.demonstrations:
+            return Phase.DEMONSTRATED
+        must_explore = self._episode < config.demonstrations + config.exploration_episodes or self._model_version() == 0
+        return Phase.EXPLORING if must_explore else Phase.RUNNING
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase

@@ -12,7 +12,7 @@ from mbrl_ros.config import Config, setting
 
 _COLUMNS = ('episode', 'steps', 'phase', 'success', 'distance', 'return', 'model', 'error', 'plan p50', 'p99', 'missed')
 _UNITS = ('', 'real', '', '', 'cm', '', 'version', 'rmse', 'ms', 'ms', 'ticks')
-_WIDTHS = (7, 6, 9, 7, 8, 9, 7, 7, 8, 7, 6)
+_WIDTHS = (7, 6, 12, 7, 8, 9, 7, 7, 8, 7, 6)
 #: Columns that mean nothing without a goal.
 _OF_A_GOAL = ('success', 'distance')
 
@@ -32,7 +32,7 @@ class EpisodeScore:
     Attributes:
         episode: Index, from 0.
         total_steps: Real control steps of all episodes so far.
-        phase: `scripted`, `exploring` or `running`.
+        phase: `demonstrated`, `exploring` or `running`.
         success: Whether the goal was reached and held; None where nothing says so.
         distance_m: Distance at the end; NaN where there is no goal.
         episode_return: Sum of rewards.

@@ -17,6 +17,8 @@ NODES = {
     'model_trainer': 'mbrl_ros.nodes.model_trainer_node',
     'mpc_controller': 'mbrl_ros.nodes.mpc_controller_node',
     'episode_manager': 'mbrl_ros.nodes.episode_manager_node',
+    'scripted_demonstrator': 'mbrl_ros.nodes.scripted_demonstrator_node',
+    'keyboard_teleop': 'mbrl_ros.nodes.keyboard_teleop_node',
 }
 
 #: Names the process whose end ends a node, too; set by the supervisor, read by `mbrl_ros.cli.node`.

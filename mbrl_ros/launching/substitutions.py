@@ -1,10 +1,11 @@
 """The `$(...)` in launch files: parsed once, evaluated for the arguments given.
 
-Known are `$(var name)`, `$(env NAME)`, `$(env NAME default)`, `$(find-pkg-share package)` and `$(dirname)`; they
-may be nested, and arguments may be quoted.
+Known are `$(var name)`, `$(env NAME)`, `$(env NAME default)`, `$(find-pkg-share package)`, `$(dirname)` and
+`$(equals one other)`; they may be nested, and arguments may be quoted.
 """
 
 import dataclasses
+import math
 import os
 import re
 import shlex
@@ -18,8 +19,9 @@ from mbrl_ros.launching.source import Place
 from mbrl_ros.resources import PACKAGE, share_directory
 
 #: Fewest and most arguments of each substitution.
-_ARITY = {'var': (1, 1), 'env': (1, 2), 'find-pkg-share': (1, 1), 'dirname': (0, 0)}
+_ARITY = {'var': (1, 1), 'env': (1, 2), 'find-pkg-share': (1, 1), 'dirname': (0, 0), 'equals': (2, 2)}
 _NAME = re.compile(r'[A-Za-z][A-Za-z0-9_-]*')
+_TRUTHS = {'true': True, '1': True, 'false': False, '0': False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,11 +180,23 @@ def _share(place: Place, scope: Scope, package: str) -> str:
     raise place.error(f'$(find-pkg-share {package}): there is no such ROS package')
 
 
+def _equals(_place: Place, _scope: Scope, one: str, other: str) -> str:
+    """`true` or `false`, as ROS 2's launch compares: as truth values where both are, as numbers, or else as texts."""
+    truths = [_TRUTHS.get(text.lower()) for text in (one, other)]
+    if None not in truths:
+        return str(truths[0] == truths[1]).lower()
+    try:
+        return str(math.isclose(float(one), float(other))).lower()
+    except ValueError:
+        return str(one == other).lower()
+
+
 _FUNCTIONS: dict[str, Callable[..., str]] = {
     'var': _variable,
     'env': _environment,
     'find-pkg-share': _share,
     'dirname': lambda place, _: str(place.file.parent),
+    'equals': _equals,
 }
 
 
@@ -193,6 +207,6 @@ def truth(text: str, place: Place) -> bool:
         LaunchError: It is neither.
     """
     word = text.strip().lower()
-    if word not in ('true', '1', 'false', '0'):
+    if word not in _TRUTHS:
         raise place.error(f'a condition needs true or false, got {text!r}')
-    return word in ('true', '1')
+    return _TRUTHS[word]

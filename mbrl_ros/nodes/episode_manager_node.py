@@ -36,6 +36,8 @@ _HEARD_BY = {
     'mpc_controller': (topics.STATE, topics.EPISODE, topics.MODEL),
     'model_trainer': (topics.STATE, topics.APPLIED_COMMAND, topics.EPISODE),
     'experience_logger': (topics.STATE, topics.APPLIED_COMMAND, topics.EPISODE),
+    'scripted_demonstrator': (topics.STATE, topics.EPISODE),
+    'keyboard_teleop': (topics.EPISODE,),
 }
 
 

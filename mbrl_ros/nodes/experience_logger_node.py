@@ -33,7 +33,8 @@ from mbrl_ros.types import EpisodeReport
 
 _CONFIGURATION = 'configuration'
 _PARAMETER_EVENTS = '/parameter_events'
-_STACK = ('arm_simulator', 'state_estimator', 'model_trainer', 'mpc_controller', 'episode_manager')
+_STACK = ('arm_simulator', 'state_estimator', 'model_trainer', 'mpc_controller', 'episode_manager', 'scripted_demonstrator',
+          'keyboard_teleop')
 _POLL_S = 1.0
 _DEPTH = 1000
 
@@ -150,6 +151,7 @@ def _sources(config: LoggerNodeConfig) -> list[_Source]:
     sources += [
         _Source(topics.STATE, JointState),
         _Source(topics.APPLIED_COMMAND, JointState),
+        _Source(topics.DEMONSTRATED_ACTION, JointState, latched=True),
         _Source(topics.GOAL, PoseStamped, latched=True),
         _Source(topics.EPISODE, DiagnosticArray, latched=True),
         _Source(topics.TRAINING, DiagnosticArray, latched=True),

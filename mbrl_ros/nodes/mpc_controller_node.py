@@ -192,7 +192,8 @@ class MpcControllerNode(LifecycleNode):
                 (JointState, topics.STATE, self.on_state, qos.STATE),
                 (DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED),
                 (PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED),
-                (UInt8MultiArray, topics.MODEL, self.on_model, qos.LATCHED)):
+                (UInt8MultiArray, topics.MODEL, self.on_model, qos.LATCHED),
+                (JointState, topics.DEMONSTRATED_ACTION, self.on_demonstrated, qos.LATCHED)):
             self._owned.append((self.destroy_subscription, qos.subscribe(self, kind, topic, callback, profile)))
         timer = self.create_timer(1.0, self.on_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._owned.append((self.destroy_timer, timer))
@@ -256,6 +257,10 @@ class MpcControllerNode(LifecycleNode):
             return
         precision = self._precision.choose(model.parameters).precision
         self._inbox.put(model=model.to(self._planner.device, precision), model_version=model.version, model_refused=False)
+
+    def on_demonstrated(self, message: JointState) -> None:
+        """Keep the newest demonstrated action."""
+        self._inbox.put(demonstrated=convert.demonstrated_from_msg(message))
 
     def on_settings(self, config: MpcControllerConfig) -> None:
         """Take over live settings; the next tick uses them."""

@@ -12,6 +12,7 @@ import numpy as np
 from mbrl_ros.config import Config
 from mbrl_ros.errors import MeasurementError, PlanningError, ShapeError
 from mbrl_ros.planning.delay import predict_effect_state
+from mbrl_ros.planning.demonstration import DemonstrationRefused, checked_action
 from mbrl_ros.planning.exploration import Exploration, homing_velocity
 from mbrl_ros.planning.planner import Planner
 from mbrl_ros.planning.tick import ControllerConfig, TickInputs, TickOutcome
@@ -21,7 +22,7 @@ from mbrl_ros.safety import CommandFilter, EmergencyStop, HoldReason, StateWatch
 from mbrl_ros.tasks import Task
 from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase, Plan
 
-_MOVING = (Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
+_MOVING = (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
 #: Holds in which the command topic is left to others at once the arm stands.
 _SILENT = (HoldReason.NOT_ACTIVE, HoldReason.OTHER_COMMANDER)
 _OF_STATE = (HoldReason.STATE_INCOMPLETE, HoldReason.STALE_STATE, HoldReason.FUTURE_STATE, HoldReason.STATE_JUMP)
@@ -165,7 +166,18 @@ class MpcController:
             return _Wish(self._exploration.velocity(q))
         if phase is Phase.HOMING:
             return _Wish(homing_velocity(self._robot, q, self._config.homing_gain_per_s, self._config.homing_scale))
+        if phase is Phase.DEMONSTRATED:
+            return self._imitate(inputs)
         return self._pursue(inputs)
+
+    def _imitate(self, inputs: TickInputs) -> _Wish:
+        """What is being shown, if it can be followed."""
+        try:
+            action = checked_action(inputs.demonstrated, self._task.action_names, inputs.now_ns,
+                                    self._config.max_demonstration_age_s)
+        except DemonstrationRefused as refused:
+            return _Wish(hold=refused.hold, detail=str(refused))
+        return self._obey(action, inputs)
 
     def _pursue(self, inputs: TickInputs) -> _Wish:
         goal = self._goal(inputs)

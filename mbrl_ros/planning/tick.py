@@ -7,7 +7,7 @@ import numpy as np
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.safety import CommandFilterConfig, HoldReason, StateWatchConfig
-from mbrl_ros.types import AppliedCommand, DynamicsModel, EpisodeReport, Phase, Plan, RobotState
+from mbrl_ros.types import AppliedCommand, DemonstratedAction, DynamicsModel, EpisodeReport, Phase, Plan, RobotState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +17,8 @@ class ControllerConfig(Config):
     require_mandate: bool = setting(True, 'Whether the arm moves only while the episode manager wants it to; '
                                           'otherwise a goal alone suffices.')
     max_mandate_age_s: float = setting(0.5, 'Oldest report of the episode manager that counts.', unit='s', low=0.01, high=60.0)
+    max_demonstration_age_s: float = setting(0.2, 'Oldest demonstrated action that is followed.', unit='s', low=0.01, high=60.0,
+                                             live=True)
     plan_budget_periods: float = setting(0.64, 'Planning time given to the planner.', unit='control periods', low=0.001,
                                          high=100.0, live=True)
     plan_deadline_periods: float = setting(0.8, 'Planning time from which a plan is too late.', unit='control periods',
@@ -51,6 +53,7 @@ class TickInputs:
         model: Newest model that fits, if any.
         model_version: Its version.
         model_refused: Whether a model came that does not fit.
+        demonstrated: Newest demonstrated action, if any.
         other_commanders: Who else commands the arm, in words; empty for nobody.
         active: Whether the controller may move the arm at all.
         anytime: Whether planning has a deadline; without one it is repeatable.
@@ -66,6 +69,7 @@ class TickInputs:
     model: DynamicsModel | None = None
     model_version: int = 0
     model_refused: bool = False
+    demonstrated: DemonstratedAction | None = None
     other_commanders: str = ''
     active: bool = True
     anytime: bool = True

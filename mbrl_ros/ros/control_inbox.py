@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from mbrl_ros.types import DynamicsModel, EpisodeReport, Phase, RobotState
+from mbrl_ros.types import DemonstratedAction, DynamicsModel, EpisodeReport, Phase, RobotState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Newest:
         model: Model that fits.
         model_version: Its version.
         model_refused: Whether the last model that came was refused.
+        demonstrated: Demonstrated action.
     """
 
     state: RobotState | None = None
@@ -32,6 +33,7 @@ class Newest:
     model: DynamicsModel | None = None
     model_version: int = 0
     model_refused: bool = False
+    demonstrated: DemonstratedAction | None = None
 
 
 class ControlInbox:
@@ -62,7 +64,7 @@ class ControlInbox:
             return self._newest
 
     def wait_for_tick(self, timeout_s: float) -> Newest | None:
-        """Lockstep: wait for a report on the newest state that has not been acted on; None when the time is up."""
+        """Lockstep: wait for a report on the newest state, not acted on yet, and for what it needs; None when the time is up."""
         with self._changed:
             if not self._changed.wait_for(self._tick_is_due, timeout_s):
                 return None
@@ -77,6 +79,13 @@ class ControlInbox:
         newest = self._newest
         if newest.state is None or newest.report is None or newest.state.stamp_ns != newest.report.stamp_ns:
             return False
+        if newest.report.phase is Phase.DEMONSTRATED and not self._is_shown():
+            return False
         if newest.report.phase is Phase.RUNNING and not newest.model_refused:
             return newest.model_version >= newest.report.model_version and self._tick_key() != self._last_tick
         return self._tick_key() != self._last_tick
+
+    def _is_shown(self) -> bool:
+        """Whether somebody has shown what to do in the newest state."""
+        shown = self._newest.demonstrated
+        return shown is not None and shown.stamp_ns == self._newest.report.stamp_ns

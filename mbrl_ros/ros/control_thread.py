@@ -140,8 +140,9 @@ class ControlThread:
         inputs = TickInputs(
             now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9), state=newest.state, report=newest.report,
             goal_m=newest.goal_m, goal_stamp_ns=newest.goal_stamp_ns, model=newest.model, model_version=newest.model_version,
-            model_refused=newest.model_refused, other_commanders=self._port.other_commanders(), active=active,
-            anytime=not self._timing.lockstep, lockstep=self._timing.lockstep)
+            model_refused=newest.model_refused, demonstrated=newest.demonstrated,
+            other_commanders=self._port.other_commanders(), active=active, anytime=not self._timing.lockstep,
+            lockstep=self._timing.lockstep)
         outcome = self._controller.tick(inputs)
         outcome = self._send(outcome, inputs)
         sent_s = time.monotonic()

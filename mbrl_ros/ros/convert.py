@@ -18,7 +18,7 @@ from std_msgs.msg import Header, UInt8MultiArray
 
 from mbrl_ros.errors import GoalError, MeasurementError
 from mbrl_ros.reports import ReportT, report_from_texts, report_to_texts, text_of
-from mbrl_ros.types import AppliedCommand, EpisodeReport, RobotState, TrainingReport
+from mbrl_ros.types import AppliedCommand, DemonstratedAction, EpisodeReport, RobotState, TrainingReport
 
 NANOSECONDS = 1_000_000_000
 MessageT = TypeVar('MessageT')
@@ -70,6 +70,16 @@ def applied_to_msg(applied: AppliedCommand, frame: str, gripper: str = '') -> Jo
 def applied_from_msg(message: JointState) -> AppliedCommand:
     """Applied command from a named vector; raises MeasurementError as `AppliedCommand.of_vector`."""
     return AppliedCommand.of_vector(stamp_from_msg(message.header.stamp), message.name, message.position, message.velocity)
+
+
+def demonstrated_to_msg(shown: DemonstratedAction) -> JointState:
+    """Demonstrated action as a named vector of positions."""
+    return JointState(header=header(shown.stamp_ns), name=list(shown.names), position=_doubles(shown.action))
+
+
+def demonstrated_from_msg(message: JointState) -> DemonstratedAction:
+    """Demonstrated action from a named vector, whatever it holds: the controller names what is wrong with it."""
+    return DemonstratedAction(stamp_from_msg(message.header.stamp), tuple(message.name), np.array(message.position))
 
 
 def goal_to_msg(point_m: Sequence[float], stamp_ns: int, frame: str) -> PoseStamped:

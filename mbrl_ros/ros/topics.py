@@ -7,6 +7,7 @@ STATE = 'state'                          #: JointState, named vector, 100 Hz
 GOAL = 'goal'                            #: PoseStamped, base frame, latched
 EPISODE = 'episode'                      #: DiagnosticArray holding one `EpisodeReport`, control rate
 APPLIED_COMMAND = 'applied_command'      #: JointState, velocities after the safety filter, stamp = takes effect
+DEMONSTRATED_ACTION = 'demonstrated_action'  #: JointState, entries of an action, latched
 CONTROLLER_STATUS = 'controller_status'  #: DiagnosticArray, control rate
 PLAN = 'plan'                            #: JointTrajectory
 PREDICTED_PATH = 'predicted_path'        #: MarkerArray

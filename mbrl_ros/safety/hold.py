@@ -56,6 +56,10 @@ class HoldReason(str, enum.Enum):
                        'By itself, with the next plan in time.')
     DISAGREEMENT = ('disagreement', "The ensemble's members disagree too much about the plan.",
                     'By itself, when a better model or another goal brings them together.')
+    NO_DEMONSTRATION = ('no_demonstration', 'No demonstrated action has arrived, or the newest is too old.',
+                        'By itself, with the next one.')
+    DEMONSTRATION_REFUSED = ('demonstration_refused', "The demonstrated action has other entries than the task's, or a number "
+                                                      'that is not within [-1, 1].', 'By itself, with the next sound one.')
     COMMAND_REFUSED = ('command_refused', 'The safety filter could not check the command.',
                        'By itself, with the next command that it can check.')
 

@@ -106,7 +106,7 @@ def without_plan_times(values):
 
 
 def test_a_run_begins_with_demonstrations_and_then_plans(learned):
-    assert [score.phase for score in learned.scores] == ['scripted', 'scripted', 'running', 'running']
+    assert [score.phase for score in learned.scores] == ['demonstrated', 'demonstrated', 'running', 'running']
     assert [len(done.episode.plan_s) for done in learned.progress] == [0, 0, 25, 25]
     assert [done.training is None for done in learned.progress] == [True, False, False, False]
 
@@ -195,8 +195,8 @@ def test_the_command_learns_prints_the_table_and_draws_the_curve(tiny_yaml, tmp_
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert sum(line.split()[:2] == ['episode', 'steps'] for line in lines) == 1
-    assert [line.split()[:3] for line in lines if line.split()[2:3] in (['scripted'], ['running'])] == [
-        ['0', '25', 'scripted'], ['1', '50', 'scripted'], ['2', '75', 'running']]
+    assert [line.split()[:3] for line in lines if line.split()[2:3] in (['demonstrated'], ['running'])] == [
+        ['0', '25', 'demonstrated'], ['1', '50', 'demonstrated'], ['2', '75', 'running']]
     assert (tmp_path / 'run' / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
 
 

@@ -136,6 +136,27 @@ def test_without_a_model_the_arm_explores():
     assert start(machine, arm, version=0).phase is Phase.EXPLORING
 
 
+def test_demonstrations_come_first_then_random_motion_then_plans():
+    machine, arm = build(demonstrations=2, exploration_episodes=1, max_episode_steps=1)
+    phases = [start(machine, arm).phase]
+    for episode in range(3):
+        while machine.phase is not Phase.TRAINING:
+            arm.state()
+        machine.on_training(trained(episode))
+        phases.append(machine.on_reset(arm.stamp_ns).phase)
+    assert phases == [Phase.DEMONSTRATED, Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING]
+
+
+def test_a_demonstration_is_scored_as_any_episode_and_needs_no_model():
+    machine, arm = build(demonstrations=1, settle_steps=2, episodes=1)
+    arm.state()
+    report = machine.on_reset(arm.stamp_ns)
+    assert (report.phase, report.model_version) == (Phase.DEMONSTRATED, 0)
+    reports = arm.states(2, point=report.goal_m)
+    assert [(report.step, report.success) for report in reports] == [(1, False), (2, True)]
+    assert machine.phase is Phase.STOPPING
+
+
 def test_failed_reset_sends_the_arm_home():
     machine, arm = build()
     arm.state()

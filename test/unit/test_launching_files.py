@@ -83,6 +83,14 @@ def test_substitutions_nest(tmp_path):
     assert spec.command == ('a', 'there')
 
 
+@pytest.mark.parametrize(('one', 'other', 'same'), [
+    ('scripted', 'scripted', 'true'), ('scripted', 'keyboard', 'false'), ('True', '1', 'true'), ('true', 'yes', 'false'),
+    ('2', '2.0', 'true'), ('2', '3', 'false'), ('', "''", 'true')])
+def test_equals_compares_as_ros_does(tmp_path, one, other, same):
+    [spec] = resolve(tmp_path, f'launch:\n- arg: {{name: a}}\n- executable: {{cmd: "say $(equals $(var a) {other})"}}\n', a=one)
+    assert spec.command == ('say', same)
+
+
 def test_a_backslash_takes_the_meaning_from_a_dollar(tmp_path):
     [spec] = resolve(tmp_path, 'launch:\n- let: {name: v, value: \'\\$(x)\'}\n- executable: {cmd: a $(var v)}\n')
     assert spec.command == ('a', '$(x)')

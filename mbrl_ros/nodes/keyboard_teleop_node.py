@@ -1,0 +1,103 @@
+"""`keyboard_teleop`: a person shows the controller how a task over the table is done, from a terminal of this node's own."""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rich.live import Live
+from sensor_msgs.msg import JointState
+
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.errors import MeasurementError
+from mbrl_ros.robots import load_robot
+from mbrl_ros.ros import convert, params, qos, runtime, topics
+from mbrl_ros.tasks import make_task
+from mbrl_ros.tasks.demonstrator import DEMONSTRATED
+from mbrl_ros.teleop import KeyboardPilot, PilotConfig
+from mbrl_ros.teleop.panel import draw
+from mbrl_ros.teleop.terminal import KeyTerminal
+from mbrl_ros.types import DemonstratedAction, EpisodeReport, Phase
+
+_THROTTLE_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyboardTeleopConfig(Config):
+    """Settings of the keyboard teleoperation."""
+
+    robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
+    task: str = setting('lift', 'Task to demonstrate.', choices=tuple(DEMONSTRATED))
+    rate_hz: float = setting(20.0, 'Rate of reading keys and publishing actions; in lockstep it is the pace of time.', unit='Hz',
+                             low=1.0, high=200.0)
+    keys: PilotConfig = section(PilotConfig, 'What keys do.')
+
+
+class KeyboardTeleopNode(Node):
+    """Carries keys from the terminal to the controller, and what the stack says to the terminal.
+
+    Actions go out all the time while an episode is demonstrated, at rest too: time goes on, as a body has to be held for a while.
+    Each is stamped with the newest word of the episode manager, by whose clock it is judged.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('keyboard_teleop', **kwargs)
+        self._config = params.declare_config(self, KeyboardTeleopConfig)
+        terminal = KeyTerminal('keyboard_teleop')
+        torch.set_num_threads(1)
+        self._names = make_task(self._config.task, load_robot(self._config.robot)).action_names
+        self._pilot = KeyboardPilot(self._config.keys)
+        self._report: EpisodeReport | None = None
+        self._hold = ''
+        self._action_pub = qos.advertise(self, JointState, topics.DEMONSTRATED_ACTION, qos.LATCHED)
+        qos.subscribe(self, DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED)
+        qos.subscribe(self, DiagnosticArray, topics.CONTROLLER_STATUS, self.on_controller_status, qos.STATE)
+        self.create_timer(1.0 / self._config.rate_hz, self.on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        with contextlib.ExitStack() as opened:
+            self._terminal = opened.enter_context(terminal)
+            self._live = opened.enter_context(Live(auto_refresh=False))
+            self._opened = opened.pop_all()
+
+    def on_report(self, message: DiagnosticArray) -> None:
+        """Keep the episode manager's newest word; an episode begins with an open gripper."""
+        try:
+            report = convert.report_from_msg(message, EpisodeReport)
+        except MeasurementError as error:
+            self.get_logger().error(f'{topics.EPISODE}: {error}', throttle_duration_sec=_THROTTLE_S)
+            return
+        if self._report is None or report.start_ns != self._report.start_ns:
+            self._pilot.reset()
+        self._report = report
+
+    def on_controller_status(self, message: DiagnosticArray) -> None:
+        """Note whether the arm is held."""
+        self._hold = convert.status_values(message).get('hold', '')
+
+    def on_timer(self) -> None:
+        """Take the keys, publish what they ask for, and show it."""
+        now_s = time.monotonic()
+        for key in self._terminal.read():
+            self._pilot.press(key, now_s)
+        if self._report is not None and self._report.phase is Phase.DEMONSTRATED:
+            shown = DemonstratedAction(self._report.stamp_ns, self._names, self._pilot.action(now_s))
+            self._action_pub.publish(convert.demonstrated_to_msg(shown))
+        self._live.update(draw(self._pilot, now_s, self._report, self._hold, self._config.task), refresh=True)
+
+    def close(self) -> None:
+        """Give the terminal back as it was."""
+        self._opened.close()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node as a process."""
+    return runtime.run(KeyboardTeleopNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
