@@ -1,11 +1,12 @@
 """Learning from nothing, episode after episode, with everything on disk that it takes to go on after an interruption.
 
 A run's folder holds `config.yaml` (what was resolved), `checkpoint.safetensors` (experience, model and scores, replaced as one
-after each episode), and what is made from it: `scores.csv`, `model.safetensors` and `learning_curve.png`. An episode is a
-function of seed and number, and a round of training one of the experience and the model before it, so that a run that goes
-on is the run that was never interrupted.
+after each episode), and what is made from it: `scores.csv`, `model.safetensors`, `learning_curve.png`, and event files of
+TensorBoard in `tensorboard/`. An episode is a function of seed and number, and a round of training one of the experience and
+the model before it, so that a run that goes on is the run that was never interrupted.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mbrl_ros.cli.playing import Episode, Loop
+from mbrl_ros.cli.scalars import ScalarLog
 from mbrl_ros.config import load_yaml
 from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.errors import ConfigError, ModelError
@@ -90,21 +92,29 @@ class LearningRun:
         Args:
             steps: Control steps after which no further episode begins, those of earlier parts of the run included.
         """
-        while self.total_steps < steps:
-            begin_s = time.monotonic()
-            index = len(self.board.scores)
-            demonstrations, model = self.loop.demonstrations, self.learner.current
-            if index < demonstrations:
-                episode = self.loop.demonstrate(seed=self._seed, episode=index)
-            else:
-                explores = model is None or index < demonstrations + self.loop.config.explorations
-                episode = self.loop.play(None if explores else self.loop.ready(model), seed=self._seed, episode=index)
-            self._add(episode, index)
-            score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
-            training = self._train(index) if index + 1 >= demonstrations else None
-            self.board.add(score)
-            self._keep()
-            yield Progress(episode, score, training, time.monotonic() - begin_s)
+        with contextlib.closing(ScalarLog(self._folder / 'tensorboard', self.total_steps)) as log:
+            while self.total_steps < steps:
+                begin_s = time.monotonic()
+                episode, score, training = self._next_episode()
+                progress = Progress(episode, score, training, time.monotonic() - begin_s)
+                log.add(score, training, progress.wall_s)
+                yield progress
+
+    def _next_episode(self) -> tuple[Episode, EpisodeScore, TrainingReport | None]:
+        """Run the next episode, train after it, and keep everything."""
+        index, model = len(self.board.scores), self.learner.current
+        demonstrations = self.loop.demonstrations
+        if index < demonstrations:
+            episode = self.loop.demonstrate(seed=self._seed, episode=index)
+        else:
+            explores = model is None or index < demonstrations + self.loop.config.explorations
+            episode = self.loop.play(None if explores else self.loop.ready(model), seed=self._seed, episode=index)
+        self._add(episode, index)
+        score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
+        training = self._train(index) if index + 1 >= demonstrations else None
+        self.board.add(score)
+        self._keep()
+        return episode, score, training
 
     def draw(self) -> Path:
         """Draw the learning curve; its path."""
