@@ -98,7 +98,7 @@ class ReachLoop:
             seed: With the episode's number the source of goal, plans and exploration.
             episode: Number of the episode.
         """
-        goal, success = self.goal(seed, episode), SuccessCounter(self.task.settle_steps)
+        goal, success = self.goal(seed, episode), SuccessCounter(self.task.settle_s, self.period_s)
         controller = MpcController(self.robot, self._kinematics, self.task, planner, self._control, period_s=self.period_s,
                                    seed=seed)
         observed, info = self._env.reset(seed=seed, options={'goal': goal})

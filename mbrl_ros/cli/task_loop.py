@@ -176,7 +176,7 @@ class TaskLoop:
     def _run(self, phase: Phase, more: Callable[[RobotState, EpisodeReport], dict[str, Any]], *, seed: int, episode: int,
              stream: int, on_step: Callable[[], None] = lambda: None) -> Episode:
         """Ticks in lockstep, of an arm that obeys at once; `more` is what else a tick knows, as fields of `TickInputs`."""
-        task, space, success = self.task, self.task.space, SuccessCounter(self.task.settle_steps)
+        task, space, success = self.task, self.task.space, SuccessCounter(self.task.settle_s, self.period_s)
         controller = MpcController(self.robot, self._world.kinematics, task, self.planner, self.config.control,
                                    period_s=self.period_s, seed=2 * seed + stream)
         sequence = np.random.SeedSequence([seed, stream, episode])

@@ -67,7 +67,7 @@ class EpisodeMachine:
         self._return = 0.0
         self._reward = 0.0
         self._distance = float('inf')
-        self._success = SuccessCounter(task.settle_steps)
+        self._success = SuccessCounter(task.settle_s, 1.0 / config.control_rate_hz)
         self._action = torch.zeros(task.action_size, dtype=torch.float64)
         self._standing = 0
         self._goal = np.zeros(3)

@@ -19,7 +19,7 @@ class LiftTask(GraspTask):
 
     name = 'lift'
     goal_tolerance_m = 0.02
-    settle_steps = 20
+    settle_s = 1.0
 
     @classmethod
     def of_robot(cls, robot: RobotProfile) -> 'LiftTask':

@@ -23,7 +23,7 @@ class PickPlaceTask(GraspTask):
 
     name = 'pick_place'
     goal_tolerance_m = 0.04
-    settle_steps = 10
+    settle_s = 0.5
 
     @classmethod
     def of_robot(cls, robot: RobotProfile) -> 'PickPlaceTask':

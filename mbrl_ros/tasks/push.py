@@ -54,7 +54,7 @@ class PushTask(WeightedTask):
 
     name = 'push'
     goal_tolerance_m = 0.04
-    settle_steps = 10
+    settle_s = 0.5
 
     def __init__(self, robot: RobotProfile, space: ToolSpace, config: PushConfig) -> None:
         super().__init__(space, config.weights)

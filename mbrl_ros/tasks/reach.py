@@ -32,7 +32,7 @@ class ReachGoalConfig(Config):
     """When the goal is reached."""
 
     tolerance_m: float = setting(0.02, 'Largest distance that counts as being there.', unit='m', low=1e-4, high=1.0)
-    settle_steps: int = setting(5, 'Consecutive control steps within tolerance that make a success.', low=1, high=1000)
+    settle_s: float = setting(0.25, 'Time within tolerance on end that makes a success.', unit='s', low=0.0, high=60.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class ReachTask(WeightedTask):
         super().__init__(JointSpace(robot), config.weights)
         self.config = config
         goal = goal or ReachGoalConfig()
-        self.goal_tolerance_m, self.settle_steps = goal.tolerance_m, goal.settle_steps
+        self.goal_tolerance_m, self.settle_s = goal.tolerance_m, goal.settle_s
         self._kinematics = kinematics
         self._robot = robot
         self._placed: dict[tuple[torch.dtype, torch.device], _Constants] = {}

@@ -29,7 +29,7 @@ class Task(Protocol):
         obs_size: O = 2 * len(state_names).
         action_size: A.
         goal_tolerance_m: Largest distance that counts as being there.
-        settle_steps: Consecutive control steps within tolerance that make a success.
+        settle_s: Time within tolerance on end that makes a success.
         weights: Weights in use when none are given.
     """
 
@@ -40,7 +40,7 @@ class Task(Protocol):
     obs_size: int
     action_size: int
     goal_tolerance_m: float
-    settle_steps: int
+    settle_s: float
     weights: Config
 
     def terms(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor | Sequence[float],
@@ -168,14 +168,15 @@ def draw_goal(propose: Callable[[], np.ndarray], fits: Callable[[np.ndarray], bo
 
 
 class SuccessCounter:
-    """Success once the goal has been held for so many control steps on end; then it stays.
+    """Success once the goal has been held for some time on end; then it stays.
 
     Args:
-        settle_steps: Consecutive steps needed, 1 or more.
+        settle_s: That time; one control step is the least.
+        period_s: Control period.
     """
 
-    def __init__(self, settle_steps: int) -> None:
-        self._needed = settle_steps
+    def __init__(self, settle_s: float, period_s: float) -> None:
+        self._needed = max(1, round(settle_s / period_s))
         self.reset()
 
     def reset(self) -> None:

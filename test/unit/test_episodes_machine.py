@@ -22,8 +22,8 @@ class DistanceToGoal:
     action_size = 7
     goal_tolerance_m = 0.02
 
-    def __init__(self, settle_steps):
-        self.settle_steps = settle_steps
+    def __init__(self, settle_s):
+        self.settle_s = settle_s
 
     def sample_goal(self, rng, state):
         return ROBOT.workspace.sample(rng)
@@ -58,7 +58,7 @@ class Arm:
 
 def build(*, can_reset=True, settle_steps=5, **settings):
     config = EpisodeConfig(**{'exploration_episodes': 0, 'standing_steps': 2, **settings})
-    machine = EpisodeMachine(ROBOT, DistanceToGoal(settle_steps), config, seed=3, can_reset=can_reset)
+    machine = EpisodeMachine(ROBOT, DistanceToGoal(settle_steps / config.control_rate_hz), config, seed=3, can_reset=can_reset)
     return machine, Arm(machine)
 
 

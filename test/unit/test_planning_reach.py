@@ -17,7 +17,7 @@ def episode(robot, goal, seed, **settings):
     task, arm = make_task('reach', robot), VelocityArm.of_robot(robot, PERIOD_S)
     change = np.array(robot.max_acceleration_rad_s2) * PERIOD_S / np.array(robot.max_velocity_rad_s)
     planner = make_planner(PlannerConfig(num_particles=1, device='cpu', **settings), task.action_size, change, seed=seed)
-    obs, action, counter, positions = np.concatenate([robot.home_rad, np.zeros(7)]), np.zeros(7), SuccessCounter(5), []
+    obs, action, counter, positions = np.concatenate([robot.home_rad, np.zeros(7)]), np.zeros(7), SuccessCounter(0.25, 0.05), []
     for step in range(50):
         action = planner.plan(arm, obs, task.objective(goal), previous_action=action).actions[0]
         obs = arm.step(obs, action)

@@ -116,10 +116,16 @@ def test_observations_as_numpy_states_give_them_will_do():
 
 
 def test_success_needs_consecutive_steps_and_then_stays():
-    counter = SuccessCounter(3)
+    counter = SuccessCounter(0.3, 0.1)
     assert [counter.update(within) for within in (True, True, False, True, True, True, False)] == [False] * 5 + [True] * 2
     counter.reset()
     assert not counter.update(True)
+
+
+@pytest.mark.parametrize(('settle_s', 'period_s', 'steps'), [(1.0, 0.05, 20), (1.0, 0.1, 10), (0.25, 0.1, 2), (0.0, 0.1, 1)])
+def test_a_goal_is_held_as_long_at_every_control_rate(settle_s, period_s, steps):
+    counter = SuccessCounter(settle_s, period_s)
+    assert [counter.update(True) for _ in range(steps + 1)].index(True) == steps - 1
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones():
