@@ -79,7 +79,8 @@ class ContinualLearner:
             self._learned_stamps = np.array(learned_stamps, dtype=np.int64)
 
     def round(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, stamps_ns: np.ndarray, *, episode: int,
-              round_index: int, stamp_ns: int, is_cancelled: Callable[[], bool] = bool) -> TrainingReport:
+              round_index: int, stamp_ns: int, real_steps: int | None = None,
+              is_cancelled: Callable[[], bool] = bool) -> TrainingReport:
         """Train on all transitions; afterwards `current` is the candidate, if it was accepted.
 
         Args:
@@ -90,6 +91,7 @@ class ContinualLearner:
             episode: Newest episode that is wholly in the data; -1 when none is.
             round_index: Together with the seed decides the round's randomness.
             stamp_ns: Time of the round, for report and model.
+            real_steps: Control steps that the arm has made, for the model; N where nothing was left out of the data.
             is_cancelled: Asked now and then.
 
         Returns:
@@ -112,14 +114,14 @@ class ContinualLearner:
                                        initial=self.current.parameters if self.current else None, is_cancelled=is_cancelled)
         except ModelError as error:
             return dataclasses.replace(report, reason=f'no round: {error}')
-        return self._judge(result, data, stamps_ns[newest], report)
+        return self._judge(result, data, stamps_ns[newest], report, len(obs) if real_steps is None else real_steps)
 
     @property
     def _version(self) -> int:
         return self.current.version if self.current else 0
 
     def _judge(self, result: TrainingResult, data: list[np.ndarray], stamps_ns: np.ndarray,
-               report: TrainingReport) -> TrainingReport:
+               report: TrainingReport, real_steps: int) -> TrainingReport:
         candidate = Predictor(result.parameters)
         scale = result.parameters.outputs.std.numpy()
         changed, rows = '', result.holdout
@@ -131,7 +133,7 @@ class ContinualLearner:
         if decision.accepted:
             card = ModelCard(**self._layout, version=self._version + 1, num_transitions=report.num_transitions,
                              trained_episode=report.trained_episode, holdout_rmse=ours.rmse, holdout_nll=ours.nll,
-                             created_ns=report.stamp_ns)
+                             created_ns=report.stamp_ns, real_steps=real_steps)
             self.current = ModelSnapshot(card, result.parameters)
             self._learned_stamps = stamps_ns.copy()
         in_use = ours if decision.accepted or theirs is None else theirs

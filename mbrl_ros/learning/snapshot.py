@@ -33,6 +33,8 @@ class ModelCard:
         holdout_rmse: One-step error on held-out transitions, in units of the outputs' standard deviation.
         holdout_nll: Negative log-likelihood a dimension there, same units.
         created_ns: When it was made.
+        real_steps: Control steps that the arm had made by then, those included that are trained on no longer, and those whose
+            models were refused.
     """
 
     version: int
@@ -46,6 +48,7 @@ class ModelCard:
     holdout_rmse: float
     holdout_nll: float
     created_ns: int
+    real_steps: int
 
     def check_fits(self, *, robot: str, task: str, state_names: Sequence[str], action_names: Sequence[str],
                    period_s: float) -> None:
@@ -154,6 +157,8 @@ class ModelSnapshot(Predictor):
 
 def _card(metadata: dict[str, str]) -> ModelCard:
     hints = typing.get_type_hints(ModelCard)
+    # Files from before steps were counted: of theirs, all were trained on.
+    metadata = {'real_steps': metadata.get('num_transitions', ''), **metadata}
     values = {}
     for name, hint in hints.items():
         try:

@@ -128,7 +128,7 @@ class ModelTrainerNode(Node):
         due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run)
         if due is not None:
             data, stamp_ns = self._dataset.arrays(), self.get_clock().now().nanoseconds
-            self._start(lambda: self._train(data, due, stamp_ns), self._take_report)
+            self._start(lambda: self._train(data, due, stamp_ns, num_transitions), self._take_report)
 
     def _announce(self) -> None:
         """Say, once, that everything an episode is made of reaches this node; the episode manager may wait for that."""
@@ -230,11 +230,12 @@ class ModelTrainerNode(Node):
         self._take_experience(missed)
         self._num_of_run += len(missed)
 
-    def _train(self, data: Any, due: DueRound, stamp_ns: int) -> tuple[TrainingReport, ModelSnapshot | None]:
+    def _train(self, data: Any, due: DueRound, stamp_ns: int, real_steps: int) -> tuple[TrainingReport, ModelSnapshot | None]:
         """One round, in the worker's thread; the model too when it was accepted."""
         start_s = time.monotonic()
         report = self._learner.round(data.obs, data.action, data.next_obs, data.stamp_ns, episode=due.episode,
-                                     round_index=due.index, stamp_ns=stamp_ns, is_cancelled=self._closing.is_set)
+                                     round_index=due.index, stamp_ns=stamp_ns, real_steps=real_steps,
+                                     is_cancelled=self._closing.is_set)
         snapshot = self._learner.current if report.accepted else None
         if snapshot and self._model_path:
             try:

@@ -89,7 +89,7 @@ def learned() -> ModelSnapshot:
     action = rng.uniform(-1.0, 1.0, (200, 7))
     next_obs = np.array([arm.step(*step) for step in zip(obs, action)])
     parameters = EnsembleTrainer(TrainerConfig(max_steps=20)).fit(obs, action, next_obs, seed=0).parameters
-    return ModelSnapshot(ModelCard(3, 'panda', 'reach', ROBOT.joints, ROBOT.joints, 0.05, 200, 0, 0.1, 0.0, 0), parameters)
+    return ModelSnapshot(ModelCard(3, 'panda', 'reach', ROBOT.joints, ROBOT.joints, 0.05, 200, 0, 0.1, 0.0, 0, 200), parameters)
 
 
 @pytest.fixture(scope='module')

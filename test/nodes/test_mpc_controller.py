@@ -280,7 +280,7 @@ def learned() -> ModelSnapshot:
     action = rng.uniform(-1.0, 1.0, (300, 7))
     next_obs = np.array([arm.step(*step) for step in zip(obs, action)])
     parameters = EnsembleTrainer(TrainerConfig(max_steps=50)).fit(obs, action, next_obs, seed=0).parameters
-    card = ModelCard(1, 'panda', 'reach', ROBOT.joints, ROBOT.joints, 0.05, 300, 0, 0.1, 0.0, 0)
+    card = ModelCard(1, 'panda', 'reach', ROBOT.joints, ROBOT.joints, 0.05, 300, 0, 0.1, 0.0, 0, 300)
     return ModelSnapshot(card, parameters)
 
 

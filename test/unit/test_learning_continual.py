@@ -105,6 +105,14 @@ def test_rounds_count_versions_and_report():
     assert card.holdout_rmse == second.holdout_rmse < 0.01
 
 
+def test_steps_count_that_are_no_longer_trained_on_or_that_only_the_caller_knows_of():
+    subject, data = learner(config=dataclasses.replace(CONFIG, max_transitions=100)), moves(120)
+    train(subject, data)
+    assert (subject.current.card.num_transitions, subject.current.card.real_steps) == (100, 120)
+    subject.round(*data, episode=1, round_index=1, stamp_ns=0, real_steps=500)
+    assert subject.current.card.real_steps == 500
+
+
 def test_too_few_transitions_are_reported_not_trained_on():
     result = train(learner(), moves(20), episode=3)
     assert not result.accepted and result.trained_episode == 3 and result.model_version == 0

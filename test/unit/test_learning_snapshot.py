@@ -21,7 +21,8 @@ from mbrl_ros.learning import (
 from mbrl_ros.learning.codec import decode, encode
 
 CARD = ModelCard(version=3, robot='panda', task='reach', state_names=('a', 'b'), action_names=('a',), period_s=0.05,
-                 num_transitions=120, trained_episode=4, holdout_rmse=0.0123, holdout_nll=-3.5, created_ns=1_700_000_000_000)
+                 num_transitions=120, trained_episode=4, holdout_rmse=0.0123, holdout_nll=-3.5, created_ns=1_700_000_000_000,
+                 real_steps=150)
 LAYOUT = {'robot': 'panda', 'task': 'reach', 'state_names': ('a', 'b'), 'action_names': ('a',), 'period_s': 0.05}
 
 
@@ -168,6 +169,10 @@ def resealed(snapshot, change):
 def test_sealed_nonsense_is_refused_by_name(snapshot, change, text):
     with pytest.raises(SnapshotError, match=text):
         ModelSnapshot.from_bytes(resealed(snapshot, change))
+
+
+def test_a_file_from_before_steps_were_counted_has_made_those_that_it_was_trained_on(snapshot):
+    assert ModelSnapshot.from_bytes(resealed(snapshot, lambda t, m: m.pop('real_steps'))).card.real_steps == CARD.num_transitions
 
 
 def test_fitting_model_passes(snapshot):
