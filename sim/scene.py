@@ -1,4 +1,4 @@
-"""What stands in the simulated world, and how PyBullet is told: settings, physics client, arm, cube."""
+"""What stands in the simulated world, and how PyBullet is told: settings, physics client, arm."""
 
 import dataclasses
 import functools
@@ -11,6 +11,7 @@ import pybullet
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
+from mbrl_sim.objects import KINDS
 
 _BASE_HZ = 240
 _GOAL_RADIUS_M = 0.02
@@ -28,6 +29,8 @@ class WorldConfig(Config):
     gui: bool = setting(False, "Open PyBullet's window.")
     self_collision: bool = setting(False, 'Let the arm collide with itself, save for links that touch at home.')
     cube: bool = setting(True, 'Put a cube on the table.')
+    object_kind: str = setting('cube', 'What is put there in its place, with its settings; its size is the lesser of length and '
+                                       'width.', choices=KINDS)
     cube_size_m: float = setting(0.05, 'Edge of the cube.', unit='m', low=0.01, high=0.3)
     cube_mass_kg: float = setting(0.1, 'Mass of the cube.', unit='kg', low=0.001, high=10.0)
     cube_friction: float = setting(0.8, 'Lateral friction of the cube.', low=0.0, high=5.0)
@@ -49,25 +52,6 @@ class WorldConfig(Config):
         region = self.cube_region_m
         if region and (len(region) != 4 or region[0] >= region[2] or region[1] >= region[3]):
             raise ConfigError(f'WorldConfig.cube_region_m needs smallest x and y, then largest x and y, got {region}')
-
-
-@dataclasses.dataclass(frozen=True)
-class Cube:
-    """A cube as it is put on the table.
-
-    Attributes:
-        size_m: Edge.
-        mass_kg: Mass.
-        friction: Lateral friction.
-        position_m: Its centre in the base frame, shape (3,).
-        yaw_rad: Turn about the vertical.
-    """
-
-    size_m: float
-    mass_kg: float
-    friction: float
-    position_m: np.ndarray
-    yaw_rad: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,18 +131,6 @@ def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig) -> 
     if config.self_collision:
         _ignore_touching_links(bullet, body)
     return arm
-
-
-def make_cube(bullet: BulletClient, cube: Cube) -> int:
-    """Put a cube where it says, and return its body."""
-    half = [cube.size_m / 2] * 3
-    body = bullet.createMultiBody(
-        cube.mass_kg,
-        bullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half),
-        bullet.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=(0.85, 0.25, 0.2, 1.0)),
-        cube.position_m.tolist(), bullet.getQuaternionFromEuler((0.0, 0.0, cube.yaw_rad)))
-    bullet.changeDynamics(body, -1, lateralFriction=cube.friction)
-    return body
 
 
 def make_goal_marker(bullet: BulletClient, position: np.ndarray) -> int:

@@ -13,7 +13,8 @@ from mbrl_ros.robots import RobotProfile, load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.tasks.space import ToolSpace
 from mbrl_ros.types import RobotState
-from mbrl_sim.scene import Cube, WorldConfig
+from mbrl_sim.objects import TableObject
+from mbrl_sim.scene import WorldConfig
 from mbrl_sim.world import ArmWorld
 
 _CONTROL_HZ = 20.0
@@ -67,7 +68,7 @@ class TabletopWorld:
         return ToolSpace(self.robot, self.kinematics, self._body)
 
     @property
-    def cube(self) -> Cube | None:
+    def cube(self) -> TableObject | None:
         """The cube as it was put on the table by the last reset; None in a world without one."""
         return self._world.cube
 

@@ -1,4 +1,4 @@
-"""The simulated world: an arm on a table, a cube, and nothing of ROS.
+"""The simulated world: an arm on a table, a cube or what lies there in its place, and nothing of ROS.
 
 PyBullet is imported only here. Everything is a function of the seed and of what the motors were told: no clock, no global
 state, each world in its own physics client.
@@ -12,17 +12,8 @@ import pybullet
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.types import RobotState, body_joint_names
-from mbrl_sim.scene import (
-    VIEW,
-    BulletClient,
-    Cube,
-    JointLimits,
-    WorldConfig,
-    load_arm,
-    make_cube,
-    make_goal_marker,
-    set_up_window,
-)
+from mbrl_sim.objects import TableObject, height_m, make_object
+from mbrl_sim.scene import VIEW, BulletClient, JointLimits, WorldConfig, load_arm, make_goal_marker, set_up_window
 
 __all__ = ['ArmWorld', 'JointLimits', 'WorldConfig']
 
@@ -194,7 +185,7 @@ class ArmWorld:
             self._closed = True
             self._bullet.disconnect()
 
-    def _draw_cube(self) -> Cube:
+    def _draw_cube(self) -> TableObject:
         """The cube of the next world, over the part of the table where the tool can reach."""
         config, workspace = self.config, self.robot.workspace
         size, mass, friction = config.cube_size_m, config.cube_mass_kg, config.cube_friction
@@ -212,8 +203,8 @@ class ArmWorld:
         else:
             raise ConfigError(f'{self.robot.name}: the arm does not reach down to lower_m of its workspace anywhere in the '
                               "cube's region, so there is no place for the cube; set world.cube to false")
-        spot[2] = size / 2
-        return Cube(size, mass, friction, spot, float(self._rng.uniform(-np.pi, np.pi)))
+        spot[2] = height_m(config.object_kind, size) / 2
+        return TableObject(config.object_kind, size, mass, friction, spot, float(self._rng.uniform(-np.pi, np.pi)))
 
     def _build(self) -> None:
         bullet, config, robot = self._bullet, self.config, self.robot
@@ -226,7 +217,7 @@ class ArmWorld:
         self._arm_ids = [self._arm.joints[name] for name in robot.joints]
         self._forces = self._arm.limits.max_force.tolist()
         self._opening = self._opening_target = robot.gripper.open_m if robot.gripper else 0.0
-        self._cube = make_cube(bullet, self.cube) if self.cube else None
+        self._cube = make_object(bullet, self.cube) if self.cube else None
         self._marker = None if self._goal is None else make_goal_marker(bullet, self._goal)
         bullet.configureDebugVisualizer(pybullet.COV_ENABLE_RENDERING, 1)
 
