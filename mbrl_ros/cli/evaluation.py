@@ -1,8 +1,9 @@
 """How well a learned model does a task: many episodes, spread over the cores, with nothing learned from them."""
 
 import dataclasses
+import itertools
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 
 from mbrl_ros.cli.playing import EVALUATION, Episode
 from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.video import EpisodeCamera, steps_per_frame, write_video
 from mbrl_ros.learning import ModelSnapshot
 
 _CONFIDENCE = 0.95
-#: A picture for so many control steps of a video, and its size.
-_STEPS_PER_FRAME, _FRAME_SIZE = 2, (400, 300)
+#: How long a video stays at the end of each episode.
+_LAST_PICTURE_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Evaluation:
         model: File of the model.
         seed: Of cubes, goals and plans.
         robot: Robot profile.
+        object_kind: What lies on the table, as `WorldConfig.object_kind`; a model learns with cubes.
     """
 
     task: str
@@ -35,6 +38,16 @@ class Evaluation:
     model: Path
     seed: int = 0
     robot: str = 'panda'
+    object_kind: str = 'cube'
+
+    def loop(self) -> TaskLoop:
+        """What it is played in.
+
+        Raises:
+            ConfigError: As for `TaskLoop`, or the task has no such object.
+        """
+        config = dataclasses.replace(self.config, planner=self.config.planner.without_exploring())
+        return TaskLoop(self.task, config, self.robot, self.object_kind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +72,21 @@ class Outcome:
     def of(cls, episode: Episode) -> 'Outcome':
         """Outcome of an episode."""
         return cls(episode.success, episode.steps, episode.distance_m, episode.episode_return, tuple(1e3 * episode.plan_s))
+
+
+def require_fit(evaluation: Evaluation) -> None:
+    """Require that an evaluation can be made.
+
+    Raises:
+        ConfigError: As for `Evaluation.loop`.
+        ModelError: The model cannot be read, or is for another task, robot, layout or period.
+    """
+    model = ModelSnapshot.load(evaluation.model)
+    loop = evaluation.loop()
+    try:
+        loop.ready(model)
+    finally:
+        loop.close()
 
 
 def evaluate(evaluation: Evaluation, episodes: int, workers: int, on_outcome: Callable[[Outcome], None] = lambda _: None,
@@ -98,29 +126,30 @@ def summary(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, An
         'ci95': [interval.low, interval.high], 'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
         'median_steps_to_success': float(np.median(reached)) if reached else float('nan'),
         'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
-        'real_steps_trained': ModelSnapshot.load(evaluation.model).card.num_transitions,
+        'real_steps_trained': ModelSnapshot.load(evaluation.model).card.real_steps,
         'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
-        'seed': evaluation.seed, 'model': str(evaluation.model), 'robot': evaluation.robot,
+        'seed': evaluation.seed, 'model': str(evaluation.model), 'robot': evaluation.robot, 'object': evaluation.object_kind,
     }
 
 
 def record(evaluation: Evaluation, episodes: int, path: Path) -> None:
-    """Play the first episodes once more and write what they look like as an animated GIF."""
-    from PIL import Image
+    """Play the first episodes once more and write what they look like, in real time, as a video."""
+    player = _Player(evaluation)
+    try:
+        write_video(path, _frames(player, episodes, path), steps_per_frame(path) * player.loop.period_s)
+    finally:
+        player.loop.close()
 
-    frames: list[Image.Image] = []
-    with_model = _Player(evaluation)
+
+def _frames(player: '_Player', episodes: int, path: Path) -> Iterator[np.ndarray]:
+    """Pictures of episodes, each captioned with its number, the control step and, at the end, what came of it."""
+    loop = player.loop
     for index in range(episodes):
-        steps = iter(range(10**9))
-
-        def take_picture() -> None:
-            if next(steps) % _STEPS_PER_FRAME == 0:  # noqa: B023
-                frames.append(Image.fromarray(with_model.loop.picture()).resize(_FRAME_SIZE))
-
-        with_model.play(index, take_picture)
-    with_model.loop.close()
-    duration_ms = round(1e3 * _STEPS_PER_FRAME * with_model.loop.period_s)
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=duration_ms, loop=0)
+        camera = EpisodeCamera(loop.picture, path, f'{loop.task.name}: episode {index + 1} of {episodes}')
+        episode = player.play(index, camera.on_step)
+        camera.take(f'step {episode.steps}, {"success" if episode.success else "no success"}')
+        yield from camera.pictures
+        yield from itertools.repeat(camera.pictures[-1], round(_LAST_PICTURE_S / (steps_per_frame(path) * loop.period_s)))
 
 
 class _Player:
@@ -128,8 +157,7 @@ class _Player:
 
     def __init__(self, evaluation: Evaluation) -> None:
         self._seed = evaluation.seed
-        config = dataclasses.replace(evaluation.config, planner=evaluation.config.planner.without_exploring())
-        self.loop = TaskLoop(evaluation.task, config, evaluation.robot)
+        self.loop = evaluation.loop()
         self._model = self.loop.ready(ModelSnapshot.load(evaluation.model))
 
     def play(self, index: int, on_step: Callable[[], None] = lambda: None) -> Episode:

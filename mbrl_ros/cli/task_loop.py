@@ -16,6 +16,7 @@ from mbrl_ros.config import Config, load_yaml, section, setting
 from mbrl_ros.episodes import EpisodeScore
 from mbrl_ros.episodes.curve import save_learning_curve
 from mbrl_ros.episodes.scripted import ScriptedEpisodes
+from mbrl_ros.errors import ConfigError
 from mbrl_ros.learning import ContinualConfig, FramedModel, ModelSnapshot
 from mbrl_ros.learning.precision import PrecisionChooser
 from mbrl_ros.planning import PlannerConfig, make_planner
@@ -62,10 +63,12 @@ class TaskLoop:
         task: Name of the task.
         config: Settings.
         robot: Name in `config/robots`, or the path of a YAML file; tasks over the table need a gripper.
-        world: Physics and cube; those of the task when left out.
+        object_kind: What lies on the table, as `WorldConfig.object_kind`.
+        repeatable: Whether a precision of `auto` means float32; otherwise it is what is measured to be fastest, which may
+            differ from run to run.
 
     Raises:
-        ConfigError: There is no such task, or the robot's profile cannot be used.
+        ConfigError: There is no such task, it has no such object, or the robot's profile cannot be used.
 
     Attributes:
         robot: Its profile.
@@ -77,7 +80,8 @@ class TaskLoop:
 
     has_goal = True
 
-    def __init__(self, task: str, config: TaskLoopConfig, robot: str = 'panda', world: WorldConfig | None = None) -> None:
+    def __init__(self, task: str, config: TaskLoopConfig, robot: str = 'panda', object_kind: str = 'cube', *,
+                 repeatable: bool = True) -> None:
         self.config, self.robot, self._robot_given = config, load_robot(robot), robot
         self.task = make_task(task, self.robot)
         self.period_s = 1.0 / config.control_rate_hz
@@ -85,12 +89,13 @@ class TaskLoop:
             Demonstrator(task)  # There may be none of this task; better to know at once.
         is_tabletop = isinstance(self.task.space, ToolSpace)
         self.frame = ToolFrame() if is_tabletop else None
-        world = world or (tabletop_config() if is_tabletop else WorldConfig(cube=False))
+        if object_kind != 'cube' and not is_tabletop:
+            raise ConfigError(f'{task} has no object on the table, which is to be a {object_kind}')
+        world = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
         self._world = TabletopWorld(self.robot, world, control_hz=config.control_rate_hz)
         change = self.task.space.largest_change(config.control.safety.acceleration_scale, self.period_s)
         self.planner = make_planner(config.planner, self.task.action_size, change)
-        # There is no deadline, and what a timing would choose may differ from run to run.
-        precision = 'float32' if config.planner.precision == 'auto' else config.planner.precision
+        precision = 'float32' if repeatable and config.planner.precision == 'auto' else config.planner.precision
         self._precision = PrecisionChooser(precision, self.planner.device,
                                            config.planner.population_size * config.planner.num_particles)
 
@@ -160,9 +165,9 @@ class TaskLoop:
 
         return self._run(Phase.DEMONSTRATED, show, seed=seed, episode=episode, stream=LEARNING)
 
-    def picture(self) -> np.ndarray:
+    def picture(self, width: int, height: int) -> np.ndarray:
         """The scene as it is, shape (height, width, 3), uint8."""
-        return self._world.render()
+        return self._world.render(width, height)
 
     def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
         """Draw distance, success and model error of a run over its steps."""

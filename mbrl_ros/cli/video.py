@@ -1,0 +1,119 @@
+"""Videos of episodes: an animated GIF, or H.264 in an MP4, with what a frame shows written into it."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from mbrl_ros.errors import ConfigError
+
+_MARGIN, _TEXT_SIZE = 8, 15
+#: Constant rate factor of x264, at which no loss is seen.
+_QUALITY = '20'
+
+
+def require_video(path: Path) -> None:
+    """Require that a path names a kind of video that can be written.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if path.suffix.lower() not in _KINDS:
+        raise ConfigError(f'{path}: a video needs the suffix {" or ".join(_KINDS)}')
+
+
+def steps_per_frame(path: Path) -> int:
+    """Control steps from one frame to the next in a video of that kind."""
+    return _KINDS[path.suffix.lower()].steps_per_frame
+
+
+class EpisodeCamera:
+    """Takes the pictures of one episode, of the size that the kind of video has.
+
+    Args:
+        picture: Gives the scene as it is, shape (height, width, 3), uint8, for a width and a height.
+        path: Of the video.
+        title: Written into every picture, before what is new in it.
+
+    Attributes:
+        pictures: Those taken so far.
+    """
+
+    def __init__(self, picture: Callable[[int, int], np.ndarray], path: Path, title: str) -> None:
+        self.pictures: list[np.ndarray] = []
+        self._picture, self._title, self._kind, self._step = picture, title, _KINDS[path.suffix.lower()], 0
+
+    def on_step(self) -> None:
+        """Count a control step that is about to be made; take a picture if it is time for one."""
+        if self._step % self._kind.steps_per_frame == 0:
+            self.take(f'step {self._step}')
+        self._step += 1
+
+    def take(self, caption: str) -> None:
+        """Take a picture."""
+        self.pictures.append(_captioned(self._picture(*self._kind.size), f'{self._title}, {caption}'))
+
+
+def write_video(path: Path, frames: Iterator[np.ndarray], period_s: float) -> None:
+    """Write frames as a video of the kind that the suffix says.
+
+    Args:
+        path: The file; its folder is made if need be.
+        frames: One at least, as `EpisodeCamera` takes them.
+        period_s: From one frame to the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _KINDS[path.suffix.lower()].write(path, frames, period_s)
+
+
+def _captioned(picture: np.ndarray, caption: str) -> np.ndarray:
+    """The picture with a line of text in its upper left corner."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(picture)
+    draw, corner, font = ImageDraw.Draw(image, 'RGBA'), (_MARGIN, _MARGIN), ImageFont.load_default(_TEXT_SIZE)
+    left, top, right, bottom = draw.textbbox(corner, caption, font)
+    draw.rectangle((left - _MARGIN / 2, top - _MARGIN / 2, right + _MARGIN / 2, bottom + _MARGIN / 2), fill=(0, 0, 0, 150))
+    draw.text(corner, caption, fill=(255, 255, 255), font=font)
+    return np.asarray(image)
+
+
+def _write_gif(path: Path, frames: Iterator[np.ndarray], period_s: float) -> None:
+    from PIL import Image
+
+    images = map(Image.fromarray, frames)
+    next(images).save(path, format='GIF', save_all=True, append_images=images, duration=round(1e3 * period_s), loop=0)
+
+
+def _write_mp4(path: Path, frames: Iterator[np.ndarray], period_s: float) -> None:
+    import av
+
+    width, height = _KINDS['.mp4'].size
+    rate = Fraction(1.0 / period_s).limit_denominator(1000)
+    with av.open(str(path), 'w', format='mp4') as container:
+        stream = container.add_stream('libx264', rate=rate, width=width, height=height, pix_fmt='yuv420p',
+                                      options={'crf': _QUALITY})
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+        container.mux(stream.encode())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """A kind of video.
+
+    Attributes:
+        size: Width and height.
+        steps_per_frame: Control steps from one frame to the next.
+        write: Writes frames, at a period in seconds, to a file.
+    """
+
+    size: tuple[int, int]
+    steps_per_frame: int
+    write: Callable[[Path, Iterator[np.ndarray], float], None]
+
+
+#: Kinds by suffix. A GIF stores frames nearly whole, and viewers slow it down from some tens of frames a second on.
+_KINDS = {'.gif': _Kind((400, 300), 2, _write_gif), '.mp4': _Kind((640, 480), 1, _write_mp4)}
