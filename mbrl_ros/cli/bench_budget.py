@@ -1,6 +1,8 @@
 """`mbrl-ros bench budget`: how much planning the reach task needs, as success against the budget of a plan."""
 
 import dataclasses
+import itertools
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,17 @@ from scipy.stats import binomtest
 from mbrl_ros.cli.bench_planner import machine_figures, machine_line
 from mbrl_ros.cli.bench_work import CountedObjective
 from mbrl_ros.cli.figures import write_figures
-from mbrl_ros.cli.reach_loop import ReachEpisode, ReachLoop
+from mbrl_ros.cli.learning_run import LearningRun, Progress
+from mbrl_ros.cli.playing import EVALUATION, Episode
+from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+from mbrl_ros.errors import ModelError
 from mbrl_ros.learning import ModelSnapshot
-from mbrl_ros.learning.precision import PrecisionChooser
-from mbrl_ros.planning import PlannerConfig, make_planner
+from mbrl_ros.planning import PlannerConfig
+from mbrl_ros.robots import load_robot
 
-#: Evaluated goals are those of these episodes on; no run of learning gets there.
-_FIRST_EVALUATED = 1_000_000
+_TASK = 'reach'
+#: No run of learning gets there; its episodes are counted instead.
+_STEPS_WITHOUT_END = 10**9
 #: The default planner keeps 6 elites of 48.
 _CANDIDATES_AN_ELITE = 8
 _FEWEST_ELITES = 2
@@ -147,42 +153,44 @@ def measure_budget(benchmark: BudgetBenchmark, console: Console) -> dict[str, An
         ConfigError: The robot, or the precision, is not there.
     """
     torch.set_num_threads(benchmark.threads)
-    loop = ReachLoop(benchmark.robot)
     settings = benchmark.grid.settings
+    contenders = {setting: _Contender(setting, benchmark) for setting in settings}
     try:
-        contenders = {setting: _Contender(setting, loop, benchmark.precision) for setting in settings}
-        models = [_evaluate_seed(benchmark, seed, loop, contenders, console) for seed in benchmark.seeds]
+        models = [_evaluate_seed(benchmark, seed, contenders, console) for seed in benchmark.seeds]
     finally:
-        loop.close()
+        for contender in contenders.values():
+            contender.loop.close()
     rows = [{'varied': varied, **contenders[setting].row()} for setting, varied in settings.items()]
-    return {'machine': machine_figures(benchmark.threads), 'robot': loop.robot.name, 'precision': benchmark.precision,
-            'seeds': list(benchmark.seeds), 'goals': benchmark.goals, 'models': models, 'rows': rows,
-            'conclusion': conclude(rows)}
+    return {'machine': machine_figures(benchmark.threads), 'robot': load_robot(benchmark.robot).name,
+            'precision': benchmark.precision, 'seeds': list(benchmark.seeds), 'goals': benchmark.goals,
+            'models': models, 'rows': rows, 'conclusion': conclude(rows)}
 
 
 class _Contender:
     """One setting with its planner and all its episodes."""
 
-    def __init__(self, setting: Setting, loop: ReachLoop, precision: str) -> None:
-        self.setting, self.config, self._loop = setting, setting.config(precision), loop
-        self.planner = make_planner(self.config, loop.task.action_size, loop.largest_action_change)
-        self.chooser = PrecisionChooser(precision, self.planner.device, self.config.population_size * self.config.num_particles)
-        self._episodes: list[ReachEpisode] = []
+    def __init__(self, setting: Setting, benchmark: BudgetBenchmark) -> None:
+        self.setting, self.config = setting, setting.config(benchmark.precision)
+        config = dataclasses.replace(TaskLoopConfig.of_task(_TASK), planner=self.config)
+        self.loop = TaskLoop(_TASK, config, benchmark.robot, repeatable=False)
+        self._episodes: list[Episode] = []
         self._precision, self._model_evals = '', 0
 
     def take(self, model: ModelSnapshot) -> None:
         """Get ready for a model: warm up, and count what a plan costs."""
-        self._model = self._loop.ready(model, self.planner, self.chooser)
+        self._model = self.loop.ready(model)
         self._precision = self._model.precision
-        goal = self._loop.robot.workspace.lower_m
+        planner, task, robot = self.loop.planner, self.loop.task, self.loop.robot
+        home = np.concatenate([robot.home_rad, np.zeros(len(robot.joints))])
+        goal = robot.workspace.lower_m
         for _ in range(_WARM_UP_PLANS):
-            self.planner.plan(self._model, self._loop.home, self._loop.task.objective(goal))
-        objective = CountedObjective(self._loop.task.objective(goal), self._model.ensemble_size)
-        self.planner.plan(self._model, self._loop.home, objective)
+            planner.plan(self._model, home, task.objective(goal))
+        objective = CountedObjective(task.objective(goal), self._model.ensemble_size)
+        planner.plan(self._model, home, objective)
         self._model_evals = sum(rollouts.evaluations for rollouts in objective.scored)
 
     def run(self, seed: int, episode: int) -> None:
-        self._episodes.append(self._loop.run(self.planner, self._model, seed=seed, episode=episode))
+        self._episodes.append(self.loop.play(self._model, seed=seed, episode=episode, stream=EVALUATION))
 
     def row(self) -> dict[str, Any]:
         """Figures over all episodes so far."""
@@ -241,27 +249,39 @@ def conclusion_lines(conclusion: dict[str, Any]) -> list[str]:
             f'smallest as quick of each quantity, the others at their defaults: {alone or "none"}']
 
 
-def _evaluate_seed(benchmark: BudgetBenchmark, seed: int, loop: ReachLoop, contenders: dict[Setting, _Contender],
+def _evaluate_seed(benchmark: BudgetBenchmark, seed: int, contenders: dict[Setting, _Contender],
                    console: Console) -> dict[str, Any]:
     """Learn or load a model, and give all contenders all goals of the seed; returns how the model came about."""
     if benchmark.model_path is None:
-        default = contenders[Setting()]
-        model, learned_in = loop.learn(default.planner, default.chooser, seed=seed, episodes=benchmark.episodes)
-        planned = [episode for episode in learned_in if len(episode.plan_s)]
+        model, learned_in = learn_model(contenders[Setting()].loop, seed, benchmark.episodes)
+        planned = [done.episode for done in learned_in if len(done.episode.plan_s)]
         reached = sum(episode.success for episode in planned)
         figures = {'seed': seed, 'learning_episodes': len(learned_in), 'planned_episodes': len(planned), 'reached': reached}
         source = f'learned in {len(learned_in)} episodes ({reached} of the {len(planned)} planned ones reached)'
     else:
         model = ModelSnapshot.load(benchmark.model_path)
-        model.check_fits(**loop.layout)
         figures, source = {'seed': seed, 'model_path': str(benchmark.model_path)}, f'from {benchmark.model_path}'
-    console.print(f'seed {seed}: model {source}, {model.card.num_transitions} transitions')
     for contender in contenders.values():
         contender.take(model)
+    console.print(f'seed {seed}: model {source}, {model.card.num_transitions} transitions')
     for index in track(range(benchmark.goals), description=f'{len(contenders)} settings', console=console, transient=True):
         for contender in contenders.values():
-            contender.run(seed, _FIRST_EVALUATED + index)
+            contender.run(seed, index)
     return {**figures, 'num_transitions': model.card.num_transitions, 'holdout_rmse': model.card.holdout_rmse}
+
+
+def learn_model(loop: TaskLoop, seed: int, episodes: int) -> tuple[ModelSnapshot, list[Progress]]:
+    """A model learned from nothing, and the episodes it took.
+
+    Raises:
+        ModelError: They are too few for a model.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run = LearningRun(loop, seed=seed, folder=Path(folder))
+        done = list(itertools.islice(run.episodes(_STEPS_WITHOUT_END), episodes))
+    if run.learner.current is None:
+        raise ModelError(f'no model came of {episodes} episodes: {done[-1].training.reason}')
+    return run.learner.current, done
 
 
 def _evaluations(row: dict[str, Any]) -> int:

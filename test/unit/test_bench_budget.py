@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,12 +8,19 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mbrl_ros.cli.bench import app
-from mbrl_ros.cli.bench_budget import BudgetBenchmark, BudgetGrid, Setting, conclude, measure_budget, run_budget_benchmark
-from mbrl_ros.cli.reach_loop import ReachLoop
-from mbrl_ros.episodes.machine import EpisodeConfig
+from mbrl_ros.cli.bench_budget import (
+    BudgetBenchmark,
+    BudgetGrid,
+    Setting,
+    conclude,
+    learn_model,
+    measure_budget,
+    run_budget_benchmark,
+)
+from mbrl_ros.cli.playing import EVALUATION
+from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
 from mbrl_ros.errors import ModelError, ModelMismatchError
-from mbrl_ros.learning.precision import PrecisionChooser
-from mbrl_ros.planning import PlannerConfig, make_planner
+from mbrl_ros.planning import PlannerConfig
 
 KEYS = {'varied', 'population', 'horizon', 'particles', 'iterations', 'elites', 'is_default', 'precision', 'model_evals',
         'episodes', 'successes', 'success_rate', 'wilson_low', 'wilson_high', 'median_steps', 'mean_steps', 'distance_m_median',
@@ -31,24 +39,16 @@ def one_thread():
 
 @pytest.fixture(scope='module')
 def loop():
-    loop = ReachLoop('panda')
+    loop = TaskLoop('reach', TaskLoopConfig.of_task('reach'))
     yield loop
     loop.close()
 
 
 @pytest.fixture(scope='module')
-def planner(loop):
-    return make_planner(PlannerConfig(device='cpu'), loop.task.action_size, loop.largest_action_change)
-
-
-@pytest.fixture(scope='module')
-def precision(planner):
-    return PrecisionChooser('float32', planner.device, 240)
-
-
-@pytest.fixture(scope='module')
-def learned(loop, planner, precision):
-    return loop.learn(planner, precision, seed=0, episodes=4)
+def learned(loop):
+    """A model that was learned in four episodes, and these."""
+    model, done = learn_model(loop, seed=0, episodes=4)
+    return model, [progress.episode for progress in done]
 
 
 @pytest.fixture(scope='module')
@@ -104,29 +104,31 @@ def test_an_arm_learns_to_reach_in_the_loop(learned):
     assert model.card.num_transitions == sum(episode.steps for episode in episodes)
 
 
-def test_the_same_arguments_give_the_same_motion(loop, planner, learned):
-    first, other, again = (loop.run(planner, learned[0], seed=1, episode=episode) for episode in (5, 6, 5))
+def test_the_same_arguments_give_the_same_motion(loop, learned):
+    model = loop.ready(learned[0])
+    first, other, again = (loop.play(model, seed=1, episode=episode, stream=EVALUATION) for episode in (5, 6, 5))
     assert np.array_equal(first.obs, again.obs)
     assert not np.array_equal(first.obs[:2], other.obs[:2])
 
 
 def test_actions_of_the_loop_keep_to_the_limits_of_the_arm(loop, learned):
+    largest = loop.task.space.largest_change(1.0, loop.period_s)
     for episode in learned[1]:
         changes = np.diff(episode.action, axis=0, prepend=np.zeros((1, loop.task.action_size)))
-        assert (np.abs(changes) <= loop.largest_action_change + 1e-9).all()
+        assert (np.abs(changes) <= largest + 1e-9).all()
         assert (np.abs(episode.action) <= 1.0 + 1e-9).all()
 
 
-def test_an_episode_ends_with_its_success(loop, planner, learned):
+def test_an_episode_ends_with_its_success(loop, learned):
     episode = next(episode for episode in learned[1] if episode.success)
     assert episode.distance_m <= loop.task.goal_tolerance_m
     assert len(episode.plan_s) == episode.steps == len(episode.obs) - 1
 
 
-def test_too_few_episodes_give_no_model(planner, precision):
-    loop = ReachLoop('panda', EpisodeConfig(max_episode_steps=10))
+def test_too_few_episodes_give_no_model():
+    loop = TaskLoop('reach', dataclasses.replace(TaskLoopConfig.of_task('reach'), max_episode_steps=10))
     with pytest.raises(ModelError, match='no model came of 1 episodes: no round: 10 transitions'):
-        loop.learn(planner, precision, seed=0, episodes=1)
+        learn_model(loop, seed=0, episodes=1)
     loop.close()
 
 

@@ -109,8 +109,9 @@ def test_steps_count_that_are_no_longer_trained_on_or_that_only_the_caller_knows
     subject, data = learner(config=dataclasses.replace(CONFIG, max_transitions=100)), moves(120)
     train(subject, data)
     assert (subject.current.card.num_transitions, subject.current.card.real_steps) == (100, 120)
-    subject.round(*data, episode=1, round_index=1, stamp_ns=0, real_steps=500)
-    assert subject.current.card.real_steps == 500
+    other = learner()
+    other.round(*data, episode=0, round_index=0, stamp_ns=0, real_steps=500)
+    assert (other.current.card.num_transitions, other.current.card.real_steps) == (120, 500)
 
 
 def test_too_few_transitions_are_reported_not_trained_on():
