@@ -20,6 +20,8 @@ def learn(
     resume: Annotated[bool, typer.Option(help='Go on with the run in that folder.')] = False,
     config: Annotated[Path | None, typer.Option(help='Settings; config/tasks/<task>.yaml by default.')] = None,
     robot: Annotated[str, typer.Option(help='Robot profile.')] = 'panda',
+    demos: Annotated[list[Path] | None, typer.Option(help='Bag of demonstrations to begin with instead of scripted ones; may be '
+                                                          'given several times.')] = None,
     threads: Annotated[int, typer.Option(min=1, help='Threads to plan and train with.')] = 1,
 ) -> None:
     """Learn a task, episode after episode; what was learned so far is always on disk."""
@@ -30,26 +32,30 @@ def learn(
 
     from mbrl_ros.cli.learning_run import LearningRun
     from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+    from mbrl_ros.experience.demonstrations import load_demonstrations
 
     torch.set_num_threads(threads)
     console = Console()
     settings = TaskLoopConfig.of_task(str(config) if config else task)
     with contextlib.closing(TaskLoop(task, settings, robot)) as loop:
-        run = LearningRun(loop, seed=seed, folder=out or Path('runs') / f'{loop.file_name}-{seed}', resume=resume)
-        _follow(run, steps, console)
+        shown = load_demonstrations(demos or (), loop.robot, loop.name, loop.task.space, loop.period_s,
+                                    on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
+        run = LearningRun(loop, seed=seed, folder=out or Path('runs') / f'{loop.file_name}-{seed}', resume=resume, shown=shown)
+        _follow(run, steps, console, shows_recorded=not resume)
         if run.board.scores:
             console.print(f'learning curve: {run.draw()}', highlight=False)
 
 
-def _follow(run: 'LearningRun', steps: int, console: 'Console') -> None:
-    """Run the episodes and show a line of each; after Ctrl-C say how to go on."""
+def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> None:
+    """Run the episodes and show a line of each, those that the run began with too if wanted; after Ctrl-C say how to go on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('steps'), TimeRemainingColumn())
     try:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task(run.loop.name, total=steps, completed=run.total_steps)
-            for line in run.board.header():
+            recorded = run.board.scores if shows_recorded else ()
+            for line in [*run.board.header(), *map(run.board.line, recorded)]:
                 progress.console.print(line, highlight=False, soft_wrap=True)
             for done in run.episodes(steps):
                 progress.console.print(run.board.line(done.score), highlight=False, soft_wrap=True)

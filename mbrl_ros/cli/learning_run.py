@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ from mbrl_ros.config import load_yaml
 from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.errors import ConfigError, ModelError
 from mbrl_ros.experience import TransitionArrays
+from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 from mbrl_ros.learning import ContinualLearner, ModelSnapshot, framed_transitions
 from mbrl_ros.types import Phase, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
 _COLUMNS = TransitionArrays._fields
+_CHECKPOINT = 'checkpoint.safetensors'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,7 @@ class LearningRun:
         seed: Of everything that is drawn.
         folder: Where it is kept; made if need be.
         resume: Whether to go on with the run that is there.
+        shown: Recorded episodes that a new run begins with, instead of those of the loop's own expert. The run keeps them.
 
     Raises:
         ConfigError: The folder cannot be written, holds another run, or none that can be gone on with.
@@ -68,18 +71,25 @@ class LearningRun:
         learner: Owns the model.
     """
 
-    def __init__(self, loop: Loop, *, seed: int, folder: Path, resume: bool = False) -> None:
+    def __init__(self, loop: Loop, *, seed: int, folder: Path, resume: bool = False,
+                 shown: Sequence[DemonstratedEpisode] = ()) -> None:
+        if resume and shown:
+            raise ConfigError(f'{folder}: the run has its demonstrations already; to go on with it, leave the bags out')
         self._folder, self._seed, self.loop = folder, seed, loop
         identity = {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}
-        _require_same(folder, identity) if resume else _prepare(folder, identity)
+        bags = {'demos': list(dict.fromkeys(episode.bag for episode in shown))} if shown else {}
+        _require_same(folder, identity) if resume else _prepare(folder, {**identity, **bags})
+        self._demonstrations, self._is_untrained = loop.demonstrations, False
         self.learner = ContinualLearner(loop.config.learner, seed=seed, **loop.layout)
         self._rows: dict[str, np.ndarray] = {}
         scores = self._restore() if resume and self._checkpoint.exists() else []
         self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores, has_goal=loop.has_goal)
+        if shown:
+            self._begin_with(shown)
 
     @property
     def _checkpoint(self) -> Path:
-        return self._folder / 'checkpoint.safetensors'
+        return self._folder / _CHECKPOINT
 
     @property
     def total_steps(self) -> int:
@@ -93,6 +103,8 @@ class LearningRun:
             steps: Control steps after which no further episode begins, those of earlier parts of the run included.
         """
         with contextlib.closing(ScalarLog(self._folder / 'tensorboard', self.total_steps)) as log:
+            if self._is_untrained:
+                self._learn_from_recorded()
             while self.total_steps < steps:
                 begin_s = time.monotonic()
                 episode, score, training = self._next_episode()
@@ -100,18 +112,23 @@ class LearningRun:
                 log.add(score, training, progress.wall_s)
                 yield progress
 
+    def _learn_from_recorded(self) -> None:
+        """The first round of a run that began with recorded episodes."""
+        self._train(self._demonstrations - 1)
+        self._is_untrained = False
+        self._keep()
+
     def _next_episode(self) -> tuple[Episode, EpisodeScore, TrainingReport | None]:
         """Run the next episode, train after it, and keep everything."""
         index, model = len(self.board.scores), self.learner.current
-        demonstrations = self.loop.demonstrations
-        if index < demonstrations:
+        if index < self._demonstrations:
             episode = self.loop.demonstrate(seed=self._seed, episode=index)
         else:
-            explores = model is None or index < demonstrations + self.loop.config.explorations
+            explores = model is None or index < self._demonstrations + self.loop.config.explorations
             episode = self.loop.play(None if explores else self.loop.ready(model), seed=self._seed, episode=index)
-        self._add(episode, index)
+        self._add(episode.obs[:-1], episode.action, episode.obs[1:])
         score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
-        training = self._train(index) if index + 1 >= demonstrations else None
+        training = self._train(index) if index + 1 >= self._demonstrations else None
         self.board.add(score)
         self._keep()
         return episode, score, training
@@ -122,9 +139,22 @@ class LearningRun:
         self.loop.draw(self.board.scores, path, seed=self._seed)
         return path
 
-    def _add(self, episode: Episode, index: int) -> None:
-        stamps = (self.total_steps + np.arange(episode.steps)) * round(self.loop.period_s * _NANOSECONDS)
-        rows = TransitionArrays(episode.obs[:-1], episode.action, episode.obs[1:], stamps, np.full(episode.steps, index))
+    def _begin_with(self, shown: Sequence[DemonstratedEpisode]) -> None:
+        """Take over recorded episodes; they are learned from, at once, when the run goes on."""
+        for index, episode in enumerate(shown):
+            self._add(episode.obs, episode.action, episode.next_obs)
+            nan = float('nan')
+            self.board.add(EpisodeScore(
+                episode=index, total_steps=self.total_steps + episode.steps, phase=Phase.DEMONSTRATED.value,
+                success=episode.success, distance_m=episode.distance_m, episode_return=episode.episode_return, model_version=0,
+                model_error=nan, plan_ms_p50=nan, plan_ms_p99=nan, deadline_misses=0))
+        self._demonstrations, self._is_untrained = len(shown), True
+        self._keep()
+
+    def _add(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray) -> None:
+        """Add the control steps of the next episode."""
+        stamps = (self.total_steps + np.arange(len(obs))) * round(self.loop.period_s * _NANOSECONDS)
+        rows = TransitionArrays(obs, action, next_obs, stamps, np.full(len(obs), len(self.board.scores)))
         self._rows = {name: np.concatenate([self._rows[name], new]) if self._rows else np.array(new)
                       for name, new in zip(_COLUMNS, rows)}
 
@@ -146,7 +176,8 @@ class LearningRun:
         kept = {**self._rows, 'learned_stamp_ns': self.learner.learned_stamps,
                 'model': np.frombuffer(b'' if model is None else model.to_bytes(), dtype=np.uint8)}
         temporary = self._checkpoint.with_name(f'.{self._checkpoint.name}')
-        save_file(kept, temporary, {'scores': json.dumps([dataclasses.asdict(score) for score in self.board.scores])})
+        save_file(kept, temporary, {'scores': json.dumps([dataclasses.asdict(score) for score in self.board.scores]),
+                                    'demonstrations': str(self._demonstrations), 'is_untrained': str(int(self._is_untrained))})
         temporary.replace(self._checkpoint)
         self.board.save()
         if model is not None:
@@ -157,7 +188,10 @@ class LearningRun:
         try:
             with safe_open(self._checkpoint, 'numpy') as file:
                 kept = {name: file.get_tensor(name) for name in (*_COLUMNS, 'learned_stamp_ns', 'model')}
-                scores = [EpisodeScore(**values) for values in json.loads(file.metadata()['scores'])]
+                metadata = file.metadata()
+                scores = [EpisodeScore(**values) for values in json.loads(metadata['scores'])]
+                self._demonstrations = int(metadata['demonstrations'])
+                self._is_untrained = bool(int(metadata['is_untrained']))
             self._rows = {name: kept[name] for name in _COLUMNS}
             model, learned = kept['model'].tobytes(), kept['learned_stamp_ns']
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -176,6 +210,8 @@ def _require_same(folder: Path, identity: dict[str, Any]) -> None:
     if not path.exists():
         raise ConfigError(f'{folder}: holds no run to go on with')
     kept, wanted = load_yaml(path), yaml.safe_load(yaml.safe_dump(identity))
+    if kept.get('demos') and not (folder / _CHECKPOINT).exists():
+        raise ConfigError(f'{folder}: holds a run that ended before its demonstrations were kept; begin anew in another folder')
     if different := [key for key in identity if kept.get(key) != wanted[key]]:
         raise ConfigError(f'{folder}: holds a run with another {", ".join(different)}')
 

@@ -1,0 +1,178 @@
+"""Demonstrated episodes of a bag, as a run of learning begins with them; without ROS."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mbrl_ros.errors import BagError, MeasurementError
+from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
+from mbrl_ros.experience.bag_reader import BagReader
+from mbrl_ros.experience.replay import replay, report_of
+from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.types import EpisodeReport, Phase, Transition
+
+if TYPE_CHECKING:
+    from mbrl_ros.tasks.space import ActionSpace
+
+_EPISODE, _CONFIGURATION = 'episode', 'configuration'
+#: Share by which the time between two control steps may differ from the control period.
+_RATE_TOLERANCE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class DemonstratedEpisode:
+    """One demonstrated episode.
+
+    Attributes:
+        bag: Where it was recorded.
+        steps: Control steps that the arm made.
+        success: Whether the goal was reached and held.
+        distance_m: Distance from the goal at the end.
+        episode_return: Sum of rewards.
+        obs: Before each step that can be learned from, shape (T, O), 1 <= T <= steps.
+        action: What the applied commands amounted to, shape (T, A).
+        next_obs: After each, shape (T, O).
+    """
+
+    bag: str
+    steps: int
+    success: bool
+    distance_m: float
+    episode_return: float
+    obs: np.ndarray
+    action: np.ndarray
+    next_obs: np.ndarray
+
+
+def load_demonstrations(paths: Iterable[str | Path], robot: RobotProfile, task: str, space: 'ActionSpace', period_s: float, *,
+                        config: AssemblerConfig | None = None,
+                        on_damage: Callable[[str], None] | None = None) -> list[DemonstratedEpisode]:
+    """Every demonstrated episode of some bags, in their order.
+
+    Args:
+        paths: Bag directories or `.mcap` files.
+        robot: Profile of the arm that was recorded.
+        task: What has to have been demonstrated.
+        space: Makes observations and actions of what was recorded.
+        period_s: Control period.
+        config: Limits of the assembler.
+        on_damage: Told, in a line each, where a file ends before its end.
+
+    Raises:
+        BagError: A bag cannot be read, lacks a topic, is of other joints, another task or another control rate, or holds no
+            demonstrated episode that can be learned from.
+    """
+    episodes: list[DemonstratedEpisode] = []
+    for path in paths:
+        episodes += _episodes_of(Path(path), TransitionAssembler(robot, space, period_s, config), task, period_s, on_damage)
+    return episodes
+
+
+def _episodes_of(path: Path, assembler: TransitionAssembler, task: str, period_s: float,
+                 on_damage: Callable[[str], None] | None) -> list[DemonstratedEpisode]:
+    transitions = replay(path, assembler, on_damage=on_damage)
+    reports, recorded_task = _words(path)
+    if recorded_task not in ('', task):
+        raise BagError(f'{path}: was recorded for the task {recorded_task!r}, not for {task!r}')
+    chapters = _chapters(reports)
+    if not chapters:
+        phases = sorted({report.phase.value for report in reports if report.phase.is_episode})
+        raise BagError(f'{path}: holds no demonstrated episode; its episodes are {", ".join(phases) or "none"}')
+    _check_rate(path, chapters, period_s)
+    found = [chapter.episode_of(str(path), part) for chapter, part in zip(chapters, _parts(chapters, transitions)) if part]
+    if not found:
+        reasons = ', '.join(f'{reason} ({count})' for reason, count in assembler.dropped.most_common(3))
+        raise BagError(f'{path}: nothing of its {len(chapters)} demonstrated episodes can be learned from: '
+                       + (reasons or 'no commands'))
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chapter:
+    """A demonstrated episode in the episode manager's words.
+
+    Attributes:
+        stamps_ns: Of its words on the episode, oldest first.
+        last: Its word that ended it, which tells how; else its last one, where the recording ends before.
+    """
+
+    stamps_ns: list[int]
+    last: EpisodeReport
+
+    def holds(self, transition: Transition) -> bool:
+        """Whether a control step belongs to it."""
+        is_open = self.last.phase is Phase.DEMONSTRATED
+        return (transition.episode == self.last.episode and self.stamps_ns[0] <= transition.stamp_ns
+                and (is_open or transition.stamp_ns < self.last.stamp_ns))
+
+    def episode_of(self, bag: str, transitions: list[Transition]) -> DemonstratedEpisode:
+        """The episode that these control steps are of."""
+        last = self.last
+        obs, action, next_obs = (np.array([getattr(transition, name) for transition in transitions])
+                                 for name in ('obs', 'action', 'next_obs'))
+        return DemonstratedEpisode(bag, max(last.step, len(transitions)), last.success, last.distance_m, last.episode_return,
+                                   obs, action, next_obs)
+
+
+def _words(path: Path) -> tuple[list[EpisodeReport], str]:
+    """What the episode manager said, as far as it can be read, and the task that the controller was given; '' if nobody says."""
+    reader, reports, task = BagReader(path), [], ''
+    for message in reader.messages():
+        role = message.topic.name.rpartition('/')[2]
+        if role == _EPISODE:
+            try:
+                reports.append(report_of(message))
+            except (BagError, MeasurementError):
+                continue  # As in a replay: a recording holds what was heard, malformed messages included.
+        elif role == _CONFIGURATION:
+            task = _task_of(message.decoded().data) or task
+    if not reports:
+        names = ', '.join(sorted(reader.topics)) or 'nothing'
+        raise BagError(f'{path}: holds no word of an episode manager on {_EPISODE}; its topics are {names}')
+    return reports, task
+
+
+def _task_of(configuration: str) -> str:
+    """Task among the recorded parameters of the nodes."""
+    try:
+        return str(json.loads(configuration).get('mpc_controller', {}).get('task', ''))
+    except (ValueError, AttributeError):
+        return ''
+
+
+def _chapters(reports: list[EpisodeReport]) -> list[_Chapter]:
+    chapters: list[_Chapter] = []
+    before: EpisodeReport | None = None
+    for report in reports:
+        goes_on = before is not None and before.phase is Phase.DEMONSTRATED and report.episode == before.episode
+        if report.phase is Phase.DEMONSTRATED and goes_on and report.start_ns == before.start_ns:
+            chapters[-1] = _Chapter([*chapters[-1].stamps_ns, report.stamp_ns], report)
+        elif report.phase is Phase.DEMONSTRATED:
+            chapters.append(_Chapter([report.stamp_ns], report))
+        elif goes_on:
+            chapters[-1] = _Chapter(chapters[-1].stamps_ns, report)
+        before = report
+    return chapters
+
+
+def _check_rate(path: Path, chapters: list[_Chapter], period_s: float) -> None:
+    between_s = np.concatenate([np.diff(chapter.stamps_ns) for chapter in chapters]) * 1e-9
+    recorded_s = float(np.median(between_s)) if len(between_s) else period_s
+    if abs(recorded_s - period_s) > _RATE_TOLERANCE * period_s:
+        raise BagError(f'{path}: was recorded with a control step each {recorded_s:.3g} s, here it is {period_s:.3g} s')
+
+
+def _parts(chapters: list[_Chapter], transitions: list[Transition]) -> list[list[Transition]]:
+    """Transitions of each chapter; both are in the order in which they were recorded."""
+    parts: list[list[Transition]] = [[] for _ in chapters]
+    first = 0
+    for transition in transitions:
+        place = next((index for index in range(first, len(chapters)) if chapters[index].holds(transition)), None)
+        if place is not None:
+            first = place
+            parts[place].append(transition)
+    return parts
