@@ -14,7 +14,7 @@ from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.tasks.space import ToolSpace
 from mbrl_ros.types import RobotState
 from mbrl_sim.objects import TableObject
-from mbrl_sim.scene import WorldConfig
+from mbrl_sim.scene import JointLimits, WorldConfig
 from mbrl_sim.world import ArmWorld
 
 _CONTROL_HZ = 20.0
@@ -66,6 +66,11 @@ class TabletopWorld:
             ConfigError: The robot has no gripper.
         """
         return ToolSpace(self.robot, self.kinematics, self._body)
+
+    @property
+    def limits(self) -> JointLimits:
+        """What the URDF allows the arm's joints."""
+        return self._world.limits
 
     @property
     def cube(self) -> TableObject | None:

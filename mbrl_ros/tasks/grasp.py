@@ -1,6 +1,5 @@
 """What tasks have in common that need a grasp: the reward's terms, and where things may be put."""
 
-import abc
 import dataclasses
 
 import numpy as np
@@ -59,13 +58,9 @@ class GraspTask(WeightedTask):
         self.config = config
         self._workspace, self._opened_m = robot.workspace, robot.gripper.open_m
 
-    @abc.abstractmethod
-    def distance(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        """What is left to do, metres, shape (...) for obs of shape (..., O); see `Task.distance`."""
-
-    def is_within(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        """Whether it is little enough; see `Task.is_within`."""
-        return self.distance(obs, goal) <= self.goal_tolerance_m
+    def achieved(self, obs: torch.Tensor) -> torch.Tensor:
+        """The body's centre; see `Task.achieved`."""
+        return obs[..., BODY]
 
     def goal_refusal(self, goal_m: np.ndarray) -> str:
         """Why the arm cannot bring the body there; the table is no obstacle to a goal on it; see `Task.goal_refusal`."""

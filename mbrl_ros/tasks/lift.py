@@ -31,7 +31,6 @@ class LiftTask(GraspTask):
         place = self.space.observe(state)[BODY]
         return np.array([place[0], place[1], place[2] + _RISE_M])
 
-    def distance(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        """Height that is missing; see `Task.distance`."""
-        goal = torch.as_tensor(goal, dtype=obs.dtype, device=obs.device)
-        return (goal[2] - obs[..., BODY][..., 2]).clamp(min=0.0)
+    def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Height that is missing; see `Task.gap`."""
+        return (goal[..., 2] - achieved[..., 2]).clamp(min=0.0)

@@ -41,7 +41,6 @@ class PickPlaceTask(GraspTask):
         return draw_goal(propose, lambda goal: np.linalg.norm(goal[:2] - place[:2]) >= _LEAST_WAY_M
                          and not self.goal_refusal(goal))
 
-    def distance(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        """Between the body's centre and the goal; see `Task.distance`."""
-        goal = torch.as_tensor(goal, dtype=obs.dtype, device=obs.device)
-        return length(obs[..., BODY] - goal)
+    def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Between the body's centre and the goal; see `Task.gap`."""
+        return length(achieved - goal)

@@ -82,14 +82,13 @@ class PushTask(WeightedTask):
             point[2] = self._workspace.lower_m[2]
         return self._workspace.refusal(point)
 
-    def distance(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        """Between the body's centre and the goal, over the table; see `Task.distance`."""
-        goal = torch.as_tensor(goal, dtype=obs.dtype, device=obs.device)
-        return length(obs[..., BODY][..., :2] - goal[:2])
+    def achieved(self, obs: torch.Tensor) -> torch.Tensor:
+        """The body's centre; see `Task.achieved`."""
+        return obs[..., BODY]
 
-    def is_within(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        """Whether it is little enough; see `Task.is_within`."""
-        return self.distance(obs, goal) <= self.goal_tolerance_m
+    def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Between the body's centre and the goal, over the table; see `Task.gap`."""
+        return length(achieved[..., :2] - goal[..., :2])
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
         """The terms before weighting; see `WeightedTask.values`."""

@@ -1,7 +1,6 @@
 """Reach: bring the tool to a point and stand there."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -93,23 +92,18 @@ class ReachTask(WeightedTask):
         """See `Task.goal_refusal`."""
         return self._robot.workspace.refusal(goal_m)
 
-    def tool_position(self, obs: torch.Tensor) -> torch.Tensor:
-        """Tool position in the base frame, metres, shape (..., 3) for obs of shape (..., O)."""
+    def achieved(self, obs: torch.Tensor) -> torch.Tensor:
+        """The tool's position; see `Task.achieved`."""
         return self._kinematics.position(obs[..., :self.action_size])
 
-    def distance(self, obs: torch.Tensor, goal: torch.Tensor | Sequence[float]) -> torch.Tensor:
-        """Distance of the tool from the goal; see `Task.distance`."""
-        tool = self.tool_position(obs)
-        return (tool - torch.as_tensor(goal, dtype=tool.dtype, device=tool.device)).norm(dim=-1)
-
-    def is_within(self, obs: torch.Tensor, goal: torch.Tensor | Sequence[float]) -> torch.Tensor:
-        """Whether the tool is within tolerance of the goal; see `Task.is_within`."""
-        return self.distance(obs, goal) <= self.goal_tolerance_m
+    def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Between the tool and the goal; see `Task.gap`."""
+        return (achieved - goal).norm(dim=-1)
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
         """The terms before weighting; see `WeightedTask.values`."""
         config, constants = self.config, self._constants(obs)
-        q, tool = obs[..., :self.action_size], self.tool_position(obs)
+        q, tool = obs[..., :self.action_size], self.achieved(obs)
         distance = (tool - goal).norm(dim=-1)
         near = 1.0 - torch.tanh(distance / config.precision_m)
         speed = (obs[..., self.action_size:] / constants.max_velocity).square().mean(dim=-1)

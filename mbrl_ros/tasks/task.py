@@ -75,6 +75,12 @@ class Task(Protocol):
     def goal_refusal(self, goal_m: np.ndarray) -> str:
         """Why a point, shape (3,), is no goal; empty when it is one."""
 
+    def achieved(self, obs: torch.Tensor) -> torch.Tensor:
+        """The position that is to get to the goal, in the base frame, metres, shape (..., 3) for obs of shape (..., O)."""
+
+    def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Distance between positions achieved and goals, as far as it matters; shapes (..., 3) broadcast, metres, shape (...)."""
+
     def distance(self, obs: torch.Tensor, goal: torch.Tensor | Sequence[float]) -> torch.Tensor:
         """Distance to the goal, metres, shape (...) for obs of shape (..., O)."""
 
@@ -92,11 +98,29 @@ class WeightedTask(abc.ABC):
 
     #: Terms that are rewards; the others are costs.
     rewards: ClassVar[tuple[str, ...]] = ()
+    goal_tolerance_m: float
 
     def __init__(self, space: ActionSpace, weights: Config) -> None:
         self.space, self.weights = space, weights
         self.state_names, self.action_names = space.state_names, space.action_names
         self.obs_size, self.action_size = 2 * len(space.state_names), len(space.action_names)
+
+    @abc.abstractmethod
+    def achieved(self, obs: torch.Tensor) -> torch.Tensor:
+        """What the goal is for; see `Task.achieved`."""
+
+    @abc.abstractmethod
+    def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """What is left to do; see `Task.gap`."""
+
+    def distance(self, obs: torch.Tensor, goal: torch.Tensor | Sequence[float]) -> torch.Tensor:
+        """The gap between what is achieved and the goal; see `Task.distance`."""
+        achieved = self.achieved(obs)
+        return self.gap(achieved, torch.as_tensor(goal, dtype=achieved.dtype, device=achieved.device))
+
+    def is_within(self, obs: torch.Tensor, goal: torch.Tensor | Sequence[float]) -> torch.Tensor:
+        """Whether it is little enough; see `Task.is_within`."""
+        return self.distance(obs, goal) <= self.goal_tolerance_m
 
     @abc.abstractmethod
     def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ ROBOT = load_robot('panda')
 TASK = make_task('reach', ROBOT)
 HOME = torch.tensor([*ROBOT.home_rad, *[0.0] * 7], dtype=torch.float64)
 ACTION = torch.zeros(7, dtype=torch.float64)
-TOOL = TASK.tool_position(HOME)
+TOOL = TASK.achieved(HOME)
 
 
 def moved(index, value):
@@ -47,7 +47,7 @@ def test_batched_rewards_equal_rewards_one_by_one():
 @pytest.mark.parametrize('name', [field.name for field in dataclasses.fields(ReachWeights)])
 def test_each_weight_scales_its_own_term_only(name):
     obs = moved(3, -0.1).index_fill(0, torch.tensor([8]), 1.0)
-    goal = TASK.tool_position(obs) + torch.tensor([0.01, 0.0, 0.0])
+    goal = TASK.achieved(obs) + torch.tensor([0.01, 0.0, 0.0])
     low = dataclasses.replace(ROBOT, workspace=dataclasses.replace(ROBOT.workspace, lowest_link_m=float(goal[2])))
     task, weights = make_task('reach', low), ReachWeights()
     before = task.terms(obs, ACTION + 0.5, goal, weights)
