@@ -24,9 +24,9 @@ class GraspWeights(Config):
     approach: float = setting(5.0, 'Cost of each metre between the tool and the body.', low=0.0, live=True)
     near: float = setting(1.0, 'Reward for the tool being at the body, gone within some near_m.', low=0.0, live=True)
     open: float = setting(1.0, 'Cost of a closed gripper away from the body.', low=0.0, live=True)
-    close: float = setting(1.0, 'Reward for a gripper that is closed, and told to close, at the body.', low=0.0, live=True)
+    close: float = setting(2.0, 'Reward for a gripper that is closed, and told to close, at the body.', low=0.0, live=True)
     align: float = setting(0.3, "Cost of fingers that are not along the body's sides.", low=0.0, live=True)
-    goal: float = setting(15.0, 'Cost of each metre between the body and its goal.', low=0.0, live=True)
+    goal: float = setting(20.0, 'Cost of each metre between the body and its goal.', low=0.0, live=True)
     still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
     effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
     clearance: float = setting(5.0, 'Cost of the tool nearing the lowest allowed height.', low=0.0, live=True)
@@ -36,7 +36,10 @@ class GraspWeights(Config):
 class GraspConfig(Config):
     """Settings of the reward, and when the goal is reached."""
 
-    near_m: float = setting(0.04, 'Distance over which the tool counts as being at the body.', unit='m', low=1e-3, high=1.0)
+    held_m: float = setting(0.012, 'Distance of the tool up to which it is wholly at the body; wherever between the fingers the '
+                                   'body is, it is held as well.', unit='m', low=0.0, high=1.0)
+    near_m: float = setting(0.02, 'Distance beyond that over which the tool is less and less at the body.', unit='m', low=1e-3,
+                            high=1.0)
     settled_m: float = setting(0.05, 'Distance from the goal over which the body has to slow down.', unit='m', low=1e-3, high=1.0)
     clearance_m: float = setting(0.008, 'Height above the lowest allowed where its cost begins.', unit='m', low=1e-4, high=1.0)
     weights: GraspWeights = section(GraspWeights, 'Weights of the reward.')
@@ -73,7 +76,7 @@ class GraspTask(WeightedTask):
         """The terms before weighting; see `WeightedTask.values`."""
         config = self.config
         away = length(obs[..., BODY] - obs[..., TOOL])
-        near = 1.0 - torch.tanh(away / config.near_m)
+        near = 1.0 - torch.tanh((away - config.held_m).clamp(min=0.0) / config.near_m)
         closed = 1.0 - obs[..., OPENING] / self._opened_m
         left = self.distance(obs, goal)
         low = (1.0 - (obs[..., 2] - self._workspace.lowest_tool_m) / config.clearance_m).clamp(min=0.0)
