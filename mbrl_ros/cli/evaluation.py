@@ -13,6 +13,7 @@ import numpy as np
 from mbrl_ros.cli.playing import EVALUATION, Episode
 from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
 from mbrl_ros.cli.video import EpisodeCamera, steps_per_frame, write_video
+from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.learning import ModelSnapshot
 
 _CONFIDENCE = 0.95
@@ -85,6 +86,8 @@ def require_fit(evaluation: Evaluation) -> None:
     loop = evaluation.loop()
     try:
         loop.ready(model)
+    except ModelMismatchError as error:
+        raise ModelMismatchError(f'{evaluation.model}: {error}') from None
     finally:
         loop.close()
 

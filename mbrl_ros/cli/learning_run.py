@@ -221,6 +221,8 @@ def _prepare(folder: Path, identity: dict[str, Any]) -> None:
     path = folder / 'config.yaml'
     if path.exists():
         raise ConfigError(f'{folder}: holds a run already; go on with it by --resume, or name another folder')
+    if folder.is_file():
+        raise ConfigError(f'{folder}: cannot be written, it is a file')
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(identity, sort_keys=False), encoding='utf-8')

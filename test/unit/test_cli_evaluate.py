@@ -69,7 +69,7 @@ def command(folder, **options):
 
 @pytest.mark.parametrize(('options', 'text'), [
     ({'task': 'lft'}, "there is no task 'lft'; known: lift, pick_place, push, reach"),
-    ({'task': 'push'}, "model version 1 has task 'lift', here it is 'push'"),
+    ({'task': 'push'}, r"model\.safetensors: model version 1 has task 'lift', here it is 'push'"),
     ({'task': 'reach', 'object': 'duck'}, 'reach has no object on the table, which is to be a duck'),
     ({'object': 'dukc'}, "object_kind needs one of cube, cylinder, brick, duck, mug, got 'dukc'"),
     ({'robot': 'pandda'}, "there is no 'pandda' in config/robots; known: iiwa, panda"),
