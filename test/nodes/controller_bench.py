@@ -1,0 +1,135 @@
+"""A driver, an estimator and an episode manager in one around the controller node, over real DDS."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, UInt8MultiArray
+
+from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
+from mbrl_ros.robots import load_robot
+from mbrl_ros.ros import convert, qos
+from mbrl_ros.types import EpisodeReport, Phase, RobotState
+
+ROBOT = load_robot('panda')
+HOME = np.array(ROBOT.home_rad)
+CHANGE = np.array(ROBOT.max_acceleration_rad_s2) * 0.05
+TOPIC = 'forward_velocity_controller/commands'
+GOAL = (0.5, 0.1, 0.4)
+TIMEOUT_S = 15.0
+
+
+class Driver:
+    """An arm, an estimator and an episode manager in one, and everything that the controller says."""
+
+    def __init__(self, context: rclpy.Context) -> None:
+        self.context = context
+        self.node = rclpy.create_node('driver', context=context)
+        self.executor = SingleThreadedExecutor(context=context)
+        self.executor.add_node(self.node)
+        self.commands: list[np.ndarray] = []
+        self.statuses: list[dict[str, str]] = []
+        self.diagnostics: dict[str, str] = {}
+        self.q, self.qd = HOME.copy(), np.zeros(7)
+        self.phase: Phase | None = Phase.EXPLORING
+        self.episode, self.sends_states, self.offset = 0, True, np.zeros(7)
+        self._moved_s = time.monotonic()
+        self.node.create_subscription(Float64MultiArray, TOPIC, self._on_command, qos.RECORD)
+        self.node.create_subscription(DiagnosticArray, 'controller_status', self._on_status, qos.RECORD)
+        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.DRIVER)
+        self.state_pub = self.node.create_publisher(JointState, 'state', qos.STATE)
+        self.report_pub = self.node.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
+        self.goal_pub = self.node.create_publisher(PoseStamped, 'goal', qos.LATCHED)
+        self.model_pub = self.node.create_publisher(UInt8MultiArray, 'model', qos.LATCHED)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+
+    @property
+    def hold(self) -> str | None:
+        return self.statuses[-1]['hold'] if self.statuses else None
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.commands) and self.hold == '' and bool(np.abs(self.commands[-1]).max() > 0.05)
+
+    @property
+    def rests(self) -> bool:
+        return not self.qd.any()
+
+    def drive(self) -> None:
+        """Move for the time that went by, and say what is due."""
+        now_s, now_ns = time.monotonic(), self.node.get_clock().now().nanoseconds
+        self.q = self.q + self.qd * (now_s - self._moved_s)
+        self._moved_s = now_s
+        if self.sends_states:
+            state = RobotState(now_ns, ROBOT.joints, self.q + self.offset, self.qd)
+            self.state_pub.publish(convert.state_to_msg(state, 'panda_link0'))
+        if self.phase is not None:
+            report = EpisodeReport(now_ns, self.phase, 0, self.episode, 0, 0, 0.0, 0.0, 0.0, False, GOAL, 0, 0)
+            self.report_pub.publish(convert.report_to_msg(report))
+
+    def spin_until(self, done: Callable[[], bool]) -> bool:
+        """Drive and listen until `done`; whether it came true in time."""
+        end_s, next_s = time.monotonic() + TIMEOUT_S, 0.0
+        while time.monotonic() < end_s:
+            if time.monotonic() >= next_s:
+                next_s = time.monotonic() + 0.01
+                self.drive()
+            self.executor.spin_once(timeout_sec=0.002)
+            if done():
+                return True
+        return False
+
+    def spin_for(self, duration_s: float) -> None:
+        end_s = time.monotonic() + duration_s
+        self.spin_until(lambda: time.monotonic() >= end_s)
+
+    def call(self, kind: type, name: str, request: object) -> object:
+        client = self.node.create_client(kind, name)
+        assert self.spin_until(client.service_is_ready)
+        future = client.call_async(request)
+        assert self.spin_until(future.done)
+        return future.result()
+
+    def assert_bounded(self) -> None:
+        sent = np.array(self.commands)
+        assert np.isfinite(sent).all()
+        assert (np.abs(np.diff(sent, axis=0)) <= CHANGE + 1e-9).all()
+
+    def _on_command(self, message: Float64MultiArray) -> None:
+        self.qd = np.array(message.data)
+        self.commands.append(self.qd)
+
+    def _on_status(self, message: DiagnosticArray) -> None:
+        self.statuses.append(convert.status_values(message))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self.diagnostics.update({entry.key: entry.value for entry in status.values})
+
+
+class Bench(Driver):
+    """A driver, and the node under test in the same process."""
+
+    def __init__(self, **parameters: object) -> None:
+        context = rclpy.Context()
+        context.init()
+        super().__init__(context)
+        overrides = [Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()]
+        self.controller = MpcControllerNode(context=context, parameter_overrides=overrides)
+        self.executor.add_node(self.controller)
+
+    def close(self) -> None:
+        self.controller.close()
+        self.executor.remove_node(self.controller)
+        self.controller.destroy_node()
+        super().close()
+        self.context.try_shutdown()
