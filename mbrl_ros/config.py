@@ -4,12 +4,13 @@ A `Config` subclass declares its fields with `setting(...)`, which records defau
 parameters (`ros/params.py`), the YAML files and the documentation are all read from these declarations.
 """
 
+import copy
 import dataclasses
 import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,6 +136,32 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f'{path}: needs a mapping at the top, got {type(data).__name__}')
     return data
+
+
+def with_changes(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """A nested mapping with some of its values changed.
+
+    Args:
+        values: As `load_yaml` gives it; not modified.
+        changes: Each a dotted key and a YAML value, as in `planner.horizon=9`.
+
+    Raises:
+        ConfigError: A change is not of this form, or its key leads through something that is no section.
+    """
+    changed = copy.deepcopy(dict(values))
+    for change in changes:
+        key, equals, text = change.partition('=')
+        *path, last = key.strip().split('.')
+        node = changed
+        for name in path:
+            node = node.setdefault(name, {}) if isinstance(node, dict) else None
+        if not equals or not last or not isinstance(node, dict):
+            raise ConfigError(f'a changed setting needs the form section.name=value, got {change!r}')
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f'{key} needs a YAML value, got {text!r}') from None
+    return changed
 
 
 def suggestion(word: str, known: typing.Iterable[str]) -> str:

@@ -15,6 +15,8 @@ def evaluate(
     video: Annotated[Path | None, typer.Option(help='Write what the first episodes look like to this GIF or MP4.')] = None,
     video_episodes: Annotated[int, typer.Option(min=1, help='How many the video shows.')] = 3,
     config: Annotated[Path | None, typer.Option(help='Settings; config/tasks/<task>.yaml by default.')] = None,
+    changes: Annotated[list[str] | None, typer.Option('--set', help='Change of a setting, as planner.horizon=9; may be given '
+                                                                    'several times.')] = None,
     robot: Annotated[str, typer.Option(help='Robot profile.')] = 'panda',
     object_kind: Annotated[str, typer.Option('--object', help='What lies on the table: cube, cylinder, brick, duck or '
                                                               'mug.')] = 'cube',
@@ -38,7 +40,8 @@ def evaluate(
         require_video(video)
     for path in filter(None, (json_path, video)):
         require_writable(path)
-    evaluation = Evaluation(task, TaskLoopConfig.of_task(str(config) if config else task), model, seed, robot, object_kind)
+    settings = TaskLoopConfig.of_task(str(config) if config else task, changes or ())
+    evaluation = Evaluation(task, settings, model, seed, robot, object_kind)
     require_fit(evaluation)
     outcomes = []
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('episodes'), TimeRemainingColumn())

@@ -19,6 +19,8 @@ def learn(
     out: Annotated[Path | None, typer.Option(help='Folder of the run; runs/<task>-<seed> by default.')] = None,
     resume: Annotated[bool, typer.Option(help='Go on with the run in that folder.')] = False,
     config: Annotated[Path | None, typer.Option(help='Settings; config/tasks/<task>.yaml by default.')] = None,
+    changes: Annotated[list[str] | None, typer.Option('--set', help='Change of a setting, as planner.horizon=9; may be given '
+                                                                    'several times.')] = None,
     robot: Annotated[str, typer.Option(help='Robot profile.')] = 'panda',
     demos: Annotated[list[Path] | None, typer.Option(help='Bag of demonstrations to begin with instead of scripted ones; may be '
                                                           'given several times.')] = None,
@@ -36,7 +38,7 @@ def learn(
 
     torch.set_num_threads(threads)
     console = Console()
-    settings = TaskLoopConfig.of_task(str(config) if config else task)
+    settings = TaskLoopConfig.of_task(str(config) if config else task, changes or ())
     with contextlib.closing(TaskLoop(task, settings, robot)) as loop:
         shown = load_demonstrations(demos or (), loop.robot, loop.name, loop.task.space, loop.period_s,
                                     on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))

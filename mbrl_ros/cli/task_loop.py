@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.cli.playing import LEARNING, Episode
-from mbrl_ros.config import Config, load_yaml, section, setting
+from mbrl_ros.config import Config, load_yaml, section, setting, with_changes
 from mbrl_ros.episodes import EpisodeScore
 from mbrl_ros.episodes.curve import save_learning_curve
 from mbrl_ros.episodes.scripted import ScriptedEpisodes
@@ -46,14 +46,18 @@ class TaskLoopConfig(Config):
     learner: ContinualConfig = section(ContinualConfig, 'How to train and which model to keep.')
 
     @classmethod
-    def of_task(cls, task: str) -> 'TaskLoopConfig':
+    def of_task(cls, task: str, changes: Sequence[str] = ()) -> 'TaskLoopConfig':
         """Read `config/tasks/<task>.yaml`, or the YAML file that `task` is a path to.
+
+        Args:
+            task: Name or path.
+            changes: Of single settings, such as `planner.horizon=9`.
 
         Raises:
             ConfigError: No such file, or a key or value that does not fit.
         """
         path = config_file('tasks', task)
-        return cls.from_mapping(load_yaml(path), str(path))
+        return cls.from_mapping(with_changes(load_yaml(path), changes), str(path))
 
 
 class TaskLoop:

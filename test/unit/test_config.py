@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mbrl_ros.config import Config, load_yaml, section, setting
+from mbrl_ros.config import Config, load_yaml, section, setting, with_changes
 from mbrl_ros.errors import ConfigError
 
 
@@ -77,3 +77,18 @@ def test_bad_yaml_is_one_error_with_the_file(tmp_path, text, error):
 def test_missing_yaml_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match='cannot be read'):
         load_yaml(tmp_path / 'none.yaml')
+
+
+def test_single_settings_are_changed_and_the_mapping_stays_as_it_was():
+    given = {'gain': 1.0, 'inner': {'low': 1, 'high': 2}}
+    changed = with_changes(given, ['inner.high=3', 'other.flag=true', 'gain = 2.5'])
+    assert changed == {'gain': 2.5, 'inner': {'low': 1, 'high': 3}, 'other': {'flag': True}}
+    assert given == {'gain': 1.0, 'inner': {'low': 1, 'high': 2}}
+
+
+@pytest.mark.parametrize(('change', 'text'), [
+    ('gain', "needs the form section.name=value, got 'gain'"), ('=1', "needs the form section.name=value, got '=1'"),
+    ('gain.inner=1', "needs the form section.name=value, got 'gain.inner=1'"), ('gain=[', "gain needs a YAML value, got '\\['")])
+def test_a_change_of_another_form_is_refused(change, text):
+    with pytest.raises(ConfigError, match=text):
+        with_changes({'gain': 1.0}, [change])
