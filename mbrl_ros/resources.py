@@ -49,6 +49,25 @@ def config_file(kind: str, name: str) -> Path:
     return path
 
 
+def model_file(name: str) -> Path:
+    """Path of `config/models/<name>.safetensors`, a model of this package, or `name` itself where it is a path to such a file.
+
+    Raises:
+        ConfigError: There is no such file; the text lists the names that exist.
+    """
+    if name.endswith('.safetensors'):
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path
+        raise ConfigError(f'{path}: no such file')
+    folder = share_directory() / 'config' / 'models'
+    path = folder / f'{name}.safetensors'
+    if not path.is_file():
+        names = ', '.join(sorted(entry.stem for entry in folder.glob('*.safetensors') if '.' not in entry.stem)) or 'none'
+        raise ConfigError(f'there is no model {name!r} in config/models; known: {names}; or give the path of a .safetensors file')
+    return path
+
+
 def resolve_url(url: str, relative_to: Path) -> Path:
     """Path of a file named as `package://<package>/<path>` or relative to the file that mentions it.
 

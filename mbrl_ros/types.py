@@ -247,6 +247,7 @@ class TrainingReport:
             the outputs' standard deviation.
         holdout_nll: Mean negative log-likelihood there.
         duration_s: Wall time of the round.
+        changed: Whether the model in use erred much more on what was new than on what it had learned from.
     """
 
     stamp_ns: int
@@ -258,6 +259,7 @@ class TrainingReport:
     holdout_rmse: float
     holdout_nll: float
     duration_s: float
+    changed: bool = False
 
 
 class DynamicsModel(Protocol):

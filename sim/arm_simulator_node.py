@@ -7,7 +7,7 @@ lockstep the node owns `/clock`: each arm command steps exactly one control peri
 import dataclasses
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ from mbrl_sim import wire
 from mbrl_sim.driver_faces import TrajectoryCommand
 from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.pacing import Pacer
+from mbrl_sim.scene import tabletop_config
 from mbrl_sim.simulated_driver import NANOSECONDS, DriverConfig, Measurement, SimulatedDriver
+from mbrl_sim.video import EpisodeVideo, require_video
 
 #: Control periods from the start or a reset until the world counts as fresh, so that a filter has time to settle in it.
 _FRESH_PERIODS = 5
@@ -51,6 +53,12 @@ class ArmSimulatorConfig(DriverConfig):
     control_rate_hz: float = setting(20.0, 'Rate of arm commands; in lockstep each lasts one period of it.', unit='Hz', low=1.0,
                                      high=240.0)
     realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
+    tabletop: bool = setting(False, 'Whether the defaults of the world are those of the tasks over the table: another cube at '
+                                    'each reset, in front of the arm.')
+    task: str = setting('', 'Task whose settings have the default of the rate; empty for none.')
+    video_path: str = setting('', 'GIF or MP4 of the first episodes; in lockstep only, as drawing would make an arm in real time '
+                                  'late.')
+    video_episodes: int = setting(3, 'How many it shows; a reset begins one.', low=1)
     seed: int = setting(0, 'Seed of the cube and the faults; setting it makes the next reset start anew from it.', low=0,
                         live=True)
 
@@ -60,6 +68,8 @@ class ArmSimulatorConfig(DriverConfig):
         if self.lockstep and abs(steps - round(steps)) > 1e-6:
             raise ConfigError(f'ArmSimulatorConfig.control_rate_hz needs a divisor of the {self.world.physics_hz} Hz of '
                               f'physics, got {self.control_rate_hz}')
+        if self.video_path:
+            require_video(Path(self.video_path))
 
     @property
     def steps_per_command(self) -> float:
@@ -72,7 +82,8 @@ class ArmSimulatorNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('arm_simulator', **kwargs)
-        self._config = params.declare_config(self, ArmSimulatorConfig)
+        self._config = params.declare_config(self, ArmSimulatorConfig, {'tabletop': _world_of, 'task': _rate_of},
+                                             blank={'control_rate_hz': 0.0})
         if self.get_parameter('use_sim_time').value and not self._config.lockstep:
             raise ConfigError('arm_simulator: use_sim_time needs lockstep: true; in real time it would publish no /clock')
         self._robot = load_robot(self._config.robot)
@@ -81,6 +92,9 @@ class ArmSimulatorNode(Node):
         self._command_order = [joints.index(joint) for joint in self._robot.joints]
         self._driver = SimulatedDriver(self._robot, self._config, self._config.seed, self._profile.command_type)
         self._driver.set_faults(self._faults(self._config))
+        self._video = EpisodeVideo(
+            self._driver.world.render, Path(self._config.video_path), 1.0 / self._config.control_rate_hz,
+            self._config.video_episodes) if self._config.video_path and self._config.lockstep else None
         self._lock = threading.Lock()
         self._pending_seed: int | None = None
         self._refusal = ''
@@ -102,6 +116,7 @@ class ArmSimulatorNode(Node):
         if self._thread:
             self._stop.set()
             self._thread.join()
+        self._film(EpisodeVideo.end)
         self._driver.close()
 
     def on_command(self, message: Float64MultiArray | JointTrajectory) -> None:
@@ -111,6 +126,7 @@ class ArmSimulatorNode(Node):
             if self._config.lockstep:
                 self._first_command_seen = True
                 self._advance_periods(1)
+                self._film(EpisodeVideo.on_step)
 
     def on_gripper(self, message: Float64MultiArray) -> None:
         """Take a gripper command."""
@@ -118,7 +134,7 @@ class ArmSimulatorNode(Node):
             self._note_refusal(self._driver.command_gripper(message.data))
 
     def on_goal(self, message: PoseStamped) -> None:
-        """Show a goal in the window; nothing else of a driver knows of goals."""
+        """Show a goal in the window and in the video; nothing else of a driver knows of goals."""
         try:
             point, _ = convert.goal_from_msg(message, self._robot.base_link)
         except GoalError as error:
@@ -132,6 +148,7 @@ class ArmSimulatorNode(Node):
         with self._lock:
             self._driver.reset(self._pending_seed)
             self._pending_seed = None
+            self._film(EpisodeVideo.begin)
             if self._config.lockstep:
                 self._advance_periods(_FRESH_PERIODS)
             fresh_ns = self._now_ns()
@@ -144,6 +161,7 @@ class ArmSimulatorNode(Node):
         """Take settings that changed while running."""
         with self._lock:
             self._driver.set_faults(self._faults(config))
+            self._driver.set_world(config.world)
 
     def on_parameters(self, parameters: list[Parameter]) -> None:
         """Remember a seed, also when it is set to what it was."""
@@ -181,6 +199,15 @@ class ArmSimulatorNode(Node):
             for publisher, message in self._newest.values():
                 publisher.publish(message)
 
+    def _film(self, do: Callable[[EpisodeVideo], None]) -> None:
+        """Do something with the video, if there is to be one; the arm goes on when the disk is full."""
+        if self._video is None:
+            return
+        try:
+            do(self._video)
+        except OSError as error:
+            self.get_logger().error(f'{self._video.path}: cannot be written ({error.strerror})')
+
     def _faults(self, config: ArmSimulatorConfig) -> FaultConfig:
         """A driver with several topics of joint states sends the gripper's apart from the arm's."""
         apart = config.faults.separate_gripper or len(self._profile.joint_state_topics) > 1
@@ -209,7 +236,7 @@ class ArmSimulatorNode(Node):
         self._command_sub = qos.subscribe(self, kind, self._profile.command_topic, self.on_command, qos.DRIVER)
         if self._profile.gripper_topic:
             qos.subscribe(self, Float64MultiArray, self._profile.gripper_topic, self.on_gripper, qos.DRIVER)
-        if self._config.world.gui:
+        if self._config.world.gui or self._video:
             qos.subscribe(self, PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED)
 
     def _start_lockstep(self) -> None:
@@ -282,6 +309,20 @@ class ArmSimulatorNode(Node):
         if reason:
             self._refusal = reason
             self.get_logger().warning(reason, throttle_duration_sec=1.0)
+
+
+def _world_of(tabletop: bool) -> dict[str, Any]:
+    """What of the world follows from whether it is that of the tasks over the table."""
+    return {'world': tabletop_config().to_mapping()} if tabletop else {}
+
+
+def _rate_of(task: str) -> dict[str, Any]:
+    """What rate follows from a task."""
+    if not task:
+        return {}
+    from mbrl_ros.task_settings import TaskLoopConfig  # It loads torch, which a simulator for nobody's task does without.
+
+    return {'control_rate_hz': TaskLoopConfig.of_task(task).control_rate_hz}
 
 
 def main(args: list[str] | None = None) -> int:

@@ -31,16 +31,20 @@ class WorldConfig(Config):
     cube: bool = setting(True, 'Put a cube on the table.')
     object_kind: str = setting('cube', 'What is put there in its place, with its settings; its size is the lesser of length and '
                                        'width.', choices=KINDS)
-    cube_size_m: float = setting(0.05, 'Edge of the cube.', unit='m', low=0.01, high=0.3)
-    cube_mass_kg: float = setting(0.1, 'Mass of the cube.', unit='kg', low=0.001, high=10.0)
-    cube_friction: float = setting(0.8, 'Lateral friction of the cube.', low=0.0, high=5.0)
-    randomise_cube: bool = setting(False, 'Draw size, mass and friction of the cube at each reset, uniformly from the ranges.')
-    cube_size_range_m: tuple[float, ...] = setting((0.04, 0.06), 'Smallest and largest edge.', unit='m', low=0.01, high=0.3)
-    cube_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass.', unit='kg', low=0.001, high=10.0)
-    cube_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction.', low=0.0, high=5.0)
+    cube_size_m: float = setting(0.05, 'Edge of the cube; its changes count from the next reset.', unit='m', low=0.01, high=0.3,
+                                 live=True)
+    cube_mass_kg: float = setting(0.1, 'Mass of the cube.', unit='kg', low=0.001, high=10.0, live=True)
+    cube_friction: float = setting(0.8, 'Lateral friction of the cube.', low=0.0, high=5.0, live=True)
+    randomise_cube: bool = setting(False, 'Draw size, mass and friction of the cube at each reset, uniformly from the ranges.',
+                                   live=True)
+    cube_size_range_m: tuple[float, ...] = setting((0.04, 0.06), 'Smallest and largest edge.', unit='m', low=0.01, high=0.3,
+                                                   live=True)
+    cube_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass.', unit='kg', low=0.001, high=10.0,
+                                                    live=True)
+    cube_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction.', low=0.0, high=5.0, live=True)
     cube_region_m: tuple[float, ...] = setting(
         (), 'Where the cube is put: smallest x and y, largest x and y; empty for wherever the tool can reach.', unit='m')
-    finger_friction: float = setting(1.0, 'Lateral friction of the fingers.', low=0.0, high=5.0)
+    finger_friction: float = setting(1.0, 'Lateral friction of the fingers.', low=0.0, high=5.0, live=True)
 
     def check(self) -> None:
         if self.physics_hz % _BASE_HZ:
@@ -52,6 +56,11 @@ class WorldConfig(Config):
         region = self.cube_region_m
         if region and (len(region) != 4 or region[0] >= region[2] or region[1] >= region[3]):
             raise ConfigError(f'WorldConfig.cube_region_m needs smallest x and y, then largest x and y, got {region}')
+
+
+def tabletop_config() -> WorldConfig:
+    """A cube of random size, mass and friction, in front of the arm where the gripper can go all around it."""
+    return WorldConfig(settle_s=0.1, randomise_cube=True, cube_region_m=(0.35, -0.25, 0.65, 0.25))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -91,6 +91,10 @@ class SimulatedDriver:
         """Other faults from the next measurement on."""
         self._faults.config = config
 
+    def set_world(self, config: WorldConfig) -> None:
+        """Another cube from the next reset on; what cannot change while a world exists has to be as it was."""
+        self.world.config = config
+
     def command(self, command: Sequence[float] | TrajectoryCommand) -> str:
         """Take an arm command; the reason is returned when it is refused."""
         return self._face.accept(command, self.now_s)

@@ -14,15 +14,10 @@ from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.tasks.space import ToolSpace
 from mbrl_ros.types import RobotState
 from mbrl_sim.objects import TableObject
-from mbrl_sim.scene import JointLimits, WorldConfig
+from mbrl_sim.scene import JointLimits, WorldConfig, tabletop_config
 from mbrl_sim.world import ArmWorld
 
 _CONTROL_HZ = 20.0
-
-
-def tabletop_config() -> WorldConfig:
-    """A cube of random size, mass and friction, in front of the arm where the gripper can go all around it."""
-    return WorldConfig(settle_s=0.1, randomise_cube=True, cube_region_m=(0.35, -0.25, 0.65, 0.25))
 
 
 class TabletopWorld:

@@ -12,8 +12,8 @@ from mbrl_ros.robots import RobotProfile, load_robot
 from mbrl_ros.safety import CommandFilter, CommandFilterConfig
 from mbrl_ros.tasks import JointSpace, SuccessCounter, ToolSpace, make_task
 from mbrl_ros.types import ArmCommand, RobotState
-from mbrl_sim.scene import JointLimits, WorldConfig
-from mbrl_sim.tabletop import TabletopWorld, tabletop_config
+from mbrl_sim.scene import JointLimits, WorldConfig, tabletop_config
+from mbrl_sim.tabletop import TabletopWorld
 
 _CONTROL_HZ = 20
 #: Contacts can push a joint past the speed that it is told; beyond this the observation is clipped.

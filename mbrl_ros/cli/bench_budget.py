@@ -20,11 +20,12 @@ from mbrl_ros.cli.bench_work import CountedObjective
 from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.learning_run import LearningRun, Progress
 from mbrl_ros.cli.playing import EVALUATION, Episode
-from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ModelError
 from mbrl_ros.learning import ModelSnapshot
 from mbrl_ros.planning import PlannerConfig
 from mbrl_ros.robots import load_robot
+from mbrl_ros.task_settings import TaskLoopConfig
 
 _TASK = 'reach'
 #: No run of learning gets there; its episodes are counted instead.

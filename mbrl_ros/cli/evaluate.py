@@ -32,8 +32,8 @@ def evaluate(
     from mbrl_ros.cli.evaluation import evaluate as play
     from mbrl_ros.cli.figures import write_figures
     from mbrl_ros.cli.outputs import require_writable
-    from mbrl_ros.cli.task_loop import TaskLoopConfig
-    from mbrl_ros.cli.video import require_video
+    from mbrl_ros.task_settings import TaskLoopConfig
+    from mbrl_sim.video import require_video
 
     console = Console()
     if video is not None:

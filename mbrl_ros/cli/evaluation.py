@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from mbrl_ros.cli.playing import EVALUATION, Episode
-from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
-from mbrl_ros.cli.video import EpisodeCamera, steps_per_frame, write_video
+from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.learning import ModelSnapshot
+from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim.video import EpisodeCamera, steps_per_frame, write_video
 
 _CONFIDENCE = 0.95
 #: How long a video stays at the end of each episode.

@@ -33,8 +33,9 @@ def learn(
     from rich.console import Console
 
     from mbrl_ros.cli.learning_run import LearningRun
-    from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+    from mbrl_ros.cli.task_loop import TaskLoop
     from mbrl_ros.experience.demonstrations import load_demonstrations
+    from mbrl_ros.task_settings import TaskLoopConfig
 
     torch.set_num_threads(threads)
     console = Console()

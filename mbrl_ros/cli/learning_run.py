@@ -1,9 +1,10 @@
 """Learning from nothing, episode after episode, with everything on disk that it takes to go on after an interruption.
 
 A run's folder holds `config.yaml` (what was resolved), `checkpoint.safetensors` (experience, model and scores, replaced as one
-after each episode), and what is made from it: `scores.csv`, `model.safetensors`, `learning_curve.png`, and event files of
-TensorBoard in `tensorboard/`. An episode is a function of seed and number, and a round of training one of the experience and
-the model before it, so that a run that goes on is the run that was never interrupted.
+after each episode), and what is made from it: `scores.csv`, `model.safetensors`, the experience beside it that a live arm goes
+on from, `learning_curve.png`, and event files of TensorBoard in `tensorboard/`. An episode is a function of seed and number, and
+a round of training one of the experience and the model before it, so that a run that goes on is the run that was never
+interrupted.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from mbrl_ros.cli.scalars import ScalarLog
 from mbrl_ros.config import load_yaml
 from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.errors import ConfigError, ModelError
-from mbrl_ros.experience import TransitionArrays
+from mbrl_ros.experience import Pretraining, TransitionArrays
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 from mbrl_ros.learning import ContinualLearner, ModelSnapshot, framed_transitions
 from mbrl_ros.types import Phase, TrainingReport
@@ -160,7 +161,7 @@ class LearningRun:
 
     def _train(self, index: int) -> TrainingReport:
         rows = TransitionArrays(**self._rows)
-        data = rows[:3] if self.loop.frame is None else framed_transitions(self.loop.frame, *rows[:3])
+        data = framed_transitions(self.loop.frame, *rows[:3])
         return self.learner.round(*data, rows.stamp_ns, episode=index, round_index=index, stamp_ns=int(rows.stamp_ns[-1]))
 
     def _score(self, episode: Episode, index: int, model: ModelSnapshot | None) -> EpisodeScore:
@@ -181,7 +182,9 @@ class LearningRun:
         temporary.replace(self._checkpoint)
         self.board.save()
         if model is not None:
-            model.save(self._folder / 'model.safetensors')
+            path = self._folder / 'model.safetensors'
+            model.save(path)
+            Pretraining(TransitionArrays(**self._rows), self.learner.learned_stamps).save(path)
 
     def _restore(self) -> list[EpisodeScore]:
         """Take up what `_keep` left; the scores."""

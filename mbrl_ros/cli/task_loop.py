@@ -12,52 +12,22 @@ import numpy as np
 import torch
 
 from mbrl_ros.cli.playing import LEARNING, Episode
-from mbrl_ros.config import Config, load_yaml, section, setting, with_changes
 from mbrl_ros.episodes import EpisodeScore
 from mbrl_ros.episodes.curve import save_learning_curve
 from mbrl_ros.episodes.scripted import ScriptedEpisodes
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.learning import ContinualConfig, FramedModel, ModelSnapshot
+from mbrl_ros.learning import ModelSnapshot, out_of_frame
 from mbrl_ros.learning.precision import PrecisionChooser
-from mbrl_ros.planning import PlannerConfig, make_planner
+from mbrl_ros.planning import make_planner
 from mbrl_ros.planning.controller import MpcController
-from mbrl_ros.planning.tick import ControllerConfig, TickInputs
-from mbrl_ros.resources import config_file
+from mbrl_ros.planning.tick import TickInputs
 from mbrl_ros.robots import load_robot
+from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import SuccessCounter, ToolSpace, make_task
 from mbrl_ros.tasks.demonstrator import Demonstrator
-from mbrl_ros.tasks.tool_frame import ToolFrame
 from mbrl_ros.types import ArmCommand, DynamicsModel, EpisodeReport, Phase, RobotState
-from mbrl_sim.scene import WorldConfig
-from mbrl_sim.tabletop import TabletopWorld, tabletop_config
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskLoopConfig(Config):
-    """How a task is learned and played in one process; `config/tasks` has one file a task."""
-
-    control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=240.0)
-    max_episode_steps: int = setting(100, 'Control steps after which an episode ends.', low=1)
-    demonstrations: int = setting(0, 'First episodes, played by the scripted expert.', low=0)
-    demonstration_noise: float = setting(0.1, 'Standard deviation of the noise on its actions.', low=0.0, high=1.0)
-    explorations: int = setting(0, 'Episodes of random motion after those.', low=0)
-    planner: PlannerConfig = section(PlannerConfig, 'The planner.')
-    control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
-    learner: ContinualConfig = section(ContinualConfig, 'How to train and which model to keep.')
-
-    @classmethod
-    def of_task(cls, task: str, changes: Sequence[str] = ()) -> 'TaskLoopConfig':
-        """Read `config/tasks/<task>.yaml`, or the YAML file that `task` is a path to.
-
-        Args:
-            task: Name or path.
-            changes: Of single settings, such as `planner.horizon=9`.
-
-        Raises:
-            ConfigError: No such file, or a key or value that does not fit.
-        """
-        path = config_file('tasks', task)
-        return cls.from_mapping(with_changes(load_yaml(path), changes), str(path))
+from mbrl_sim.scene import WorldConfig, tabletop_config
+from mbrl_sim.tabletop import TabletopWorld
 
 
 class TaskLoop:
@@ -88,11 +58,10 @@ class TaskLoop:
                  repeatable: bool = True) -> None:
         self.config, self.robot, self._robot_given = config, load_robot(robot), robot
         self.task = make_task(task, self.robot)
-        self.period_s = 1.0 / config.control_rate_hz
+        self.frame, self.period_s = self.task.space.frame, 1.0 / config.control_rate_hz
         if config.demonstrations:
             Demonstrator(task)  # There may be none of this task; better to know at once.
         is_tabletop = isinstance(self.task.space, ToolSpace)
-        self.frame = ToolFrame() if is_tabletop else None
         if object_kind != 'cube' and not is_tabletop:
             raise ConfigError(f'{task} has no object on the table, which is to be a {object_kind}')
         world = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
@@ -137,7 +106,7 @@ class TaskLoop:
         """
         model.check_fits(**self.layout)
         placed = model.to(self.planner.device, self._precision.choose(model.parameters).precision)
-        return placed if self.frame is None else FramedModel(self.frame, placed, self.task.action_size)
+        return out_of_frame(self.frame, placed, self.task.action_size)
 
     def play(self, model: DynamicsModel | None, *, seed: int, episode: int, stream: int = LEARNING,
              on_step: Callable[[], None] = lambda: None) -> Episode:

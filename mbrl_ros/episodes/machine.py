@@ -214,7 +214,7 @@ class EpisodeMachine:
         self._reward = float(self._task.reward(obs, self._action, self._goal))
         self._distance = float(self._task.distance(obs, self._goal))
         self._return += self._reward
-        self._success.update(self._distance <= self._task.goal_tolerance_m)
+        self._success.update(bool(self._task.is_within(obs, self._goal)))
 
     def _obs(self) -> torch.Tensor:
         return torch.from_numpy(self._task.space.observe(self._state))

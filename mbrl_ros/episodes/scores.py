@@ -104,14 +104,18 @@ class ScoreBoard:
         """Whether enough of the last episodes succeeded."""
         return sum(score.success for score in self.last) >= self._config.required_successes
 
-    def summary(self) -> list[str]:
-        """The verdict in words."""
+    def summary(self, activity: str) -> list[str]:
+        """The verdict in words.
+
+        Args:
+            activity: What was to be learned, as in "to reach".
+        """
         last = self.last
         if not last:
             return ['no episode was finished']
         successes = sum(score.success for score in last)
         distance = 100 * float(np.median([score.distance_m for score in last]))
-        verdict = 'the arm learned to reach' if self.learned else 'the arm did NOT learn to reach'
+        verdict = f'the arm learned to {activity}' if self.learned else f'the arm did NOT learn to {activity}'
         if len(self.scores) < self._config.required_successes:
             verdict = 'too few episodes to tell whether the arm learned'
         return [

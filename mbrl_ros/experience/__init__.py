@@ -6,6 +6,7 @@ from mbrl_ros.experience.bag_reader import BagMessage, BagReader, read_messages
 from mbrl_ros.experience.bag_recovery import RecoveredFile, recover
 from mbrl_ros.experience.bag_writer import BagWriter
 from mbrl_ros.experience.dataset import TransitionArrays, TransitionDataset
+from mbrl_ros.experience.pretraining import Pretraining, pretraining_path
 from mbrl_ros.experience.recorder import ExperienceRecorder, RecorderConfig
 from mbrl_ros.experience.replay import load_transitions
 
@@ -16,12 +17,14 @@ __all__ = [
     'BagTopic',
     'BagWriter',
     'ExperienceRecorder',
+    'Pretraining',
     'RecorderConfig',
     'RecoveredFile',
     'TransitionArrays',
     'TransitionAssembler',
     'TransitionDataset',
     'load_transitions',
+    'pretraining_path',
     'read_messages',
     'recover',
 ]

@@ -27,6 +27,8 @@ class ContinualConfig(Config):
     """When a round is worth its time, how it is trained and how its model is judged."""
 
     min_transitions: int = setting(50, 'Fewest transitions to train on.', low=12)
+    min_share: float = setting(0.5, 'Fewest transitions to train on, as a share of those that the model in use was made from; a '
+                                    'model goes on from much, and not from little.', low=0.0, high=1.0)
     max_transitions: int = setting(20_000, 'Newest transitions that a round uses.', low=100)
     trainer: TrainerConfig = section(TrainerConfig, 'One round.')
     acceptance: AcceptanceConfig = section(AcceptanceConfig, 'Which model is kept.')
@@ -105,9 +107,8 @@ class ContinualLearner:
         report = TrainingReport(stamp_ns=stamp_ns, trained_episode=episode, model_version=self._version, accepted=False,
                                 reason='', num_transitions=len(data[0]), holdout_rmse=_NO_FIGURE, holdout_nll=_NO_FIGURE,
                                 duration_s=0.0)
-        if len(data[0]) < self.config.min_transitions:
-            reason = f'no round: {len(data[0])} transitions, training needs {self.config.min_transitions}'
-            return dataclasses.replace(report, reason=reason)
+        if len(data[0]) < self._fewest:
+            return dataclasses.replace(report, reason=f'no round: {len(data[0])} transitions, training needs {self._fewest}')
         try:
             seed = (self._seed * _SEED_STRIDE + round_index) % _SEED_BOUND
             result = self._trainer.fit(*data, seed=seed, keys=stamps_ns[newest],
@@ -115,6 +116,13 @@ class ContinualLearner:
         except ModelError as error:
             return dataclasses.replace(report, reason=f'no round: {error}')
         return self._judge(result, data, stamps_ns[newest], report, len(obs) if real_steps is None else real_steps)
+
+    @property
+    def _fewest(self) -> int:
+        """Fewest transitions that a round is worth its time with."""
+        config = self.config
+        of_model = config.min_share * self.current.card.num_transitions if self.current else 0.0
+        return max(config.min_transitions, min(round(of_model), config.max_transitions))
 
     @property
     def _version(self) -> int:
@@ -138,7 +146,7 @@ class ContinualLearner:
             self._learned_stamps = stamps_ns.copy()
         in_use = ours if decision.accepted or theirs is None else theirs
         return dataclasses.replace(report, model_version=self._version, accepted=decision.accepted, reason=decision.reason,
-                                   holdout_rmse=in_use.rmse, holdout_nll=in_use.nll)
+                                   holdout_rmse=in_use.rmse, holdout_nll=in_use.nll, changed=bool(changed))
 
     def _changed(self, data: list[np.ndarray], new: np.ndarray, holdout: np.ndarray) -> tuple[str, np.ndarray]:
         """What changed, if anything did, and the rows to judge on: of a changed arm, only those since."""

@@ -95,13 +95,18 @@ class FramedModel:
                              f'{str(action.dtype).removeprefix("torch.")}')
 
 
+def out_of_frame(frame: Frame | None, model: DynamicsModel, action_size: int) -> DynamicsModel:
+    """A learned model as one of observations and actions; without a frame it is that already. See `FramedModel`."""
+    return model if frame is None else FramedModel(frame, model, action_size)
+
+
 @torch.no_grad()
-def framed_transitions(frame: Frame, obs: np.ndarray, action: np.ndarray,
+def framed_transitions(frame: Frame | None, obs: np.ndarray, action: np.ndarray,
                        next_obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Transitions as a model in a frame learns them; `EnsembleTrainer.fit` takes them as they are.
 
     Args:
-        frame: The frame.
+        frame: The frame; None leaves transitions as they are.
         obs: Shape (N, O).
         action: Shape (N, A).
         next_obs: Shape (N, O).
@@ -116,6 +121,8 @@ def framed_transitions(frame: Frame, obs: np.ndarray, action: np.ndarray,
     shapes = [np.shape(values) for values in (obs, action, next_obs)]
     if any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes) or shapes[0] != shapes[2]:
         raise ShapeError(f'a frame needs obs (N, O), action (N, A), next_obs (N, O), got {shapes[0]}, {shapes[1]}, {shapes[2]}')
+    if frame is None:
+        return obs, action, next_obs
     # Copied, as torch warns of arrays that it could not write to, which those of a data set are.
     before, command, after = (torch.from_numpy(np.array(values, dtype=np.float64)) for values in (obs, action, next_obs))
     features, inner_action = frame.encode(before, command)

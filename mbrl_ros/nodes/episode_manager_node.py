@@ -24,7 +24,8 @@ from mbrl_ros.errors import GoalError, MeasurementError
 from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.safety import HoldReason
-from mbrl_ros.tasks import ReachGoalConfig, ReachTask
+from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_ros.tasks import TASKS, ReachGoalConfig, make_task
 from mbrl_ros.types import EpisodeReport, Phase, TrainingReport
 
 _POLL_S = 0.1
@@ -47,7 +48,7 @@ class EpisodeManagerConfig(Config):
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
-    task: str = setting('reach', 'Task to score.', choices=('reach',))
+    task: str = setting('reach', 'Task to score; has defaults for the settings of episodes.', choices=tuple(TASKS))
     seed: int = setting(0, 'Seed of the goals.', low=0)
     output_dir: str = setting('', 'Folder for scores.csv and learning_curve.png; empty writes none.')
     reset_timeout_s: float = setting(10.0, 'Longest wait for the reset service before the arm goes home by itself.',
@@ -57,7 +58,7 @@ class EpisodeManagerConfig(Config):
     wait_for_s: float = setting(60.0, 'Longest wait for them; then episodes begin without.', unit='s', low=0.0)
     exit_when_finished: bool = setting(False, 'Whether the process ends after the last episode, with 0 if the arm learned.')
     episodes: EpisodeConfig = section(EpisodeConfig, 'How episodes run.')
-    reach: ReachGoalConfig = section(ReachGoalConfig, 'When the goal is reached.')
+    reach: ReachGoalConfig = section(ReachGoalConfig, 'When the goal of the reach task is reached.')
     scores: ScoreConfig = section(ScoreConfig, 'When the arm counts as having learned.')
 
 
@@ -66,11 +67,13 @@ class EpisodeManagerNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('episode_manager', **kwargs)
-        self._config = params.declare_config(self, EpisodeManagerConfig)
+        self._config = params.declare_config(
+            self, EpisodeManagerConfig, {'task': lambda task: TaskLoopConfig.of_task(task).for_manager()},
+            blank={'episodes.control_rate_hz': 0.0})
         torch.set_num_threads(1)
         self._robot = load_robot(self._config.robot)
         driver = load_driver(self._config.driver)
-        self._task = ReachTask.of_robot(self._robot, self._config.reach)
+        self._task = make_task(self._config.task, self._robot, reach_goal=self._config.reach)
         self._machine = EpisodeMachine(self._robot, self._task, self._config.episodes,
                                        seed=self._config.seed, can_reset=bool(driver.reset_service))
         self._output_dir = Path(self._config.output_dir) if self._config.output_dir else None
@@ -126,6 +129,8 @@ class EpisodeManagerNode(Node):
         except MeasurementError as error:
             self.get_logger().error(f'{topics.TRAINING}: {error}')
             return
+        if self._training.changed:
+            _show([f'{"":>7}  {self._training.reason}'])
         self._speak(self._machine.on_training(self._training))
 
     def on_controller_status(self, message: DiagnosticArray) -> None:
@@ -249,7 +254,7 @@ class EpisodeManagerNode(Node):
         self._write(self._board.save)
 
     def _finish(self) -> None:
-        _show(['', *self._board.summary()])
+        _show(['', *self._board.summary(self._activity)])
         self._write(self._save_curve)
         if self._config.exit_when_finished:
             self.exit_code = 0 if self._board.learned else 1
@@ -267,9 +272,14 @@ class EpisodeManagerNode(Node):
             return
         path = self._output_dir / 'learning_curve.png'
         save_learning_curve(self._board.scores, path, tolerance_m=self._task.goal_tolerance_m,
-                            title=f'{self._robot.name} learns to {self._config.task}, seed {self._config.seed}')
+                            title=f'{self._robot.name} learns to {self._activity}, seed {self._config.seed}')
         _show([f'learning curve: {path}', f'scores:         {path.with_name("scores.csv")}',
                f'recording:      {self._output_dir / "bag"}', f'model:          {self._output_dir / "model.safetensors"}'])
+
+    @property
+    def _activity(self) -> str:
+        """What the arm does, in words."""
+        return self._config.task.replace('_', ' and ')
 
     def _diagnose(self, report: EpisodeReport | None, now_s: float) -> None:
         silent = now_s - self._last_state_s > _SILENCE_S

@@ -24,7 +24,14 @@ from std_msgs.msg import UInt8MultiArray
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BagError, MeasurementError, ModelError
-from mbrl_ros.experience import AssemblerConfig, TransitionAssembler, TransitionDataset, load_transitions
+from mbrl_ros.experience import (
+    AssemblerConfig,
+    Pretraining,
+    TransitionArrays,
+    TransitionAssembler,
+    TransitionDataset,
+    load_transitions,
+)
 from mbrl_ros.learning import (
     ContinualConfig,
     ContinualLearner,
@@ -33,10 +40,13 @@ from mbrl_ros.learning import (
     RoundSchedule,
     ScheduleConfig,
     TrainingCancelled,
+    framed_transitions,
 )
+from mbrl_ros.resources import model_file
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
-from mbrl_ros.tasks import make_task
+from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_ros.tasks import TASKS, make_task
 from mbrl_ros.types import EpisodeReport, TrainingReport, Transition
 
 _POLL_S = 0.05
@@ -48,11 +58,14 @@ class ModelTrainerConfig(Config):
     """Settings of the model trainer."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    task: str = setting('reach', 'Task; names the entries of the state that are learned.', choices=('reach',))
+    task: str = setting('reach', 'Task; says what is learned of the state, and has defaults for the settings of learning.',
+                        choices=tuple(TASKS))
     lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')
     seed: int = setting(0, 'Decides all randomness of training.', low=0)
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)
     output_dir: str = setting('', 'Folder of the last good model and of the recording; empty keeps none.')
+    model: str = setting('', 'Model to begin with, together with the experience that lies beside it: a name in config/models or '
+                             'the path of a .safetensors file; empty begins with none.')
     resume: bool = setting(False, 'Whether to begin with the model in output_dir, even when the run is new.')
     experience_paths: tuple[str, ...] = setting((), 'Earlier bags to learn from too.')
     capacity: int = setting(100_000, 'Most transitions kept in memory.', low=1000)
@@ -68,7 +81,9 @@ class ModelTrainerNode(Node):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__('model_trainer', **arguments)
-        self._config = config = params.declare_config(self, ModelTrainerConfig)
+        self._config = config = params.declare_config(
+            self, ModelTrainerConfig, {'task': lambda task: TaskLoopConfig.of_task(task).for_trainer()},
+            blank={'control_rate_hz': 0.0})
         torch.set_num_threads(config.num_threads)
         self._robot = load_robot(config.robot)
         self._task, period_s = make_task(config.task, self._robot), 1.0 / config.control_rate_hz
@@ -99,6 +114,10 @@ class ModelTrainerNode(Node):
             qos.subscribe(self, DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED_RECORD)]
         self.create_timer(_POLL_S, self.on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f'configuration: {config.to_mapping()}')
+        self._before: Pretraining | None = None
+        self._steps_before = 0
+        if config.model:
+            self._begin_with(model_file(config.model))
         if config.resume:
             self._resume_model()
         if config.experience_paths:
@@ -186,17 +205,31 @@ class ModelTrainerNode(Node):
         """Take back what a trainer of this run had before it ended."""
         self.get_logger().warning(f'started in the middle of a run, at step {report.total_steps}; '
                                   f'taking model and experience from {self._model_path.parent}')
-        if self._learner.current is None:
-            self._resume_model()
+        self._resume_model()
         self._start(self._load_run, self._take_run)
 
+    def _begin_with(self, path: Path) -> None:
+        """Begin with a model of an earlier run, and with what it was learned from; the run is refused if they do not fit."""
+        self._before = Pretraining.load(path, self._task.obs_size, self._task.action_size)
+        snapshot = ModelSnapshot.load(path)
+        self._learner.resume(snapshot, self._before and self._before.learned_stamp_ns)
+        self._steps_before = snapshot.card.real_steps
+        self._publish_model(snapshot)
+        num_before = len(self._before.transitions.obs) if self._before else 0
+        self.get_logger().info(f'beginning with {path} and {num_before} transitions of before')
+
     def _resume_model(self) -> None:
+        """Take up the model in the output folder, where it is newer than the one in use."""
         if self._model_path is None or not self._model_path.exists():
             return
         try:
-            self._learner.resume(ModelSnapshot.load(self._model_path))
+            snapshot = ModelSnapshot.load(self._model_path)
+            if self._learner.current and snapshot.version <= self._learner.current.version:
+                return
+            self._learner.resume(snapshot)
         except ModelError as error:
-            self.get_logger().error(f'starting without a model: {error}')
+            kept = f'version {self._learner.current.version}' if self._learner.current else 'no model'
+            self.get_logger().error(f'going on with {kept}: {error}')
             return
         self._publish_model(self._learner.current)
 
@@ -230,11 +263,13 @@ class ModelTrainerNode(Node):
         self._take_experience(missed)
         self._num_of_run += len(missed)
 
-    def _train(self, data: Any, due: DueRound, stamp_ns: int, real_steps: int) -> tuple[TrainingReport, ModelSnapshot | None]:
+    def _train(self, data: TransitionArrays, due: DueRound, stamp_ns: int,
+               real_steps: int) -> tuple[TrainingReport, ModelSnapshot | None]:
         """One round, in the worker's thread; the model too when it was accepted."""
         start_s = time.monotonic()
-        report = self._learner.round(data.obs, data.action, data.next_obs, data.stamp_ns, episode=due.episode,
-                                     round_index=due.index, stamp_ns=stamp_ns, real_steps=real_steps,
+        rows = self._before.followed_by(data) if self._before else data
+        report = self._learner.round(*framed_transitions(self._task.space.frame, *rows[:3]), rows.stamp_ns, episode=due.episode,
+                                     round_index=due.index, stamp_ns=stamp_ns, real_steps=self._steps_before + real_steps,
                                      is_cancelled=self._closing.is_set)
         snapshot = self._learner.current if report.accepted else None
         if snapshot and self._model_path:
@@ -249,10 +284,10 @@ class ModelTrainerNode(Node):
         if snapshot:
             self._publish_model(snapshot)
         self._training_pub.publish(convert.report_to_msg(report))
-        level = diagnostics.OK if report.accepted else diagnostics.WARN
+        level = diagnostics.OK if report.accepted and not report.changed else diagnostics.WARN
         self._diagnostics.update('training', level, report.reason, model_version=report.model_version,
                                  trained_episode=report.trained_episode, num_transitions=report.num_transitions,
-                                 holdout_rmse=report.holdout_rmse, duration_s=report.duration_s,
+                                 holdout_rmse=report.holdout_rmse, duration_s=report.duration_s, changed=report.changed,
                                  dropped=dict(self._assembler.dropped))
         self.get_logger().info(f'round on {report.num_transitions} transitions, {report.duration_s:.1f} s: {report.reason}')
 

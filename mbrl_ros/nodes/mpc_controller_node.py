@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
@@ -23,9 +22,9 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
-from mbrl_ros.config import Config, section, setting
+from mbrl_ros.config import section, setting
 from mbrl_ros.errors import GoalError, MbrlError, MeasurementError, ModelError
-from mbrl_ros.learning import ModelSnapshot, Predictor
+from mbrl_ros.learning import ModelSnapshot, Predictor, out_of_frame
 from mbrl_ros.learning.precision import PrecisionChooser, stand_in
 from mbrl_ros.planning import PlannerConfig, make_planner
 from mbrl_ros.planning.controller import MpcController
@@ -37,21 +36,22 @@ from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.control_thread import ControlThread, ControlTiming, TickReport
 from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.loop_figures import LoopFigures
-from mbrl_ros.ros.plan_messages import path_to_msg, plan_to_msg
+from mbrl_ros.ros.plan_messages import paths_to_msg, plan_to_msg
 from mbrl_ros.safety import EmergencyStop, HoldReason
-from mbrl_ros.tasks import ReachConfig, ReachTask
-from mbrl_ros.types import EpisodeReport
+from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_ros.tasks import TASKS, RewardsConfig, make_task, state_at_home
+from mbrl_ros.types import DynamicsModel, EpisodeReport
 
 _THROTTLE_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class MpcControllerConfig(Config):
+class MpcControllerConfig(RewardsConfig):
     """Settings of the controller node."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
-    task: str = setting('reach', 'Task to pursue.', choices=('reach',))
+    task: str = setting('reach', 'Task to pursue; has defaults for the settings of planning and moving.', choices=tuple(TASKS))
     rate_hz: float = setting(20.0, 'Control rate.', unit='Hz', low=1.0, high=500.0)
     lockstep: bool = setting(False, 'Tick by the stamps of states instead of the clock, and plan without a deadline.')
     autostart: bool = setting(True, 'Whether the node configures and activates itself.')
@@ -63,7 +63,6 @@ class MpcControllerConfig(Config):
                                        low=-1.0, high=1.0)
     control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
     planner: PlannerConfig = section(PlannerConfig, 'The planner.')
-    reach: ReachConfig = section(ReachConfig, 'The reach task.')
 
 
 class MpcControllerNode(LifecycleNode):
@@ -78,7 +77,9 @@ class MpcControllerNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('mpc_controller', **kwargs)
-        self._config = params.declare_config(self, MpcControllerConfig)
+        self._config = params.declare_config(
+            self, MpcControllerConfig, {'task': lambda task: TaskLoopConfig.of_task(task).for_controller()},
+            blank={'rate_hz': 0.0})
         params.watch_live(self, self._config, self.on_settings)
         folder = self._config.output_dir
         self._emergency_stop = EmergencyStop(Path(folder) / 'emergency_stop' if folder else None)
@@ -157,7 +158,7 @@ class MpcControllerNode(LifecycleNode):
         self._robot, self._driver = load_robot(config.robot), load_driver(config.driver)
         self._gripper = self._robot.gripper.name if self._robot.gripper else ''
         self._kinematics = KinematicChain.of_robot(self._robot)
-        self._task = ReachTask(self._robot, self._kinematics, config.reach)
+        self._task = make_task(config.task, self._robot, config)
         self._period_s = 1.0 / config.rate_hz
         self._planner = make_planner(config.planner, self._task.action_size,
                                      self._task.space.largest_change(config.control.safety.acceleration_scale, self._period_s))
@@ -179,13 +180,17 @@ class MpcControllerNode(LifecycleNode):
         parameters = stand_in(self._task.obs_size, self._task.action_size)
         choice = self._precision.choose(parameters)
         self.get_logger().info(f'planning on {self._planner.device} in {choice}')
-        model = Predictor(parameters, self._planner.device, choice.precision)
-        obs = np.concatenate([self._robot.home_rad, np.zeros(self._task.action_size)])
+        model = self._ready(Predictor(parameters, self._planner.device, choice.precision))
+        obs = self._task.space.observe(state_at_home(self._robot, self._task.space))
         self._planner.prepare(model, obs, self._task.objective(self._robot.workspace.lower_m))
         self._planner.reset(self._config.seed)
         # What lives this long need not be looked at by every later collection, which would pause the loop.
         gc.collect()
         gc.freeze()
+
+    def _ready(self, model: DynamicsModel) -> DynamicsModel:
+        """A learned model as the planner takes it."""
+        return out_of_frame(self._task.space.frame, model, self._task.action_size)
 
     def _subscribe(self) -> None:
         for kind, topic, callback, profile in (
@@ -256,7 +261,8 @@ class MpcControllerNode(LifecycleNode):
             self._inbox.put(model_refused=True)
             return
         precision = self._precision.choose(model.parameters).precision
-        self._inbox.put(model=model.to(self._planner.device, precision), model_version=model.version, model_refused=False)
+        ready = self._ready(model.to(self._planner.device, precision))
+        self._inbox.put(model=ready, model_version=model.version, model_refused=False)
 
     def on_demonstrated(self, message: JointState) -> None:
         """Keep the newest demonstrated action."""
@@ -267,7 +273,7 @@ class MpcControllerNode(LifecycleNode):
         self._config = config
         if hasattr(self, '_controller'):
             self._controller.configure(config.control)
-            self._controller.weights = config.reach.weights
+            self._controller.weights = getattr(config, config.task).weights
 
     def on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Latch the emergency stop."""
@@ -299,10 +305,12 @@ class MpcControllerNode(LifecycleNode):
         self._status_pub.publish(self._status(tick))
         if outcome.plan is not None and outcome.hold is None and outcome.applied is not None:
             start_ns = outcome.applied.stamp_ns
-            if self._plan_pub.get_subscription_count():
+            # Of a plan in the tool's motion there is no prediction of the joints.
+            if self._task.state_names == self._robot.joints and self._plan_pub.get_subscription_count():
                 self._plan_pub.publish(plan_to_msg(outcome.plan, self._robot, start_ns, self._period_s))
             if self._path_pub.get_subscription_count():
-                self._path_pub.publish(path_to_msg(outcome.plan, self._robot, self._kinematics, start_ns))
+                paths = self._task.paths(torch.from_numpy(outcome.plan.mean_obs))
+                self._path_pub.publish(paths_to_msg(paths, self._robot.base_link, start_ns))
         self._note_hold(outcome.hold, outcome.detail)
 
     def _status(self, tick: TickReport) -> DiagnosticArray:

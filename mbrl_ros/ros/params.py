@@ -5,7 +5,7 @@ a setting is a float, which ROS by itself refuses.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -23,12 +23,17 @@ _LARGEST_INTEGER = 2**63 - 1
 _LARGEST_FLOAT = 1.7976931348623157e308
 
 
-def declare_config(node: Node, kind: type[ConfigT]) -> ConfigT:
+def declare_config(node: Node, kind: type[ConfigT],
+                   following: Mapping[str, Callable[[Any], Mapping[str, Any]]] | None = None,
+                   blank: Mapping[str, Any] | None = None) -> ConfigT:
     """Declare every setting of a `Config` as a ROS parameter and build the config from what was given.
 
     Args:
         node: Node whose parameters they become.
         kind: Config dataclass; nested configs give dotted names.
+        following: By the name of a setting, what other defaults follow from its value, nested as in the config; what was given
+            explicitly comes before them.
+        blank: By the name of a setting, the value that counts as none given, for launch files, which cannot leave one out.
 
     Raises:
         ConfigError: A parameter was given that the node does not have, or a value does not fit.
@@ -38,13 +43,15 @@ def declare_config(node: Node, kind: type[ConfigT]) -> ConfigT:
     for name in node._parameter_overrides:
         if name not in fields and name not in _BUILT_IN and not name.startswith(_BUILT_IN_PREFIXES):
             raise ConfigError(f'{node.get_name()}: unknown parameter {name!r}{suggestion(name, fields)}')
-    values = {}
+    given = {name: parameter.value for name, parameter in node._parameter_overrides.items()}
+    blanks = {name for name, value in (blank or {}).items() if given.get(name) == value}
+    values, defaults = {}, {name: _default(field) for name, field in fields.items()}
+    for name, follow in (following or {}).items():
+        values[name] = _declare(node, name, fields[name], defaults[name], name in blanks)
+        defaults.update(_flat(follow(values[name])))
     for name, field in fields.items():
-        default = _to_ros(_default(field))
-        try:
-            values[name] = node.declare_parameter(name, default, _descriptor(field)).value
-        except Exception as error:  # rclpy raises a family of its own, each with a clear text.
-            raise ConfigError(f'{node.get_name()}: parameter {name!r}: {error}') from None
+        if name not in values:
+            values[name] = _declare(node, name, field, defaults[name], name in blanks)
     return _build(kind, values, node.get_name())
 
 
@@ -79,6 +86,21 @@ def watch_live(node: Node, config: ConfigT, on_change: Callable[[ConfigT], None]
 
     node.add_on_set_parameters_callback(check)
     node.add_post_set_parameters_callback(apply)
+
+
+def _declare(node: Node, name: str, field: dataclasses.Field, default: Any, is_blank: bool) -> Any:
+    try:
+        return node.declare_parameter(name, _to_ros(default), _descriptor(field), ignore_override=is_blank).value
+    except Exception as error:  # rclpy raises a family of its own, each with a clear text.
+        raise ConfigError(f'{node.get_name()}: parameter {name!r}: {error}') from None
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Values by dotted name."""
+    flat = {}
+    for key, value in nested.items():
+        flat.update(_flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value})
+    return flat
 
 
 def _build(kind: type[ConfigT], values: dict[str, Any], where: str) -> ConfigT:

@@ -1,18 +1,21 @@
 """A plan as messages that every ROS tool can draw."""
 
 from array import array
+from collections.abc import Mapping
 
 import torch
 from geometry_msgs.msg import Point
 from rclpy.duration import Duration
-from std_msgs.msg import ColorRGBA
+from std_msgs.msg import ColorRGBA, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import Marker, MarkerArray
 
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.ros import convert
 from mbrl_ros.types import Plan
+
+#: Blue for the tool, orange for what it moves.
+_COLOURS = ((0.1, 0.7, 1.0), (1.0, 0.55, 0.1))
 
 
 def plan_to_msg(plan: Plan, robot: RobotProfile, start_ns: int, period_s: float) -> JointTrajectory:
@@ -24,12 +27,22 @@ def plan_to_msg(plan: Plan, robot: RobotProfile, start_ns: int, period_s: float)
     return JointTrajectory(header=convert.header(start_ns, robot.base_link), joint_names=list(robot.joints), points=points)
 
 
-def path_to_msg(plan: Plan, robot: RobotProfile, kinematics: KinematicChain, start_ns: int) -> MarkerArray:
-    """Predicted path of the tool as one line."""
-    places = kinematics.position(torch.from_numpy(plan.mean_obs[:, :len(robot.joints)])).tolist()
-    line = Marker(header=convert.header(start_ns, robot.base_link), ns='predicted_path', id=0, type=Marker.LINE_STRIP,
-                  action=Marker.ADD, color=ColorRGBA(r=0.1, g=0.7, b=1.0, a=1.0),
-                  points=[Point(x=x, y=y, z=z) for x, y, z in places])
+def paths_to_msg(paths: Mapping[str, torch.Tensor], frame: str, start_ns: int) -> MarkerArray:
+    """Predicted paths as one line each.
+
+    Args:
+        paths: Places by the name of what moves, metres, shape (H + 1, 3).
+        frame: That they are in.
+        start_ns: When they begin.
+    """
+    return MarkerArray(markers=[_line(name, places.tolist(), _COLOURS[index % len(_COLOURS)], convert.header(start_ns, frame))
+                                for index, (name, places) in enumerate(paths.items())])
+
+
+def _line(name: str, places: list[list[float]], colour: tuple[float, float, float], header: Header) -> Marker:
+    red, green, blue = colour
+    line = Marker(header=header, ns=f'predicted_{name}', id=0, type=Marker.LINE_STRIP, action=Marker.ADD,
+                  color=ColorRGBA(r=red, g=green, b=blue, a=1.0), points=[Point(x=x, y=y, z=z) for x, y, z in places])
     line.scale.x = 0.005
     line.pose.orientation.w = 1.0
-    return MarkerArray(markers=[line])
+    return line

@@ -1,5 +1,8 @@
 """Tasks: what is wanted of the arm, as named reward terms with live weights, and when it is achieved. Pure."""
 
+import dataclasses
+
+from mbrl_ros.config import Config, section
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.tasks.grasp import GraspConfig, GraspTask, GraspWeights
@@ -7,23 +10,41 @@ from mbrl_ros.tasks.lift import LiftTask
 from mbrl_ros.tasks.pick_place import PickPlaceTask
 from mbrl_ros.tasks.push import PushConfig, PushTask, PushWeights
 from mbrl_ros.tasks.reach import ReachConfig, ReachGoalConfig, ReachTask, ReachWeights
-from mbrl_ros.tasks.space import ActionSpace, JointSpace, ToolSpace
+from mbrl_ros.tasks.space import ActionSpace, JointSpace, ToolSpace, state_at_home
 from mbrl_ros.tasks.task import SuccessCounter, Task, WeightedTask
 
 TASKS = {task.name: task.of_robot for task in (ReachTask, PushTask, LiftTask, PickPlaceTask)}
 
 
-def make_task(name: str, robot: RobotProfile) -> Task:
-    """Task of a name, for a robot, with its default settings.
+@dataclasses.dataclass(frozen=True)
+class RewardsConfig(Config):
+    """The reward of each task, under its name."""
+
+    reach: ReachConfig = section(ReachConfig, 'The reach task.')
+    push: PushConfig = section(PushConfig, 'The push task.')
+    lift: GraspConfig = section(GraspConfig, 'The lift task.')
+    pick_place: GraspConfig = section(GraspConfig, 'The pick-and-place task.')
+
+
+def make_task(name: str, robot: RobotProfile, rewards: RewardsConfig | None = None, *,
+              reach_goal: ReachGoalConfig | None = None) -> Task:
+    """Task of a name, for a robot.
+
+    Args:
+        name: Key in the registry.
+        robot: Its profile.
+        rewards: Settings of the rewards; the defaults when left out.
+        reach_goal: When the goal of the reach task is reached; likewise.
 
     Raises:
-        ConfigError: There is no such task; the text lists those there are.
+        ConfigError: There is no such task, with those there are, or the robot lacks what it needs.
     """
     if name not in TASKS:
         raise ConfigError(f'there is no task {name!r}; known: {", ".join(sorted(TASKS))}')
-    return TASKS[name](robot)
+    config = getattr(rewards or RewardsConfig(), name)
+    return ReachTask.of_robot(robot, config, reach_goal) if name == ReachTask.name else TASKS[name](robot, config)
 
 
 __all__ = ['TASKS', 'ActionSpace', 'GraspConfig', 'GraspTask', 'GraspWeights', 'JointSpace', 'LiftTask',
            'PickPlaceTask', 'PushConfig', 'PushTask', 'PushWeights', 'ReachConfig', 'ReachGoalConfig', 'ReachTask',
-           'ReachWeights', 'SuccessCounter', 'Task', 'ToolSpace', 'WeightedTask', 'make_task']
+           'ReachWeights', 'RewardsConfig', 'SuccessCounter', 'Task', 'ToolSpace', 'WeightedTask', 'make_task', 'state_at_home']

@@ -65,6 +65,10 @@ class GraspTask(WeightedTask):
         """The body's centre; see `Task.achieved`."""
         return obs[..., BODY]
 
+    def paths(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Of the tool and of the body; see `Task.paths`."""
+        return {'tool': obs[..., TOOL], 'object': obs[..., BODY]}
+
     def goal_refusal(self, goal_m: np.ndarray) -> str:
         """Why the arm cannot bring the body there; the table is no obstacle to a goal on it; see `Task.goal_refusal`."""
         point = np.array(goal_m, dtype=np.float64)

@@ -22,9 +22,9 @@ class LiftTask(GraspTask):
     settle_s = 1.0
 
     @classmethod
-    def of_robot(cls, robot: RobotProfile) -> 'LiftTask':
-        """Lift task of a robot with the default reward."""
-        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), GraspConfig())
+    def of_robot(cls, robot: RobotProfile, config: GraspConfig | None = None) -> 'LiftTask':
+        """Lift task of a robot, with the default reward where none is given."""
+        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), config or GraspConfig())
 
     def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
         """Straight above the body; see `Task.sample_goal`."""

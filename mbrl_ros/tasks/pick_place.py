@@ -26,9 +26,9 @@ class PickPlaceTask(GraspTask):
     settle_s = 0.5
 
     @classmethod
-    def of_robot(cls, robot: RobotProfile) -> 'PickPlaceTask':
-        """Pick-and-place task of a robot with the default reward."""
-        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), GraspConfig())
+    def of_robot(cls, robot: RobotProfile, config: GraspConfig | None = None) -> 'PickPlaceTask':
+        """Pick-and-place task of a robot, with the default reward where none is given."""
+        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), config or GraspConfig())
 
     def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
         """Every second one on the table, the others above it, none where the body is already; see `Task.sample_goal`."""

@@ -62,9 +62,9 @@ class PushTask(WeightedTask):
         self._workspace, self._opened_m = robot.workspace, robot.gripper.open_m
 
     @classmethod
-    def of_robot(cls, robot: RobotProfile) -> 'PushTask':
-        """Push task of a robot with the default reward."""
-        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), PushConfig())
+    def of_robot(cls, robot: RobotProfile, config: PushConfig | None = None) -> 'PushTask':
+        """Push task of a robot, with the default reward where none is given."""
+        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), config or PushConfig())
 
     def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
         """On the table, some way from the body; see `Task.sample_goal`."""
@@ -85,6 +85,10 @@ class PushTask(WeightedTask):
     def achieved(self, obs: torch.Tensor) -> torch.Tensor:
         """The body's centre; see `Task.achieved`."""
         return obs[..., BODY]
+
+    def paths(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Of the tool and of the body; see `Task.paths`."""
+        return {'tool': obs[..., TOOL], 'object': obs[..., BODY]}
 
     def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Between the body's centre and the goal, over the table; see `Task.gap`."""

@@ -80,9 +80,9 @@ class ReachTask(WeightedTask):
         self._lowest_m = robot.workspace.lowest_link_m
 
     @classmethod
-    def of_robot(cls, robot: RobotProfile, goal: ReachGoalConfig | None = None) -> 'ReachTask':
-        """Reach task of a robot with the default reward."""
-        return cls(robot, KinematicChain.of_robot(robot), ReachConfig(), goal)
+    def of_robot(cls, robot: RobotProfile, config: ReachConfig | None = None, goal: ReachGoalConfig | None = None) -> 'ReachTask':
+        """Reach task of a robot, with the default reward where none is given."""
+        return cls(robot, KinematicChain.of_robot(robot), config or ReachConfig(), goal)
 
     def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
         """Anywhere in the workspace; see `Task.sample_goal`."""
@@ -95,6 +95,10 @@ class ReachTask(WeightedTask):
     def achieved(self, obs: torch.Tensor) -> torch.Tensor:
         """The tool's position; see `Task.achieved`."""
         return self._kinematics.position(obs[..., :self.action_size])
+
+    def paths(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Of the tool; see `Task.paths`."""
+        return {'tool': self.achieved(obs)}
 
     def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Between the tool and the goal; see `Task.gap`."""

@@ -4,7 +4,7 @@ The state stays raw and task-free. A space is the pure function between it and a
 planning, so that bags stay useful when spaces change.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,7 +12,11 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.robots.twist import TWIST_SIZE, TwistConfig, TwistResolver
+from mbrl_ros.tasks.tool_frame import ToolFrame
 from mbrl_ros.types import ArmCommand, RobotState, body_joint_names
+
+if TYPE_CHECKING:
+    from mbrl_ros.learning.framed import Frame
 
 #: Speeds of a body, m/s and rad/s, beyond which observations are cut off: what slips from between the fingers flies off at any
 #: speed, and of a body on its side yaw has no rate; a few such numbers would set the scale of everything learned.
@@ -26,11 +30,13 @@ class ActionSpace(Protocol):
         state_names: Entries of an observation: their positions, then their velocities.
         action_names: Entries of an action.
         raw_names: Entries of the raw state that observations are made from.
+        frame: What the dynamics of observations are learned in; None for as they are.
     """
 
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     raw_names: tuple[str, ...]
+    frame: 'Frame | None'
 
     def observe(self, state: RobotState) -> np.ndarray:
         """Observation of a raw state, shape (O,), O = 2 * len(state_names).
@@ -63,6 +69,7 @@ class JointSpace:
 
     def __init__(self, robot: RobotProfile) -> None:
         self.state_names = self.action_names = self.raw_names = robot.joints
+        self.frame = None
         self._limits = np.array(robot.max_velocity_rad_s)
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
 
@@ -109,6 +116,7 @@ class ToolSpace:
         self.state_names = ('tool_x', 'tool_y', 'tool_z', 'tool_yaw', robot.gripper.name, *self._body)
         self.action_names = ('twist_x', 'twist_y', 'twist_z', 'twist_yaw', robot.gripper.name)
         self.raw_names = (*robot.state_names, *body_joint_names(body))
+        self.frame = ToolFrame()
 
     def observe(self, state: RobotState) -> np.ndarray:
         """See `ActionSpace.observe`."""
@@ -137,3 +145,12 @@ class ToolSpace:
         """See `ActionSpace.largest_change`; the opening may change as it likes, the gripper limits itself."""
         twist = self._resolver.max_acceleration * acceleration_scale * period_s / self._resolver.scale
         return np.array([*twist, 2.0])
+
+
+def state_at_home(robot: RobotProfile, space: ActionSpace) -> RobotState:
+    """A raw state to try things out with: the arm at home, the gripper open, bodies at the origin, everything at rest."""
+    known = dict(zip(robot.joints, robot.home_rad))
+    if robot.gripper:
+        known[robot.gripper.name] = robot.gripper.open_m
+    return RobotState(0, space.raw_names, np.array([known.get(name, 0.0) for name in space.raw_names]),
+                      np.zeros(len(space.raw_names)))

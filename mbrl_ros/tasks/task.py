@@ -75,6 +75,9 @@ class Task(Protocol):
     def goal_refusal(self, goal_m: np.ndarray) -> str:
         """Why a point, shape (3,), is no goal; empty when it is one."""
 
+    def paths(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Where the things that the task is about are, in the base frame: by name, metres, shape (..., 3) for obs (..., O)."""
+
     def achieved(self, obs: torch.Tensor) -> torch.Tensor:
         """The position that is to get to the goal, in the base frame, metres, shape (..., 3) for obs of shape (..., O)."""
 

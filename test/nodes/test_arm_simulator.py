@@ -8,6 +8,7 @@ import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from PIL import Image
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
@@ -21,6 +22,7 @@ from mbrl_ros.resources import share_directory
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_sim.arm_simulator_node import ArmSimulatorNode
+from mbrl_sim.scene import tabletop_config
 
 PERIOD_NS = 50_000_000
 ROBOT = load_robot('panda')
@@ -329,3 +331,52 @@ def test_a_control_period_of_uneven_steps_is_refused(bench):
 def test_against_the_wall_clock_any_control_rate_will_do(bench):
     bench = bench(control_rate_hz=50.0)
     bench.wait(lambda: bench.early)
+
+
+def test_over_the_table_each_reset_draws_another_cube_and_changes_count_from_the_next(bench):
+    bench = bench(lockstep=True, tabletop=True)
+    config, world = bench.simulator._config.world, bench.simulator._driver.world
+    assert config == tabletop_config()
+    cubes = [world.cube]
+    bench.reset()
+    cubes.append(world.cube)
+    result = bench.simulator.set_parameters([Parameter('world.cube_friction_range', value=[0.2, 0.25]),
+                                             Parameter('world.cube_region_m', value=[0.4, 0.0, 0.5, 0.1])])
+    assert [each.successful for each in result] == [True, False]
+    assert world.cube is cubes[1]
+    bench.reset()
+    cubes.append(world.cube)
+    assert len({cube.size_m for cube in cubes}) == len({cube.mass_kg for cube in cubes}) == 3
+    assert all(0.5 <= cube.friction <= 1.0 for cube in cubes[:2]) and 0.2 <= cubes[2].friction <= 0.25
+
+
+def test_the_first_episodes_are_filmed_and_no_others(bench, tmp_path):
+    path = tmp_path / 'new' / 'episodes.gif'
+    bench = bench(lockstep=True, video_path=str(path), video_episodes=2)
+    states, commands = bench.listen(JointState, 'joint_states'), bench.publisher(Float64MultiArray, VELOCITY)
+    saved = []
+    for _ in range(3):
+        fresh = bench.reset()
+        saved.append(path.exists())
+        for count in range(1, 4):
+            send(commands, [0.3] * 7)
+            bench.wait(lambda: states and stamp(states[-1]) == fresh + count * PERIOD_NS)  # noqa: B023
+    assert saved == [False, False, True]
+    with Image.open(path) as video:
+        assert (video.n_frames, video.size, video.info['duration']) == (4, (400, 300), 100)
+
+
+def test_a_video_that_cannot_be_written_is_named_and_the_arm_goes_on(bench, tmp_path, capfd):
+    (tmp_path / 'file').touch()
+    bench = bench(lockstep=True, video_path=str(tmp_path / 'file' / 'episodes.gif'), video_episodes=1)
+    states, commands = bench.listen(JointState, 'joint_states'), bench.publisher(Float64MultiArray, VELOCITY)
+    for _ in range(2):
+        fresh = bench.reset()
+        send(commands, [0.3] * 7)
+        bench.wait(lambda: states and stamp(states[-1]) == fresh + PERIOD_NS)  # noqa: B023
+    assert 'episodes.gif: cannot be written' in capfd.readouterr().err
+
+
+def test_a_video_of_another_kind_is_refused():
+    with pytest.raises(ConfigError, match="episodes.avi: a video needs the suffix .gif or .mp4"):
+        Bench(video_path='episodes.avi')

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PURE = ('estimation', 'experience', 'learning', 'planning', 'tasks', 'safety', 'robots', 'episodes', 'types', 'config', 'errors',
-        'resources')
+        'resources', 'task_settings')
 MESSAGES = ('action_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'geometry_msgs', 'lifecycle_msgs', 'rcl_interfaces',
             'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'std_srvs', 'trajectory_msgs', 'visualization_msgs')
 ROS = ('rclpy', 'rosidl_runtime_py', 'ament_index_python', *MESSAGES)

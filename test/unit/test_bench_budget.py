@@ -18,9 +18,10 @@ from mbrl_ros.cli.bench_budget import (
     run_budget_benchmark,
 )
 from mbrl_ros.cli.playing import EVALUATION
-from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ModelError, ModelMismatchError
 from mbrl_ros.planning import PlannerConfig
+from mbrl_ros.task_settings import TaskLoopConfig
 
 KEYS = {'varied', 'population', 'horizon', 'particles', 'iterations', 'elites', 'is_default', 'precision', 'model_evals',
         'episodes', 'successes', 'success_rate', 'wilson_low', 'wilson_high', 'median_steps', 'mean_steps', 'distance_m_median',

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from mbrl_ros.cli.evaluation import Evaluation, Outcome, record, summary
 from mbrl_ros.cli.main import app
 from mbrl_ros.cli.playing import EVALUATION
-from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ConfigError, MbrlError
 from mbrl_ros.learning import ModelCard, ModelSnapshot
 from mbrl_ros.learning.precision import stand_in
+from mbrl_ros.task_settings import TaskLoopConfig
 
 SETTINGS = {'max_episode_steps': 4, 'control': {'max_disagreement': 1e6},
             'planner': {'horizon': 2, 'population_size': 4, 'num_elites': 2, 'num_iterations': 1, 'device': 'cpu'}}

@@ -19,10 +19,11 @@ from mbrl_ros.cli.evaluation import Evaluation, Outcome, evaluate, summary
 from mbrl_ros.cli.learning_run import LearningRun
 from mbrl_ros.cli.main import app
 from mbrl_ros.cli.playing import EVALUATION, LEARNING
-from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ConfigError, ModelMismatchError
 from mbrl_ros.learning import ModelSnapshot
 from mbrl_ros.resources import config_file
+from mbrl_ros.task_settings import TaskLoopConfig
 
 TINY = {
     'max_episode_steps': 25, 'demonstrations': 2, 'control': {'max_disagreement': 1e6},

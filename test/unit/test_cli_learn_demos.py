@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from mbrl_ros.cli.learning_run import LearningRun
 from mbrl_ros.cli.main import app
-from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import BagError, ConfigError
 from mbrl_ros.experience import TransitionArrays
 from mbrl_ros.experience.demonstrations import load_demonstrations
+from mbrl_ros.task_settings import TaskLoopConfig
 
 TINY = {
     'max_episode_steps': 10, 'demonstrations': 5, 'control': {'max_disagreement': 1e6},

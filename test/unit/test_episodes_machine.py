@@ -34,6 +34,9 @@ class DistanceToGoal:
     def distance(self, obs, goal):
         return (obs[:3] - torch.as_tensor(goal)).norm()
 
+    def is_within(self, obs, goal):
+        return self.distance(obs, goal) <= self.goal_tolerance_m
+
     def reward(self, obs, action, goal):
         return -self.distance(obs, goal)
 

@@ -42,20 +42,20 @@ def test_verdict_looks_at_the_last_episodes_only():
     assert board.learned
     board.add(score(6, False))
     assert not board.learned
-    assert board.summary()[0].startswith('the arm did NOT learn to reach: 2 of the last 4')
+    assert board.summary('reach')[0].startswith('the arm did NOT learn to reach: 2 of the last 4')
 
 
 def test_too_few_episodes_are_not_called_a_failure_to_learn():
     board = ScoreBoard(ScoreConfig(required_successes=19, last_episodes=20))
     board.add(score(0))
     assert not board.learned
-    assert board.summary()[0].startswith('too few episodes to tell whether the arm learned: 1 of the last 1')
+    assert board.summary('reach')[0].startswith('too few episodes to tell whether the arm learned: 1 of the last 1')
 
 
 def test_a_board_without_episodes_has_not_learned():
     board = ScoreBoard(ScoreConfig())
     assert not board.learned
-    assert board.summary() == ['no episode was finished']
+    assert board.summary('reach') == ['no episode was finished']
 
 
 def test_csv_holds_every_score_after_each_episode(tmp_path):

@@ -13,6 +13,7 @@ from mbrl_ros.learning import (
     ContinualLearner,
     DueRound,
     EnsembleConfig,
+    ModelSnapshot,
     RoundSchedule,
     ScheduleConfig,
     TrainerConfig,
@@ -120,6 +121,20 @@ def test_too_few_transitions_are_reported_not_trained_on():
     assert result.reason == 'no round: 20 transitions, training needs 30'
 
 
+def test_a_model_of_much_is_not_trained_on_little():
+    subject = learner()
+    assert train(subject, moves(200)).accepted
+    resumed = learner()
+    resumed.resume(subject.current)
+    result = train(resumed, moves(60, start=1000), episode=1)
+    assert (result.reason, result.model_version) == ('no round: 60 transitions, training needs 100', 1)
+    assert train(resumed, moves(100, start=1000), episode=2).num_transitions == 100
+    small = learner(config=dataclasses.replace(CONFIG, max_transitions=100))
+    card = dataclasses.replace(subject.current.card, num_transitions=20_000)
+    small.resume(ModelSnapshot(card, subject.current.parameters))
+    assert train(small, moves(150, start=1000)).num_transitions == 100
+
+
 def test_damaged_data_are_reported_and_the_model_stays():
     subject, data = learner(), moves(60)
     train(subject, data)
@@ -146,7 +161,7 @@ def test_changed_arm_is_noticed_and_learned():
     train(subject, old)
     both = [np.concatenate(pair) for pair in zip(old, new)]
     result = train(subject, both, episode=1)
-    assert 'the arm has changed or is where it never was' in result.reason
+    assert result.changed and 'the arm has changed or is where it never was' in result.reason
     assert result.accepted and result.model_version == 2
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mbrl_ros.robots import load_robot
 from mbrl_sim.objects import KINDS, height_m
-from mbrl_sim.tabletop import tabletop_config
+from mbrl_sim.scene import tabletop_config
 from mbrl_sim.world import ArmWorld
 
 

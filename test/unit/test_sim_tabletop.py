@@ -7,7 +7,8 @@ import pytest
 
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.robots import load_robot
-from mbrl_sim.tabletop import TabletopWorld, tabletop_config
+from mbrl_sim.scene import tabletop_config
+from mbrl_sim.tabletop import TabletopWorld
 from mbrl_sim.world import ArmWorld, WorldConfig
 
 PERIOD_NS = 50_000_000

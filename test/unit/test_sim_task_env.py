@@ -10,8 +10,9 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from mbrl_ros.cli.playing import EVALUATION, LEARNING
-from mbrl_ros.cli.task_loop import TaskLoop, TaskLoopConfig
+from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ConfigError, GoalError
+from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import make_task
 from mbrl_ros.tasks.demonstrator import Demonstrator
 from mbrl_sim import ENVIRONMENTS

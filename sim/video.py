@@ -117,3 +117,46 @@ class _Kind:
 
 #: Kinds by suffix. A GIF stores frames nearly whole, and viewers slow it down from some tens of frames a second on.
 _KINDS = {'.gif': _Kind((400, 300), 2, _write_gif), '.mp4': _Kind((640, 480), 1, _write_mp4)}
+
+
+class EpisodeVideo:
+    """Films the first episodes of a world and writes them once they are over.
+
+    Args:
+        picture: As for `EpisodeCamera`.
+        path: The file; its folder is made if need be.
+        period_s: Control period; the video goes as slowly as the episodes.
+        episodes: How many.
+
+    Attributes:
+        path: As given.
+    """
+
+    def __init__(self, picture: Callable[[int, int], np.ndarray], path: Path, period_s: float, episodes: int) -> None:
+        self.path = path
+        self._picture, self._episodes, self._frame_s = picture, episodes, steps_per_frame(path) * period_s
+        self._cameras: list[EpisodeCamera] = []
+        self._is_over = False
+
+    def begin(self) -> None:
+        """An episode begins; raises like `end` where it is the first that is not to be seen."""
+        if len(self._cameras) == self._episodes:
+            self.end()
+        elif not self._is_over:
+            self._cameras.append(EpisodeCamera(self._picture, self.path, f'episode {len(self._cameras) + 1}'))
+
+    def on_step(self) -> None:
+        """A control step of the episode, if one has begun."""
+        if self._cameras and not self._is_over:
+            self._cameras[-1].on_step()
+
+    def end(self) -> None:
+        """Write what was filmed, once.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        pictures = [picture for camera in self._cameras for picture in camera.pictures]
+        if pictures and not self._is_over:
+            self._is_over = True
+            write_video(self.path, iter(pictures), self._frame_s)
