@@ -1,5 +1,6 @@
 # make demo                an arm learns to reach while you watch; launch arguments may follow, as in
 #                          `make demo gui:=true seed:=3`, or in ARGS
+# make demo-grasp          an arm lifts cubes from the first minute, with a pretrained model, and goes on learning
 # make test                the whole test suite; pytest's options in ARGS
 # make lint                style
 # make bench-peers         planning and training time beside the libraries that people would otherwise use; options in ARGS
@@ -15,11 +16,14 @@ PEERS_READY := $(PEERS)/.ready
 # `name:=value` on make's command line is a variable to make; pass it on as the launch argument that it was meant to be.
 LAUNCH_ARGS = $(foreach given,$(MAKEOVERRIDES),$(if $(filter ARGS=% PYTHON=%,$(given)),,$(given))) $(ARGS)
 
-.PHONY: demo test lint bench-peers clean
+.PHONY: demo demo-grasp test lint bench-peers clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
 	@$(BIN)/mbrl-ros launch demo.launch.yaml $(LAUNCH_ARGS)
+
+demo-grasp: $(READY)
+	@$(BIN)/mbrl-ros launch demo_grasp.launch.yaml $(LAUNCH_ARGS)
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -33,7 +33,7 @@ def test_every_argument_is_described_and_every_flag_has_choices(name):
             assert set(argument.choices) == {'true', 'false'}, argument.name
 
 
-@pytest.mark.parametrize('name', ['demo.launch.yaml', 'stack.launch.yaml'])
+@pytest.mark.parametrize('name', ['demo.launch.yaml', 'demo_grasp.launch.yaml', 'stack.launch.yaml'])
 def test_the_controller_is_started_last_so_that_the_arm_stops_first(name, tmp_path):
     assert resolve(name, tmp_path)[-1].name.startswith('mpc_controller-')
 
@@ -44,6 +44,15 @@ def test_the_demo_runs_all_nodes_but_those_that_demonstrate_and_ends_with_its_ep
     assert {spec.name.rpartition('-')[0] for spec in specs} == set(executables.NODES) - others
     assert [spec.name.rpartition('-')[0] for spec in specs if spec.required] == ['episode_manager']
     assert all(spec.respawn for spec in specs if not spec.required)
+
+
+def test_the_grasp_demo_sets_the_table_and_gives_its_task_to_all_who_have_one(tmp_path):
+    resolved = resolve('demo_grasp.launch.yaml', tmp_path, task='pick_place')
+    specs = {spec.name.rpartition('-')[0]: spec.command for spec in resolved}
+    assert {name for name, command in specs.items() if 'task:="pick_place"' in command} == {
+        'arm_simulator', 'model_trainer', 'mpc_controller', 'episode_manager'}
+    assert 'model:="pick_place"' in specs['model_trainer']
+    assert {'tabletop:=true', 'video_path:="runs/demo-grasp/episodes.gif"'} <= set(specs['arm_simulator'])
 
 
 def test_the_stack_without_an_end_brings_every_node_back(tmp_path):
