@@ -115,12 +115,14 @@ class ScoreBoard:
             return ['no episode was finished']
         successes = sum(score.success for score in last)
         distance = 100 * float(np.median([score.distance_m for score in last]))
-        verdict = f'the arm learned to {activity}' if self.learned else f'the arm did NOT learn to {activity}'
-        if len(self.scores) < self._config.required_successes:
-            verdict = 'too few episodes to tell whether the arm learned'
+        outcome = f'{successes} of the last {len(last)} episodes succeeded'
+        if self._config.required_successes:
+            verdict = f'the arm learned to {activity}' if self.learned else f'the arm did NOT learn to {activity}'
+            if len(self.scores) < self._config.required_successes:
+                verdict = 'too few episodes to tell whether the arm learned'
+            outcome = f'{verdict}: {outcome} (asked: {self._config.required_successes} of {self._config.last_episodes})'
         return [
-            f'{verdict}: {successes} of the last {len(last)} episodes succeeded '
-            f'(asked: {self._config.required_successes} of {self._config.last_episodes})',
+            outcome,
             f'{self.scores[-1].total_steps} real control steps in {len(self.scores)} episodes; '
             f'median final distance of the last {len(last)}: {distance:.1f} cm',
         ]

@@ -123,13 +123,13 @@ def _words(path: Path) -> tuple[list[EpisodeReport], str]:
     reader, reports, task = BagReader(path), [], ''
     for message in reader.messages():
         role = message.topic.name.rpartition('/')[2]
-        if role == _EPISODE:
-            try:
+        try:
+            if role == _EPISODE:
                 reports.append(report_of(message))
-            except (BagError, MeasurementError):
-                continue  # As in a replay: a recording holds what was heard, malformed messages included.
-        elif role == _CONFIGURATION:
-            task = _task_of(message.decoded().data) or task
+            elif role == _CONFIGURATION:
+                task = _task_of(message.decoded().data) or task
+        except (BagError, MeasurementError):
+            continue  # As in a replay: a recording holds what was heard, malformed messages included.
     if not reports:
         names = ', '.join(sorted(reader.topics)) or 'nothing'
         raise BagError(f'{path}: holds no word of an episode manager on {_EPISODE}; its topics are {names}')

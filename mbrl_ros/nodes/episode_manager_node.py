@@ -256,6 +256,7 @@ class EpisodeManagerNode(Node):
     def _finish(self) -> None:
         _show(['', *self._board.summary(self._activity)])
         self._write(self._save_curve)
+        self._show_files()
         if self._config.exit_when_finished:
             self.exit_code = 0 if self._board.learned else 1
 
@@ -268,13 +269,20 @@ class EpisodeManagerNode(Node):
                                     'episodes go on')
 
     def _save_curve(self) -> None:
-        if self._output_dir is None or not self._board.scores:
+        is_learning = any(score.phase != Phase.DEMONSTRATED.value for score in self._board.scores)
+        if self._output_dir is None or not is_learning:
             return
         path = self._output_dir / 'learning_curve.png'
         save_learning_curve(self._board.scores, path, tolerance_m=self._task.goal_tolerance_m,
                             title=f'{self._robot.name} learns to {self._activity}, seed {self._config.seed}')
-        _show([f'learning curve: {path}', f'scores:         {path.with_name("scores.csv")}',
-               f'recording:      {self._output_dir / "bag"}', f'model:          {self._output_dir / "model.safetensors"}'])
+
+    def _show_files(self) -> None:
+        """Say where the results are that there are."""
+        if self._output_dir is None:
+            return
+        files = {'learning curve': 'learning_curve.png', 'scores': 'scores.csv', 'recording': 'bag', 'model': 'model.safetensors'}
+        paths = {what: self._output_dir / name for what, name in files.items()}
+        _show([f'{what + ":":<15} {path}' for what, path in paths.items() if path.exists()])
 
     @property
     def _activity(self) -> str:

@@ -18,6 +18,7 @@ from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, params, qos, runtime, topics
+from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import make_task
 from mbrl_ros.tasks.demonstrator import DEMONSTRATED
 from mbrl_ros.teleop import KeyboardPilot, PilotConfig
@@ -34,8 +35,8 @@ class KeyboardTeleopConfig(Config):
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     task: str = setting('lift', 'Task to demonstrate.', choices=tuple(DEMONSTRATED))
-    rate_hz: float = setting(20.0, 'Rate of reading keys and publishing actions; in lockstep it is the pace of time.', unit='Hz',
-                             low=1.0, high=200.0)
+    rate_hz: float = setting(10.0, "Rate of keys and actions, by default that of the task's control steps; in lockstep the pace.",
+                             unit='Hz', low=1.0, high=200.0)
     keys: PilotConfig = section(PilotConfig, 'What keys do.')
 
 
@@ -48,7 +49,8 @@ class KeyboardTeleopNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('keyboard_teleop', **kwargs)
-        self._config = params.declare_config(self, KeyboardTeleopConfig)
+        self._config = params.declare_config(
+            self, KeyboardTeleopConfig, {'task': lambda task: {'rate_hz': TaskLoopConfig.of_task(task).control_rate_hz}})
         terminal = KeyTerminal('keyboard_teleop')
         torch.set_num_threads(1)
         self._names = make_task(self._config.task, load_robot(self._config.robot)).action_names

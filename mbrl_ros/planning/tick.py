@@ -17,7 +17,7 @@ class ControllerConfig(Config):
     require_mandate: bool = setting(True, 'Whether the arm moves only while the episode manager wants it to; '
                                           'otherwise a goal alone suffices.')
     max_mandate_age_s: float = setting(0.5, 'Oldest report of the episode manager that counts.', unit='s', low=0.01, high=60.0)
-    max_demonstration_age_s: float = setting(0.2, 'Oldest demonstrated action that is followed.', unit='s', low=0.01, high=60.0,
+    max_demonstration_age_s: float = setting(0.3, 'Oldest demonstrated action that is followed.', unit='s', low=0.01, high=60.0,
                                              live=True)
     plan_budget_periods: float = setting(0.64, 'Planning time given to the planner.', unit='control periods', low=0.001,
                                          high=100.0, live=True)

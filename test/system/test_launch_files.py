@@ -33,7 +33,7 @@ def test_every_argument_is_described_and_every_flag_has_choices(name):
             assert set(argument.choices) == {'true', 'false'}, argument.name
 
 
-@pytest.mark.parametrize('name', ['demo.launch.yaml', 'demo_grasp.launch.yaml', 'stack.launch.yaml'])
+@pytest.mark.parametrize('name', ['demo.launch.yaml', 'demo_grasp.launch.yaml', 'demonstrate.launch.yaml', 'stack.launch.yaml'])
 def test_the_controller_is_started_last_so_that_the_arm_stops_first(name, tmp_path):
     assert resolve(name, tmp_path)[-1].name.startswith('mpc_controller-')
 
@@ -53,6 +53,16 @@ def test_the_grasp_demo_sets_the_table_and_gives_its_task_to_all_who_have_one(tm
         'arm_simulator', 'model_trainer', 'mpc_controller', 'episode_manager'}
     assert 'model:="pick_place"' in specs['model_trainer']
     assert {'tabletop:=true', 'video_path:="runs/demo-grasp/episodes.gif"'} <= set(specs['arm_simulator'])
+
+
+@pytest.mark.parametrize(('demonstrator', 'awaited', 'launched'), [
+    ('scripted', 'scripted_demonstrator', True), ('keyboard', 'keyboard_teleop', False)])
+def test_episodes_wait_for_whoever_demonstrates_whether_launched_or_not(tmp_path, demonstrator, awaited, launched):
+    found = resolve('demonstrate.launch.yaml', tmp_path, demonstrator=demonstrator)
+    specs = {spec.name.rpartition('-')[0]: spec for spec in found}
+    [waits] = [word for word in specs['episode_manager'].command if word.startswith('wait_for:=')]
+    assert waits == f'wait_for:=["mpc_controller", "experience_logger", "{awaited}"]'
+    assert (awaited in specs) is launched
 
 
 def test_the_stack_without_an_end_brings_every_node_back(tmp_path):

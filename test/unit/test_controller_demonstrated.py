@@ -75,8 +75,8 @@ def test_what_is_shown_passes_the_command_filter(lesson):
 
 SPOILED = {
     'none': (HoldReason.NO_DEMONSTRATION, lambda lesson: None),
-    'old': (HoldReason.NO_DEMONSTRATION, lambda lesson: lesson.shown(stamp_ns=lesson.arm.stamp_ns - 300_000_000)),
-    'future': (HoldReason.NO_DEMONSTRATION, lambda lesson: lesson.shown(stamp_ns=lesson.arm.stamp_ns + 300_000_000)),
+    'old': (HoldReason.NO_DEMONSTRATION, lambda lesson: lesson.shown(stamp_ns=lesson.arm.stamp_ns - 400_000_000)),
+    'future': (HoldReason.NO_DEMONSTRATION, lambda lesson: lesson.shown(stamp_ns=lesson.arm.stamp_ns + 400_000_000)),
     'entries': (HoldReason.DEMONSTRATION_REFUSED, lambda lesson: lesson.shown(names=('twist_x', *PANDA.joints[1:]))),
     'repeated': (HoldReason.DEMONSTRATION_REFUSED, lambda lesson: lesson.shown(names=PANDA.joints[:6] + PANDA.joints[:1])),
     'short': (HoldReason.DEMONSTRATION_REFUSED, lambda lesson: lesson.shown(action=WANTED[:6])),
@@ -96,7 +96,7 @@ def test_a_spoiled_demonstration_stops_the_arm_under_its_name_and_a_sound_one_mo
 
 
 @pytest.mark.parametrize(('spoiled', 'detail'), [
-    ('old', '0.300 s old, at most 0.2 s is allowed'), ('nan', 'panda_joint4 is nan'), ('large', 'panda_joint1 is 3'),
+    ('old', '0.400 s old, at most 0.3 s is allowed'), ('nan', 'panda_joint4 is nan'), ('large', 'panda_joint1 is 3'),
     ('short', '7 entries but 6 numbers')])
 def test_the_hold_says_what_is_wrong(lesson, spoiled, detail):
     assert lesson.tick(SPOILED[spoiled][1](lesson)).detail == detail
@@ -104,7 +104,7 @@ def test_the_hold_says_what_is_wrong(lesson, spoiled, detail):
 
 def test_how_old_an_action_may_be_is_a_setting():
     lesson = Lesson(max_demonstration_age_s=0.5)
-    assert lesson.tick(lesson.shown(stamp_ns=-300_000_000)).hold is None
+    assert lesson.tick(lesson.shown(stamp_ns=-400_000_000)).hold is None
 
 
 def test_a_twist_and_an_opening_reach_the_arm_and_the_gripper():

@@ -52,6 +52,13 @@ def test_too_few_episodes_are_not_called_a_failure_to_learn():
     assert board.summary('reach')[0].startswith('too few episodes to tell whether the arm learned: 1 of the last 1')
 
 
+def test_where_nothing_is_asked_there_is_no_verdict():
+    board = ScoreBoard(ScoreConfig(required_successes=0))
+    board.add(score(0))
+    assert board.learned
+    assert board.summary('lift')[0] == '1 of the last 1 episodes succeeded'
+
+
 def test_a_board_without_episodes_has_not_learned():
     board = ScoreBoard(ScoreConfig())
     assert not board.learned
