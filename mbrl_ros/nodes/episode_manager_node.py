@@ -129,7 +129,8 @@ class EpisodeManagerNode(Node):
         except MeasurementError as error:
             self.get_logger().error(f'{topics.TRAINING}: {error}')
             return
-        if self._training.changed:
+        # That an arm which explores is where it never was is what it explores for.
+        if self._training.changed and self._board.scores and self._board.scores[-1].phase == Phase.RUNNING.value:
             _show([f'{"":>7}  {self._training.reason}'])
         self._speak(self._machine.on_training(self._training))
 

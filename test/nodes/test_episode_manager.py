@@ -1,13 +1,15 @@
 """The episode manager node: what must not end it."""
 
 import numpy as np
+import pytest
 import rclpy
 from rclpy.parameter import Parameter
 
+from mbrl_ros.episodes import EpisodeScore
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert
-from mbrl_ros.types import RobotState
+from mbrl_ros.types import RobotState, TrainingReport
 
 ROBOT = load_robot('panda')
 
@@ -28,6 +30,21 @@ def test_episodes_go_on_to_their_verdict_where_nothing_can_be_written(tmp_path, 
             node.on_state(convert.state_to_msg(state, ROBOT.base_link))
         assert node.exit_code == 1
         assert 'too few episodes to tell' in capsys.readouterr().out
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
+
+
+@pytest.mark.parametrize(('phase', 'is_said'), [('exploring', False), ('running', True)])
+def test_that_the_arm_has_changed_is_said_between_the_lines_of_planned_episodes(phase, is_said, capsys):
+    context = rclpy.Context()
+    context.init()
+    node = EpisodeManagerNode(context=context)
+    try:
+        node._board.add(EpisodeScore(0, 50, phase, False, 0.1, -1.0, 1, 0.1, 1.0, 1.0, 0))
+        report = TrainingReport(1, 0, 1, True, 'the arm has changed; accepted', 50, 0.1, 0.0, 1.0, changed=True)
+        node.on_training(convert.report_to_msg(report))
+        assert ('the arm has changed; accepted' in capsys.readouterr().out) is is_said
     finally:
         node.destroy_node()
         context.try_shutdown()
