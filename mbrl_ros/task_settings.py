@@ -12,6 +12,7 @@ from mbrl_ros.learning import ContinualConfig
 from mbrl_ros.planning import PlannerConfig
 from mbrl_ros.planning.tick import ControllerConfig
 from mbrl_ros.resources import config_file
+from mbrl_ros.tasks import ACTIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,8 @@ class TaskLoopConfig(Config):
     max_episode_steps: int = setting(100, 'Control steps after which an episode ends.', low=1)
     demonstrations: int = setting(0, 'First episodes, played by the scripted expert.', low=0)
     demonstration_noise: float = setting(0.1, 'Standard deviation of the noise on its actions.', low=0.0, high=1.0)
+    actions: str = setting('twist', "What an action is in a task over the table, besides the opening: the tool's twist, or the "
+                                    'velocities of the joints.', choices=ACTIONS)
     explorations: int = setting(0, 'Episodes of random motion after those.', low=0)
     planner: PlannerConfig = section(PlannerConfig, 'The planner.')
     control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')

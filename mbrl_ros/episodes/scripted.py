@@ -12,7 +12,7 @@ class ScriptedEpisodes:
     of, so that the same run gives the same actions.
 
     Args:
-        task: Observes, and names the entries of actions.
+        task: One over a table: observes, and says what the expert's twists are as its actions.
         expert: Knows what to do.
     """
 
@@ -46,4 +46,5 @@ class ScriptedEpisodes:
         if episode != self._episode:
             self._episode = episode
             self._expert.reset(report.goal_m, report.episode)
-        return DemonstratedAction(state.stamp_ns, self._task.action_names, self._expert.action(obs))
+        shown = self._task.space.of_twist(self._expert.action(obs), state)
+        return DemonstratedAction(state.stamp_ns, self._task.action_names, shown)

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from mbrl_ros.errors import ShapeError
+from mbrl_ros.errors import ModelMismatchError, ShapeError
 from mbrl_ros.types import DynamicsModel
 
 
@@ -96,8 +96,17 @@ class FramedModel:
 
 
 def out_of_frame(frame: Frame | None, model: DynamicsModel, action_size: int) -> DynamicsModel:
-    """A learned model as one of observations and actions; without a frame it is that already. See `FramedModel`."""
-    return model if frame is None else FramedModel(frame, model, action_size)
+    """A learned model as one of observations and actions; without a frame it is that already. See `FramedModel`.
+
+    Raises:
+        ModelMismatchError: It takes other features than the frame gives.
+    """
+    if frame is None and model.action_size != action_size:
+        raise ModelMismatchError(f'the model takes {model.action_size} numbers of an action, here there are {action_size}')
+    try:
+        return model if frame is None else FramedModel(frame, model, action_size)
+    except ShapeError as error:
+        raise ModelMismatchError(str(error)) from None
 
 
 @torch.no_grad()

@@ -84,7 +84,8 @@ class ModelSnapshot(Predictor):
     def __init__(self, card: ModelCard, parameters: DynamicsParameters, device: torch.device | str = 'cpu',
                  precision: str = 'float32') -> None:
         _, obs_size, action_size = parameters.sizes
-        if (2 * len(card.state_names), len(card.action_names)) != (obs_size, action_size):
+        # A frame may make more features of an action than it has entries; whether they are the right ones, only the frame knows.
+        if 2 * len(card.state_names) != obs_size or len(card.action_names) > action_size:
             raise SnapshotError(f'model names {len(card.state_names)} states and {len(card.action_names)} actions, '
                                 f'but its tensors are for {obs_size} observations and {action_size} actions')
         super().__init__(parameters, device, precision)

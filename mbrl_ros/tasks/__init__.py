@@ -6,6 +6,7 @@ from mbrl_ros.config import Config, section
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.tasks.grasp import GraspConfig, GraspTask, GraspWeights
+from mbrl_ros.tasks.joint_tool import ACTIONS, JointToolSpace
 from mbrl_ros.tasks.lift import LiftTask
 from mbrl_ros.tasks.pick_place import PickPlaceTask
 from mbrl_ros.tasks.push import PushConfig, PushTask, PushWeights
@@ -27,7 +28,7 @@ class RewardsConfig(Config):
 
 
 def make_task(name: str, robot: RobotProfile, rewards: RewardsConfig | None = None, *,
-              reach_goal: ReachGoalConfig | None = None) -> Task:
+              reach_goal: ReachGoalConfig | None = None, actions: str = 'twist') -> Task:
     """Task of a name, for a robot.
 
     Args:
@@ -35,6 +36,7 @@ def make_task(name: str, robot: RobotProfile, rewards: RewardsConfig | None = No
         robot: Its profile.
         rewards: Settings of the rewards; the defaults when left out.
         reach_goal: When the goal of the reach task is reached; likewise.
+        actions: What an action is in a task over the table, one of `ACTIONS`; reaching knows joint velocities alone.
 
     Raises:
         ConfigError: There is no such task, with those there are, or the robot lacks what it needs.
@@ -42,9 +44,9 @@ def make_task(name: str, robot: RobotProfile, rewards: RewardsConfig | None = No
     if name not in TASKS:
         raise ConfigError(f'there is no task {name!r}; known: {", ".join(sorted(TASKS))}')
     config = getattr(rewards or RewardsConfig(), name)
-    return ReachTask.of_robot(robot, config, reach_goal) if name == ReachTask.name else TASKS[name](robot, config)
+    return ReachTask.of_robot(robot, config, reach_goal) if name == ReachTask.name else TASKS[name](robot, config, actions)
 
 
-__all__ = ['TASKS', 'ActionSpace', 'GraspConfig', 'GraspTask', 'GraspWeights', 'JointSpace', 'LiftTask',
-           'PickPlaceTask', 'PushConfig', 'PushTask', 'PushWeights', 'ReachConfig', 'ReachGoalConfig', 'ReachTask',
+__all__ = ['ACTIONS', 'TASKS', 'ActionSpace', 'GraspConfig', 'GraspTask', 'GraspWeights', 'JointSpace', 'JointToolSpace',
+           'LiftTask', 'PickPlaceTask', 'PushConfig', 'PushTask', 'PushWeights', 'ReachConfig', 'ReachGoalConfig', 'ReachTask',
            'ReachWeights', 'RewardsConfig', 'SuccessCounter', 'Task', 'ToolSpace', 'WeightedTask', 'make_task', 'state_at_home']

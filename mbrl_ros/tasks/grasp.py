@@ -29,6 +29,7 @@ class GraspWeights(Config):
     goal: float = setting(20.0, 'Cost of each metre between the body and its goal.', low=0.0, live=True)
     still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
     effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
+    upright: float = setting(10.0, "Cost of the tool's squared tilt; twists do not tilt it.", low=0.0, live=True)
     clearance: float = setting(5.0, 'Cost of the tool nearing the lowest allowed height.', low=0.0, live=True)
 
 
@@ -93,8 +94,14 @@ class GraspTask(WeightedTask):
             'goal': left,
             'still': (1.0 - torch.tanh(left / config.settled_m)) * obs[..., BODY_VELOCITY].square().sum(dim=-1),
             'effort': action.square().mean(dim=-1),
+            'upright': tilt(obs, self.space),
             'clearance': low.square(),
         }
+
+
+def tilt(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
+    """Squared sine of the angle between the tool's approach axis and straight down, shape (...) for obs of shape (..., O)."""
+    return torch.zeros_like(obs[..., 0]) if space.tilt is None else obs[..., space.tilt].square().sum(dim=-1)
 
 
 def length(vector: torch.Tensor) -> torch.Tensor:

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.tasks.grasp import GraspConfig, GraspTask
-from mbrl_ros.tasks.space import ToolSpace
+from mbrl_ros.tasks.joint_tool import table_space
 from mbrl_ros.tasks.tabletop import BODY
 from mbrl_ros.types import RobotState
 
@@ -22,9 +21,10 @@ class LiftTask(GraspTask):
     settle_s = 1.0
 
     @classmethod
-    def of_robot(cls, robot: RobotProfile, config: GraspConfig | None = None) -> 'LiftTask':
-        """Lift task of a robot, with the default reward where none is given."""
-        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), config or GraspConfig())
+    def of_robot(cls, robot: RobotProfile, config: GraspConfig | None = None,
+                 actions: str = 'twist') -> 'LiftTask':
+        """Lift task of a robot, with the default reward where none is given; actions as for `table_space`."""
+        return cls(robot, table_space(robot, actions), config or GraspConfig())
 
     def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
         """Straight above the body; see `Task.sample_goal`."""

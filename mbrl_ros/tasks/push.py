@@ -7,8 +7,8 @@ import torch
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.robots.kinematics import KinematicChain
-from mbrl_ros.tasks.grasp import length
+from mbrl_ros.tasks.grasp import length, tilt
+from mbrl_ros.tasks.joint_tool import table_space
 from mbrl_ros.tasks.space import ToolSpace
 from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, OPENING, TOOL
 from mbrl_ros.tasks.task import WeightedTask, draw_goal
@@ -29,6 +29,7 @@ class PushWeights(Config):
     open: float = setting(0.5, 'Cost of an open gripper.', low=0.0, live=True)
     still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
     effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
+    upright: float = setting(10.0, "Cost of the tool's squared tilt; twists do not tilt it.", low=0.0, live=True)
     clearance: float = setting(5.0, 'Cost of the tool nearing the lowest allowed height.', low=0.0, live=True)
 
 
@@ -62,9 +63,10 @@ class PushTask(WeightedTask):
         self._workspace, self._opened_m = robot.workspace, robot.gripper.open_m
 
     @classmethod
-    def of_robot(cls, robot: RobotProfile, config: PushConfig | None = None) -> 'PushTask':
-        """Push task of a robot, with the default reward where none is given."""
-        return cls(robot, ToolSpace(robot, KinematicChain.of_robot(robot)), config or PushConfig())
+    def of_robot(cls, robot: RobotProfile, config: PushConfig | None = None,
+                 actions: str = 'twist') -> 'PushTask':
+        """Push task of a robot, with the default reward where none is given; actions as for `table_space`."""
+        return cls(robot, table_space(robot, actions), config or PushConfig())
 
     def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
         """On the table, some way from the body; see `Task.sample_goal`."""
@@ -109,5 +111,6 @@ class PushTask(WeightedTask):
             'open': obs[..., OPENING] / self._opened_m,
             'still': near_goal * obs[..., BODY_VELOCITY].square().sum(dim=-1),
             'effort': action.square().mean(dim=-1),
+            'upright': tilt(obs, self.space),
             'clearance': low.square(),
         }

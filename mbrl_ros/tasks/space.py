@@ -12,6 +12,7 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.robots.twist import TWIST_SIZE, TwistConfig, TwistResolver
+from mbrl_ros.tasks.tabletop import GRIP
 from mbrl_ros.tasks.tool_frame import ToolFrame
 from mbrl_ros.types import ArmCommand, RobotState, body_joint_names
 
@@ -104,6 +105,9 @@ class ToolSpace:
 
     Raises:
         ConfigError: The robot has no gripper.
+
+    Attributes:
+        tilt: Entries of an observation that say how the tool is tilted, 0 where it points down; None as twists keep it upright.
     """
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
@@ -117,6 +121,7 @@ class ToolSpace:
         self.action_names = ('twist_x', 'twist_y', 'twist_z', 'twist_yaw', robot.gripper.name)
         self.raw_names = (*robot.state_names, *body_joint_names(body))
         self.frame = ToolFrame()
+        self.tilt: slice | None = None
 
     def observe(self, state: RobotState) -> np.ndarray:
         """See `ActionSpace.observe`."""
@@ -130,21 +135,32 @@ class ToolSpace:
         """See `ActionSpace.command`."""
         q = state.positions(self._robot.joints)
         velocity = self._resolver.joint_velocity(action[:TWIST_SIZE] * self._resolver.scale, q)
-        closed, opened = self._gripper.closed_m, self._gripper.open_m
-        return ArmCommand(velocity, closed + 0.5 * (float(action[TWIST_SIZE]) + 1.0) * (opened - closed))
+        return ArmCommand(velocity, self._opening(action[GRIP]))
 
     def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
         """See `ActionSpace.action`; without an opening in the command the gripper counts as told to stay as it is."""
         q = state.positions(self._robot.joints)
-        opening = state.positions([self._gripper.name])[0] if command.opening_m is None else command.opening_m
-        closed, opened = self._gripper.closed_m, self._gripper.open_m
-        share = 2.0 * (opening - closed) / (opened - closed) - 1.0
-        return np.array([*(self._resolver.twist(command.velocity, q) / self._resolver.scale), np.clip(share, -1.0, 1.0)])
+        return np.array([*(self._resolver.twist(command.velocity, q) / self._resolver.scale), self._grip(command, state)])
+
+    def of_twist(self, action: np.ndarray, state: RobotState) -> np.ndarray:
+        """The action, shape (A,), that amounts in a state to a twist and an opening as an expert shows them, shape (5,)."""
+        return action
 
     def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
         """See `ActionSpace.largest_change`; the opening may change as it likes, the gripper limits itself."""
         twist = self._resolver.max_acceleration * acceleration_scale * period_s / self._resolver.scale
         return np.array([*twist, 2.0])
+
+    def _opening(self, grip: float) -> float:
+        """What an action's last entry tells the gripper, m."""
+        closed, opened = self._gripper.closed_m, self._gripper.open_m
+        return closed + 0.5 * (float(grip) + 1.0) * (opened - closed)
+
+    def _grip(self, command: ArmCommand, state: RobotState) -> float:
+        """The last entry of the action that a command amounted to."""
+        opening = state.positions([self._gripper.name])[0] if command.opening_m is None else command.opening_m
+        closed, opened = self._gripper.closed_m, self._gripper.open_m
+        return float(np.clip(2.0 * (opening - closed) / (opened - closed) - 1.0, -1.0, 1.0))
 
 
 def state_at_home(robot: RobotProfile, space: ActionSpace) -> RobotState:

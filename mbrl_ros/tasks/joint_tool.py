@@ -1,0 +1,137 @@
+"""A gripper over a table whose arm is moved joint by joint: the space, and the frame that its dynamics are learned in.
+
+Separate from `ToolSpace`, which needs no joints: its twists keep the tool upright whatever the joints do for that.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from mbrl_ros.config import Config, setting
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.tasks.space import ToolSpace
+from mbrl_ros.tasks.tabletop import GRIP, SIZE, TILT
+from mbrl_ros.tasks.tool_frame import ToolFrame
+from mbrl_ros.types import ArmCommand, RobotState
+
+#: What the actions of tasks over a table may be: the tool's twist, or the velocities of the joints; and the opening.
+ACTIONS = ('twist', 'joints')
+_SCENE = slice(0, 2 * SIZE)
+_AXES = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class JointActionConfig(Config):
+    """How fast the joints move."""
+
+    max_speed_rad_s: float = setting(0.8, 'Speed of a joint that an action of 1 means.', unit='rad/s', low=0.01, high=10.0)
+
+
+class JointToolSpace(ToolSpace):
+    """What `ToolSpace` sees, then how the tool is tilted and where the joints are; an action is joint velocities and an opening.
+
+    An observation begins with one of `ToolSpace`, shape (18,), so that rewards look at either alike. After it come the x and y of
+    the tool's approach axis in the base frame, which are 0 where it points down, and the joints' positions; then the rates of
+    these. The last entry of an action is the opening, as in `ToolSpace`; the others are in units of `JointActionConfig`'s speed.
+
+    Args:
+        robot: Arm with a gripper.
+        kinematics: Chain of the same robot.
+        body: Name of the tracked body.
+        config: Speed of the joints.
+
+    Raises:
+        ConfigError: The robot has no gripper.
+    """
+
+    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
+                 config: JointActionConfig | None = None) -> None:
+        super().__init__(robot, kinematics, body)
+        self._kinematics = kinematics
+        self._speed = (config or JointActionConfig()).max_speed_rad_s
+        self._acceleration = np.array(robot.max_acceleration_rad_s2)
+        self.state_names = (*self.state_names, 'tool_tilt_x', 'tool_tilt_y', *robot.joints)
+        self.action_names = (*robot.joints, robot.gripper.name)
+        self.tilt = TILT
+        self.frame = JointToolFrame(kinematics, self._speed, self._resolver.scale)
+
+    def observe(self, state: RobotState) -> np.ndarray:
+        """See `ActionSpace.observe`."""
+        q, speed = state.positions(self._robot.joints), state.velocities(self._robot.joints)
+        joints = torch.from_numpy(q)
+        axis = self._kinematics.pose(joints)[1][:, 2].numpy()
+        turning = self._kinematics.jacobian(joints).numpy()[3:] @ speed
+        return np.concatenate([super().observe(state), axis[:2], q, np.cross(turning, axis)[:2], speed])
+
+    def command(self, action: np.ndarray, state: RobotState) -> ArmCommand:
+        """See `ActionSpace.command`."""
+        return ArmCommand(action[:GRIP] * self._speed, self._opening(action[GRIP]))
+
+    def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
+        """See `ActionSpace.action`; without an opening in the command the gripper counts as told to stay as it is."""
+        return np.array([*(command.velocity / self._speed), self._grip(command, state)])
+
+    def of_twist(self, action: np.ndarray, state: RobotState) -> np.ndarray:
+        """See `ToolSpace.of_twist`; slower, in the same direction, where a joint would be too fast."""
+        command = super().command(action, state)
+        joints = command.velocity / self._speed
+        return np.array([*(joints / max(1.0, float(np.abs(joints).max()))), action[GRIP]])
+
+    def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
+        """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
+        return np.array([*(self._acceleration * acceleration_scale * period_s / self._speed), 2.0])
+
+
+class JointToolFrame:
+    """The tool's frame for `JointToolSpace`'s observations and actions, O = 18 + 2 * (2 + J), A = J + 1 and A' = 7 + J.
+
+    Of what `ToolSpace` sees the features are those of `ToolFrame`; tilt and joints stay as they are. Those of an action are, in
+    order, those of the twist and opening that it amounts to where the joints are, by the arm's kinematics, the tool's turn about
+    x and y, rad/s, and the joint velocities.
+
+    Args:
+        kinematics: Chain of the arm.
+        speed_rad_s: Of a joint at an action of 1.
+        twist_scale: Twist that counts as 1, m/s, m/s, m/s and rad/s, shape (4,).
+    """
+
+    def __init__(self, kinematics: KinematicChain, speed_rad_s: float, twist_scale: np.ndarray) -> None:
+        self._kinematics, self._speed, self._tool = kinematics, speed_rad_s, ToolFrame()
+        self._linear, self._yaw = float(twist_scale[0]), float(twist_scale[3])
+
+    def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `learning.Frame.encode`."""
+        joints, grip = action[..., :GRIP], action[..., GRIP:]
+        size = joints.shape[-1]
+        q = obs[..., TILT.stop:TILT.stop + size]
+        twist = (self._kinematics.jacobian(q) @ (self._speed * joints).unsqueeze(-1)).squeeze(-1)  # (..., 6)
+        planned = torch.cat([twist[..., :3] / self._linear, twist[..., _AXES - 1:] / self._yaw, grip], dim=-1)
+        features, seen = self._tool.encode(obs[..., _SCENE], planned)
+        return (torch.cat([features, obs[..., _SCENE.stop:]], dim=-1),
+                torch.cat([seen, twist[..., 3:_AXES - 1], joints], dim=-1))
+
+    def change(self, obs: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:
+        """See `learning.Frame.change`."""
+        scene = self._tool.change(obs[..., _SCENE], next_obs[..., _SCENE])
+        return torch.cat([scene, (next_obs - obs)[..., _SCENE.stop:]], dim=-1)
+
+    def moved(self, obs: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        """See `learning.Frame.moved`."""
+        scene = self._tool.moved(obs[..., _SCENE], change[..., _SCENE])
+        return torch.cat([scene, (obs + change)[..., _SCENE.stop:]], dim=-1)
+
+
+def table_space(robot: RobotProfile, actions: str = 'twist') -> ToolSpace:
+    """Space of a task over a table.
+
+    Args:
+        robot: Arm with a gripper.
+        actions: One of `ACTIONS`.
+
+    Raises:
+        ConfigError: The robot has no gripper.
+    """
+    space = JointToolSpace if actions == 'joints' else ToolSpace
+    return space(robot, KinematicChain.of_robot(robot))

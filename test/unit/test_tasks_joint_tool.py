@@ -1,0 +1,138 @@
+"""A table at which the joints are what moves: what is seen, what an action asks for, and what the dynamics are learned in."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mbrl_ros.episodes.scripted import ScriptedEpisodes
+from mbrl_ros.errors import ModelMismatchError
+from mbrl_ros.learning import ModelCard, ModelSnapshot, out_of_frame
+from mbrl_ros.learning.precision import stand_in
+from mbrl_ros.robots import load_robot
+from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_ros.tasks import JointToolSpace, ToolSpace, make_task, state_at_home
+from mbrl_ros.tasks.demonstrator import Demonstrator
+from mbrl_ros.tasks.tabletop import GRIP, SIZE, TILT, TOOL
+from mbrl_ros.types import ArmCommand, EpisodeReport, Phase, RobotState
+
+PANDA = load_robot('panda')
+TASK, TWIST_TASK = (make_task('lift', PANDA, actions=actions) for actions in ('joints', 'twist'))
+SPACE, TOOLS = TASK.space, TWIST_TASK.space
+HOME_STATE = state_at_home(PANDA, SPACE)
+PERIOD_S = 0.05
+#: Where velocities of what `ToolSpace` sees end, and where the joints' positions begin.
+SCENE, JOINTS = 2 * SIZE, TILT.stop
+
+
+def moved(state, velocity, period_s=PERIOD_S):
+    """The state of an arm that went on with a joint velocity for a while."""
+    position, rate = state.position.copy(), state.velocity.copy()
+    position[:7] += period_s * velocity
+    rate[:7] = velocity
+    return RobotState(state.stamp_ns, state.names, position, rate)
+
+
+def test_observations_begin_with_those_of_tool_space():
+    assert isinstance(SPACE, JointToolSpace) and isinstance(TOOLS, ToolSpace)
+    state = moved(HOME_STATE, np.linspace(-0.4, 0.4, 7))
+    obs = SPACE.observe(state)
+    assert obs.shape == (TASK.obs_size,) == (2 * len(SPACE.state_names),)
+    np.testing.assert_array_equal(obs[:SCENE], TOOLS.observe(state))
+    np.testing.assert_array_equal(obs[JOINTS:JOINTS + 7], state.positions(PANDA.joints))
+    np.testing.assert_array_equal(obs[-7:], state.velocities(PANDA.joints))
+
+
+def test_tilt_is_zero_where_the_tool_points_down_and_its_rate_is_its_derivative():
+    assert np.abs(SPACE.observe(HOME_STATE)[TILT]).max() < 1e-3
+    velocity, step_s = np.linspace(-0.5, 0.7, 7), 1e-5
+    before, after = (SPACE.observe(moved(HOME_STATE, velocity, time_s)) for time_s in (0.0, step_s))
+    rate = (after - before)[TILT] / step_s
+    assert np.abs(rate).max() > 0.1
+    np.testing.assert_allclose(before[JOINTS + 7:JOINTS + 9], rate, rtol=1e-3)
+
+
+def test_a_command_is_the_action_that_it_came_from():
+    for action in np.random.default_rng(0).uniform(-1.0, 1.0, (5, 8)):
+        command = SPACE.command(action, HOME_STATE)
+        np.testing.assert_allclose(command.velocity, 0.8 * action[:GRIP])
+        np.testing.assert_allclose(SPACE.action(command, HOME_STATE), action)
+    assert SPACE.action(ArmCommand(np.zeros(7)), HOME_STATE)[GRIP] == 1.0
+
+
+def test_what_an_expert_shows_as_a_twist_moves_the_tool_likewise():
+    slow, fast = np.array([0.2, -0.1, 0.1, 0.2, -1.0]), np.array([1.0, 1.0, 1.0, 1.0, -1.0])
+    for shown, share in ((slow, 1.0), (fast, None)):
+        action = SPACE.of_twist(shown, HOME_STATE)
+        assert action.shape == (8,) and np.abs(action).max() <= 1.0 and action[GRIP] == -1.0
+        twist = TOOLS.action(SPACE.command(action, HOME_STATE), HOME_STATE)
+        share = twist[0] / shown[0] if share is None else share
+        np.testing.assert_allclose(twist[:GRIP], share * shown[:GRIP], atol=5e-3)
+    assert 0.2 < share < 0.9
+    np.testing.assert_array_equal(TOOLS.of_twist(slow, HOME_STATE), slow)
+
+
+def test_a_scripted_expert_answers_in_joint_velocities():
+    scripted = ScriptedEpisodes(TASK, Demonstrator('lift', noise_std=0.0))
+    scripted.on_state(HOME_STATE)
+    answer = scripted.on_report(EpisodeReport(0, Phase.DEMONSTRATED, 0, 0, 0, 0, 0.0, 0.0, 0.0, False, (0.5, 0.0, 0.1), 0, 0))
+    assert answer.names == TASK.action_names == (*PANDA.joints, 'gripper')
+    assert answer.action.shape == (8,) and np.abs(answer.action[:GRIP]).max() > 0.1
+
+
+def test_in_the_frame_the_tool_goes_where_the_features_of_an_action_say():
+    rng = np.random.default_rng(1)
+    state = moved(HOME_STATE, rng.uniform(-0.2, 0.2, 7))
+    action = np.array([*rng.uniform(-1.0, 1.0, 7), 1.0])
+    after = moved(state, SPACE.command(action, state).velocity, 1e-4)
+    obs, next_obs = (torch.from_numpy(SPACE.observe(one)) for one in (state, after))
+    features, inner = SPACE.frame.encode(obs, torch.from_numpy(action))
+    assert (features.shape, inner.shape) == ((TASK.obs_size,), (14,))
+    change = SPACE.frame.change(obs, next_obs)
+    np.testing.assert_allclose(change[TOOL] / 1e-4, 0.4 * inner[:3], rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(inner[-7:], torch.from_numpy(action[:7]))
+    torch.testing.assert_close(SPACE.frame.moved(obs, change), next_obs, atol=1e-9, rtol=0.0)
+
+
+def test_a_model_takes_the_features_that_the_frame_gives_and_no_others():
+    card = ModelCard(1, 'panda', 'lift', TASK.state_names, TASK.action_names, PERIOD_S, 50, 0, 0.1, 0.0, 0, 50)
+    right, wrong = (ModelSnapshot(card, stand_in(TASK.obs_size, size)) for size in (14, 8))
+    members = right.ensemble_size
+    mean, _ = out_of_frame(SPACE.frame, right, TASK.action_size).predict(torch.zeros(members, 2, 36), torch.zeros(members, 2, 8))
+    assert mean.shape == (members, 2, 36)
+    for frame, model in ((SPACE.frame, wrong), (None, right)):
+        with pytest.raises(ModelMismatchError, match='the (inner )?model takes'):
+            out_of_frame(frame, model, TASK.action_size)
+
+
+def test_features_of_what_tool_space_sees_are_those_of_its_frame():
+    obs = torch.from_numpy(SPACE.observe(moved(HOME_STATE, np.full(7, 0.1)))).expand(2, 3, -1)
+    features, _ = SPACE.frame.encode(obs, torch.zeros(2, 3, 8, dtype=torch.float64))
+    alone, _ = TOOLS.frame.encode(obs[..., :SCENE], torch.zeros(2, 3, 5, dtype=torch.float64))
+    torch.testing.assert_close(features[..., :SCENE], alone)
+
+
+@pytest.mark.parametrize('name', ['lift', 'push', 'pick_place'])
+def test_rewards_are_those_of_twists_less_the_tilt(name):
+    joints, twist = (make_task(name, PANDA, actions=actions) for actions in ('joints', 'twist'))
+    goal, still = (0.5, 0.1, 0.1), {'joints': torch.zeros(8), 'twist': torch.zeros(5)}
+    obs = torch.from_numpy(joints.space.observe(HOME_STATE)).float()
+    obs[TILT] = torch.tensor([0.3, -0.4])
+    with_tilt = joints.terms(obs, still['joints'], goal)
+    without = twist.terms(obs[:SCENE], still['twist'], goal)
+    assert float(with_tilt.pop('upright')) == pytest.approx(-10.0 * 0.25) and float(without.pop('upright')) == 0.0
+    assert with_tilt == without
+
+
+def test_the_filter_decides_how_fast_an_action_may_change():
+    change = SPACE.largest_change(0.5, PERIOD_S)
+    np.testing.assert_allclose(change[:GRIP], np.array(PANDA.max_acceleration_rad_s2) * 0.5 * PERIOD_S / 0.8)
+    assert change[GRIP] == 2.0
+
+
+def test_settings_of_a_task_say_what_its_actions_are():
+    assert TaskLoopConfig.of_task('lift').actions == 'twist'
+    assert dataclasses.replace(TaskLoopConfig(), actions='joints').actions == 'joints'
+    with pytest.raises(ValueError, match="actions needs one of twist, joints, got 'torques'"):
+        TaskLoopConfig(actions='torques')
