@@ -1,14 +1,27 @@
 """The simulated arm: a PyBullet world, the face of an arm's driver over it, and Gymnasium environments.
 
 Importing this package registers `mbrl_sim/Reach-v0`, `mbrl_sim/Push-v0`, `mbrl_sim/Lift-v0` and `mbrl_sim/PickPlace-v0` with
-Gymnasium. Only `arm_simulator_node` knows ROS.
+Gymnasium. Those over the table have the control rate and the length of episodes of `config/tasks`. Only `arm_simulator_node`
+knows ROS.
 """
 
 import gymnasium
 
-#: Environments by task, and control steps after which an episode of each ends.
-ENVIRONMENTS = {'reach': ('mbrl_sim/Reach-v0', 100), 'push': ('mbrl_sim/Push-v0', 120), 'lift': ('mbrl_sim/Lift-v0', 100),
-                'pick_place': ('mbrl_sim/PickPlace-v0', 120)}
+from mbrl_ros.config import load_yaml
+from mbrl_ros.resources import config_file
 
-for _task, (_id, _steps) in ENVIRONMENTS.items():
-    gymnasium.register(_id, 'mbrl_sim.task_env:TaskEnv', max_episode_steps=_steps, kwargs={'task': _task})
+#: Environments by task.
+ENVIRONMENTS = {'reach': 'mbrl_sim/Reach-v0', 'push': 'mbrl_sim/Push-v0', 'lift': 'mbrl_sim/Lift-v0',
+                'pick_place': 'mbrl_sim/PickPlace-v0'}
+_REACH_STEPS = 100
+
+
+def _register(task: str, name: str) -> None:
+    learned = load_yaml(config_file('tasks', task)) if task != 'reach' else {'max_episode_steps': _REACH_STEPS}
+    rate = {'control_hz': learned['control_rate_hz']} if 'control_rate_hz' in learned else {}
+    gymnasium.register(name, 'mbrl_sim.task_env:TaskEnv', max_episode_steps=learned['max_episode_steps'],
+                       kwargs={'task': task, **rate})
+
+
+for _task, _name in ENVIRONMENTS.items():
+    _register(_task, _name)

@@ -35,8 +35,8 @@ class TaskEnv(gymnasium.Env):
     -1; `compute_reward` gives it for any achieved and desired positions.
 
     Nothing terminates: a goal that is reached has to be held. `info` has `distance_m`, `is_success` (within tolerance now)
-    and `is_held` (has been for as long on end as makes a success in the stack). With `end_with_success` an
-    episode is truncated once it `is_held`, as the stack ends its episodes; a learner goes on to value what comes after.
+    and `is_held` (has been for as long on end as makes a success in the stack). With `end_with_success` an episode is truncated
+    once it `is_held`, as the stack ends its episodes; a learner goes on to value what comes after.
 
     Args:
         task: Name of the task.
@@ -57,7 +57,7 @@ class TaskEnv(gymnasium.Env):
     def __init__(self, task: str, robot: str = 'panda', render_mode: str | None = None, world: WorldConfig | None = None, *,
                  goal_env: bool = False, end_with_success: bool = False, safety: CommandFilterConfig | None = None,
                  control_hz: float = _CONTROL_HZ) -> None:
-        self.render_mode = render_mode
+        self.render_mode, self.metadata = render_mode, {**self.metadata, 'render_fps': round(control_hz)}
         self.robot: RobotProfile = load_robot(robot)
         self._task = make_task(task, self.robot)
         is_tabletop = isinstance(self._task.space, ToolSpace)

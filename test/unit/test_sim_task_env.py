@@ -30,7 +30,7 @@ def make():
     def of_task(task, **settings):
         key = task, *sorted(settings.items())
         if key not in made:
-            made[key] = gymnasium.make(ENVIRONMENTS[task][0], **settings)
+            made[key] = gymnasium.make(ENVIRONMENTS[task], **settings)
         return made[key]
 
     yield of_task
