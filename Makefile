@@ -4,6 +4,7 @@
 # make test                the whole test suite; pytest's options in ARGS
 # make lint                style
 # make bench-peers         planning and training time beside the libraries that people would otherwise use; options in ARGS
+# make compare             learning curves beside model-free ones, `mbrl-ros compare`; its options in ARGS
 # make clean               forget the environments
 
 PYTHON ?= python3
@@ -13,10 +14,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/.ready
+COMPARE := .venv-compare
+COMPARE_READY := $(COMPARE)/.ready
 # `name:=value` on make's command line is a variable to make; pass it on as the launch argument that it was meant to be.
 LAUNCH_ARGS = $(foreach given,$(MAKEOVERRIDES),$(if $(filter ARGS=% PYTHON=%,$(given)),,$(given))) $(ARGS)
 
-.PHONY: demo demo-grasp test lint bench-peers clean
+.PHONY: demo demo-grasp test lint bench-peers compare clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -34,10 +37,13 @@ lint: $(READY)
 bench-peers: $(PEERS_READY)
 	@PYTHONPATH=. $(PEERS)/bin/python bench/peers.py $(ARGS)
 
-clean:
-	rm -rf $(VENV) $(PEERS)
+compare: $(COMPARE_READY)
+	@$(COMPARE)/bin/python -m mbrl_ros.cli.main compare $(ARGS)
 
-$(READY): $(filter-out %/peers.txt,$(wildcard requirements/*)) setup.py $(wildcard mbrl_ros/learning/*.[ch])
+clean:
+	rm -rf $(VENV) $(PEERS) $(COMPARE)
+
+$(READY): $(filter-out %/peers.txt %/compare.txt,$(wildcard requirements/*)) setup.py $(wildcard mbrl_ros/learning/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo 'needs Python 3.10 to 3.13; name one with PYTHON=python3.12' >&2; exit 1; }
 	@echo 'Setting up $(VENV), once (some minutes):'
@@ -48,5 +54,11 @@ $(READY): $(filter-out %/peers.txt,$(wildcard requirements/*)) setup.py $(wildca
 
 $(PEERS_READY): $(READY) requirements/peers.txt bench/install.sh
 	@echo 'Setting up $(PEERS), once:'
-	@bench/install.sh $(PEERS) $(VENV)
+	@bench/install.sh $(PEERS) $(VENV) requirements/peers.txt
+	@touch $@
+
+$(COMPARE_READY): $(READY) requirements/compare.txt bench/install.sh
+	@echo 'Setting up $(COMPARE), once:'
+	@bench/install.sh $(COMPARE) $(VENV) requirements/compare.txt
+	@$(COMPARE)/bin/python -c 'import stable_baselines3'
 	@touch $@

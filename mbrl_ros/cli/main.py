@@ -14,6 +14,7 @@ COMMANDS = {
     'run': 'mbrl_ros.cli.run:run',
     'learn': 'mbrl_ros.cli.learn:learn',
     'evaluate': 'mbrl_ros.cli.evaluate:evaluate',
+    'compare': 'mbrl_ros.cli.compare:compare',
     'bag': 'mbrl_ros.cli.bag:app',
     'bench': 'mbrl_ros.cli.bench:app',
     'stop': 'mbrl_ros.cli.stop:stop',
@@ -36,7 +37,8 @@ class _LazyGroup(typer.core.TyperGroup):
             group.name = cmd_name
             return group
         app = typer.Typer(add_completion=False)
-        app.command(cmd_name, context_settings=getattr(found, 'context_settings', None))(found)
+        app.command(cmd_name, cls=getattr(found, 'command_class', None),
+                    context_settings=getattr(found, 'context_settings', None))(found)
         return typer.main.get_command(app)
 
 

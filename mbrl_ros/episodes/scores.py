@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mbrl_ros.config import Config, setting
+from mbrl_ros.errors import ConfigError
 
 _COLUMNS = ('episode', 'steps', 'phase', 'success', 'distance', 'return', 'model', 'error', 'plan p50', 'p99', 'missed')
 _UNITS = ('', 'real', '', '', 'cm', '', 'version', 'rmse', 'ms', 'ms', 'ticks')
@@ -144,6 +145,22 @@ class ScoreBoard:
 
     def _line(self, *cells: str) -> str:
         return '  '.join(cells[index].rjust(_WIDTHS[index]) for index in self._shown)
+
+
+def load_scores(path: Path) -> list[EpisodeScore]:
+    """Read what `ScoreBoard.save` wrote.
+
+    Raises:
+        ConfigError: There is no such file, or it is damaged.
+    """
+    parse = {'phase': str, 'success': {'True': True, 'False': False, '': None}.__getitem__,
+             **dict.fromkeys(('episode', 'total_steps', 'model_version', 'deadline_misses'), int)}
+    try:
+        with path.open(newline='', encoding='utf-8') as file:
+            return [EpisodeScore(**{field.name: parse.get(field.name, float)(row[field.name])
+                                    for field in dataclasses.fields(EpisodeScore)}) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f'{path}: cannot be read as scores ({error})') from None
 
 
 def _number(value: float, digits: int) -> str:
