@@ -45,17 +45,18 @@ class ContinualLearner:
         state_names: Entries of the state that make up an observation.
         action_names: Commanded joints.
         period_s: Control period.
+        has_velocities: As for `ModelCard`.
 
     Attributes:
         current: The model in use; None before the first.
     """
 
     def __init__(self, config: ContinualConfig, *, seed: int, robot: str, task: str, state_names: tuple[str, ...],
-                 action_names: tuple[str, ...], period_s: float) -> None:
+                 action_names: tuple[str, ...], period_s: float, has_velocities: bool = True) -> None:
         self.config = config
         self.current: ModelSnapshot | None = None
         self._layout = {'robot': robot, 'task': task, 'state_names': tuple(state_names),
-                        'action_names': tuple(action_names), 'period_s': period_s}
+                        'action_names': tuple(action_names), 'period_s': period_s, 'has_velocities': has_velocities}
         self._seed = seed
         self._trainer = EnsembleTrainer(config.trainer)
         self._learned_stamps = np.empty(0, dtype=np.int64)

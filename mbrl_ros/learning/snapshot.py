@@ -35,6 +35,7 @@ class ModelCard:
         created_ns: When it was made.
         real_steps: Control steps that the arm had made by then, those included that are trained on no longer, and those whose
             models were refused.
+        has_velocities: Whether an observation is the entries' positions, then their velocities; otherwise it is the entries.
     """
 
     version: int
@@ -49,9 +50,15 @@ class ModelCard:
     holdout_nll: float
     created_ns: int
     real_steps: int
+    has_velocities: bool = True
+
+    @property
+    def obs_size(self) -> int:
+        """O, numbers of an observation."""
+        return len(self.state_names) * (2 if self.has_velocities else 1)
 
     def check_fits(self, *, robot: str, task: str, state_names: Sequence[str], action_names: Sequence[str],
-                   period_s: float) -> None:
+                   period_s: float, has_velocities: bool = True) -> None:
         """Require that the model is for this robot, task, layout and period.
 
         Raises:
@@ -62,6 +69,9 @@ class ModelCard:
             if getattr(self, name) != value:
                 raise ModelMismatchError(f'model version {self.version} has {name} {_listed(getattr(self, name))}, '
                                          f'here it is {_listed(value)}')
+        if self.has_velocities != has_velocities:
+            raise ModelMismatchError(f'model version {self.version} takes {_entries(self.has_velocities)}, '
+                                     f'here it is {_entries(has_velocities)}')
         if not math.isclose(self.period_s, period_s, rel_tol=1e-6):
             raise ModelMismatchError(f'model version {self.version} predicts {self.period_s:g} s ahead, '
                                      f'the control period is {period_s:g} s')
@@ -85,7 +95,7 @@ class ModelSnapshot(Predictor):
                  precision: str = 'float32') -> None:
         _, obs_size, action_size = parameters.sizes
         # A frame may make more features of an action than it has entries; whether they are the right ones, only the frame knows.
-        if 2 * len(card.state_names) != obs_size or len(card.action_names) > action_size:
+        if card.obs_size != obs_size or len(card.action_names) > action_size:
             raise SnapshotError(f'model names {len(card.state_names)} states and {len(card.action_names)} actions, '
                                 f'but its tensors are for {obs_size} observations and {action_size} actions')
         super().__init__(parameters, device, precision)
@@ -102,9 +112,10 @@ class ModelSnapshot(Predictor):
         return ModelSnapshot(self.card, self.parameters, device, precision)
 
     def check_fits(self, *, robot: str, task: str, state_names: Sequence[str], action_names: Sequence[str],
-                   period_s: float) -> None:
+                   period_s: float, has_velocities: bool = True) -> None:
         """As `ModelCard.check_fits`."""
-        self.card.check_fits(robot=robot, task=task, state_names=state_names, action_names=action_names, period_s=period_s)
+        self.card.check_fits(robot=robot, task=task, state_names=state_names, action_names=action_names, period_s=period_s,
+                             has_velocities=has_velocities)
 
     def to_bytes(self) -> bytes:
         """Safetensors message; equal snapshots give equal bytes."""
@@ -158,8 +169,8 @@ class ModelSnapshot(Predictor):
 
 def _card(metadata: dict[str, str]) -> ModelCard:
     hints = typing.get_type_hints(ModelCard)
-    # Files from before steps were counted: of theirs, all were trained on.
-    metadata = {'real_steps': metadata.get('num_transitions', ''), **metadata}
+    # Files from before steps were counted, of which all were trained on, and before there were observations without velocities.
+    metadata = {'real_steps': metadata.get('num_transitions', ''), 'has_velocities': 'true', **metadata}
     values = {}
     for name, hint in hints.items():
         try:
@@ -171,6 +182,10 @@ def _card(metadata: dict[str, str]) -> ModelCard:
         if not isinstance(values[name], kind) or (kind is tuple and not all(isinstance(entry, str) for entry in values[name])):
             raise SnapshotError(f'model metadata have {name!r} = {metadata[name]}, which is no {kind.__name__}')
     return ModelCard(**values)
+
+
+def _entries(has_velocities: bool) -> str:
+    return 'positions and velocities' if has_velocities else 'the entries alone'
 
 
 def _listed(value: str | tuple[str, ...]) -> str:

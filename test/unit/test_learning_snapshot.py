@@ -175,6 +175,18 @@ def test_a_file_from_before_steps_were_counted_has_made_those_that_it_was_traine
     assert ModelSnapshot.from_bytes(resealed(snapshot, lambda t, m: m.pop('real_steps'))).card.real_steps == CARD.num_transitions
 
 
+def test_a_card_may_name_the_entries_of_observations_themselves(snapshot):
+    card = dataclasses.replace(CARD, state_names=('a', 'b', 'c', 'd'), has_velocities=False)
+    again = ModelSnapshot.from_bytes(ModelSnapshot(card, snapshot.parameters).to_bytes())
+    assert again.card == card
+    with pytest.raises(SnapshotError, match='names 2 states'):
+        ModelSnapshot(dataclasses.replace(CARD, has_velocities=False), snapshot.parameters)
+
+
+def test_a_card_from_before_there_were_others_has_velocities(snapshot):
+    assert ModelSnapshot.from_bytes(resealed(snapshot, lambda t, m: m.pop('has_velocities'))).card == CARD
+
+
 def test_fitting_model_passes(snapshot):
     snapshot.check_fits(**LAYOUT)
 
@@ -182,6 +194,7 @@ def test_fitting_model_passes(snapshot):
 @pytest.mark.parametrize(('name', 'value', 'text'), [
     ('robot', 'iiwa', "robot 'panda', here it is 'iiwa'"), ('task', 'push', "task 'reach', here it is 'push'"),
     ('state_names', ('b', 'a'), 'state_names a, b, here it is b, a'), ('action_names', ('b',), 'action_names a, here it is b'),
+    ('has_velocities', False, 'takes positions and velocities, here it is the entries alone'),
     ('period_s', 0.1, 'predicts 0.05 s ahead, the control period is 0.1 s')])
 def test_model_of_another_setting_is_refused_by_what_differs(snapshot, name, value, text):
     with pytest.raises(ModelMismatchError, match=text):
