@@ -45,7 +45,7 @@ setup(
                            libraries=['m'], optional=True, extra_compile_args=['-O3', '-fvisibility=hidden'])],
     data_files=data_files(),
     install_requires=names('core.txt'),
-    extras_require={'ros': names('ros.txt'), 'test': names('test.txt'), 'compare': names('compare.txt')},
+    extras_require={'ros': names('ros.txt'), 'gym': names('gym.txt'), 'test': names('test.txt'), 'compare': names('compare.txt')},
     zip_safe=False,
     entry_points={
         'console_scripts': [

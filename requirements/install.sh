@@ -38,7 +38,7 @@ else
     say 'ROS 2'
     install -r "$here/ros.txt"
 fi
-say 'test tools'
-install -r "$here/test.txt"
+say 'environments and test tools'
+install -r "$here/gym.txt" -r "$here/test.txt"
 say 'this package'
 install --no-deps --no-build-isolation --editable "$here/.."

@@ -1,4 +1,4 @@
-"""How well a learned model does a task: many episodes, spread over the cores, with nothing learned from them."""
+"""How well a learned model does: many episodes, spread over the cores, with nothing learned from them."""
 
 import dataclasses
 import itertools
@@ -6,15 +6,16 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from mbrl_ros.cli.playing import EVALUATION, Episode
+from mbrl_ros.cli.playing import EVALUATION, LEARNING, Episode, Loop
 from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.learning import ModelSnapshot
 from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_ros.types import DynamicsModel
 from mbrl_sim.video import EpisodeCamera, steps_per_frame, write_video
 
 _CONFIDENCE = 0.95
@@ -22,9 +23,39 @@ _CONFIDENCE = 0.95
 _LAST_PICTURE_S = 1.0
 
 
+class AnyEvaluation(Protocol):
+    """What can be evaluated: a task, or an environment as `env_evaluation.EnvEvaluation` has it.
+
+    Attributes:
+        model: File of the model.
+        seed: Of everything that is drawn.
+    """
+
+    model: Path
+    seed: int
+
+    def loop(self) -> 'PicturedLoop':
+        """What it is played in.
+
+        Raises:
+            ConfigError: It cannot be made.
+        """
+
+
+class PicturedLoop(Loop, Protocol):
+    """A loop that can be watched."""
+
+    def play(self, model: DynamicsModel | None, *, seed: int, episode: int, stream: int = LEARNING,
+             on_step: Callable[[], None] = lambda: None) -> Episode:
+        """As `Loop.play`; `on_step` is called before each control step."""
+
+    def picture(self, width: int, height: int) -> np.ndarray:
+        """The scene as it is, shape (height, width, 3), uint8."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What to evaluate.
+    """What to evaluate of a task; implements `AnyEvaluation`.
 
     Attributes:
         task: Name of the task.
@@ -57,14 +88,14 @@ class Outcome:
     """What one episode came to.
 
     Attributes:
-        success: Whether the goal was reached and held.
+        success: Whether the goal was reached and held; None where nothing says so.
         steps: Control steps.
-        distance_m: Distance from the goal at the end.
+        distance_m: Distance from the goal at the end; NaN where there is no goal.
         episode_return: Sum of rewards.
         plan_ms: Time of each plan.
     """
 
-    success: bool
+    success: bool | None
     steps: int
     distance_m: float
     episode_return: float
@@ -76,7 +107,7 @@ class Outcome:
         return cls(episode.success, episode.steps, episode.distance_m, episode.episode_return, tuple(1e3 * episode.plan_s))
 
 
-def require_fit(evaluation: Evaluation) -> None:
+def require_fit(evaluation: AnyEvaluation) -> None:
     """Require that an evaluation can be made.
 
     Raises:
@@ -93,7 +124,7 @@ def require_fit(evaluation: Evaluation) -> None:
         loop.close()
 
 
-def evaluate(evaluation: Evaluation, episodes: int, workers: int, on_outcome: Callable[[Outcome], None] = lambda _: None,
+def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome: Callable[[Outcome], None] = lambda _: None,
              ) -> list[Outcome]:
     """Play episodes in processes of their own; the same evaluation gives the same outcomes however many there are.
 
@@ -136,7 +167,7 @@ def summary(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, An
     }
 
 
-def record(evaluation: Evaluation, episodes: int, path: Path) -> None:
+def record(evaluation: AnyEvaluation, episodes: int, path: Path) -> None:
     """Play the first episodes once more and write what they look like, in real time, as a video."""
     player = _Player(evaluation)
     try:
@@ -149,17 +180,23 @@ def _frames(player: '_Player', episodes: int, path: Path) -> Iterator[np.ndarray
     """Pictures of episodes, each captioned with its number, the control step and, at the end, what came of it."""
     loop = player.loop
     for index in range(episodes):
-        camera = EpisodeCamera(loop.picture, path, f'{loop.task.name}: episode {index + 1} of {episodes}')
+        camera = EpisodeCamera(loop.picture, path, f'{loop.name}: episode {index + 1} of {episodes}')
         episode = player.play(index, camera.on_step)
-        camera.take(f'step {episode.steps}, {"success" if episode.success else "no success"}')
+        camera.take(f'step {episode.steps}, {_told(episode)}')
         yield from camera.pictures
         yield from itertools.repeat(camera.pictures[-1], round(_LAST_PICTURE_S / (steps_per_frame(path) * loop.period_s)))
+
+
+def _told(episode: Episode) -> str:
+    if episode.success is None:
+        return f'return {episode.episode_return:.1f}'
+    return 'success' if episode.success else 'no success'
 
 
 class _Player:
     """A loop and a model, ready to play."""
 
-    def __init__(self, evaluation: Evaluation) -> None:
+    def __init__(self, evaluation: AnyEvaluation) -> None:
         self._seed = evaluation.seed
         self.loop = evaluation.loop()
         self._model = self.loop.ready(ModelSnapshot.load(evaluation.model))
@@ -171,7 +208,7 @@ class _Player:
 _player: _Player | None = None
 
 
-def _start_worker(evaluation: Evaluation) -> None:
+def _start_worker(evaluation: AnyEvaluation) -> None:
     global _player  # noqa: PLW0603  a process pool has no other place for what its workers keep
     import torch
 

@@ -1,52 +1,85 @@
-"""`mbrl-ros learn`: learn a task in one process, without ROS, as fast as the machine allows."""
+"""`mbrl-ros learn`: learn a task or an environment in one process, without ROS, as fast as the machine allows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mbrl_ros.cli.options import refuse_options
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mbrl_ros.cli.env_loop import EnvLoop
     from mbrl_ros.cli.learning_run import LearningRun
+    from mbrl_ros.cli.task_loop import TaskLoop
+    from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 
 
 def learn(
-    task: Annotated[str, typer.Option(help='Task to learn: reach, push, lift or pick_place.')] = 'lift',
+    task: Annotated[str | None, typer.Option(help='Task to learn: reach, push, lift or pick_place; lift by default.')] = None,
+    env: Annotated[str | None, typer.Option(help='Gymnasium environment to learn instead, such as Pendulum-v1.')] = None,
     steps: Annotated[int, typer.Option(min=1, help='Real control steps after which no further episode begins; demonstrations and '
                                                    'exploring count.')] = 6000,
     seed: Annotated[int, typer.Option(min=0, help='Of everything that is drawn.')] = 0,
-    out: Annotated[Path | None, typer.Option(help='Folder of the run; runs/<task>-<seed> by default.')] = None,
+    out: Annotated[Path | None, typer.Option(help='Folder of the run; runs/<task or environment>-<seed> by default.')] = None,
     resume: Annotated[bool, typer.Option(help='Go on with the run in that folder.')] = False,
-    config: Annotated[Path | None, typer.Option(help='Settings; config/tasks/<task>.yaml by default.')] = None,
+    config: Annotated[Path | None, typer.Option(help='Settings; those in config/tasks or config/envs by default.')] = None,
     changes: Annotated[list[str] | None, typer.Option('--set', help='Change of a setting, as planner.horizon=9; may be given '
                                                                     'several times.')] = None,
-    robot: Annotated[str, typer.Option(help='Robot profile.')] = 'panda',
+    robot: Annotated[str | None, typer.Option(help='Robot profile of a task; panda by default.')] = None,
     demos: Annotated[list[Path] | None, typer.Option(help='Bag of demonstrations to begin with instead of scripted ones; may be '
                                                           'given several times.')] = None,
+    learned_reward: Annotated[bool, typer.Option(help='Whether the reward of an environment is learned with its dynamics, or '
+                                                      'given.')] = True,
+    reward: Annotated[str | None, typer.Option(help='Given reward as module:function; one is built in for some '
+                                                    'environments.')] = None,
     threads: Annotated[int, typer.Option(min=1, help='Threads to plan and train with.')] = 1,
 ) -> None:
-    """Learn a task, episode after episode; what was learned so far is always on disk."""
+    """Learn a task or an environment, episode after episode; what was learned so far is always on disk."""
     import contextlib
 
     import torch
     from rich.console import Console
 
     from mbrl_ros.cli.learning_run import LearningRun
-    from mbrl_ros.cli.task_loop import TaskLoop
-    from mbrl_ros.experience.demonstrations import load_demonstrations
-    from mbrl_ros.task_settings import TaskLoopConfig
 
     torch.set_num_threads(threads)
     console = Console()
-    settings = TaskLoopConfig.of_task(str(config) if config else task, changes or ())
-    with contextlib.closing(TaskLoop(task, settings, robot)) as loop:
-        shown = load_demonstrations(demos or (), loop.robot, loop.name, loop.task.space, loop.period_s,
-                                    on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
+    if env is None:
+        refuse_options({'--reward': reward, '--no-learned-reward': not learned_reward},
+                       'is for an environment, which needs --env')
+        loop = _task_loop(task or 'lift', robot or 'panda', config, changes or ())
+    else:
+        refuse_options({'--task': task, '--robot': robot, '--demos': demos}, 'is for a task, which excludes --env')
+        loop = _env_loop(env, reward or ('learned' if learned_reward else 'built-in'), config, changes or ())
+    with contextlib.closing(loop):
+        shown = _demonstrations(loop, demos, console) if demos else ()
         run = LearningRun(loop, seed=seed, folder=out or Path('runs') / f'{loop.file_name}-{seed}', resume=resume, shown=shown)
         _follow(run, steps, console, shows_recorded=not resume)
         if run.board.scores:
             console.print(f'learning curve: {run.draw()}', highlight=False)
+
+
+def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str]) -> 'TaskLoop':
+    from mbrl_ros.cli.task_loop import TaskLoop
+    from mbrl_ros.task_settings import TaskLoopConfig
+
+    return TaskLoop(task, TaskLoopConfig.of_task(str(config) if config else task, changes), robot)
+
+
+def _demonstrations(loop: 'TaskLoop', bags: Sequence[Path], console: 'Console') -> 'list[DemonstratedEpisode]':
+    from mbrl_ros.experience.demonstrations import load_demonstrations
+
+    return load_demonstrations(bags, loop.robot, loop.name, loop.task.space, loop.period_s,
+                               on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
+
+
+def _env_loop(env: str, reward: str, config: Path | None, changes: Sequence[str]) -> 'EnvLoop':
+    from mbrl_ros.cli.env_loop import EnvLoop, EnvLoopConfig
+
+    return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes), reward=reward)
 
 
 def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> None:

@@ -62,6 +62,12 @@ def test_pure_packages_know_neither_ros_nor_physics_nor_what_is_above_them():
     assert breaches(is_pure, (*ROS, *PHYSICS, *own('ros', 'nodes', 'cli', 'launching'))) == []
 
 
+def test_environments_know_neither_ros_nor_an_arm_nor_what_is_above_them():
+    above = own('ros', 'nodes', 'cli', 'launching', 'robots', 'tasks', 'safety')
+    arm = tuple(name for name in PHYSICS if name != 'gymnasium')
+    assert breaches(lambda module: layer(module) == 'environments', (*ROS, *arm, *above)) == []
+
+
 def test_planning_knows_the_protocol_of_a_model_and_not_how_one_is_learned():
     assert breaches(lambda module: layer(module) == 'planning', own('learning')) == []
 

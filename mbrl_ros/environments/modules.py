@@ -1,0 +1,17 @@
+"""Environments and rewards that lie in the working directory, where the installed command would not look for them."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def working_directory_modules() -> Iterator[None]:
+    """Find modules of the working directory too, after all others."""
+    folder = os.getcwd()
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

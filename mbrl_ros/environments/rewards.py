@@ -1,0 +1,85 @@
+"""Rewards as functions of the next observation and the action, for those who would rather give a reward than have it learned.
+
+Each is batched: next observations, shape (..., O), and actions in the environment's units, shape (..., A), to rewards (...).
+"""
+
+import importlib
+
+import torch
+
+from mbrl_ros.environments.modules import working_directory_modules
+from mbrl_ros.environments.outcome import RewardFunction
+from mbrl_ros.errors import ConfigError
+
+_TURN = 2.0 * torch.pi
+
+
+def pendulum(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    """`Pendulum-v1`, whose reward is that of the state before the step, which follows from the one after it.
+
+    Note:
+        Exact but where the speed limit of 8 rad/s cut the speed off.
+    """
+    period, gravity, torque = 0.05, 15.0, action[..., 0].clamp(-2.0, 2.0)
+    angle = torch.atan2(obs[..., 1], obs[..., 0]) - period * obs[..., 2]
+    speed = obs[..., 2] - period * (gravity * torch.sin(angle) + 3.0 * torque)
+    angle = torch.remainder(angle + torch.pi, _TURN) - torch.pi
+    return -(angle.square() + 0.1 * speed.square() + 0.001 * torque.square())
+
+
+def pusher(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    """`Pusher-v5`: the object's distances from the goal and, half as much, from the arm's tip, and control; exact."""
+    tip, thing, goal = obs[..., 14:17], obs[..., 17:20], obs[..., 20:23]
+    near, far = torch.linalg.vector_norm(thing - tip, dim=-1), torch.linalg.vector_norm(thing - goal, dim=-1)
+    return -far - 0.5 * near - 0.1 * action.square().sum(dim=-1)
+
+
+def reacher(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    """`Reacher-v5`: the fingertip's distance from the target, and control; exact."""
+    return -torch.linalg.vector_norm(obs[..., 8:10], dim=-1) - action.square().sum(dim=-1)
+
+
+def half_cheetah(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    """`HalfCheetah-v5`: forward speed, and control.
+
+    Note:
+        Not exact: the environment rewards the mean speed over the step, the observation has the speed at its end.
+    """
+    return obs[..., 8] - 0.1 * action.square().sum(dim=-1)
+
+
+#: Environments whose reward is known here.
+KNOWN: dict[str, RewardFunction] = {
+    'Pendulum-v1': pendulum, 'Pusher-v5': pusher, 'Reacher-v5': reacher, 'HalfCheetah-v5': half_cheetah,
+}
+
+
+def load_reward(name: str, obs_size: int, action_size: int) -> RewardFunction:
+    """The function that `module:function` names, where it is a reward; modules of the working directory are found too.
+
+    Args:
+        name: Module and function.
+        obs_size: O.
+        action_size: A.
+
+    Raises:
+        ConfigError: There is no such function, or it does not make (B,) rewards of (B, O) observations and (B, A) actions.
+    """
+    module, _, attribute = name.partition(':')
+    if not module or not attribute:
+        raise ConfigError(f'a reward needs the form module:function, got {name!r}')
+    try:
+        with working_directory_modules():
+            function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ConfigError(f'reward {name!r} cannot be had ({error})') from None
+    try:
+        reward = function(torch.zeros(2, obs_size), torch.zeros(2, action_size))
+    except Exception as error:  # Whatever the function of a user may raise.
+        raise ConfigError(f'reward {name!r} fails on observations (2, {obs_size}) and actions (2, {action_size}): '
+                          f'{type(error).__name__}: {error}') from None
+    if not isinstance(reward, torch.Tensor) or reward.shape != (2,) or not reward.is_floating_point():
+        kind = f'{reward.dtype} of shape {tuple(reward.shape)}' if isinstance(reward, torch.Tensor) else type(reward).__name__
+        raise ConfigError(f'reward {name!r} needs to return a float tensor of shape (2,) for observations (2, {obs_size}) and '
+                          f'actions (2, {action_size}), got {kind}')
+    return function

@@ -1,0 +1,244 @@
+"""An environment is learned, gone on with and evaluated as a task is, with the same planner and the same learner."""
+
+import contextlib
+import csv
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from mbrl_ros.cli.env_evaluation import EnvEvaluation, env_summary
+from mbrl_ros.cli.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
+from mbrl_ros.cli.evaluation import Outcome
+from mbrl_ros.cli.learning_run import LearningRun
+from mbrl_ros.cli.main import app
+from mbrl_ros.cli.playing import EVALUATION
+from mbrl_ros.environments.outcome import learned_reward
+from mbrl_ros.errors import ConfigError, MeasurementError, ModelMismatchError
+from mbrl_ros.learning import EnsembleTrainer, FramedModel, ModelSnapshot, Predictor, framed_transitions
+from mbrl_ros.resources import share_directory
+
+SLIDER, WALLED = 'tiny_environments:tiny/Slider-v0', 'tiny_environments:tiny/Walled-v0'
+SETTINGS = {
+    'explorations': 4,
+    'planner': {'horizon': 3, 'population_size': 24, 'num_elites': 4, 'num_iterations': 2, 'init_std': 0.5, 'device': 'cpu'},
+    'learner': {'min_transitions': 20, 'acceptance': {'rmse_tolerance': 1.0, 'rmse_floor': 0.5, 'nll_tolerance': 50.0},
+                'trainer': {'ensemble': {'hidden_layers': 1, 'hidden_size': 16}, 'max_steps': 150, 'learning_rate': 0.01}},
+}
+CONFIG = EnvLoopConfig.from_mapping(SETTINGS)
+SEED, STEPS = 5, 84
+PLAN_TIMES = {'plan_ms_p50': None, 'plan_ms_p99': None}
+
+
+def mark_reward(obs, action):
+    """What `tiny_environments.Slider` pays."""
+    return -(obs[..., 0] - 0.6).square()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    """Threads that wait for each other on a busy machine make small networks slow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope='module')
+def settings(tmp_path_factory):
+    path = tmp_path_factory.mktemp('config') / 'slider.yaml'
+    path.write_text(yaml.safe_dump(SETTINGS))
+    return path
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A run that has ended."""
+
+    folder: Path
+    progress: list
+    scores: list
+
+    @property
+    def model(self):
+        return self.folder / 'model.safetensors'
+
+
+def learn(folder, *, env_id=SLIDER, episodes=None, reward=LEARNED, **arguments):
+    with contextlib.closing(EnvLoop(env_id, CONFIG, reward=reward)) as loop:
+        run = LearningRun(loop, seed=SEED, folder=folder, **arguments)
+        progress = list(itertools.islice(run.episodes(STEPS), episodes))
+        run.draw()
+    return Kept(folder, progress, run.board.scores)
+
+
+@pytest.fixture(scope='module')
+def learned(tmp_path_factory):
+    return learn(tmp_path_factory.mktemp('learned') / 'run')
+
+
+def command(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def returns(kept, phase):
+    return [score.episode_return for score in kept.scores if score.phase == phase]
+
+
+def test_a_run_explores_and_then_plans(learned):
+    assert [score.phase for score in learned.scores] == 4 * ['exploring'] + 3 * ['running']
+    assert [score.total_steps for score in learned.scores] == [12 * count for count in range(1, 8)]
+    assert [len(done.episode.plan_s) for done in learned.progress] == 4 * [0] + 3 * [12]
+
+
+@pytest.mark.parametrize('reward', [LEARNED, f'{__name__}:mark_reward'])
+def test_dynamics_and_reward_are_learned_well_enough_to_plan_with(learned, tmp_path, reward):
+    kept = learned if reward == LEARNED else learn(tmp_path / 'run', reward=reward)
+    assert np.mean(returns(kept, 'exploring')) < -4.0
+    # A way of up to 1.1 to the mark, at up to 0.5 a step, costs up to 0.7; then it stands there.
+    assert np.mean(returns(kept, 'running')[1:]) > -1.5
+    assert abs(kept.progress[-1].episode.obs[-1, 0] - 0.6) < 0.2
+
+
+def test_outcomes_are_entries_of_the_observations(learned):
+    model = ModelSnapshot.load(learned.model)
+    assert (model.card.robot, model.card.task) == ('gymnasium', SLIDER)
+    assert model.card.state_names == ('obs[0]', 'reward', 'ended')
+    for done in learned.progress:
+        obs = done.episode.obs
+        np.testing.assert_allclose(obs[1:, 1], -np.square(obs[1:, 0] - 0.6), atol=1e-6)
+        assert done.episode.episode_return == pytest.approx(obs[:, 1].sum())
+        assert not obs[:, 2].any()  # A time limit is no end.
+
+
+def test_an_end_is_learned_and_no_plan_runs_into_it():
+    with contextlib.closing(EnvLoop(WALLED, CONFIG)) as loop:
+        explored = [loop.play(None, seed=SEED, episode=episode) for episode in range(40)]
+        assert all(done.obs[-1, 2] == (done.obs[-1, 0] > 0.7) and not done.obs[:-1, 2].any() for done in explored)
+        data = (np.concatenate(parts) for parts in zip(*((done.obs[:-1], done.action, done.obs[1:]) for done in explored)))
+        trainer = EnsembleTrainer(dataclasses.replace(CONFIG.learner.trainer, max_steps=400))
+        result = trainer.fit(*framed_transitions(loop.frame, *data), seed=0)
+        model = FramedModel(loop.frame, Predictor(result.parameters), 1)
+        start = torch.tensor([0.4, 1.0, 0.0])
+        mean, std = model.predict(start.expand(5, 2, 3), torch.tensor([[1.0], [-1.0]]).expand(5, 2, 1))
+        into_the_wall, away = (mean.square() + std.square())[..., 2].mean(dim=0).sqrt().tolist()
+        assert into_the_wall > 0.2 > 4.0 * away
+        plan = loop.planner.plan(model, start.numpy(), learned_reward)
+        assert plan.mean_obs[:, 0].max() < 0.8 and plan.value == pytest.approx(3.0, abs=0.2)
+
+
+def test_scores_have_returns_and_neither_success_nor_distance(learned):
+    with (learned.folder / 'scores.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row['episode_return']) for row in rows] == [score.episode_return for score in learned.scores]
+    assert {row['distance_m'] for row in rows} == {'nan'}
+    assert (learned.folder / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_run_that_goes_on_is_the_run_that_was_never_interrupted(learned, tmp_path):
+    assert len(learn(tmp_path / 'run', episodes=5).scores) == 5
+    resumed = learn(tmp_path / 'run', resume=True)
+    np.testing.assert_equal(*([dataclasses.asdict(dataclasses.replace(score, **PLAN_TIMES)) for score in run.scores]
+                              for run in (resumed, learned)))
+    assert resumed.model.read_bytes() == learned.model.read_bytes()
+
+
+@pytest.mark.parametrize(('changes', 'named'), [
+    ({'env_id': WALLED}, 'env'), ({'reward': f'{__name__}:mark_reward'}, 'reward')])
+def test_another_run_is_not_gone_on_with(learned, changes, named):
+    with pytest.raises(ConfigError, match=f'run: holds a run with another {named}$'):
+        learn(learned.folder, resume=True, **changes)
+
+
+def test_a_model_whose_reward_was_learned_is_no_model_for_a_given_reward(learned):
+    with contextlib.closing(EnvLoop(SLIDER, CONFIG, reward=f'{__name__}:mark_reward')) as loop, \
+            pytest.raises(ModelMismatchError, match='has state_names .*reward, ended, here it is'):
+        loop.ready(ModelSnapshot.load(learned.model))
+
+
+def test_an_environment_that_breaks_is_named(tmp_path):
+    with pytest.raises(MeasurementError, match='tiny/Broken-v0 gave the reward nan'):
+        learn(tmp_path / 'run', env_id='tiny_environments:tiny/Broken-v0')
+
+
+def test_an_episode_without_any_limit_is_refused():
+    with pytest.raises(ConfigError, match='sets no limit to an episode; its settings need a max_episode_steps above 0'):
+        EnvLoop('tiny_environments:tiny/Endless-v0', CONFIG)
+    config = dataclasses.replace(CONFIG, max_episode_steps=3)
+    with contextlib.closing(EnvLoop('tiny_environments:tiny/Endless-v0', config)) as loop:
+        assert loop.play(None, seed=0, episode=0).steps == 3
+
+
+def test_a_built_in_reward_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(ConfigError, match='no built-in reward for .*Slider-v0; there is one for HalfCheetah-v5, Pendulum-v1'):
+        EnvLoop(SLIDER, CONFIG, reward=BUILT_IN)
+
+
+def test_every_environment_has_settings():
+    assert EnvLoopConfig.of_env('Some-v0') == EnvLoopConfig.of_env('default')
+    names = [path.stem for path in (share_directory() / 'config' / 'envs').glob('*.yaml')]
+    for name in names:
+        EnvLoopConfig.of_env(name)
+    with pytest.raises(ConfigError, match='none.yaml: cannot be read'):
+        EnvLoopConfig.of_env('Some-v0', Path('none.yaml'))
+
+
+@pytest.mark.parametrize(('words', 'text'), [
+    (['--env', 'CartPole-v1'], r'CartPole-v1 has actions Discrete\(2\)'),
+    (['--env', SLIDER, '--task', 'lift'], '--task: is for a task, which excludes --env'),
+    (['--env', SLIDER, '--robot', 'iiwa'], '--robot: is for a task, which excludes --env'),
+    (['--task', 'lift', '--no-learned-reward'], '--no-learned-reward: is for an environment, which needs --env'),
+    (['--env', SLIDER, '--no-learned-reward'], 'there is no built-in reward for'),
+])
+def test_the_command_refuses_before_any_work(words, text, tmp_path):
+    result = command('learn', *words, '--out', tmp_path / 'run')
+    assert isinstance(result.exception, ConfigError)
+    result.exception.args[0].index(text.replace('\\', ''))
+    assert not (tmp_path / 'run').exists()
+
+
+def test_the_command_learns_and_prints_returns(settings, tmp_path):
+    result = command('learn', '--env', SLIDER, '--steps', 60, '--config', settings, '--out', tmp_path / 'run', '--reward',
+                     f'{__name__}:mark_reward')
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ['episode', 'steps', 'phase', 'return', 'model', 'error', 'plan', 'p50', 'p99', 'missed'] in lines
+    assert [line[:3] for line in lines if line[2:3] in (['exploring'], ['running'])] == [
+        *([str(index), str(12 * index + 12), 'exploring'] for index in range(4)), ['4', '60', 'running']]
+
+
+def test_figures_of_returns_have_students_interval(learned):
+    outcomes = [Outcome(None, 12, float('nan'), value, (1.0, 2.0)) for value in (1.0, 2.0, 6.0)]
+    figures = env_summary(EnvEvaluation(SLIDER, CONFIG, learned.model), outcomes)
+    half = 4.302653 * np.std([1.0, 2.0, 6.0], ddof=1) / np.sqrt(3.0)
+    np.testing.assert_allclose([figures['mean_return'], *figures['ci95']], [3.0, 3.0 - half, 3.0 + half], rtol=1e-5)
+    assert (figures['success_rate'], figures['plan_ms_p50'], figures['mean_steps']) == (None, 1.5, 12.0)
+
+
+def test_evaluation_sees_other_episodes_than_learning(learned):
+    with contextlib.closing(EnvLoop(SLIDER, CONFIG)) as loop:
+        model = loop.ready(ModelSnapshot.load(learned.model))
+        first, again = (loop.play(model, seed=SEED, episode=3, stream=EVALUATION).obs for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first[0, 0] != learned.progress[3].episode.obs[0, 0]
+
+
+def test_the_command_evaluates_returns_and_makes_a_moving_picture(learned, settings, tmp_path):
+    figures, video = tmp_path / 'slider.json', tmp_path / 'slider.gif'
+    result = command('evaluate', '--env', SLIDER, '--model', learned.model, '--config', settings, '--episodes', 3,
+                     '--workers', 1, '--json', figures, '--video', video, '--video-episodes', 2)
+    assert result.exit_code == 0, result.output
+    written = json.loads(figures.read_text())
+    assert written['ci95'][0] < written['mean_return'] < written['ci95'][1]
+    assert written['mean_return'] > -1.5
+    assert written['success_rate'] > 0.5
+    assert f'mean return {written["mean_return"]:.1f} over 3 episodes' in result.output
+    with Image.open(video) as picture:
+        assert picture.format == 'GIF' and picture.n_frames > 1

@@ -1,0 +1,85 @@
+"""Environments so small that they are learned within a test; `gymnasium.make('tiny_environments:tiny/…')` finds them."""
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete
+
+
+class Slider(gymnasium.Env):
+    """A point on a line of length 3 goes as far as it is told; being away from a mark costs the distance squared.
+
+    Where there is a wall, running into it is the end, and until then each step is paid.
+    """
+
+    metadata = {'render_modes': ['rgb_array'], 'render_fps': 10}
+    mark, step_length = 0.6, 0.5
+
+    def __init__(self, wall=np.inf, render_mode=None):
+        self.render_mode, self.wall = render_mode, wall
+        self.observation_space = Box(-np.inf, np.inf, (1,), np.float32)
+        self.action_space = Box(-1.0, 3.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-0.5, 0.5)
+        return self.obs(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.slide(float(action[0]))
+        return self.obs(), self.reward(), bool(self.x > self.wall), False, {'is_success': bool(abs(self.x - self.mark) < 0.1)}
+
+    def slide(self, action):
+        self.x = float(np.clip(self.x + self.step_length * 0.5 * (action - 1.0), -1.5, 1.5))
+
+    def reward(self):
+        return 1.0 if np.isfinite(self.wall) else -(self.x - self.mark)**2
+
+    def obs(self):
+        return np.array([self.x], dtype=np.float32)
+
+    def render(self):
+        return np.full((40, 60, 3), round(100 + 50 * np.tanh(self.x)), dtype=np.uint8)
+
+
+class Parts(Slider):
+    """The same with its observation in parts, and two actions, of which the second does nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = Dict({'where': Box(-np.inf, np.inf, (2, 1), np.float64),
+                                       'about': Dict({'mark': Box(0.0, 1.0, (1,), np.float32)})})
+        self.action_space = Box(np.array([[-1.0, 0.0]]), np.array([[3.0, 10.0]]), dtype=np.float64)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.told = action
+        self.slide(float(action[0, 0]))
+        return self.obs(), self.reward(), False, False, {}
+
+    def render(self):
+        return None
+
+    def obs(self):
+        return {'where': np.array([[self.x], [2.0 * self.x]]), 'about': {'mark': np.array([self.mark], dtype=np.float32)}}
+
+
+class Odd(Slider):
+    """With any spaces, and any reward."""
+
+    def __init__(self, actions=None, observations=None, paid=0.0):
+        super().__init__()
+        self.action_space, self.observation_space = actions or self.action_space, observations or self.observation_space
+        self.paid = paid
+
+    def reward(self):
+        return self.paid
+
+
+for _name, _kind, _limit, _arguments in (
+        ('Slider-v0', Slider, 12, {}), ('Walled-v0', Slider, 12, {'wall': 0.7}), ('Parts-v0', Parts, 12, {}),
+        ('Endless-v0', Slider, None, {}), ('Discrete-v0', Odd, 12, {'actions': Discrete(3)}),
+        ('Unbounded-v0', Odd, 12, {'actions': Box(-np.inf, 1.0, (2,), np.float32)}),
+        ('Pixels-v0', Odd, 12, {'observations': Box(0, 255, (4, 4), np.uint8)}),
+        ('Broken-v0', Odd, 12, {'paid': float('nan')})):
+    gymnasium.register(f'tiny/{_name}', _kind, max_episode_steps=_limit, kwargs=_arguments)
