@@ -4,6 +4,7 @@
 # make test                the whole test suite; pytest's options in ARGS
 # make lint                style
 # make bench-peers         planning and training time beside the libraries that people would otherwise use; options in ARGS
+# make bench-pets          returns over steps of learning, beside mbrl-lib's PETS; options in ARGS
 # make compare             learning curves beside model-free ones, `mbrl-ros compare`; its options in ARGS
 # make clean               forget the environments
 
@@ -19,7 +20,7 @@ COMPARE_READY := $(COMPARE)/.ready
 # `name:=value` on make's command line is a variable to make; pass it on as the launch argument that it was meant to be.
 LAUNCH_ARGS = $(foreach given,$(MAKEOVERRIDES),$(if $(filter ARGS=% PYTHON=%,$(given)),,$(given))) $(ARGS)
 
-.PHONY: demo demo-grasp test lint bench-peers compare clean
+.PHONY: demo demo-grasp test lint bench-peers bench-pets compare clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -36,6 +37,9 @@ lint: $(READY)
 
 bench-peers: $(PEERS_READY)
 	@PYTHONPATH=. $(PEERS)/bin/python bench/peers.py $(ARGS)
+
+bench-pets: $(PEERS_READY)
+	@PYTHONPATH=. $(PEERS)/bin/python bench/pets.py $(ARGS)
 
 compare: $(COMPARE_READY)
 	@$(COMPARE)/bin/python -m mbrl_ros.cli.main compare $(ARGS)
