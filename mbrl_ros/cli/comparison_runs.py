@@ -14,6 +14,8 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_sim import ENVIRONMENTS
 
+#: What an action of the environments over the table is.
+_ACTIONS = 'twist'
 _NAMES = {name.replace(' + ', '-').lower(): name for name in METHODS}
 
 
@@ -54,6 +56,9 @@ class Comparison:
             raise ConfigError(f'there is no environment of a task {self.task!r}; known: {", ".join(sorted(ENVIRONMENTS))}')
         if unknown := [method for method in self.methods if method not in _NAMES]:
             raise ConfigError(f'there is no method {unknown[0]!r}; known: {", ".join(_NAMES)}')
+        if self.loop.actions != _ACTIONS:
+            raise ConfigError(f'a comparison over the table needs actions {_ACTIONS!r}, those of the environments, '
+                              f'got {self.loop.actions!r}')
 
     @property
     def setups(self) -> list[SacSetup]:
@@ -90,11 +95,12 @@ def train_missing(comparison: Comparison, say: Callable[[str], None]) -> list[Pa
 
 
 def _require_same_episodes(folder: Path, loop: TaskLoopConfig) -> None:
-    """See that a run's control steps and episodes are as long as those of the comparison."""
+    """See that a run's control steps and episodes are as long as those of the comparison, and its actions the same."""
     kept = load_yaml(folder / 'config.yaml').get('settings') or {}
-    for name in ('control_rate_hz', 'max_episode_steps'):
-        if kept.get(name) != (wanted := getattr(loop, name)):
-            raise ConfigError(f'{folder}: was learned with {name} {kept.get(name)}, needed is {wanted}; give the settings that '
+    for name in ('control_rate_hz', 'max_episode_steps', 'actions'):
+        given = kept.get(name, getattr(TaskLoopConfig(), name))
+        if given != (wanted := getattr(loop, name)):
+            raise ConfigError(f'{folder}: was learned with {name} {given}, needed is {wanted}; give the settings that '
                               'it was learned with by --config')
 
 

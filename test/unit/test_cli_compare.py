@@ -146,6 +146,12 @@ def test_a_run_of_other_episodes_is_refused(tmp_path):
     assert 'run: was learned with control_rate_hz 40.0, needed is 20.0; give the settings' in str(result.exception)
 
 
+def test_actions_that_the_environments_do_not_have_are_refused(tmp_path):
+    (tmp_path / 'lift.yaml').write_text(yaml.safe_dump({'actions': 'joints'}))
+    result = command('--task', 'lift', '--config', tmp_path / 'lift.yaml', '--out', tmp_path / 'out')
+    assert isinstance(result.exception, ConfigError) and "needs actions 'twist'" in str(result.exception)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     result = command('--task', 'reach', '--ours', tmp_path, '--out', tmp_path / 'out')
     assert isinstance(result.exception, ConfigError) and 'holds no run' in str(result.exception)
