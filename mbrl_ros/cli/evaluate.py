@@ -29,6 +29,8 @@ def evaluate(
                                                                      'mug; cube by default.')] = None,
     reward: Annotated[str | None, typer.Option(help='Reward of an environment, if it was given as module:function.')] = None,
     workers: Annotated[int, typer.Option(min=0, help='Processes; 0 for one a core.')] = 0,
+    live: Annotated[bool, typer.Option('--live', help='Let simulator and stack play it, as ROS nodes in lockstep.')] = False,
+    out: Annotated[Path | None, typer.Option(help='With --live: keep recording, scores and log in this folder.')] = None,
 ) -> None:
     """Play a task or an environment with a model, learn nothing, and say how well it does."""
     import os
@@ -39,17 +41,23 @@ def evaluate(
     from mbrl_ros.cli.evaluation import evaluate as play
     from mbrl_ros.cli.evaluation import record, require_fit
     from mbrl_ros.cli.figures import write_figures
+    from mbrl_ros.cli.live_evaluation import play_live, require_live
     from mbrl_ros.cli.outputs import require_writable
     from mbrl_sim.video import require_video
 
     console = Console()
+    if live:
+        require_live({'--env': env, '--config': config, '--set': changes, '--object': object_kind not in (None, 'cube'),
+                      '--video': video, '--workers': workers}, out)
+    else:
+        refuse_options({'--out': out}, 'is for --live; nothing is recorded in one process')
     if video is not None:
         require_video(video)
-    for path in filter(None, (json_path, video)):
+    for path in filter(None, (json_path, video, out and out / 'launch.log')):
         require_writable(path)
     if env is None:
         refuse_options({'--reward': reward}, 'is for an environment, which needs --env')
-        kind = _of_task(task or 'lift', robot or 'panda', object_kind or 'cube', config, changes or (), model, seed)
+        kind = _of_task(task or 'lift', robot or 'panda', object_kind or 'cube', config, changes or (), model, seed, live)
     else:
         refuse_options({'--task': task, '--robot': robot, '--object': object_kind}, 'is for a task, which excludes --env')
         kind = _of_env(env, reward, video is not None, config, changes or (), model, seed)
@@ -63,12 +71,17 @@ def evaluate(
             outcomes.append(outcome)
             progress.update(bar, advance=1, description=f'{kind.name}: {kind.progress(outcomes)}')
 
-        results = play(kind.evaluation, episodes, workers or os.cpu_count() or 1, show)
+        if live:
+            results = play_live(kind.evaluation, episodes, out, show)
+        else:
+            results = play(kind.evaluation, episodes, workers or os.cpu_count() or 1, show)
     figures = kind.summary(kind.evaluation, results)
     for line in kind.lines(figures):
         console.print(line, highlight=False, soft_wrap=True)
     if json_path is not None:
         write_figures(json_path, figures)
+    if out is not None:
+        console.print(f'recording, scores and log: {out}', soft_wrap=True)
     if video is not None:
         with console.status('drawing the video'):
             record(kind.evaluation, min(video_episodes, episodes), video)
@@ -86,7 +99,7 @@ class _Kind(NamedTuple):
 
 
 def _of_task(task: str, robot: str, object_kind: str, config: Path | None, changes: Sequence[str], model: Path,
-             seed: int) -> _Kind:
+             seed: int, live: bool) -> _Kind:
     from mbrl_ros.cli.evaluation import Evaluation, summary
     from mbrl_ros.task_settings import TaskLoopConfig
 
@@ -95,14 +108,14 @@ def _of_task(task: str, robot: str, object_kind: str, config: Path | None, chang
 
     def lines(figures: dict[str, Any]) -> list[str]:
         low, high = (100 * bound for bound in figures['ci95'])
-        what = task if object_kind == 'cube' else f'{task} with a {object_kind}'
+        what = (task if object_kind == 'cube' else f'{task} with a {object_kind}') + (', live' if live else '')
         return [f'{what}: {100 * figures["success_rate"]:.0f} % of {figures["episodes"]} episodes succeeded '
                 f'(95 % interval {low:.1f} to {high:.1f} %)',
                 f'{_trained(figures)}; median steps to success {figures["median_steps_to_success"]:.0f}; '
                 f'mean return {figures["mean_return"]:.1f}; {_planned(figures)}']
 
     settings = TaskLoopConfig.of_task(str(config) if config else task, changes)
-    return _Kind(task, Evaluation(task, settings, model, seed, robot, object_kind), summary, progress, lines)
+    return _Kind(task, Evaluation(task, settings, model, seed, robot, object_kind, live), summary, progress, lines)
 
 
 def _of_env(env: str, reward: str | None, pictures: bool, config: Path | None, changes: Sequence[str], model: Path,

@@ -64,6 +64,7 @@ class Evaluation:
         seed: Of cubes, goals and plans.
         robot: Robot profile.
         object_kind: What lies on the table, as `WorldConfig.object_kind`; a model learns with cubes.
+        live: Whether the nodes play it, not one process.
     """
 
     task: str
@@ -72,6 +73,7 @@ class Evaluation:
     seed: int = 0
     robot: str = 'panda'
     object_kind: str = 'cube'
+    live: bool = False
 
     def loop(self) -> TaskLoop:
         """What it is played in.
@@ -164,6 +166,7 @@ def summary(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, An
         'real_steps_trained': ModelSnapshot.load(evaluation.model).card.real_steps,
         'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
         'seed': evaluation.seed, 'model': str(evaluation.model), 'robot': evaluation.robot, 'object': evaluation.object_kind,
+        'live': evaluation.live,
     }
 
 

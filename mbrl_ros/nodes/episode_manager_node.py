@@ -69,7 +69,7 @@ class EpisodeManagerNode(Node):
         super().__init__('episode_manager', **kwargs)
         self._config = params.declare_config(
             self, EpisodeManagerConfig, {'task': lambda task: TaskLoopConfig.of_task(task).for_manager()},
-            blank={'episodes.control_rate_hz': 0.0})
+            blank={'episodes.control_rate_hz': 0.0, 'episodes.exploration_episodes': -1})
         torch.set_num_threads(1)
         self._robot = load_robot(self._config.robot)
         driver = load_driver(self._config.driver)

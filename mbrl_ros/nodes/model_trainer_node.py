@@ -23,7 +23,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.errors import BagError, MeasurementError, ModelError
+from mbrl_ros.errors import BagError, ConfigError, MeasurementError, ModelError
 from mbrl_ros.experience import (
     AssemblerConfig,
     Pretraining,
@@ -67,6 +67,7 @@ class ModelTrainerConfig(Config):
     model: str = setting('', 'Model to begin with, together with the experience that lies beside it: a name in config/models or '
                              'the path of a .safetensors file; empty begins with none.')
     resume: bool = setting(False, 'Whether to begin with the model in output_dir, even when the run is new.')
+    learning: bool = setting(True, 'Whether to train at all; without, the model that it begins with is used as it is.')
     experience_paths: tuple[str, ...] = setting((), 'Earlier bags to learn from too.')
     capacity: int = setting(100_000, 'Most transitions kept in memory.', low=1000)
     num_threads: int = setting(1, 'Threads for training.', low=1, high=64)
@@ -74,6 +75,10 @@ class ModelTrainerConfig(Config):
     assembler: AssemblerConfig = section(AssemblerConfig, 'How transitions are put together.')
     schedule: ScheduleConfig = section(ScheduleConfig, 'When to train.')
     learner: ContinualConfig = section(ContinualConfig, 'How to train and which model to keep.')
+
+    def check(self) -> None:
+        if not (self.learning or self.model or self.resume):
+            raise ConfigError('ModelTrainerConfig.learning needs true where neither model nor resume gives a model, got False')
 
 
 class ModelTrainerNode(Node):
@@ -92,7 +97,9 @@ class ModelTrainerNode(Node):
         self._learner = ContinualLearner(config.learner, seed=config.seed, robot=self._robot.name, task=config.task,
                                          state_names=self._task.state_names, action_names=self._task.action_names,
                                          period_s=period_s)
-        self._schedule = RoundSchedule(config.schedule, background=not config.lockstep)
+        # What is not trained on need not be waited for.
+        schedule = config.schedule if config.learning else dataclasses.replace(config.schedule, patience_s=0.0)
+        self._schedule = RoundSchedule(schedule, background=config.learning and not config.lockstep)
         folder = Path(config.output_dir) if config.output_dir else None
         self._model_path, self._bag_path = (folder / 'model.safetensors', folder / 'bag') if folder else (None, None)
         self._num_of_run, self._total_steps = 0, -1
@@ -145,7 +152,9 @@ class ModelTrainerNode(Node):
         # Those that a full dataset has let go count too: what is new is new.
         num_transitions = len(self._dataset) + self._dataset.num_dropped
         due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run)
-        if due is not None:
+        if due is not None and not self._config.learning:
+            self._take_report((self._report(due.episode, 'no round: learning is off'), None))
+        elif due is not None:
             data, stamp_ns = self._dataset.arrays(), self.get_clock().now().nanoseconds
             self._start(lambda: self._train(data, due, stamp_ns, num_transitions), self._take_report)
 
@@ -153,9 +162,12 @@ class ModelTrainerNode(Node):
         """Say, once, that everything an episode is made of reaches this node; the episode manager may wait for that."""
         if self._state_heard and all(subscription.get_publisher_count() for subscription in self._matched_by_publishers):
             self._is_announced = True
-            version = self._learner.current.version if self._learner.current else 0
-            report = TrainingReport(self.get_clock().now().nanoseconds, -1, version, False, 'ready', 0, math.nan, math.nan, 0.0)
-            self._training_pub.publish(convert.report_to_msg(report))
+            self._training_pub.publish(convert.report_to_msg(self._report(-1, 'ready')))
+
+    def _report(self, episode: int, reason: str) -> TrainingReport:
+        """What is said without a round."""
+        version = self._learner.current.version if self._learner.current else 0
+        return TrainingReport(self.get_clock().now().nanoseconds, episode, version, False, reason, 0, math.nan, math.nan, 0.0)
 
     def on_jobs_done(self) -> None:
         """Take over what the worker has done."""
@@ -284,7 +296,8 @@ class ModelTrainerNode(Node):
         if snapshot:
             self._publish_model(snapshot)
         self._training_pub.publish(convert.report_to_msg(report))
-        level = diagnostics.OK if report.accepted and not report.changed else diagnostics.WARN
+        is_as_wanted = report.accepted or not self._config.learning
+        level = diagnostics.OK if is_as_wanted and not report.changed else diagnostics.WARN
         self._diagnostics.update('training', level, report.reason, model_version=report.model_version,
                                  trained_episode=report.trained_episode, num_transitions=report.num_transitions,
                                  holdout_rmse=report.holdout_rmse, duration_s=report.duration_s, changed=report.changed,

@@ -252,6 +252,27 @@ def test_new_run_begins_without_the_model_of_an_earlier_one_unless_asked(make_be
     assert resumed.spin_until(lambda: resumed.models)
 
 
+def test_trainer_that_does_not_learn_keeps_its_model_and_answers_at_once(make_bench, tmp_path):
+    first = make_bench(lockstep=True, output_dir=str(tmp_path))
+    first.episode(45)
+    first.say(Phase.TRAINING)
+    assert first.spin_until(lambda: first.models)
+    kept = make_bench(lockstep=True, learning=False, model=str(tmp_path / 'model.safetensors'), **{'schedule.patience_s': 60.0})
+    kept.episode(45)
+    kept.steps += 10  # Those will never come, and are not waited for.
+    kept.say(Phase.TRAINING)
+    assert kept.spin_until(lambda: kept.reports and kept.models)
+    (report,) = kept.reports
+    assert (report.trained_episode, report.model_version, report.accepted) == (0, 1, False)
+    assert report.reason == 'no round: learning is off'
+    assert [model.to_bytes() for model in kept.models] == [first.models[0].to_bytes()]
+
+
+def test_trainer_that_does_not_learn_needs_a_model():
+    with pytest.raises(ConfigError, match='learning needs true where neither model nor resume gives a model'):
+        Bench(learning=False)
+
+
 def test_damaged_model_file_is_one_message_and_a_start_without(make_bench, tmp_path):
     (tmp_path / 'model.safetensors').write_bytes(b'no model at all')
     bench = make_bench(lockstep=True, output_dir=str(tmp_path), resume=True)

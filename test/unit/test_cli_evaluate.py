@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mbrl_ros.cli.evaluation import Evaluation, Outcome, record, summary
+from mbrl_ros.cli.live_evaluation import processes
 from mbrl_ros.cli.main import app
 from mbrl_ros.cli.playing import EVALUATION
 from mbrl_ros.cli.task_loop import TaskLoop
@@ -99,6 +100,37 @@ def test_what_cannot_be_evaluated_is_refused_before_any_episode(folder, options,
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize(('words', 'text'), [
+    ('--live --workers 2', '--workers: one stack plays all episodes of --live'),
+    ('--live --object duck', '--object: the table of --live has cubes'),
+    ('--live --video lift.gif', '--video: --live films nothing; mbrl-ros launch demo_grasp.launch.yaml'),
+    ('--live --set planner.horizon=9', '--set: the nodes of --live take the settings of config/tasks'),
+    ('--live --config lift.yaml', '--config: the nodes of --live take the settings of config/tasks'),
+    ('--live --env Pendulum-v1', '--env: the nodes of --live play tasks'),
+    ('--live --out OLD', 'old: holds the scores of another run; --out needs a folder of its own'),
+    ('--live --out OLD/scores.csv', 'scores.csv is no folder'),
+    ('--out OLD', '--out: is for --live; nothing is recorded in one process'),
+    ('--live', 'model version 1 predicts 0.05 s ahead, the control period is 0.1 s'),
+])
+def test_what_the_nodes_cannot_evaluate_is_refused_before_they_are_launched(folder, tmp_path, words, text):
+    (tmp_path / 'old').mkdir()
+    (tmp_path / 'old' / 'scores.csv').touch()
+    words = words.replace('OLD', str(tmp_path / 'old')).split()
+    result = CliRunner().invoke(app, ['evaluate', '--model', str(folder / 'model.safetensors'), *words])
+    assert isinstance(result.exception, MbrlError)
+    assert text in str(result.exception) and '\n' not in str(result.exception)
+
+
+@pytest.mark.parametrize('task', ['lift', 'reach'])
+def test_nodes_that_evaluate_do_not_learn_explore_or_come_back(evaluation, tmp_path, task):
+    specs = processes(dataclasses.replace(evaluation, task=task, seed=5), 7, tmp_path, {})
+    assert all(spec.required and not spec.respawn for spec in specs)
+    command_of = {spec.name.rpartition('-')[0]: spec.command for spec in specs}
+    assert {'learning:=false', f'model:="{evaluation.model}"', f'task:="{task}"'} <= set(command_of['model_trainer'])
+    assert {'episodes.exploration_episodes:=0', 'episodes.episodes:=7', 'seed:=5'} <= set(command_of['episode_manager'])
+    assert {'lockstep:=true', 'seed:=5', 'video_path:=""'} <= set(command_of['arm_simulator'])
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason='nothing is forbidden to root')
 def test_a_folder_without_permission_is_refused(folder, tmp_path):
     tmp_path.chmod(0o500)
@@ -127,7 +159,7 @@ def test_another_object_lies_where_the_cube_would_lie(evaluation, kind):
 def test_figures_name_the_object_and_the_steps_before_the_model(evaluation):
     outcome = Outcome(False, 4, 0.1, -1.0, (1.0,))
     figures = summary(dataclasses.replace(evaluation, object_kind='duck'), [outcome])
-    assert (figures['object'], figures['real_steps_trained']) == ('duck', 60)
+    assert (figures['object'], figures['real_steps_trained'], figures['live']) == ('duck', 60, False)
 
 
 def test_a_gif_shows_every_other_step_and_stays_at_the_end(evaluation, tmp_path):
