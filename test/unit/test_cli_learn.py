@@ -120,8 +120,8 @@ def test_a_run_ends_once_the_steps_are_made(learned):
 
 
 def test_a_run_leaves_settings_checkpoint_scores_and_model(learned):
-    assert {path.name for path in learned.folder.iterdir()} == {'config.yaml', 'checkpoint.safetensors', 'scores.csv',
-                                                                'model.safetensors', 'tensorboard'}
+    assert {path.name for path in learned.folder.iterdir()} == {
+        'config.yaml', 'checkpoint.safetensors', 'scores.csv', 'model.safetensors', 'model.experience.safetensors', 'tensorboard'}
     settings = yaml.safe_load((learned.folder / 'config.yaml').read_text())
     assert {key: settings[key] for key in ('task', 'robot', 'seed')} == {'task': 'lift', 'robot': 'panda', 'seed': SEED}
     assert TaskLoopConfig.from_mapping(settings['settings']) == CONFIG
