@@ -31,8 +31,8 @@ def test_body_has_six_virtual_joints():
     assert body_joint_names('object') == ('object_x', 'object_y', 'object_z', 'object_roll', 'object_pitch', 'object_yaw')
 
 
-def test_only_exploring_and_running_are_learned_from():
-    assert [phase for phase in Phase if phase.is_episode] == [Phase.EXPLORING, Phase.RUNNING]
+def test_only_demonstrated_exploring_and_running_episodes_are_learned_from():
+    assert [phase for phase in Phase if phase.is_episode] == [Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING]
 
 
 @pytest.mark.parametrize('label', ['episode', 'step', 'total_steps', 'model_version'])
