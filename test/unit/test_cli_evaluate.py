@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -171,7 +172,6 @@ def test_a_gif_shows_every_other_step_and_stays_at_the_end(evaluation, tmp_path)
 
 
 def test_an_mp4_plays_in_real_time_and_its_caption_changes(evaluation, tmp_path):
-    av = pytest.importorskip('av')
     record(evaluation, 1, tmp_path / 'lift.mp4')
     with av.open(str(tmp_path / 'lift.mp4')) as container:
         [stream] = container.streams
