@@ -21,7 +21,7 @@ _SYMMETRY = 4
 class GraspWeights(Config):
     """Weights of the reward's terms; 0 switches a term off. They may change between any two plans."""
 
-    approach: float = setting(5.0, 'Cost of each metre between the tool and the body.', low=0.0, live=True)
+    approach: float = setting(5.0, 'Cost of each metre between the tool and the way down to the body.', low=0.0, live=True)
     near: float = setting(1.0, 'Reward for the tool being at the body, gone within some near_m.', low=0.0, live=True)
     open: float = setting(1.0, 'Cost of a closed gripper away from the body.', low=0.0, live=True)
     close: float = setting(2.0, 'Reward for a gripper that is closed, and told to close, at the body.', low=0.0, live=True)
@@ -41,6 +41,10 @@ class GraspConfig(Config):
                                    'body is, it is held as well.', unit='m', low=0.0, high=1.0)
     near_m: float = setting(0.02, 'Distance beyond that over which the tool is less and less at the body.', unit='m', low=1e-3,
                             high=1.0)
+    descent_m: float = setting(0.1, 'Height above the body at which the way down to it begins; 0 approaches from anywhere.',
+                               unit='m', low=0.0, high=0.5)
+    descent_slope: float = setting(2.0, 'Height above the body that the tool keeps for each metre beside it, up to descent_m.',
+                                   low=0.0, high=100.0)
     settled_m: float = setting(0.05, 'Distance from the goal over which the body has to slow down.', unit='m', low=1e-3, high=1.0)
     clearance_m: float = setting(0.008, 'Height above the lowest allowed where its cost begins.', unit='m', low=1e-4, high=1.0)
     weights: GraspWeights = section(GraspWeights, 'Weights of the reward.')
@@ -86,7 +90,7 @@ class GraspTask(WeightedTask):
         left = self.distance(obs, goal)
         low = (1.0 - (obs[..., 2] - self._workspace.lowest_tool_m) / config.clearance_m).clamp(min=0.0)
         return {
-            'approach': away,
+            'approach': self._approach(obs[..., BODY] - obs[..., TOOL]),
             'near': near,
             'open': closed.clamp(min=0.0) * (1.0 - near),
             'close': near * 0.5 * (closed + 0.5 * (1.0 - action[..., GRIP])),
@@ -97,6 +101,15 @@ class GraspTask(WeightedTask):
             'upright': tilt(obs, self.space),
             'clearance': low.square(),
         }
+
+    def _approach(self, offset: torch.Tensor) -> torch.Tensor:
+        """Distance of the tool from the way down, shape (...), for the body's offset from it, shape (..., 3).
+
+        Who comes straight at the body shoves it along: beside it, the tool is wanted above it.
+        """
+        beside = length(offset[..., :2])
+        kept = (self.config.descent_slope * (beside - self.config.held_m)).clamp(min=0.0, max=self.config.descent_m)
+        return length(torch.stack((beside, offset[..., 2] + kept), dim=-1))
 
 
 def tilt(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:

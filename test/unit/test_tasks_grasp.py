@@ -169,6 +169,16 @@ def test_where_between_the_fingers_a_body_is_makes_no_difference_to_being_at_it(
 
 
 @pytest.mark.parametrize('task', [LIFT, PICK_PLACE], ids=['lift', 'pick_place'])
+def test_beside_the_body_the_tool_is_wanted_above_it_and_over_it_at_it(task):
+    def approach(beside, above):
+        return float(task.terms(scene(tool=(0.5 - beside, 0.1, 0.02 + above), body=(0.5, 0.1, 0.02)), ACTION, GOAL)['approach'])
+
+    assert approach(0.06, 0.09) > approach(0.06, 0.0)
+    assert approach(0.0, 0.0) > approach(0.0, 0.05) > approach(0.0, 0.1)
+    assert approach(0.2, 0.1) > approach(0.2, 0.2)
+
+
+@pytest.mark.parametrize('task', [LIFT, PICK_PLACE], ids=['lift', 'pick_place'])
 def test_raising_the_body_in_the_gripper_towards_the_goal_raises_the_return(task):
     def total(reached):
         heights = np.linspace(ON_TABLE_M, reached, 12)
