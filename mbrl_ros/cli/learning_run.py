@@ -28,7 +28,7 @@ from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.errors import ConfigError, ModelError
 from mbrl_ros.experience import Pretraining, TransitionArrays
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
-from mbrl_ros.learning import ContinualLearner, ModelSnapshot, framed_transitions
+from mbrl_ros.learning import ContinualLearner, ModelSnapshot
 from mbrl_ros.types import Phase, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
@@ -81,7 +81,7 @@ class LearningRun:
         bags = {'demos': list(dict.fromkeys(episode.bag for episode in shown))} if shown else {}
         _require_same(folder, identity) if resume else _prepare(folder, {**identity, **bags})
         self._demonstrations, self._is_untrained = loop.demonstrations, False
-        self.learner = ContinualLearner(loop.config.learner, seed=seed, **loop.layout)
+        self.learner = ContinualLearner(loop.config.learner, seed=seed, frame=loop.frame, **loop.layout)
         self._rows: dict[str, np.ndarray] = {}
         scores = self._restore() if resume and self._checkpoint.exists() else []
         self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores, has_goal=loop.has_goal)
@@ -161,8 +161,7 @@ class LearningRun:
 
     def _train(self, index: int) -> TrainingReport:
         rows = TransitionArrays(**self._rows)
-        data = framed_transitions(self.loop.frame, *rows[:3])
-        return self.learner.round(*data, rows.stamp_ns, episode=index, round_index=index, stamp_ns=int(rows.stamp_ns[-1]))
+        return self.learner.round(*rows[:3], rows.stamp_ns, episode=index, round_index=index, stamp_ns=int(rows.stamp_ns[-1]))
 
     def _score(self, episode: Episode, index: int, model: ModelSnapshot | None) -> EpisodeScore:
         plan_ms = 1e3 * episode.plan_s if len(episode.plan_s) else np.array([np.nan])

@@ -48,6 +48,11 @@ class OutcomeFrame:
         ended = torch.where(rest[..., -1:].abs() > _ENDS, OVER, outcome[..., -1:])
         return torch.cat([own + own_change, outcome[..., :-1], ended], dim=-1)
 
+    def counterfactuals(self, obs: torch.Tensor, action: torch.Tensor, next_obs: torch.Tensor,
+                        generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """None: what acts on what in an environment is not known."""
+        return obs[:0], action[:0], next_obs[:0]
+
     def _parts(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return values[..., :self._obs_size], values[..., self._obs_size:]
 

@@ -6,7 +6,7 @@ Shape letters: `B` batch, `E` ensemble members, `O` obs, `A` action, `I` = O + A
 from mbrl_ros.learning.acceptance import AcceptanceConfig, Decision, decide, describe_change
 from mbrl_ros.learning.continual import ContinualConfig, ContinualLearner
 from mbrl_ros.learning.ensemble import Ensemble, EnsembleConfig
-from mbrl_ros.learning.framed import Frame, FramedModel, framed_transitions, out_of_frame
+from mbrl_ros.learning.framed import Frame, FramedModel, framed_transitions, imagined_transitions, out_of_frame
 from mbrl_ros.learning.linear import LinearPart
 from mbrl_ros.learning.metrics import Validation, validate
 from mbrl_ros.learning.normalizer import Normalizer
@@ -21,6 +21,6 @@ __all__ = [
     'AcceptanceConfig', 'ContinualConfig', 'ContinualLearner', 'Decision', 'DueRound', 'DynamicsParameters', 'Ensemble',
     'EnsembleConfig', 'EnsembleTrainer', 'Frame', 'FramedModel', 'LinearPart', 'ModelCard', 'ModelSnapshot', 'Normalizer',
     'Predictor', 'RoundSchedule', 'ScheduleConfig', 'TrainerConfig', 'TrainingCancelled', 'TrainingResult', 'Validation',
-    'bootstrap_counts', 'decide', 'describe_change', 'framed_transitions', 'holdout_mask', 'out_of_frame',
-    'validate',
+    'bootstrap_counts', 'decide', 'describe_change', 'framed_transitions', 'holdout_mask',
+    'imagined_transitions', 'out_of_frame', 'validate',
 ]

@@ -1,13 +1,14 @@
 """Round after round: train on all experience, judge the candidate, keep the better model."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ModelError
 from mbrl_ros.learning.acceptance import AcceptanceConfig, decide, describe_change
+from mbrl_ros.learning.framed import Frame, framed_transitions, imagined_transitions
 from mbrl_ros.learning.metrics import Validation, validate
 from mbrl_ros.learning.predictor import Predictor
 from mbrl_ros.learning.snapshot import ModelCard, ModelSnapshot
@@ -30,6 +31,8 @@ class ContinualConfig(Config):
     min_share: float = setting(0.5, 'Fewest transitions to train on, as a share of those that the model in use was made from; a '
                                     'model goes on from much, and not from little.', low=0.0, high=1.0)
     max_transitions: int = setting(20_000, 'Newest transitions that a round uses.', low=100)
+    imagined_share: float = setting(0.5, 'Transitions imagined in each round, of parts of the scene that do not touch, as a '
+                                         'share of the real ones; where a frame can tell.', low=0.0, high=10.0)
     trainer: TrainerConfig = section(TrainerConfig, 'One round.')
     acceptance: AcceptanceConfig = section(AcceptanceConfig, 'Which model is kept.')
 
@@ -46,18 +49,20 @@ class ContinualLearner:
         action_names: Commanded joints.
         period_s: Control period.
         has_velocities: As for `ModelCard`.
+        frame: What the dynamics are learned in; None for as they are.
 
     Attributes:
         current: The model in use; None before the first.
     """
 
     def __init__(self, config: ContinualConfig, *, seed: int, robot: str, task: str, state_names: tuple[str, ...],
-                 action_names: tuple[str, ...], period_s: float, has_velocities: bool = True) -> None:
+                 action_names: tuple[str, ...], period_s: float, has_velocities: bool = True,
+                 frame: Frame | None = None) -> None:
         self.config = config
         self.current: ModelSnapshot | None = None
         self._layout = {'robot': robot, 'task': task, 'state_names': tuple(state_names),
                         'action_names': tuple(action_names), 'period_s': period_s, 'has_velocities': has_velocities}
-        self._seed = seed
+        self._seed, self._frame = seed, frame
         self._trainer = EnsembleTrainer(config.trainer)
         self._learned_stamps = np.empty(0, dtype=np.int64)
 
@@ -87,8 +92,8 @@ class ContinualLearner:
         """Train on all transitions; afterwards `current` is the candidate, if it was accepted.
 
         Args:
-            obs: Shape (N, O), oldest first.
-            action: Shape (N, A).
+            obs: Shape (N, O), as observed, oldest first.
+            action: Shape (N, A), likewise not in the frame.
             next_obs: Shape (N, O).
             stamps_ns: Identify the transitions over all rounds, shape (N,).
             episode: Newest episode that is wholly in the data; -1 when none is.
@@ -104,7 +109,8 @@ class ContinualLearner:
             TrainingCancelled: `is_cancelled` said so.
         """
         newest = slice(-self.config.max_transitions, None)
-        data = [values[newest] for values in (obs, action, next_obs)]
+        rows = [values[newest] for values in (obs, action, next_obs)]
+        data = framed_transitions(self._frame, *rows)
         report = TrainingReport(stamp_ns=stamp_ns, trained_episode=episode, model_version=self._version, accepted=False,
                                 reason='', num_transitions=len(data[0]), holdout_rmse=_NO_FIGURE, holdout_nll=_NO_FIGURE,
                                 duration_s=0.0)
@@ -112,8 +118,11 @@ class ContinualLearner:
             return dataclasses.replace(report, reason=f'no round: {len(data[0])} transitions, training needs {self._fewest}')
         try:
             seed = (self._seed * _SEED_STRIDE + round_index) % _SEED_BOUND
+            number = round(self.config.imagined_share * len(rows[0]))
+            imagined = imagined_transitions(self._frame, *rows, number=number, seed=seed)
             result = self._trainer.fit(*data, seed=seed, keys=stamps_ns[newest],
-                                       initial=self.current.parameters if self.current else None, is_cancelled=is_cancelled)
+                                       initial=self.current.parameters if self.current else None,
+                                       imagined=imagined, is_cancelled=is_cancelled)
         except ModelError as error:
             return dataclasses.replace(report, reason=f'no round: {error}')
         return self._judge(result, data, stamps_ns[newest], report, len(obs) if real_steps is None else real_steps)
@@ -129,7 +138,7 @@ class ContinualLearner:
     def _version(self) -> int:
         return self.current.version if self.current else 0
 
-    def _judge(self, result: TrainingResult, data: list[np.ndarray], stamps_ns: np.ndarray,
+    def _judge(self, result: TrainingResult, data: Sequence[np.ndarray], stamps_ns: np.ndarray,
                report: TrainingReport, real_steps: int) -> TrainingReport:
         candidate = Predictor(result.parameters)
         scale = result.parameters.outputs.std.numpy()
@@ -149,7 +158,7 @@ class ContinualLearner:
         return dataclasses.replace(report, model_version=self._version, accepted=decision.accepted, reason=decision.reason,
                                    holdout_rmse=in_use.rmse, holdout_nll=in_use.nll, changed=bool(changed))
 
-    def _changed(self, data: list[np.ndarray], new: np.ndarray, holdout: np.ndarray) -> tuple[str, np.ndarray]:
+    def _changed(self, data: Sequence[np.ndarray], new: np.ndarray, holdout: np.ndarray) -> tuple[str, np.ndarray]:
         """What changed, if anything did, and the rows to judge on: of a changed arm, only those since."""
         if new.sum() < _FEWEST_NEW or not (holdout & ~new).any():
             return '', holdout
@@ -159,5 +168,5 @@ class ContinualLearner:
         return changed, new & holdout if changed and (new & holdout).any() else holdout
 
 
-def _validate(model: DynamicsModel, data: list[np.ndarray], rows: np.ndarray, scale: np.ndarray) -> Validation:
+def _validate(model: DynamicsModel, data: Sequence[np.ndarray], rows: np.ndarray, scale: np.ndarray) -> Validation:
     return validate(model, *(values[rows] for values in data), scale)

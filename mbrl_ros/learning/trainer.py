@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -78,7 +78,8 @@ class EnsembleTrainer:
         self.config = config
 
     def fit(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, *, seed: int, keys: np.ndarray | None = None,
-            initial: DynamicsParameters | None = None, is_cancelled: Callable[[], bool] = bool) -> TrainingResult:
+            initial: DynamicsParameters | None = None, imagined: Sequence[np.ndarray] | None = None,
+            is_cancelled: Callable[[], bool] = bool) -> TrainingResult:
         """Train one round.
 
         Args:
@@ -89,6 +90,7 @@ class EnsembleTrainer:
                 data give the same bytes.
             keys: Integers that identify the transitions over all rounds, shape (N,); their index by default.
             initial: Parameters to go on from, where `warm_start` is set and the sizes agree.
+            imagined: Further obs, action and next_obs to train on, of which none is held out, counted or returned.
             is_cancelled: Asked between validations.
 
         Raises:
@@ -103,13 +105,18 @@ class EnsembleTrainer:
         holdout = holdout_mask(keys, config.holdout_fraction, config.min_holdout)
         if (~holdout).sum() < _FEWEST_TRAINED_ON:
             raise ModelError(f'training needs at least {config.min_holdout + _FEWEST_TRAINED_ON} transitions, got {len(obs)}')
+        num_trained_on, seen = int((~holdout).sum()), torch.as_tensor(~holdout)
+        if imagined is not None:
+            _check(*imagined)
+            obs, action, next_obs = (np.concatenate(pair) for pair in zip((obs, action, next_obs), imagined))
+            keys = np.concatenate([keys, -1 - np.arange(len(imagined[0]))])  # Stamps are not negative.
+            seen = torch.cat([seen, seen.new_ones(len(imagined[0]))])
         x = torch.as_tensor(np.concatenate([obs, action], axis=1), dtype=torch.float32)
         y = torch.as_tensor(np.asarray(next_obs) - np.asarray(obs), dtype=torch.float32)
-        seen = torch.as_tensor(~holdout)
         inputs = Normalizer.fit(x[seen], constant_scale=1.0)
         outputs = Normalizer.fit(y[seen], constant_scale=_CONSTANT_OUTPUT)
         x, y = inputs.normalize(x), outputs.normalize(y)
-        counts = torch.as_tensor(bootstrap_counts(keys[~holdout], members, seed=0))
+        counts = torch.as_tensor(bootstrap_counts(keys[seen.numpy()], members, seed=0))
         generator = torch.Generator().manual_seed(seed)
         network = Ensemble(x.shape[1], y.shape[1], config.ensemble, generator=generator)
         rows, explained = x.expand(members, -1, -1), torch.zeros(members, *y.shape)
@@ -129,7 +136,7 @@ class EnsembleTrainer:
         gradient = LossGradient(network, config.batch_size, dtype)
         curves, best, steps = self._descend(gradient, batches, _BestMembers(network, validation), is_cancelled)
         parameters = DynamicsParameters(inputs, outputs, linear, scale, best)
-        return TrainingResult(parameters, curves, curves.argmin(axis=0), steps, int(seen.sum()), holdout)
+        return TrainingResult(parameters, curves, curves.argmin(axis=0), steps, num_trained_on, holdout)
 
     def _descend(self, gradient: LossGradient, batches: BootstrapBatches, keeper: '_BestMembers',
                  is_cancelled: Callable[[], bool]) -> tuple[np.ndarray, dict[str, torch.Tensor], int]:

@@ -40,7 +40,6 @@ from mbrl_ros.learning import (
     RoundSchedule,
     ScheduleConfig,
     TrainingCancelled,
-    framed_transitions,
 )
 from mbrl_ros.resources import model_file
 from mbrl_ros.robots import load_robot
@@ -96,7 +95,7 @@ class ModelTrainerNode(Node):
         self._dataset = TransitionDataset(self._task.obs_size, self._task.action_size, config.capacity)
         self._learner = ContinualLearner(config.learner, seed=config.seed, robot=self._robot.name, task=config.task,
                                          state_names=self._task.state_names, action_names=self._task.action_names,
-                                         period_s=period_s)
+                                         period_s=period_s, frame=self._task.space.frame)
         # What is not trained on need not be waited for.
         schedule = config.schedule if config.learning else dataclasses.replace(config.schedule, patience_s=0.0)
         self._schedule = RoundSchedule(schedule, background=config.learning and not config.lockstep)
@@ -280,9 +279,8 @@ class ModelTrainerNode(Node):
         """One round, in the worker's thread; the model too when it was accepted."""
         start_s = time.monotonic()
         rows = self._before.followed_by(data) if self._before else data
-        report = self._learner.round(*framed_transitions(self._task.space.frame, *rows[:3]), rows.stamp_ns, episode=due.episode,
-                                     round_index=due.index, stamp_ns=stamp_ns, real_steps=self._steps_before + real_steps,
-                                     is_cancelled=self._closing.is_set)
+        report = self._learner.round(*rows[:3], rows.stamp_ns, episode=due.episode, round_index=due.index, stamp_ns=stamp_ns,
+                                     real_steps=self._steps_before + real_steps, is_cancelled=self._closing.is_set)
         snapshot = self._learner.current if report.accepted else None
         if snapshot and self._model_path:
             try:

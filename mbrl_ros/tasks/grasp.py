@@ -10,9 +10,8 @@ from mbrl_ros.robots import RobotProfile
 from mbrl_ros.tasks.space import ToolSpace
 from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, GRIP, OPENING, TOOL, TOOL_YAW
 from mbrl_ros.tasks.task import WeightedTask
+from mbrl_ros.tasks.terms import TableRewardConfig, length, tilt
 
-#: Keeps the slope of a distance finite at zero.
-_TINY = 1e-6
 #: A cube looks the same after a quarter turn.
 _SYMMETRY = 4
 
@@ -34,19 +33,13 @@ class GraspWeights(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class GraspConfig(Config):
-    """Settings of the reward, and when the goal is reached."""
+class GraspConfig(TableRewardConfig):
+    """Settings of the reward."""
 
     held_m: float = setting(0.012, 'Distance of the tool up to which it is wholly at the body; wherever between the fingers the '
                                    'body is, it is held as well.', unit='m', low=0.0, high=1.0)
     near_m: float = setting(0.02, 'Distance beyond that over which the tool is less and less at the body.', unit='m', low=1e-3,
                             high=1.0)
-    descent_m: float = setting(0.1, 'Height above the body at which the way down to it begins; 0 approaches from anywhere.',
-                               unit='m', low=0.0, high=0.5)
-    descent_slope: float = setting(2.0, 'Height above the body that the tool keeps for each metre beside it, up to descent_m.',
-                                   low=0.0, high=100.0)
-    settled_m: float = setting(0.05, 'Distance from the goal over which the body has to slow down.', unit='m', low=1e-3, high=1.0)
-    clearance_m: float = setting(0.008, 'Height above the lowest allowed where its cost begins.', unit='m', low=1e-4, high=1.0)
     weights: GraspWeights = section(GraspWeights, 'Weights of the reward.')
 
 
@@ -88,7 +81,6 @@ class GraspTask(WeightedTask):
         near = 1.0 - torch.tanh((away - config.held_m).clamp(min=0.0) / config.near_m)
         closed = 1.0 - obs[..., OPENING] / self._opened_m
         left = self.distance(obs, goal)
-        low = (1.0 - (obs[..., 2] - self._workspace.lowest_tool_m) / config.clearance_m).clamp(min=0.0)
         return {
             'approach': self._approach(obs[..., BODY] - obs[..., TOOL]),
             'near': near,
@@ -99,24 +91,11 @@ class GraspTask(WeightedTask):
             'still': (1.0 - torch.tanh(left / config.settled_m)) * obs[..., BODY_VELOCITY].square().sum(dim=-1),
             'effort': action.square().mean(dim=-1),
             'upright': tilt(obs, self.space),
-            'clearance': low.square(),
+            'clearance': config.lowness(obs[..., TOOL][..., 2], self._workspace.lowest_tool_m),
         }
 
     def _approach(self, offset: torch.Tensor) -> torch.Tensor:
-        """Distance of the tool from the way down, shape (...), for the body's offset from it, shape (..., 3).
-
-        Who comes straight at the body shoves it along: beside it, the tool is wanted above it.
-        """
+        """Distance of the tool from the way down, shape (...), for the body's offset from it, shape (..., 3)."""
         beside = length(offset[..., :2])
-        kept = (self.config.descent_slope * (beside - self.config.held_m)).clamp(min=0.0, max=self.config.descent_m)
+        kept = self.config.height_kept(beside - self.config.held_m)
         return length(torch.stack((beside, offset[..., 2] + kept), dim=-1))
-
-
-def tilt(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
-    """Squared sine of the angle between the tool's approach axis and straight down, shape (...) for obs of shape (..., O)."""
-    return torch.zeros_like(obs[..., 0]) if space.tilt is None else obs[..., space.tilt].square().sum(dim=-1)
-
-
-def length(vector: torch.Tensor) -> torch.Tensor:
-    """Euclidean length along the last axis, with a finite slope at zero."""
-    return (vector.square().sum(dim=-1) + _TINY).sqrt()

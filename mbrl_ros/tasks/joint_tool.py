@@ -122,6 +122,16 @@ class JointToolFrame:
         scene = self._tool.moved(obs[..., _SCENE], change[..., _SCENE])
         return torch.cat([scene, (obs + change)[..., _SCENE.stop:]], dim=-1)
 
+    def counterfactuals(self, obs: torch.Tensor, action: torch.Tensor, next_obs: torch.Tensor,
+                        generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See `ToolFrame.counterfactuals`; joints and tilt are the tool's."""
+        size = obs.shape[-1]
+        # What goes with the tool is carried along as if it were part of its action.
+        carried = torch.cat([action, obs[:, _SCENE.stop:], next_obs[:, _SCENE.stop:]], dim=-1)
+        scene, carried, next_scene = self._tool.counterfactuals(obs[:, _SCENE], carried, next_obs[:, _SCENE], generator)
+        action, rest, next_rest = carried.split([action.shape[-1], *[size - _SCENE.stop] * 2], dim=-1)
+        return torch.cat([scene, rest], dim=-1), action, torch.cat([next_scene, next_rest], dim=-1)
+
 
 def table_space(robot: RobotProfile, actions: str = 'twist') -> ToolSpace:
     """Space of a task over a table.

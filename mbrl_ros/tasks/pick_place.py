@@ -4,10 +4,11 @@ import numpy as np
 import torch
 
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.tasks.grasp import GraspConfig, GraspTask, length
+from mbrl_ros.tasks.grasp import GraspConfig, GraspTask
 from mbrl_ros.tasks.joint_tool import table_space
 from mbrl_ros.tasks.tabletop import BODY
 from mbrl_ros.tasks.task import draw_goal
+from mbrl_ros.tasks.terms import length
 from mbrl_ros.types import RobotState
 
 #: Where goals are drawn: over the part of the table where bodies are put, as high as this.

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from mbrl_ros.config import Config, section, setting
+from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.tasks.grasp import length, tilt
 from mbrl_ros.tasks.joint_tool import table_space
 from mbrl_ros.tasks.space import ToolSpace
 from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, OPENING, TOOL
 from mbrl_ros.tasks.task import WeightedTask, draw_goal
+from mbrl_ros.tasks.terms import TableRewardConfig, length, tilt
 from mbrl_ros.types import RobotState
 
 #: Where goals are drawn: over the part of the table where bodies are put, this far from the body.
@@ -24,8 +25,9 @@ class PushWeights(Config):
     """Weights of the reward's terms; 0 switches a term off. They may change between any two plans."""
 
     goal: float = setting(15.0, 'Cost of each metre between the body and its goal.', low=0.0, live=True)
-    behind: float = setting(5.0, 'Cost of each metre between the tool and the place to push from.', low=0.0, live=True)
-    low: float = setting(3.0, 'Cost of each metre between the height of the tool and that of the body.', low=0.0, live=True)
+    behind: float = setting(5.0, 'Cost of each metre between the tool and the places to push from.', low=0.0, live=True)
+    height: float = setting(3.0, 'Cost of each metre between the height of the tool and that of the way down to the body.',
+                            low=0.0, live=True)
     open: float = setting(0.5, 'Cost of an open gripper.', low=0.0, live=True)
     still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
     effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
@@ -34,14 +36,19 @@ class PushWeights(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class PushConfig(Config):
+class PushConfig(TableRewardConfig):
     """Settings of the reward."""
 
-    behind_m: float = setting(0.045, 'Distance behind the centre of the body that it is pushed from.', unit='m', low=0.0,
-                              high=0.3)
-    settled_m: float = setting(0.05, 'Distance from the goal over which the body has to slow down.', unit='m', low=1e-3, high=1.0)
-    clearance_m: float = setting(0.008, 'Height above the lowest allowed where its cost begins.', unit='m', low=1e-4, high=1.0)
+    nearest_m: float = setting(0.03, 'Least distance behind the centre of the body to push from.', unit='m', low=0.0, high=0.3)
+    farthest_m: float = setting(0.08, 'Largest such distance; has to leave room to come down behind a body that is turned.',
+                                unit='m', low=0.0, high=0.3)
+    aside_m: float = setting(0.012, 'Distance from the places to push from at which the tool may be all the way down.', unit='m',
+                             low=0.0, high=0.3)
     weights: PushWeights = section(PushWeights, 'Weights of the reward.')
+
+    def check(self) -> None:
+        if self.nearest_m > self.farthest_m:
+            raise ConfigError(f'PushConfig.nearest_m {self.nearest_m} needs to be at most farthest_m {self.farthest_m}')
 
 
 class PushTask(WeightedTask):
@@ -102,15 +109,26 @@ class PushTask(WeightedTask):
         left = self.distance(obs, goal)
         way = (goal[:2] - body[..., :2]) / left.unsqueeze(-1)
         near_goal = 1.0 - torch.tanh(left / config.settled_m)
-        behind = length(tool[..., :2] - body[..., :2] + config.behind_m * way)
-        low = (1.0 - (tool[..., 2] - self._workspace.lowest_tool_m) / config.clearance_m).clamp(min=0.0)
+        behind = self._behind(body[..., :2] - tool[..., :2], way)
+        kept = config.height_kept(behind - config.aside_m)
         return {
             'goal': left,
             'behind': behind * (1.0 - near_goal),
-            'low': (tool[..., 2] - body[..., 2]).abs() * (1.0 - near_goal),
+            'height': (tool[..., 2] - body[..., 2] - kept).abs() * (1.0 - near_goal),
             'open': obs[..., OPENING] / self._opened_m,
             'still': near_goal * obs[..., BODY_VELOCITY].square().sum(dim=-1),
             'effort': action.square().mean(dim=-1),
             'upright': tilt(obs, self.space),
-            'clearance': low.square(),
+            'clearance': config.lowness(tool[..., 2], self._workspace.lowest_tool_m),
         }
+
+    def _behind(self, offset: torch.Tensor, way: torch.Tensor) -> torch.Tensor:
+        """Distance of the tool from the places to push from, shape (...), over the table.
+
+        Args:
+            offset: Of the body from the tool, shape (..., 2), m.
+            way: Direction from the body to the goal, shape (..., 2).
+        """
+        ahead = (offset * way).sum(dim=-1)
+        off = ahead - ahead.clamp(min=self.config.nearest_m, max=self.config.farthest_m)
+        return length(torch.cat((offset - ahead.unsqueeze(-1) * way, off.unsqueeze(-1)), dim=-1))

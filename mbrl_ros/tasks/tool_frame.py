@@ -17,6 +17,10 @@ _HEIGHT_SCALE_M = 0.1
 #: Distance over which the feature for being at the body falls off: half of what an open gripper spans, as there it can hold it.
 _CLOSENESS_SCALE_M = 0.04
 _FULL_TURN = 2.0 * math.pi
+#: Beside the tool by more than this, or below it by more than that, metres, a body touches neither hand nor fingers.
+_BESIDE_M, _BELOW_M = 0.16, 0.1
+#: Within this distance of the tool, along the table, a body is imagined.
+_IMAGINED_M = 0.3
 #: Turns about the vertical after which a cube looks the same.
 _CUBE_TURN = _FULL_TURN / 4.0
 
@@ -97,6 +101,42 @@ class ToolFrame:
         """
         yaw = obs[..., TOOL_YAW]
         return obs + _turned(change.movedim(-1, 0), torch.cos(yaw), -torch.sin(yaw)).movedim(0, -1)
+
+    def counterfactuals(self, obs: torch.Tensor, action: torch.Tensor, next_obs: torch.Tensor,
+                        generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the tool of one transition and the body of another would have done together, where they do not touch.
+
+        The body is put anywhere within 30 cm of the tool and turned, as the table is alike everywhere; what would touch then
+        is left out. For arguments and source see `learning.Frame.counterfactuals`.
+        """
+        tools = (_is_apart(obs) & _is_apart(next_obs)).nonzero().squeeze(1)
+        bodies = tools[torch.randperm(len(tools), generator=generator)]
+        distance, heading, turn = torch.rand(3, len(tools), generator=generator, dtype=obs.dtype)
+        place = obs[tools][:, TOOL][:, :2] + _IMAGINED_M * distance.unsqueeze(1) * _directions(_FULL_TURN * heading)
+        turn = _FULL_TURN * turn
+        begin = _turned(obs[bodies].T, torch.cos(turn), -torch.sin(turn))[BODY][:2].T
+        imagined = []
+        for rows in (obs, next_obs):
+            body = _turned(rows[bodies].T, torch.cos(turn), -torch.sin(turn)).T
+            body[:, BODY][:, :2] += place - begin
+            body[:, BODY_YAW] += turn
+            scene = rows[tools].clone()
+            for part in (slice(BODY.start, SIZE), slice(SIZE + BODY.start, 2 * SIZE)):
+                scene[:, part] = body[:, part]
+            imagined.append(scene)
+        kept = _is_apart(imagined[0]) & _is_apart(imagined[1])
+        return imagined[0][kept], action[tools][kept], imagined[1][kept]
+
+
+def _is_apart(obs: torch.Tensor) -> torch.Tensor:
+    """Whether body and tool are too far apart to touch, shape (N,), for obs of shape (N, 18)."""
+    offset = obs[:, BODY] - obs[:, TOOL]
+    return (offset[:, :2].norm(dim=1) > _BESIDE_M) | (offset[:, 2] < -_BELOW_M)
+
+
+def _directions(angle: torch.Tensor) -> torch.Tensor:
+    """Unit vectors along the table, shape (N, 2)."""
+    return torch.stack((torch.cos(angle), torch.sin(angle)), dim=1)
 
 
 def _turned(rows: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import load_robot
-from mbrl_ros.tasks import GraspWeights, PushWeights, ToolSpace, make_task
+from mbrl_ros.tasks import GraspWeights, PushConfig, PushWeights, ToolSpace, make_task
 from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, OPENING, TOOL, TOOL_YAW
 from mbrl_ros.types import RobotState
 
@@ -215,6 +215,24 @@ def test_standing_behind_the_body_on_the_line_to_the_goal_is_worth_more_to_push_
         return float(PUSH.reward(scene(tool=tuple(body + 0.045 * offset), body=tuple(body)), ACTION, body + 0.2 * way))
 
     assert reward(-way) > max(reward(aside), reward(-aside)) > reward(way)
+
+
+@pytest.mark.parametrize('angle', [0.0, 0.7, 2.0, -2.5])
+def test_to_push_the_tool_is_wanted_above_the_body_until_it_is_behind_it(angle):
+    body, way = np.array([0.5, 0.0, ON_TABLE_M]), np.array([np.cos(angle), np.sin(angle), 0.0])
+
+    def height(behind, above):
+        tool = body - behind * way + np.array([0.0, 0.0, above])
+        return float(PUSH.terms(scene(tool=tuple(tool), body=tuple(body)), ACTION, body + 0.2 * way)['height'])
+
+    for behind in (PUSH.config.nearest_m, PUSH.config.farthest_m):
+        assert height(behind, 0.0) > height(behind, 0.05)
+    assert height(-0.06, 0.09) > height(-0.06, 0.0)
+
+
+def test_places_to_push_from_that_end_before_they_begin_are_refused():
+    with pytest.raises(ConfigError, match='nearest_m 0.1 needs to be at most farthest_m 0.08'):
+        PushConfig(nearest_m=0.1)
 
 
 def test_pushing_the_body_towards_the_goal_raises_the_return_of_push():
