@@ -95,6 +95,20 @@ def test_in_the_frame_the_tool_goes_where_the_features_of_an_action_say():
     torch.testing.assert_close(SPACE.frame.moved(obs, change), next_obs, atol=1e-9, rtol=0.0)
 
 
+def test_in_a_counterfactual_the_joints_go_with_the_tool():
+    rng = np.random.default_rng(2)
+    begins = [SPACE.observe(moved(HOME_STATE, rng.uniform(-0.2, 0.2, 7))) for _ in range(30)]
+    ends = [SPACE.observe(moved(HOME_STATE, rng.uniform(-0.2, 0.2, 7))) for _ in range(30)]
+    obs, next_obs, action = (torch.from_numpy(np.array(rows)) for rows in (begins, ends, rng.uniform(-1.0, 1.0, (30, 8))))
+    imagined = SPACE.frame.counterfactuals(obs, action, next_obs, torch.Generator().manual_seed(0))
+    assert len(imagined[0]) > 10
+    for one, begin, end in zip(*(rows.numpy() for rows in (imagined[1], imagined[0], imagined[2]))):
+        row = int((action == torch.from_numpy(one)).all(dim=1).nonzero())
+        for made, real in ((begin, begins[row]), (end, ends[row])):
+            np.testing.assert_array_equal(made[SCENE:], real[SCENE:])
+            np.testing.assert_array_equal(made[TOOL], real[TOOL])
+
+
 def test_a_model_takes_the_features_that_the_frame_gives_and_no_others():
     card = ModelCard(1, 'panda', 'lift', TASK.state_names, TASK.action_names, PERIOD_S, 50, 0, 0.1, 0.0, 0, 50)
     right, wrong = (ModelSnapshot(card, stand_in(TASK.obs_size, size)) for size in (14, 8))
