@@ -31,7 +31,7 @@ class ContinualConfig(Config):
     min_share: float = setting(0.5, 'Fewest transitions to train on, as a share of those that the model in use was made from; a '
                                     'model goes on from much, and not from little.', low=0.0, high=1.0)
     max_transitions: int = setting(20_000, 'Newest transitions that a round uses.', low=100)
-    imagined_share: float = setting(0.5, 'Transitions imagined in each round, of parts of the scene that do not touch, as a '
+    imagined_share: float = setting(0.0, 'Transitions imagined in each round, of parts of the scene that do not touch, as a '
                                          'share of the real ones; where a frame can tell.', low=0.0, high=10.0)
     trainer: TrainerConfig = section(TrainerConfig, 'One round.')
     acceptance: AcceptanceConfig = section(AcceptanceConfig, 'Which model is kept.')
