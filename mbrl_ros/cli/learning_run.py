@@ -28,7 +28,7 @@ from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.errors import ConfigError, ModelError
 from mbrl_ros.experience import Pretraining, TransitionArrays
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
-from mbrl_ros.learning import ContinualLearner, ModelSnapshot
+from mbrl_ros.learning import ContinualLearner, DriftState, ModelSnapshot
 from mbrl_ros.types import Phase, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
@@ -177,6 +177,7 @@ class LearningRun:
                 'model': np.frombuffer(b'' if model is None else model.to_bytes(), dtype=np.uint8)}
         temporary = self._checkpoint.with_name(f'.{self._checkpoint.name}')
         save_file(kept, temporary, {'scores': json.dumps([dataclasses.asdict(score) for score in self.board.scores]),
+                                    'drift': json.dumps(dataclasses.asdict(self.learner.drift)),
                                     'demonstrations': str(self._demonstrations), 'is_untrained': str(int(self._is_untrained))})
         temporary.replace(self._checkpoint)
         self.board.save()
@@ -192,6 +193,7 @@ class LearningRun:
                 kept = {name: file.get_tensor(name) for name in (*_COLUMNS, 'learned_stamp_ns', 'model')}
                 metadata = file.metadata()
                 scores = [EpisodeScore(**values) for values in json.loads(metadata['scores'])]
+                drift = DriftState(**json.loads(metadata['drift']))
                 self._demonstrations = int(metadata['demonstrations'])
                 self._is_untrained = bool(int(metadata['is_untrained']))
             self._rows = {name: kept[name] for name in _COLUMNS}
@@ -200,7 +202,7 @@ class LearningRun:
             raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         if model:
             try:
-                self.learner.resume(ModelSnapshot.from_bytes(model), learned)
+                self.learner.resume(ModelSnapshot.from_bytes(model), learned, drift)
             except ModelError as error:
                 raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         return scores

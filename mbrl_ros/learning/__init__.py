@@ -5,6 +5,7 @@ Shape letters: `B` batch, `E` ensemble members, `O` obs, `A` action, `I` = O + A
 
 from mbrl_ros.learning.acceptance import AcceptanceConfig, Decision, decide, describe_change
 from mbrl_ros.learning.continual import ContinualConfig, ContinualLearner
+from mbrl_ros.learning.drift import DriftConfig, DriftState
 from mbrl_ros.learning.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.learning.framed import Frame, FramedModel, framed_transitions, imagined_transitions, out_of_frame
 from mbrl_ros.learning.linear import LinearPart
@@ -18,9 +19,9 @@ from mbrl_ros.learning.split import bootstrap_counts, holdout_mask
 from mbrl_ros.learning.trainer import EnsembleTrainer, TrainerConfig, TrainingCancelled, TrainingResult
 
 __all__ = [
-    'AcceptanceConfig', 'ContinualConfig', 'ContinualLearner', 'Decision', 'DueRound', 'DynamicsParameters', 'Ensemble',
-    'EnsembleConfig', 'EnsembleTrainer', 'Frame', 'FramedModel', 'LinearPart', 'ModelCard', 'ModelSnapshot', 'Normalizer',
-    'Predictor', 'RoundSchedule', 'ScheduleConfig', 'TrainerConfig', 'TrainingCancelled', 'TrainingResult', 'Validation',
-    'bootstrap_counts', 'decide', 'describe_change', 'framed_transitions', 'holdout_mask',
+    'AcceptanceConfig', 'ContinualConfig', 'ContinualLearner', 'Decision', 'DriftConfig', 'DriftState', 'DueRound',
+    'DynamicsParameters', 'Ensemble', 'EnsembleConfig', 'EnsembleTrainer', 'Frame', 'FramedModel', 'LinearPart', 'ModelCard',
+    'ModelSnapshot', 'Normalizer', 'Predictor', 'RoundSchedule', 'ScheduleConfig', 'TrainerConfig', 'TrainingCancelled',
+    'TrainingResult', 'Validation', 'bootstrap_counts', 'decide', 'describe_change', 'framed_transitions', 'holdout_mask',
     'imagined_transitions', 'out_of_frame', 'validate',
 ]

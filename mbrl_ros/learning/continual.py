@@ -8,10 +8,12 @@ import numpy as np
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ModelError
 from mbrl_ros.learning.acceptance import AcceptanceConfig, decide, describe_change
+from mbrl_ros.learning.drift import NEVER_NS, DriftConfig, DriftState, follow
 from mbrl_ros.learning.framed import Frame, framed_transitions, imagined_transitions
 from mbrl_ros.learning.metrics import Validation, validate
 from mbrl_ros.learning.predictor import Predictor
 from mbrl_ros.learning.snapshot import ModelCard, ModelSnapshot
+from mbrl_ros.learning.split import holdout_mask
 from mbrl_ros.learning.trainer import EnsembleTrainer, TrainerConfig, TrainingResult
 from mbrl_ros.types import DynamicsModel, TrainingReport
 
@@ -33,6 +35,7 @@ class ContinualConfig(Config):
     max_transitions: int = setting(20_000, 'Newest transitions that a round uses.', low=100)
     imagined_share: float = setting(0.0, 'Transitions imagined in each round, of parts of the scene that do not touch, as a '
                                          'share of the real ones; where a frame can tell.', low=0.0, high=10.0)
+    drift: DriftConfig = section(DriftConfig, 'When the world counts as changed, and what then counts more.')
     trainer: TrainerConfig = section(TrainerConfig, 'One round.')
     acceptance: AcceptanceConfig = section(AcceptanceConfig, 'Which model is kept.')
 
@@ -53,6 +56,7 @@ class ContinualLearner:
 
     Attributes:
         current: The model in use; None before the first.
+        drift: What is known of changes of the world.
     """
 
     def __init__(self, config: ContinualConfig, *, seed: int, robot: str, task: str, state_names: tuple[str, ...],
@@ -60,6 +64,7 @@ class ContinualLearner:
                  frame: Frame | None = None) -> None:
         self.config = config
         self.current: ModelSnapshot | None = None
+        self.drift = DriftState()
         self._layout = {'robot': robot, 'task': task, 'state_names': tuple(state_names),
                         'action_names': tuple(action_names), 'period_s': period_s, 'has_velocities': has_velocities}
         self._seed, self._frame = seed, frame
@@ -71,12 +76,14 @@ class ContinualLearner:
         """Which transitions the model in use was made from, int64."""
         return self._learned_stamps.copy()
 
-    def resume(self, snapshot: ModelSnapshot, learned_stamps: np.ndarray | None = None) -> None:
+    def resume(self, snapshot: ModelSnapshot, learned_stamps: np.ndarray | None = None,
+               drift: DriftState | None = None) -> None:
         """Go on from a model of an earlier run.
 
         Args:
             snapshot: The model.
             learned_stamps: Which transitions it was made from, where they will be trained on again.
+            drift: What was known of changes, likewise.
 
         Raises:
             ModelMismatchError: It is for another robot, task, layout or period.
@@ -85,6 +92,7 @@ class ContinualLearner:
         self.current = snapshot
         if learned_stamps is not None:
             self._learned_stamps = np.array(learned_stamps, dtype=np.int64)
+        self.drift = drift or DriftState()
 
     def round(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, stamps_ns: np.ndarray, *, episode: int,
               round_index: int, stamp_ns: int, real_steps: int | None = None,
@@ -109,23 +117,24 @@ class ContinualLearner:
             TrainingCancelled: `is_cancelled` said so.
         """
         newest = slice(-self.config.max_transitions, None)
-        rows = [values[newest] for values in (obs, action, next_obs)]
+        rows, keys = [values[newest] for values in (obs, action, next_obs)], stamps_ns[newest]
         data = framed_transitions(self._frame, *rows)
         report = TrainingReport(stamp_ns=stamp_ns, trained_episode=episode, model_version=self._version, accepted=False,
-                                reason='', num_transitions=len(data[0]), holdout_rmse=_NO_FIGURE, holdout_nll=_NO_FIGURE,
+                                reason='', num_transitions=len(keys), holdout_rmse=_NO_FIGURE, holdout_nll=_NO_FIGURE,
                                 duration_s=0.0)
-        if len(data[0]) < self._fewest:
-            return dataclasses.replace(report, reason=f'no round: {len(data[0])} transitions, training needs {self._fewest}')
+        if len(keys) < self._fewest:
+            return dataclasses.replace(report, reason=f'no round: {len(keys)} transitions, training needs {self._fewest}')
+        trainer, seed = self.config.trainer, (self._seed * _SEED_STRIDE + round_index) % _SEED_BOUND
+        holdout = holdout_mask(keys, trainer.holdout_fraction, trainer.min_holdout)
         try:
-            seed = (self._seed * _SEED_STRIDE + round_index) % _SEED_BOUND
-            number = round(self.config.imagined_share * len(rows[0]))
+            changed = self._changed(data, keys, holdout)
+            number = round(self.config.imagined_share * len(keys))
             imagined = imagined_transitions(self._frame, *rows, number=number, seed=seed)
-            result = self._trainer.fit(*data, seed=seed, keys=stamps_ns[newest],
-                                       initial=self.current.parameters if self.current else None,
-                                       imagined=imagined, is_cancelled=is_cancelled)
+            result = self._trainer.fit(*data, seed=seed, keys=keys, initial=self.current.parameters if self.current else None,
+                                       extra=_joined(imagined, self._recent(data, keys, holdout)), is_cancelled=is_cancelled)
         except ModelError as error:
             return dataclasses.replace(report, reason=f'no round: {error}')
-        return self._judge(result, data, stamps_ns[newest], report, len(obs) if real_steps is None else real_steps)
+        return self._judge(result, data, keys, changed, report, len(obs) if real_steps is None else real_steps)
 
     @property
     def _fewest(self) -> int:
@@ -138,13 +147,13 @@ class ContinualLearner:
     def _version(self) -> int:
         return self.current.version if self.current else 0
 
-    def _judge(self, result: TrainingResult, data: Sequence[np.ndarray], stamps_ns: np.ndarray,
+    def _judge(self, result: TrainingResult, data: Sequence[np.ndarray], keys: np.ndarray, changed: str,
                report: TrainingReport, real_steps: int) -> TrainingReport:
         candidate = Predictor(result.parameters)
-        scale = result.parameters.outputs.std.numpy()
-        changed, rows = '', result.holdout
-        if self.current:
-            changed, rows = self._changed(data, ~np.isin(stamps_ns, self._learned_stamps), rows)
+        scale, rows = result.parameters.outputs.std.numpy(), result.holdout
+        since = rows & ~np.isin(keys, self._learned_stamps)
+        if changed and since.any():
+            rows = since  # Of a changed arm, only what it has done since says how good a model is.
         ours = _validate(candidate, data, rows, scale)
         theirs = _validate(self.current, data, rows, scale) if self.current else None
         decision = decide(ours, theirs, self.config.acceptance, changed=changed)
@@ -153,20 +162,45 @@ class ContinualLearner:
                              trained_episode=report.trained_episode, holdout_rmse=ours.rmse, holdout_nll=ours.nll,
                              created_ns=report.stamp_ns, real_steps=real_steps)
             self.current = ModelSnapshot(card, result.parameters)
-            self._learned_stamps = stamps_ns.copy()
+            self._learned_stamps = keys.copy()
         in_use = ours if decision.accepted or theirs is None else theirs
         return dataclasses.replace(report, model_version=self._version, accepted=decision.accepted, reason=decision.reason,
                                    holdout_rmse=in_use.rmse, holdout_nll=in_use.nll, changed=bool(changed))
 
-    def _changed(self, data: Sequence[np.ndarray], new: np.ndarray, holdout: np.ndarray) -> tuple[str, np.ndarray]:
-        """What changed, if anything did, and the rows to judge on: of a changed arm, only those since."""
-        if new.sum() < _FEWEST_NEW or not (holdout & ~new).any():
-            return '', holdout
-        scale = self.current.parameters.outputs.std.numpy()
+    def _changed(self, data: Sequence[np.ndarray], keys: np.ndarray, holdout: np.ndarray) -> str:
+        """What has changed since the model in use was made, if anything has."""
+        new = ~np.isin(keys, self._learned_stamps)
+        if self.current is None or new.sum() < _FEWEST_NEW or not (holdout & ~new).any():
+            return ''
+        scale, since_ns = self.current.parameters.outputs.std.numpy(), int(keys[new].min())
         recent, before = (_validate(self.current, data, rows, scale) for rows in (new, holdout & ~new))
-        changed = describe_change(recent, before, self.config.acceptance)
-        return changed, new & holdout if changed and (new & holdout).any() else holdout
+        said = describe_change(recent, before, self.config.acceptance)
+        is_grown = self.current.card.num_transitions >= self.config.drift.min_transitions
+        if said or not is_grown:
+            self.drift = DriftState(changed_ns=since_ns) if said and is_grown else self.drift
+            return said
+        self.drift, has_drifted = follow(self.drift, self.config.drift, recent=recent.surprise, before=before.surprise,
+                                         stamp_ns=since_ns)
+        if not has_drifted:
+            return ''
+        return (f'the world has drifted: the model in use has been more surprised by what is new than by what was before, '
+                f'lately by {recent.surprise:.2f} against {before.surprise:.2f}')
+
+    def _recent(self, data: Sequence[np.ndarray], keys: np.ndarray, holdout: np.ndarray) -> list[np.ndarray] | None:
+        """Repetitions of what came since the last change, so many that it has its share in a round; None where it has."""
+        share, since = self.config.drift.recent_share, (keys >= self.drift.changed_ns) & ~holdout
+        if self.drift.changed_ns == NEVER_NS or not since.any():
+            return None
+        wanted = share / (1.0 - share) * (~since & ~holdout).sum()
+        repeats = round(wanted / since.sum()) - 1
+        return [np.tile(values[since], (repeats, 1)) for values in data] if repeats > 0 else None
 
 
 def _validate(model: DynamicsModel, data: Sequence[np.ndarray], rows: np.ndarray, scale: np.ndarray) -> Validation:
     return validate(model, *(values[rows] for values in data), scale)
+
+
+def _joined(*parts: Sequence[np.ndarray] | None) -> list[np.ndarray] | None:
+    """Transitions of several origins as one; None where there are none."""
+    some = [part for part in parts if part is not None]
+    return [np.concatenate(columns) for columns in zip(*some)] if some else None

@@ -9,6 +9,8 @@ import torch
 from mbrl_ros.types import DynamicsModel
 
 _SMALLEST_VARIANCE = 1e-12
+#: Negative log-likelihood a dimension beyond which a transition counts as no more surprising, so that one collision is no drift.
+_MOST_SURPRISING = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Validation:
         coverage: Share of values within one predicted standard deviation; 0.683 when calibrated.
         typical_error: Median over transitions of each one's root mean squared error, same units; one collision with a
             joint stop moves `rmse`, but not this.
+        surprise: As `nll`, but of no transition more than 1.
         member_rmse: Error of each member's mean, shape (E,).
         dimension_rmse: Error of the ensemble's mean in each dimension, in the observation's own units, shape (O,).
         num_transitions: How many were predicted.
@@ -30,6 +33,7 @@ class Validation:
     nll: float
     coverage: float
     typical_error: float
+    surprise: float
     member_rmse: np.ndarray
     dimension_rmse: np.ndarray
     num_transitions: int
@@ -58,6 +62,7 @@ def validate(model: DynamicsModel, obs: np.ndarray, action: np.ndarray, next_obs
         nll=float(nll.mean()),
         coverage=float((torch.square(error) <= variance).double().mean()),
         typical_error=float(torch.square(error).mean(dim=1).median().sqrt()),
+        surprise=float(nll.mean(dim=1).clamp(max=_MOST_SURPRISING).mean()),
         member_rmse=torch.square(errors).mean(dim=(1, 2)).sqrt().numpy(),
         dimension_rmse=(torch.square(error).mean(dim=0).sqrt() * unit).numpy(),
         num_transitions=len(truth),

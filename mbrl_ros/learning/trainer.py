@@ -78,7 +78,7 @@ class EnsembleTrainer:
         self.config = config
 
     def fit(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, *, seed: int, keys: np.ndarray | None = None,
-            initial: DynamicsParameters | None = None, imagined: Sequence[np.ndarray] | None = None,
+            initial: DynamicsParameters | None = None, extra: Sequence[np.ndarray] | None = None,
             is_cancelled: Callable[[], bool] = bool) -> TrainingResult:
         """Train one round.
 
@@ -90,7 +90,7 @@ class EnsembleTrainer:
                 data give the same bytes.
             keys: Integers that identify the transitions over all rounds, shape (N,); their index by default.
             initial: Parameters to go on from, where `warm_start` is set and the sizes agree.
-            imagined: Further obs, action and next_obs to train on, of which none is held out, counted or returned.
+            extra: Further obs, action and next_obs to train on, of which none is held out, counted or returned.
             is_cancelled: Asked between validations.
 
         Raises:
@@ -106,11 +106,11 @@ class EnsembleTrainer:
         if (~holdout).sum() < _FEWEST_TRAINED_ON:
             raise ModelError(f'training needs at least {config.min_holdout + _FEWEST_TRAINED_ON} transitions, got {len(obs)}')
         num_trained_on, seen = int((~holdout).sum()), torch.as_tensor(~holdout)
-        if imagined is not None:
-            _check(*imagined)
-            obs, action, next_obs = (np.concatenate(pair) for pair in zip((obs, action, next_obs), imagined))
-            keys = np.concatenate([keys, -1 - np.arange(len(imagined[0]))])  # Stamps are not negative.
-            seen = torch.cat([seen, seen.new_ones(len(imagined[0]))])
+        if extra is not None:
+            _check(*extra)
+            obs, action, next_obs = (np.concatenate(pair) for pair in zip((obs, action, next_obs), extra))
+            keys = np.concatenate([keys, -1 - np.arange(len(extra[0]))])  # Stamps are not negative.
+            seen = torch.cat([seen, seen.new_ones(len(extra[0]))])
         x = torch.as_tensor(np.concatenate([obs, action], axis=1), dtype=torch.float32)
         y = torch.as_tensor(np.asarray(next_obs) - np.asarray(obs), dtype=torch.float32)
         inputs = Normalizer.fit(x[seen], constant_scale=1.0)

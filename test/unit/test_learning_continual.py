@@ -30,7 +30,7 @@ CONFIG = ContinualConfig(min_transitions=30,
 
 
 def validation(rmse, nll=-2.0, typical=None):
-    return Validation(rmse, nll, 0.68, rmse if typical is None else typical, np.full(2, rmse), np.full(2, rmse), 40)
+    return Validation(rmse, nll, 0.68, rmse if typical is None else typical, nll, np.full(2, rmse), np.full(2, rmse), 40)
 
 
 def moves(count, gain=1.0, start=0, noise=0.0):

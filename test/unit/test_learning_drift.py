@@ -1,0 +1,106 @@
+"""Drifts of the world: small surprises that go on are noticed, chance is not, and what came since counts more."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mbrl_ros.learning import ContinualConfig, ContinualLearner, DriftConfig, DriftState, EnsembleConfig, TrainerConfig, validate
+from mbrl_ros.learning.drift import NEVER_NS, follow
+
+torch.set_num_threads(1)
+CONFIG = DriftConfig(min_transitions=200)
+LEARNER = ContinualConfig(min_transitions=30, drift=CONFIG, trainer=TrainerConfig(
+    ensemble=EnsembleConfig(ensemble_size=2, hidden_size=16), max_steps=600, patience=20))
+ROUND = 40
+PERIOD_NS = 50_000_000
+
+
+def followed(surprises, config=CONFIG):
+    """States and alarms over rounds whose new transitions surprise by so much more than held-out ones."""
+    states, alarms = [DriftState()], []
+    for index, surprise in enumerate(surprises):
+        state, raised = follow(states[-1], config, recent=surprise - 1.0, before=-1.0, stamp_ns=100 * index)
+        states.append(state)
+        alarms.append(raised)
+    return states[1:], alarms
+
+
+def test_surprises_within_the_slack_never_add_up():
+    states, alarms = followed([0.3, -0.5, 0.34] * 200)
+    assert not any(alarms) and states[-1] == DriftState()
+
+
+def test_one_large_surprise_is_chance_and_several_are_a_drift():
+    assert followed([0.0, 1.5, 0.0, 0.0])[1] == [False] * 4
+    assert followed([0.0, 1.0, 1.0, 1.0])[1] == [False, False, False, True]
+
+
+def test_the_change_is_dated_to_where_the_sum_began_to_rise():
+    states, alarms = followed([0.6, -1.0, 0.0, 0.9, 0.9, 0.9, 0.0])
+    assert alarms == [False] * 5 + [True, False]
+    assert [state.rising_since_ns for state in states] == [0, NEVER_NS, NEVER_NS, 300, 300, NEVER_NS, NEVER_NS]
+    assert states[-1] == DriftState(changed_ns=300)
+
+
+def moves(count, start, *, is_slippery=False):
+    """A cart that obeys, but where the floor is slippery, beyond 0.4, only half as well."""
+    rng = np.random.default_rng(start)
+    obs, action = rng.normal(size=(count, 2)), rng.uniform(-1, 1, size=(count, 1))
+    speed = action[:, 0] * np.where(is_slippery & (obs[:, 0] > 0.4), 0.5, 1.0)
+    next_obs = np.stack([obs[:, 0] + 0.05 * speed, speed], axis=1) + 0.002 * rng.normal(size=(count, 2))
+    return obs, action, next_obs, (start + np.arange(count)) * PERIOD_NS
+
+
+def run(config, rounds, changes_at=3):
+    """Reports of rounds of which some came after the floor became slippery, and the learner."""
+    learner = ContinualLearner(config, seed=0, robot='toy', task='reach', state_names=('a',), action_names=('a',), period_s=0.05)
+    data, reports = moves(400, 0), []
+    for index in range(rounds):
+        if index:
+            new = moves(ROUND, len(data[0]), is_slippery=index >= changes_at)
+            data = tuple(np.concatenate(pair) for pair in zip(data, new))
+        reports.append(learner.round(*data, episode=index, round_index=index, stamp_ns=index))
+    return reports, learner
+
+
+@pytest.fixture(scope='module')
+def drifted():
+    return run(LEARNER, 8)
+
+
+def test_a_change_that_few_transitions_show_is_noticed_dated_and_named(drifted):
+    reports, learner = drifted
+    changed = [index for index, report in enumerate(reports) if report.changed]
+    assert changed and min(changed) >= 3
+    assert reports[changed[0]].reason.startswith('the world has drifted: the model in use has been more surprised by what is new')
+    assert learner.drift.changed_ns >= (400 + 2 * ROUND) * PERIOD_NS
+
+
+def test_without_a_change_nothing_is_noticed():
+    reports, learner = run(LEARNER, 8, changes_at=100)
+    assert not any(report.changed for report in reports) and learner.drift.changed_ns == NEVER_NS
+
+
+def test_a_young_model_is_surprised_by_what_it_sees_and_that_is_no_drift():
+    young = dataclasses.replace(LEARNER, drift=dataclasses.replace(CONFIG, min_transitions=10_000))
+    reports, learner = run(young, 8)
+    assert not any(report.changed for report in reports) and learner.drift == DriftState()
+
+
+def test_what_came_since_a_drift_counts_more(drifted):
+    obs, action, next_obs, _ = moves(2000, 10_000, is_slippery=True)
+    far = obs[:, 0] > 0.4
+
+    def error(learner):
+        return validate(learner.current, obs[far], action[far], next_obs[far], np.ones(2)).rmse
+
+    alike = dataclasses.replace(LEARNER, drift=dataclasses.replace(CONFIG, recent_share=0.0))
+    assert error(drifted[1]) < 0.9 * error(run(alike, 8)[1])
+
+
+def test_what_is_known_of_a_drift_is_taken_up_by_a_run_that_goes_on(drifted):
+    learner = ContinualLearner(LEARNER, seed=0, robot='toy', task='reach', state_names=('a',), action_names=('a',), period_s=0.05)
+    learner.resume(drifted[1].current, drifted[1].learned_stamps, drifted[1].drift)
+    assert learner.drift == drifted[1].drift
