@@ -42,6 +42,12 @@ class WorldConfig(Config):
     cube_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass.', unit='kg', low=0.001, high=10.0,
                                                     live=True)
     cube_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction.', low=0.0, high=5.0, live=True)
+    change_after: int = setting(0, 'Resets after which mass and friction of the cube are drawn from other ranges, as of a world '
+                                   'that changes while an arm learns; 0 for never.', low=0, live=True)
+    changed_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass from then on.', unit='kg',
+                                                       low=0.001, high=10.0, live=True)
+    changed_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction from then on.', low=0.0,
+                                                        high=5.0, live=True)
     cube_region_m: tuple[float, ...] = setting(
         (), 'Where the cube is put: smallest x and y, largest x and y; empty for wherever the tool can reach.', unit='m')
     finger_friction: float = setting(1.0, 'Lateral friction of the fingers.', low=0.0, high=5.0, live=True)
@@ -49,7 +55,8 @@ class WorldConfig(Config):
     def check(self) -> None:
         if self.physics_hz % _BASE_HZ:
             raise ConfigError(f'WorldConfig.physics_hz needs a multiple of {_BASE_HZ} Hz, got {self.physics_hz}')
-        for name in ('cube_size_range_m', 'cube_mass_range_kg', 'cube_friction_range'):
+        for name in ('cube_size_range_m', 'cube_mass_range_kg', 'cube_friction_range', 'changed_mass_range_kg',
+                     'changed_friction_range'):
             values = getattr(self, name)
             if len(values) != 2 or values[0] > values[1]:
                 raise ConfigError(f'WorldConfig.{name} needs a smallest and a largest value, got {values}')

@@ -42,7 +42,7 @@ class ArmWorld:
         self.dt_s = 1.0 / self.config.physics_hz
         self.steps = 0
         self._bullet = BulletClient(pybullet.GUI if self.config.gui else pybullet.DIRECT)
-        self._closed = False
+        self._closed, self._resets = False, -1  # The first is not asked for.
         self._goal: np.ndarray | None = None
         if self.config.gui:
             set_up_window(self._bullet)
@@ -64,6 +64,7 @@ class ArmWorld:
         """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
+        self._resets += 1
         self.cube = self._draw_cube() if self.config.cube else None
         self._build()
         self.steps = 0
@@ -190,8 +191,10 @@ class ArmWorld:
         config, workspace = self.config, self.robot.workspace
         size, mass, friction = config.cube_size_m, config.cube_mass_kg, config.cube_friction
         if config.randomise_cube:
-            size, mass, friction = (float(self._rng.uniform(*bounds)) for bounds in (
-                config.cube_size_range_m, config.cube_mass_range_kg, config.cube_friction_range))
+            masses, frictions = config.cube_mass_range_kg, config.cube_friction_range
+            if 0 < config.change_after < self._resets:
+                masses, frictions = config.changed_mass_range_kg, config.changed_friction_range
+            size, mass, friction = (float(self._rng.uniform(*bounds)) for bounds in (config.cube_size_range_m, masses, frictions))
         lower, upper = np.array(workspace.lower_m), np.array(workspace.upper_m)
         if config.cube_region_m:
             lower[:2], upper[:2] = config.cube_region_m[:2], config.cube_region_m[2:]

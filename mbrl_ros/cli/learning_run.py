@@ -131,8 +131,10 @@ class LearningRun:
         score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
         training = self._train(index) if index + 1 >= self._demonstrations else None
         self.board.add(score)
+        if training is not None and training.changed and model is not None:
+            self.board.note_change()
         self._keep()
-        return episode, score, training
+        return episode, self.board.scores[-1], training
 
     def draw(self) -> Path:
         """Draw the learning curve; its path."""

@@ -28,6 +28,12 @@ def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance
     _draw_distance(top, steps, 100 * np.array([score.distance_m for score in scores]), success, exploring, 100 * tolerance_m)
     rate = [100 * success[max(0, end - _WINDOW):end].mean() for end in range(1, len(scores) + 1)]
     middle.plot(steps, rate, color='tab:blue', marker='.')
+    noticed = [step for step, score in zip(steps, scores) if score.changed]
+    for step in noticed:
+        middle.axvline(step, color='tab:orange', linestyle='--', linewidth=1)
+    if noticed:
+        middle.get_lines()[-1].set_label('change of the world noticed')
+        middle.legend(loc='lower left')
     middle.set(ylabel=f'successes [%]\n(last {_WINDOW} episodes)', ylim=(-5, 105))
     _draw_error(bottom, steps, scores)
     _save(figure, path)

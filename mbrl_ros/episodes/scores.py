@@ -43,6 +43,7 @@ class EpisodeScore:
         plan_ms_p99: 99th percentile.
         deadline_misses: Ticks of the episode whose plan was late, or that were skipped; in lockstep, which has no deadline,
             those that would have been late.
+        changed: Whether the round of training after it found that the world had changed.
     """
 
     episode: int
@@ -56,6 +57,7 @@ class EpisodeScore:
     plan_ms_p50: float
     plan_ms_p99: float
     deadline_misses: int
+    changed: bool = False
 
 
 class ScoreBoard:
@@ -82,6 +84,10 @@ class ScoreBoard:
         """Take one score and return its table line."""
         self.scores.append(score)
         return self.line(score)
+
+    def note_change(self) -> None:
+        """The round of training after the last episode found that the world had changed."""
+        self.scores[-1] = dataclasses.replace(self.scores[-1], changed=True)
 
     def line(self, score: EpisodeScore) -> str:
         """A score as a line of the table."""
@@ -153,7 +159,8 @@ def load_scores(path: Path) -> list[EpisodeScore]:
     Raises:
         ConfigError: There is no such file, or it is damaged.
     """
-    parse = {'phase': str, 'success': {'True': True, 'False': False, '': None}.__getitem__,
+    answer = {'True': True, 'False': False, '': None}.__getitem__
+    parse = {'phase': str, 'success': answer, 'changed': answer,
              **dict.fromkeys(('episode', 'total_steps', 'model_version', 'deadline_misses'), int)}
     try:
         with path.open(newline='', encoding='utf-8') as file:

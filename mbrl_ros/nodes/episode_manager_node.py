@@ -131,6 +131,7 @@ class EpisodeManagerNode(Node):
             return
         # That an arm which explores is where it never was is what it explores for.
         if self._training.changed and self._board.scores and self._board.scores[-1].phase == Phase.RUNNING.value:
+            self._board.note_change()
             _show([f'{"":>7}  {self._training.reason}'])
         self._speak(self._machine.on_training(self._training))
 

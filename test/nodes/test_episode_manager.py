@@ -45,6 +45,7 @@ def test_that_the_arm_has_changed_is_said_between_the_lines_of_planned_episodes(
         report = TrainingReport(1, 0, 1, True, 'the arm has changed; accepted', 50, 0.1, 0.0, 1.0, changed=True)
         node.on_training(convert.report_to_msg(report))
         assert ('the arm has changed; accepted' in capsys.readouterr().out) is is_said
+        assert node._board.scores[-1].changed is is_said
     finally:
         node.destroy_node()
         context.try_shutdown()

@@ -3,10 +3,13 @@
 import csv
 import math
 
+import matplotlib.image
+import numpy as np
 import pytest
 
 from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.episodes.curve import save_learning_curve, save_return_curve
+from mbrl_ros.episodes.scores import load_scores
 
 
 def score(episode, success=True, distance_m=0.012, error=0.05):
@@ -33,6 +36,21 @@ def test_without_a_goal_there_is_neither_success_nor_distance():
 def test_header_and_lines_have_the_same_width(has_goal):
     board = ScoreBoard(ScoreConfig(), has_goal=has_goal)
     assert len({len(line) for line in [*board.header(), board.add(score(0))]}) == 1
+
+
+def test_a_change_that_was_noticed_is_kept_and_drawn(tmp_path):
+    boards = [ScoreBoard(ScoreConfig(), tmp_path / f'{index}.csv') for index in range(2)]
+    for episode in range(4):
+        for board in boards:
+            board.add(score(episode))
+        if episode == 2:
+            boards[1].note_change()
+    boards[1].save()
+    assert [one.changed for one in load_scores(tmp_path / '1.csv')] == [False, False, True, False]
+    for index, board in enumerate(boards):
+        save_learning_curve(board.scores, tmp_path / f'{index}.png', tolerance_m=0.02, title='')
+    pictures = [matplotlib.image.imread(tmp_path / f'{index}.png') for index in range(2)]
+    assert pictures[0].shape == pictures[1].shape and not np.array_equal(*pictures)
 
 
 def test_verdict_looks_at_the_last_episodes_only():

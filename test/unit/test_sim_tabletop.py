@@ -88,6 +88,18 @@ def test_cubes_differ_and_stay_within_their_ranges(world):
     assert len({cube.size_m for cube in cubes}) == len({cube.yaw_rad for cube in cubes}) == 5
 
 
+def test_after_so_many_resets_the_cube_is_another():
+    config = dataclasses.replace(tabletop_config(), change_after=2, changed_mass_range_kg=(1.0, 2.0),
+                                 changed_friction_range=(0.1, 0.2))
+    world, cubes = TabletopWorld(config=config), []
+    for seed in range(4):
+        world.reset(seed)
+        cubes.append(world.cube)
+    world.close()
+    assert [cube.mass_kg > 0.5 for cube in cubes] == [cube.friction < 0.3 for cube in cubes] == [False, False, True, True]
+    assert all(1.0 <= cube.mass_kg <= 2.0 and 0.1 <= cube.friction <= 0.2 for cube in cubes[2:])
+
+
 def test_a_reset_without_a_seed_draws_the_next_world(world):
     world.reset(0)
     again, other = world.reset(), world.reset()
