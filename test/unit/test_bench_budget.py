@@ -3,7 +3,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -27,15 +26,6 @@ KEYS = {'varied', 'population', 'horizon', 'particles', 'iterations', 'elites', 
         'episodes', 'successes', 'success_rate', 'wilson_low', 'wilson_high', 'median_steps', 'mean_steps', 'distance_m_median',
         'distance_m_p95', 'return_mean', 'plan_ms_median', 'plan_ms_p95'}
 TINY = BudgetGrid(population=(8,), horizon=(), particles=(), iterations=(), together=(Setting(4, 2, 5, 1),))
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    """Threads that wait for each other on a busy machine make small networks slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='module')

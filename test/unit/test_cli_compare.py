@@ -7,7 +7,6 @@ import os
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
@@ -25,7 +24,6 @@ needs_sb3 = pytest.mark.skipif(not HAS_SB3, reason='stable-baselines3 is not ins
 TINY_LOOP = {'max_episode_steps': 10}
 TINY_SAC = {'learning_starts': 20, 'batch_size': 8, 'hidden_layers': 1, 'hidden_size': 8}
 NAN = float('nan')
-torch.set_num_threads(1)
 
 
 def scores_of(successes, steps=10, scripted=0):

@@ -42,15 +42,6 @@ def mark_reward(obs, action):
     return -(obs[..., 0] - 0.6).square()
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    """Threads that wait for each other on a busy machine make small networks slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope='module')
 def settings(tmp_path_factory):
     path = tmp_path_factory.mktemp('config') / 'slider.yaml'

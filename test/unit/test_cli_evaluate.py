@@ -6,7 +6,6 @@ import os
 import av
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
@@ -24,15 +23,6 @@ from mbrl_ros.task_settings import TaskLoopConfig
 SETTINGS = {'max_episode_steps': 4, 'control': {'max_disagreement': 1e6},
             'planner': {'horizon': 2, 'population_size': 4, 'num_elites': 2, 'num_iterations': 1, 'device': 'cpu'}}
 CONFIG = TaskLoopConfig.from_mapping(SETTINGS)
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    """Threads that wait for each other on a busy machine make small networks slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='module')

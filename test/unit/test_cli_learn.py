@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
@@ -36,15 +35,6 @@ CONFIG = TaskLoopConfig.from_mapping(TINY)
 SEED, STEPS = 3, 100
 PLAN_TIMES = {'plan_ms_p50': None, 'plan_ms_p99': None}
 KEYS = {'task', 'episodes', 'success_rate', 'ci95', 'mean_return', 'real_steps_trained', 'plan_ms_p50', 'plan_ms_p99'}
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    """Threads that wait for each other on a busy machine make small networks slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from demonstration_examples import demonstration, write_bag
 from typer.testing import CliRunner
@@ -27,15 +26,6 @@ TINY = {
 }
 CONFIG = TaskLoopConfig.from_mapping(TINY)
 STEPS = 56
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    """Threads that wait for each other on a busy machine make small networks slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='module')

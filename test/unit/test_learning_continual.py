@@ -24,7 +24,6 @@ from mbrl_ros.learning import (
 )
 from mbrl_ros.types import EpisodeReport, Phase
 
-torch.set_num_threads(1)
 CONFIG = ContinualConfig(min_transitions=30,
                          trainer=TrainerConfig(ensemble=EnsembleConfig(ensemble_size=2, hidden_size=16), max_steps=200))
 

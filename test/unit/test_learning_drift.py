@@ -4,12 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 
 from mbrl_ros.learning import ContinualConfig, ContinualLearner, DriftConfig, DriftState, EnsembleConfig, TrainerConfig, validate
 from mbrl_ros.learning.drift import NEVER_NS, follow
 
-torch.set_num_threads(1)
 CONFIG = DriftConfig(min_transitions=200)
 LEARNER = ContinualConfig(min_transitions=30, drift=CONFIG, trainer=TrainerConfig(
     ensemble=EnsembleConfig(ensemble_size=2, hidden_size=16), max_steps=600, patience=20))

@@ -8,7 +8,6 @@ from mbrl_ros.errors import ShapeError
 from mbrl_ros.learning import EnsembleConfig, EnsembleTrainer, FramedModel, Predictor, TrainerConfig, framed_transitions
 from mbrl_ros.planning.propagation import ParticleDraws, rollout
 
-torch.set_num_threads(1)
 SMALL = TrainerConfig(ensemble=EnsembleConfig(ensemble_size=3, hidden_size=32), max_steps=400)
 OBS_SIZE, ACTION_SIZE, FEATURES = 4, 2, 3
 

@@ -7,7 +7,6 @@ import torch
 from mbrl_ros.errors import ModelError, ShapeError
 from mbrl_ros.learning import EnsembleConfig, EnsembleTrainer, Predictor, TrainerConfig, TrainingCancelled, validate
 
-torch.set_num_threads(1)
 SMALL = EnsembleConfig(ensemble_size=3, hidden_layers=2, hidden_size=32)
 
 

@@ -31,15 +31,6 @@ SIZES = EnsembleConfig(ensemble_size=3, hidden_layers=2, hidden_size=16)
 GOALS = ((0.5, 0.1, 0.3), (0.4, -0.3, 0.5))
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    """Thousands of tiny operations gain nothing from threads that wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def predictor(seed=0, sizes=SIZES, device='cpu', precision='float32'):
     return Predictor(stand_in(14, 7, sizes, seed=seed), device, precision)
 

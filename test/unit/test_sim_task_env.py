@@ -6,7 +6,6 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env
 
 from mbrl_ros.cli.playing import EVALUATION, LEARNING
@@ -19,7 +18,6 @@ from mbrl_sim import ENVIRONMENTS
 
 TASKS = tuple(ENVIRONMENTS)
 SEED, LENGTH = 3, 25
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,6 @@ from mbrl_ros.tasks import GraspWeights, PushConfig, PushWeights, ToolSpace, mak
 from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, OPENING, TOOL, TOOL_YAW
 from mbrl_ros.types import RobotState
 
-torch.set_num_threads(1)
 ROBOT = load_robot('panda')
 NAMES = ('lift', 'pick_place', 'push')
 TASKS = {name: make_task(name, ROBOT) for name in NAMES}

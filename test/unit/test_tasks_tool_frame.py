@@ -21,7 +21,6 @@ from mbrl_ros.tasks.space import ToolSpace
 from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, OPENING, SIZE, TOOL, TOOL_VELOCITY, TOOL_YAW, TWIST_YAW
 from mbrl_ros.tasks.tool_frame import ToolFrame
 
-torch.set_num_threads(1)
 FRAME = ToolFrame()
 QUARTER = math.pi / 2
 PERIOD_S, LINEAR_M_S, YAW_RAD_S = 0.05, 0.4, 1.5
