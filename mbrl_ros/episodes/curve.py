@@ -10,6 +10,10 @@ from mbrl_ros.episodes.scores import EpisodeScore
 from mbrl_ros.types import Phase
 
 _WINDOW = 10
+#: Distances below that are drawn there; a logarithm has no place for 0.
+_SHORTEST_CM = 0.1
+#: Share of room above the largest error.
+_ROOM = 0.15
 
 
 def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance_m: float, title: str) -> None:
@@ -81,8 +85,10 @@ def _is_exploring(scores: Sequence[EpisodeScore]) -> np.ndarray:
 
 
 def _draw_error(axes: Any, steps: np.ndarray, scores: Sequence[EpisodeScore]) -> None:
-    axes.plot(steps, [100 * score.model_error for score in scores], color='tab:purple', marker='.')
-    axes.set(ylabel='model error [%]\n(held out, one step)', xlabel='real control steps', xlim=(0, None), ylim=(0, None))
+    errors = 100 * np.array([score.model_error for score in scores])
+    axes.plot(steps, errors, color='tab:purple', marker='.')
+    top = (1.0 + _ROOM) * errors[np.isfinite(errors)].max(initial=0.0)
+    axes.set(ylabel='model error [%]\n(held out, one step)', xlabel='real control steps', xlim=(0, None), ylim=(0, top or None))
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -100,7 +106,8 @@ def _draw_distance(axes: Any, steps: np.ndarray, distance_cm: np.ndarray, succes
                                           (~exploring & ~success, 'tab:red', 'o', 'missed'),
                                           (~exploring & success, 'tab:green', 'o', 'reached')):
         if chosen.any():
-            axes.scatter(steps[chosen], distance_cm[chosen], c=colour, marker=marker, label=label, s=28, zorder=3)
+            axes.scatter(steps[chosen], distance_cm[chosen].clip(min=_SHORTEST_CM), c=colour, marker=marker, label=label, s=28,
+                         zorder=3)
     axes.axhline(tolerance_cm, color='grey', linestyle='--', linewidth=1, label=f'tolerance, {tolerance_cm:g} cm')
     axes.set(ylabel='final distance [cm]', yscale='log')
     # 0.2 and 50 read better than powers of ten.
