@@ -27,7 +27,7 @@ def pendulum_data(count, seed=0, angle=np.pi):
 
 def fit(data, *, seed=0, **arguments):
     settings = {'ensemble': SMALL, **arguments}
-    extra = {name: settings.pop(name) for name in ('initial', 'keys', 'imagined', 'is_cancelled') if name in settings}
+    extra = {name: settings.pop(name) for name in ('initial', 'keys', 'extra', 'is_cancelled') if name in settings}
     return EnsembleTrainer(TrainerConfig(**settings)).fit(*data, seed=seed, **extra)
 
 
@@ -39,20 +39,20 @@ def test_linear_system_is_learned_to_a_thousandth():
     assert judged(fit(linear_data(100)), linear_data(500, seed=1)).rmse < 1e-3
 
 
-def test_imagined_transitions_are_trained_on_but_neither_judged_nor_counted():
+def test_extra_transitions_are_trained_on_but_neither_judged_nor_counted():
     near, far = pendulum_data(300, angle=0.5), pendulum_data(300, seed=1)
-    plain, taught = fit(near), fit(near, imagined=far)
+    plain, taught = fit(near), fit(near, extra=far)
     assert judged(taught, pendulum_data(500, seed=2)).rmse < 0.5 * judged(plain, pendulum_data(500, seed=2)).rmse
     assert taught.num_trained_on == plain.num_trained_on
     np.testing.assert_array_equal(taught.holdout, plain.holdout)
 
 
-def test_imagined_transitions_of_another_size_or_not_finite_are_refused():
+def test_extra_transitions_of_another_size_or_not_finite_are_refused():
     data, extra = pendulum_data(100), pendulum_data(20)
     with pytest.raises(ShapeError):
-        fit(data, imagined=(extra[0], extra[1][:10], extra[2]))
+        fit(data, extra=(extra[0], extra[1][:10], extra[2]))
     with pytest.raises(ModelError, match='not finite'):
-        fit(data, imagined=(extra[0], extra[1] * np.nan, extra[2]))
+        fit(data, extra=(extra[0], extra[1] * np.nan, extra[2]))
 
 
 def test_nonlinear_system_is_learned_to_five_percent():

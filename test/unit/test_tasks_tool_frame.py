@@ -301,7 +301,7 @@ def test_a_model_taught_by_counterfactuals_leaves_a_body_alone_where_it_was_neve
 
     def moved(imagined):
         """How fast a body at rest under an open tool is thought to move, m/s."""
-        result = EnsembleTrainer(settings).fit(*framed_transitions(FRAME, *data), seed=0, imagined=imagined)
+        result = EnsembleTrainer(settings).fit(*framed_transitions(FRAME, *data), seed=0, extra=imagined)
         place = torch.from_numpy(data[0][:300]).clone().float()
         place[:, BODY_VELOCITY] = 0.0
         model = FramedModel(FRAME, Predictor(result.parameters), action_size=5)
