@@ -12,7 +12,7 @@ from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import make_task
 
 LARGEST_BYTES = 5_000_000
-every_model = pytest.mark.parametrize('name', ['lift', 'pick_place'])
+every_model = pytest.mark.parametrize('name', ['lift', 'pick_place', 'push'])
 
 
 @every_model
