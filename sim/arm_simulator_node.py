@@ -121,6 +121,8 @@ class ArmSimulatorNode(Node):
 
     def on_command(self, message: Float64MultiArray | JointTrajectory) -> None:
         """Take an arm command; in lockstep, live through the period that it lasts, refused or not."""
+        if self._config.lockstep:
+            self._take_gripper_commands()
         with self._lock:
             self._note_refusal(self._driver.command(self._command_from_msg(message)))
             if self._config.lockstep:
@@ -220,6 +222,15 @@ class ArmSimulatorNode(Node):
             return message.data
         return [message.data[index] for index in self._command_order]
 
+    def _take_gripper_commands(self) -> None:
+        """Take what was sent to the gripper before now; of two topics that have news, the executor may turn to either first."""
+        while self._gripper_sub is not None:
+            with self._gripper_sub.handle:
+                taken = self._gripper_sub.handle.take_message(self._gripper_sub.msg_type, self._gripper_sub.raw)
+            if taken is None:
+                return
+            self.on_gripper(taken[0])
+
     def _make_publishers(self) -> None:
         # In lockstep a period's messages leave in one burst, and none of them may be lost.
         profile = qos.RECORD if self._config.lockstep else qos.DRIVER
@@ -234,8 +245,8 @@ class ArmSimulatorNode(Node):
     def _make_subscriptions(self) -> None:
         kind = JointTrajectory if self._profile.command_type == 'trajectory' else Float64MultiArray
         self._command_sub = qos.subscribe(self, kind, self._profile.command_topic, self.on_command, qos.DRIVER)
-        if self._profile.gripper_topic:
-            qos.subscribe(self, Float64MultiArray, self._profile.gripper_topic, self.on_gripper, qos.DRIVER)
+        self._gripper_sub = qos.subscribe(self, Float64MultiArray, self._profile.gripper_topic, self.on_gripper, qos.DRIVER) \
+            if self._profile.gripper_topic else None
         if self._config.world.gui or self._video:
             qos.subscribe(self, PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED)
 

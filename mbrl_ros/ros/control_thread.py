@@ -173,9 +173,10 @@ class ControlThread:
         if inputs.state is not None and set(self._robot.joints) <= set(inputs.state.names):
             q = inputs.state.positions(self._robot.joints)
             self._q = q if np.isfinite(q).all() else self._q
-        self._port.send(outcome.velocity, self._q, inputs.effect_ns)
+        # First, since in lockstep the arm's command is what moves time.
         if outcome.opening_m is not None:
             self._port.send_gripper(outcome.opening_m)
+        self._port.send(outcome.velocity, self._q, inputs.effect_ns)
         if self._timing.lockstep:
             return outcome
         sent_ns = self._clock.now().nanoseconds + round(self._timing.command_latency_s * 1e9)

@@ -133,6 +133,21 @@ def test_in_lockstep_each_command_is_exactly_one_period(bench):
     np.testing.assert_allclose(arm(states[-1]) - ROBOT.home_rad, 0.2, atol=0.02)
 
 
+def test_in_lockstep_what_the_gripper_is_told_before_the_arm_counts_in_the_same_period(bench):
+    bench = bench(lockstep=True)
+    states = bench.listen(JointState, 'joint_states')
+    arms, grippers = (bench.publisher(Float64MultiArray, topic) for topic in (VELOCITY, 'gripper_controller/commands'))
+    bench.wait(lambda: states)
+    start, finger = stamp(states[-1]), states[-1].name.index(ROBOT.gripper.joints[0])
+    openings = [states[-1].position[finger]]
+    for opening_m in (0.0, 0.08, 0.0, 0.08):
+        send(grippers, [opening_m])
+        send(arms, [0.0] * 7)
+        bench.wait(lambda: stamp(states[-1]) == start + len(openings) * PERIOD_NS)
+        openings.append(states[-1].position[finger])
+    assert (np.sign(np.diff(openings)) == [-1, 1, -1, 1]).all()
+
+
 def test_in_lockstep_early_and_late_listeners_begin_with_the_same_measurement(bench):
     bench = bench(lockstep=True)
     bench.wait(lambda: len(bench.early) > 3)

@@ -1,5 +1,6 @@
 """The control thread: however it ends, the arm stands."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -29,12 +30,17 @@ class RecordingPort:
     def __init__(self) -> None:
         self.sent: list[np.ndarray] = []
         self.num_repeats = 0
+        self.order: list[str] = []
 
     def other_commanders(self) -> str:
         return ''
 
     def send(self, velocity: np.ndarray, q: np.ndarray, effect_ns: int) -> None:
         self.sent.append(velocity)
+        self.order.append('arm')
+
+    def send_gripper(self, opening_m: float) -> None:
+        self.order.append('gripper')
 
     def rest(self) -> None:
         pass
@@ -78,6 +84,18 @@ def test_in_lockstep_a_command_that_time_waits_for_is_repeated_to_newcomers_unti
     time.sleep(0.5)
     assert port.num_repeats == answered
     thread.stop()
+
+
+def test_the_gripper_is_told_before_the_arm(controller, monkeypatch):
+    inbox, port, tick = ControlInbox(), RecordingPort(), controller.tick
+    monkeypatch.setattr(controller, 'tick', lambda inputs: dataclasses.replace(tick(inputs), opening_m=0.04))
+    thread = ControlThread(controller, inbox, port, PANDA, Clock(), ControlTiming(PERIOD_S, True, 0.0), lambda _: None, print)
+    thread.start()
+    for count in (1, 2, 3):
+        put(inbox, count * 50_000_000)
+        wait(lambda: len(port.order) >= 2 * count)  # noqa: B023
+    thread.stop()
+    assert port.order[:6] == 3 * ['gripper', 'arm']
 
 
 def test_a_fault_in_telling_leaves_the_arm_stopped_and_is_passed_on(controller):
