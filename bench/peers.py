@@ -168,7 +168,11 @@ def markdown_tables(result: dict[str, Any]) -> str:
 
 
 def _markdown_cells(row: dict[str, Any] | None) -> str:
-    return 'not run | | ' if row is None else f'{row["median_ms"]:.0f} | {row["p95_ms"]:.0f} | {row["ratio_to_mbrl"]:.2f}'
+    return 'not run | | ' if row is None else f'{_ms(row["median_ms"])} | {_ms(row["p95_ms"])} | {row["ratio_to_mbrl"]:.2g}'
+
+
+def _ms(value: float) -> str:
+    return f'{value:.0f}' if value >= 100.0 else f'{value:.3g}'
 
 
 def _planning_table(result: dict[str, Any]) -> Table:
@@ -177,11 +181,11 @@ def _planning_table(result: dict[str, Any]) -> Table:
     for column in ('H', 'ms', 'p95', 'model\nevals', 'mbrl CEM\n/ this', 'this\n/ floor'):
         table.add_column(column, justify='right', no_wrap=True)
     for row in result['rows']:
-        table.add_row(row['planner'], str(row['horizon']), f'{row["median_ms"]:.0f}', f'{row["p95_ms"]:.0f}',
+        table.add_row(row['planner'], str(row['horizon']), _ms(row['median_ms']), _ms(row['p95_ms']),
                       f'{row["model_evals"] / 1e3:.0f}k', f'{1.0 / row["ratio_to_mbrl"]:.2f}', f'{row["ratio_to_floor"]:.2f}')
     for floor in result['floors']:
-        table.add_row(f'[dim]matrix products, {floor["precision"]}[/dim]', str(floor['horizon']), f'{floor["median_ms"]:.0f}',
-                      f'{floor["p95_ms"]:.0f}', f'{floor["model_evals"] / 1e3:.0f}k', '', '')
+        table.add_row(f'[dim]matrix products, {floor["precision"]}[/dim]', str(floor['horizon']), _ms(floor['median_ms']),
+                      _ms(floor['p95_ms']), f'{floor["model_evals"] / 1e3:.0f}k', '', '')
     return table
 
 

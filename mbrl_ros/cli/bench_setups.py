@@ -103,7 +103,7 @@ class MeasuredPlanner:
         self._planner = make_planner(config, setup.network.action_size, change, seed=seed)
         self.device = self._planner.device
         parameters = random_parameters(setup.network, seed)
-        chooser = PrecisionChooser(config.precision, self.device, config.population_size * config.num_particles)
+        chooser = PrecisionChooser(config.precision, self.device, config.population_size * config.num_particles, config.horizon)
         self.precision = chooser.choose(parameters).precision
         self._model = Predictor(parameters, self.device, self.precision)
         self._stream = observation_stream(setup.network, _STREAM_LENGTH, seed)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.learning import DynamicsParameters, Ensemble, EnsembleConfig, LinearPart, Normalizer
+from mbrl_ros.learning.cuda_graph import captured
 from mbrl_ros.learning.predictor import tf32_products
 
 #: Log-variance bounds of the measured networks: small steps, so that 30 of them stay where weights are of use.
@@ -175,8 +176,7 @@ class MatrixProducts:
         for rows in {rows for rollouts in scored for rows in self._member_rows(rollouts)}:
             self._buffers[rows] = [torch.randn(size.ensemble_size, rows, columns).to(device, dtype)
                                    for columns in [size.layers[0][0], *(columns for _, columns in size.layers)]]
-        self._multiply = _batched
-        self._multiply = min((_batched, _by_member), key=self._trial_s)
+        self._run = min(map(self._products, (_batched, _by_member)), key=self._trial_s)
 
     @property
     def num_products(self) -> int:
@@ -191,13 +191,20 @@ class MatrixProducts:
     @torch.inference_mode()
     def run(self) -> None:
         """Make all products."""
-        with tf32_products(self._is_tf32):
-            for rollouts in self._scored:
-                for rows in self._member_rows(rollouts):
-                    buffers = self._buffers[rows]
-                    for inputs, weight, outputs in zip(buffers, self._weights, buffers[1:]):
-                        self._multiply(inputs, weight, outputs)
+        self._run()
         synchronize(self._device)
+
+    def _products(self, multiply: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]) -> Callable[[], None]:
+        """All of them, on a GPU as one launch."""
+        def run() -> None:
+            with tf32_products(self._is_tf32):
+                for rollouts in self._scored:
+                    for rows in self._member_rows(rollouts):
+                        buffers = self._buffers[rows]
+                        for inputs, weight, outputs in zip(buffers, self._weights, buffers[1:]):
+                            multiply(inputs, weight, outputs)
+
+        return captured(run, self._device) if self._device.type == 'cuda' else run
 
     def _member_rows(self, rollouts: Rollouts) -> list[int]:
         """Rows of each member at each step."""
@@ -205,8 +212,8 @@ class MatrixProducts:
             raise ValueError(f'{rollouts} cannot be shared evenly among {self._size.ensemble_size} members')
         return [rows // self._size.ensemble_size for rows in rollouts.rows]
 
-    def _trial_s(self, multiply: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]) -> float:
-        self._multiply = multiply
+    def _trial_s(self, run: Callable[[], None]) -> float:
+        self._run = run
         times = []
         for _ in range(3):
             start = time.perf_counter()

@@ -70,7 +70,8 @@ class TaskLoop:
         self.planner = make_planner(config.planner, self.task.action_size, change)
         precision = 'float32' if repeatable and config.planner.precision == 'auto' else config.planner.precision
         self._precision = PrecisionChooser(precision, self.planner.device,
-                                           config.planner.population_size * config.planner.num_particles)
+                                           config.planner.population_size * config.planner.num_particles,
+                                           config.planner.horizon if self.frame is None else 1)
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ Separate from the predictor, which takes an observation's numbers as they come: 
 or in another direction, a frame says so beforehand, and nothing has to be learned twice.
 """
 
+from collections.abc import Hashable
 from typing import Protocol
 
 import numpy as np
@@ -81,6 +82,16 @@ class FramedModel:
         if sizes != (inner.obs_size, inner.action_size):
             raise ShapeError(f'the inner model takes obs and action of sizes {(inner.obs_size, inner.action_size)}, '
                              f'the frame encodes to {sizes}')
+
+    @property
+    def kind(self) -> Hashable:
+        """As `Predictor.kind`."""
+        inner = getattr(self._inner, 'kind', None)
+        return None if inner is None else (self._frame, inner)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """As `Predictor.tensors`; a frame has none that are learned."""
+        return self._inner.tensors()
 
     @torch.no_grad()
     def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

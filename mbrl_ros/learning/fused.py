@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from mbrl_ros.learning.folding import FoldedParameters, padded
 from mbrl_ros.learning.native import is_supported, library, on_threads
 from mbrl_ros.learning.parameters import DynamicsParameters
 
@@ -30,8 +31,7 @@ class _Network(ctypes.Structure):
 class FusedEnsemble:
     """Predicts with all members of an ensemble; float32 in and out, bfloat16 products inside.
 
-    Inputs are normalised before they are rounded, so that an entry that varies little far from zero keeps its digits; the
-    linear part, variances and noise stay float32.
+    The linear part, variances and noise stay float32.
 
     Args:
         parameters: What was learned; not modified, and not needed afterwards.
@@ -44,31 +44,24 @@ class FusedEnsemble:
         if not is_supported():
             raise RuntimeError('the compiled ensemble needs a processor with AVX-512 BF16 and a compiler at installation')
         members, obs_size, action_size = parameters.sizes
-        network = parameters.ensemble()
-        outputs = parameters.outputs
-        network.rebase(parameters.inputs, parameters.inputs, parameters.residual_scale * outputs.std)
-        weights = [weight.detach() for weight in network.weights]
-        biases = [bias.detach() for bias in network.biases]
-        maximum = network.max_logvar.detach()
-        padded = _whole(obs_size, _LANES)
-        # Mean and logit each begin on a whole vector; see `Predictor` for the factors of the variance.
-        weights[-1] = torch.cat([_padded(part, padded) for part in weights[-1].split(obs_size, dim=-1)], dim=-1)
-        mean_bias, logit_bias = biases[-1].split(obs_size, dim=-1)
-        biases[-1] = torch.cat([_padded(mean_bias, padded), _padded(logit_bias - maximum, padded)], dim=-1)
+        folded, wide = FoldedParameters.of(parameters), _whole(obs_size, _LANES)
+        # Mean and logit each begin on a whole vector.
+        weights = [*folded.weights, torch.cat([padded(folded.mean, wide), padded(folded.logit, wide)], dim=-1)]
+        biases = [*folded.biases, torch.cat([torch.zeros(members, 1, wide), padded(folded.logit_bias, wide)], dim=-1)]
         self._kept: list[torch.Tensor] = []
-        native = _Network(members, obs_size, action_size, len(weights), padded)
+        native = _Network(members, obs_size, action_size, len(weights), wide)
         native.stride = max(_whole(size, _LANES) for size in (obs_size + action_size, *(bias.shape[-1] for bias in biases[:-1])))
         for layer, (weight, bias) in enumerate(zip(weights, biases)):
             native.pairs[layer], native.columns[layer] = (weight.shape[1] + 1) // 2, _whole(weight.shape[2], 8)
             native.weights[layer] = self._keep(_packed(weight, native.columns[layer]))
-            native.bias[layer] = self._keep(_padded(bias, native.columns[layer]).reshape(members, -1))
+            native.bias[layer] = self._keep(padded(bias, native.columns[layer]).reshape(members, -1))
         inputs = _whole(obs_size + action_size, _LANES)
-        native.input_mean = self._keep(_padded(parameters.inputs.mean, inputs))
-        native.input_scale = self._keep(_padded(1.0 / parameters.inputs.std, inputs))
-        native.linear = self._keep(_padded(parameters.linear.weight * outputs.std, padded))
-        native.linear_bias = self._keep(_padded(parameters.linear.bias * outputs.std + outputs.mean, padded))
-        native.smallest_variance = self._keep(_padded(torch.exp(network.min_logvar.detach()), padded))
-        native.largest_variance = self._keep(_padded(torch.exp(maximum), padded))
+        native.input_mean = self._keep(padded(folded.input_mean, inputs))
+        native.input_scale = self._keep(padded(folded.input_scale, inputs))
+        native.linear = self._keep(padded(folded.linear, wide))
+        native.linear_bias = self._keep(padded(folded.mean_bias, wide))
+        native.smallest_variance = self._keep(padded(folded.smallest_variance, wide))
+        native.largest_variance = self._keep(padded(folded.largest_variance, wide))
         self._native = native
 
     def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,15 +71,12 @@ class FusedEnsemble:
         self._run(library().mbrl_fused_predict, obs.shape[1], obs, action, mean, std)
         return mean, std
 
-    def roll_out(self, path: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> None:
-        """Fill `path[1:]` from `path[0]`.
-
-        Args:
-            path: Observations after each action, shape (H, P, N, O), float32, contiguous.
-            actions: Shape (N, H, A).
-            members: Who predicts particle p at step h, shape (H, P), integers.
-            noise: Standard normal, shape (H, P, O).
-        """
+    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor,
+                 path: torch.Tensor) -> None:
+        """Fill the path; arguments as for `Predictor.roll_out`. The particles of a member share their first step."""
+        count, ensemble_size = path.shape[2], self._native.members
+        mean, std = self.predict(*(tensor.expand(ensemble_size, count, -1) for tensor in (obs, actions[:, 0])))
+        torch.addcmul(mean[members[0]], std[members[0]], noise[0].unsqueeze(1), out=path[0])
         self._run(library().mbrl_fused_rollout, *path.shape[:3], members.to(torch.int32).contiguous(), _plain(actions),
                   _plain(noise), path)
 
@@ -113,16 +103,11 @@ def _whole(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def _padded(tensor: torch.Tensor, size: int) -> torch.Tensor:
-    """Zeros behind the last axis, up to `size`."""
-    return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]))
-
-
 def _packed(weight: torch.Tensor, columns: int) -> torch.Tensor:
     """Weights (E, K, N) in the order in which fused.c reads them: blocks of columns, pairs of rows, columns, the two rows."""
     members, rows, _ = weight.shape
-    padded = torch.nn.functional.pad(weight, (0, columns - weight.shape[2], 0, rows % 2)).to(torch.bfloat16)
-    pairs = padded.view(members, -1, 2, columns).transpose(2, 3)  # (E, K / 2, N, 2)
+    whole = torch.nn.functional.pad(weight, (0, columns - weight.shape[2], 0, rows % 2)).to(torch.bfloat16)
+    pairs = whole.view(members, -1, 2, columns).transpose(2, 3)  # (E, K / 2, N, 2)
     blocks, start = [], 0
     while start < columns:
         width = _block_columns(columns - start)

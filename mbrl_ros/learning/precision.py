@@ -1,6 +1,7 @@
 """Which arithmetic to predict in: what the fastest is depends on the processor, the network and the batch, so it is measured."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.learning.cuda_graph import captured
 from mbrl_ros.learning.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.learning.linear import LinearPart
 from mbrl_ros.learning.normalizer import Normalizer
@@ -45,18 +47,19 @@ class PrecisionChooser:
         setting: `auto`, or a precision by name.
         device: Where to predict.
         num_rows: Rows predicted at once, those of all members together.
+        horizon: Steps of the trajectories that are wanted of the model; 1 where it is asked step by step whatever it can do.
         clock: Seconds, monotonic.
 
     Raises:
         ConfigError: The device does not have the precision that was named.
     """
 
-    def __init__(self, setting: str, device: torch.device, num_rows: int,
+    def __init__(self, setting: str, device: torch.device, num_rows: int, horizon: int = 1,
                  clock: Callable[[], float] = time.perf_counter) -> None:
         if setting != 'auto' and setting not in precisions(device):
             raise ConfigError(f'precision {setting!r} is not there on {device.type!r}; '
                               f'there is auto, {", ".join(precisions(device))}')
-        self._setting, self._device, self._num_rows, self._clock = setting, device, num_rows, clock
+        self._setting, self._device, self._num_rows, self._horizon, self._clock = setting, device, num_rows, horizon, clock
         self._chosen: dict[tuple, PrecisionChoice] = {}
 
     def choose(self, parameters: DynamicsParameters) -> PrecisionChoice:
@@ -72,26 +75,35 @@ class PrecisionChooser:
         names = precisions(self._device)
         if len(names) == 1:
             return PrecisionChoice(names[0], {})
-        models = {name: Predictor(parameters, self._device, name) for name in names}
-        members, obs_size, action_size = parameters.sizes
-        batch_size = math.ceil(self._num_rows / members)
-        obs = torch.zeros(members, batch_size, obs_size, device=self._device)
-        action = torch.zeros(members, batch_size, action_size, device=self._device)
+        predictions = {name: self._prediction(Predictor(parameters, self._device, name), *parameters.sizes) for name in names}
         least = dict.fromkeys(names, math.inf)
         begin = self._clock()
         for call in range(_CALLS + 1):
-            for name, model in models.items():
+            for name, (predict, steps) in predictions.items():
                 start = self._clock()
-                model.predict(obs, action)
+                predict()
                 if self._device.type == 'cuda':
                     torch.cuda.synchronize(self._device)
                 if call:  # The first warms up.
-                    least[name] = min(least[name], 1e3 * (self._clock() - start))
+                    least[name] = min(least[name], 1e3 * (self._clock() - start) / steps)
             if call and self._clock() - begin > _ENOUGH_S:
                 break
         fastest = min(least, key=least.get)
         exact = names[0]
         return PrecisionChoice(fastest if least[exact] > _WORTH_IT * least[fastest] else exact, least)
+
+    def _prediction(self, model: Predictor, members: int, obs_size: int, action_size: int) -> tuple[Callable[[], object], int]:
+        """What a planner has the model do, and the steps that this predicts."""
+        count, zeros = math.ceil(self._num_rows / members), functools.partial(torch.zeros, device=self._device)
+        predict = functools.partial(model.predict, zeros(members, count, obs_size), zeros(members, count, action_size))
+        steps = 1
+        if self._horizon > 1:
+            draws = self._horizon, members
+            roll_out = functools.partial(model.roll_out, zeros(obs_size), zeros(count, self._horizon, action_size),
+                                         zeros(draws, dtype=torch.long), zeros(*draws, obs_size), zeros(*draws, count, obs_size))
+            if roll_out():
+                predict, steps = roll_out, self._horizon
+        return (captured(predict, self._device) if self._device.type == 'cuda' else predict), steps
 
 
 def stand_in(obs_size: int, action_size: int, config: EnsembleConfig | None = None, *, seed: int = 0) -> DynamicsParameters:

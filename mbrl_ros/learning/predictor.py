@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.learning import fused
+from mbrl_ros.learning.cuda_rollout import cuda_rollout
 from mbrl_ros.learning.fused import FusedEnsemble
 from mbrl_ros.learning.normalizer import Normalizer
 from mbrl_ros.learning.parameters import DynamicsParameters
@@ -41,15 +42,17 @@ class Predictor:
         self.hidden_units = 2 * parameters.shape.hidden_size
         self._fused = FusedEnsemble(parameters) if (self.device.type, precision) == ('cpu', 'bfloat16') else None
         self._network = None if self._fused else _Network(parameters, self.device, precision)
+        self._rollout = (cuda_rollout(parameters, self.device, self._network.predict)
+                         if (self.device.type, precision) == ('cuda', 'bfloat16') else None)
 
     @property
     def kind(self) -> Hashable:
-        """Equal for predictors that differ in nothing but the numbers in `tensors`; None where those are not torch's alone."""
+        """Equal for predictors that differ in nothing but the numbers in `tensors`; None where those cannot be replayed."""
         return None if self._fused else (self.precision, *(tuple(tensor.shape) for tensor in self.tensors()))
 
     def tensors(self) -> list[torch.Tensor]:
-        """Everything learned that a prediction with torch depends on, in a fixed order."""
-        return [self.output_scale, *self._network.tensors()]
+        """Everything learned that a prediction outside of compiled code for the processor depends on, in a fixed order."""
+        return [self.output_scale, *self._network.tensors(), *(self._rollout.tensors() if self._rollout else ())]
 
     @torch.no_grad()
     def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,21 +69,25 @@ class Predictor:
         return self._fused.predict(obs, action) if self._fused else self._network.predict(obs, action)
 
     @torch.no_grad()
-    def roll_out(self, path: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> bool:
+    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor,
+                 path: torch.Tensor) -> bool:
         """Sample whole trajectories at once, where this predictor can; see `planning.propagation.rollout`.
 
         Args:
-            path: Observations after each action, shape (H, P, N, O), contiguous; the first step's are given, the others filled.
+            obs: Where all start, shape (O,).
             actions: Shape (N, H, A).
             members: Which member predicts a particle at a step, shape (H, P).
             noise: Standard normal, shape (H, P, O).
+            path: To be filled with the observations after each action, shape (H, P, N, O), contiguous.
 
         Returns:
             Whether it was done.
         """
         if self._fused:
-            self._fused.roll_out(path, actions, members, noise)
-        return self._fused is not None
+            self._fused.roll_out(obs, actions, members, noise, path)
+        elif self._rollout:
+            self._rollout.roll_out(obs, actions, members, noise, path)
+        return bool(self._fused or self._rollout)
 
     def disagreement(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Standard deviation of the members' means, mean over dimensions, in units of the output scale.

@@ -165,7 +165,8 @@ class MpcControllerNode(LifecycleNode):
         # In lockstep there is no deadline, and what a timing would choose may differ from run to run.
         precision = 'float32' if config.lockstep and config.planner.precision == 'auto' else config.planner.precision
         self._precision = PrecisionChooser(precision, self._planner.device,
-                                           config.planner.population_size * config.planner.num_particles)
+                                           config.planner.population_size * config.planner.num_particles,
+                                           config.planner.horizon if self._task.space.frame is None else 1)
         self._controller = MpcController(self._robot, self._kinematics, self._task, self._planner, config.control,
                                          period_s=self._period_s, seed=config.seed, emergency_stop=self._emergency_stop)
         self._inbox, self._figures, self._last_hold = ControlInbox(), LoopFigures(), None

@@ -21,7 +21,8 @@ PROPAGATIONS = ('tsinf', 'ts1', 'expectation', 'moment_matching')
 class TrajectoryModel(Protocol):
     """A `DynamicsModel` that may sample whole trajectories by itself, faster than step by step."""
 
-    def roll_out(self, path: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> bool:
+    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor,
+                 path: torch.Tensor) -> bool:
         """As `Predictor.roll_out`; False when it has to be done step by step."""
 
 
@@ -94,7 +95,7 @@ class ParticleDraws:
 def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draws: ParticleDraws) -> torch.Tensor:
     """Predict P futures of each action sequence.
 
-    All particles start from the same state, so their first step takes one prediction by each member and no more.
+    All particles start from the same state, so that step by step the first takes one prediction by each member and no more.
 
     Args:
         model: Dynamics snapshot; never modified.
@@ -114,6 +115,10 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
         raise ShapeError(f'actions need shape (N, {horizon}, {model.action_size}), got {tuple(actions.shape)}')
     count = actions.shape[0]
     path = torch.empty((horizon, particles, count, model.obs_size), dtype=obs.dtype, device=obs.device)
+    is_free = draws.recast is None and draws.propagation != 'expectation'  # Each particle goes its own way.
+    if is_free and isinstance(model, TrajectoryModel) and model.roll_out(obs, actions, draws.members(model.ensemble_size),
+                                                                         draws.noise.squeeze(2), path):
+        return path
     mean, std = model.predict(obs.expand(model.ensemble_size, count, -1), actions[:, 0].expand(model.ensemble_size, count, -1))
     if mean.shape != (model.ensemble_size, count, model.obs_size) or std.shape != mean.shape:
         raise ShapeError('the model needs to predict mean and deviation of shape '
@@ -127,9 +132,6 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
         return path
     members = draws.members(model.ensemble_size)
     torch.addcmul(mean[members[0]], std[members[0]], draws.noise[0], out=path[0])
-    if draws.recast is None and isinstance(model, TrajectoryModel) and model.roll_out(path, actions, members,
-                                                                                      draws.noise.squeeze(2)):
-        return path
     batch = (model.ensemble_size, particles // model.ensemble_size * count)
     for step in range(horizon):
         if step:

@@ -17,7 +17,7 @@ class Machine:
     """A machine with two precisions on which predictions take as long as one says."""
 
     def __init__(self, monkeypatch, **durations):
-        self.now, self.durations, self.calls = 0.0, durations, []
+        self.now, self.durations, self.calls, self.trajectory = 0.0, durations, [], 0.0
         machine = self
 
         class Timed:
@@ -28,17 +28,29 @@ class Machine:
                 machine.calls.append(self.precision)
                 machine.now += machine.durations[self.precision]
 
+            def roll_out(self, obs, actions, members, noise, path):
+                if self.precision == 'bfloat16':
+                    machine.now += machine.trajectory
+                return self.precision == 'bfloat16'
+
         monkeypatch.setattr(precision_module, 'Predictor', Timed)
         monkeypatch.setattr(precision_module, 'precisions', lambda device: tuple(durations))
 
-    def chooser(self, setting='auto'):
-        return PrecisionChooser(setting, CPU, 10, clock=lambda: self.now)
+    def chooser(self, setting='auto', horizon=1):
+        return PrecisionChooser(setting, CPU, 10, horizon, clock=lambda: self.now)
 
 
 def test_the_faster_precision_is_chosen_and_its_figures_are_said(monkeypatch):
     choice = Machine(monkeypatch, float32=0.004, bfloat16=0.001).chooser().choose(SMALL)
     assert choice.precision == 'bfloat16'
     assert str(choice) == 'bfloat16 (float32 4 ms, bfloat16 1 ms a prediction)'
+
+
+def test_a_step_of_a_whole_trajectory_counts_where_those_are_wanted(monkeypatch):
+    machine = Machine(monkeypatch, float32=0.004, bfloat16=0.008)
+    machine.trajectory = 0.01
+    assert machine.chooser().choose(SMALL).precision == 'float32'
+    assert str(machine.chooser(horizon=5).choose(SMALL)) == 'bfloat16 (float32 4 ms, bfloat16 2 ms a prediction)'
 
 
 @pytest.mark.parametrize('bfloat16', [0.0009, 0.0012])

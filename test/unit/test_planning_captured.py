@@ -10,7 +10,7 @@ from graph_recorder import GraphRecorder, Tape
 from planning_problems import OPTIMISERS, TickingClock
 
 from mbrl_ros.errors import PlanningError
-from mbrl_ros.learning import EnsembleConfig, Predictor
+from mbrl_ros.learning import EnsembleConfig, FramedModel, Predictor
 from mbrl_ros.learning.precision import stand_in
 from mbrl_ros.planning import PlannerConfig, make_planner
 from mbrl_ros.planning.captured import CudaRecorder, shared_kind
@@ -65,6 +65,23 @@ def test_captured_plans_are_the_eager_plans(optimiser, propagation):
     eager, captured = planners(optimiser=optimiser, propagation=propagation)
     for arguments, options in stream():
         assert same(eager.plan(*arguments, **options), captured.plan(*arguments, **options))
+    assert captured.num_captures == 1
+
+
+@pytest.mark.parametrize('actions', ['twist', 'joints'])
+def test_captured_plans_with_a_model_in_a_frame_are_the_eager_plans(actions):
+    task = make_task('lift', ROBOT, actions=actions)
+    obs_size, action_size = task.obs_size, task.action_size
+    frame, rng = task.space.frame, np.random.default_rng(0)
+    sizes = [len(part) for part in frame.encode(torch.zeros(obs_size), torch.zeros(action_size))]
+    models = [FramedModel(frame, Predictor(stand_in(*sizes, SIZES, seed=seed)), action_size) for seed in (0, 1)]
+    config = dataclasses.replace(CONFIG, propagation='ts1')
+    optimiser = make_optimiser(config, action_size, torch.full((action_size,), 0.3), generator=torch.Generator().manual_seed(3))
+    eager = make_planner(config, action_size, np.full(action_size, 0.3), seed=3)
+    captured = SamplingPlanner(config, optimiser, make_recorder=GraphRecorder)
+    for model in (models[0], models[1], models[0]):
+        arguments = model, rng.normal(scale=0.1, size=obs_size), task.objective(GOALS[0])
+        assert same(eager.plan(*arguments), captured.plan(*arguments))
     assert captured.num_captures == 1
 
 

@@ -125,9 +125,10 @@ def test_moment_matching_of_equal_particles_leaves_them_equal():
 def test_a_model_that_samples_whole_trajectories_is_told_who_predicts_what(propagation):
     @dataclasses.dataclass(frozen=True)
     class Whole(NamingModel):
-        def roll_out(self, path, actions, members, noise):
-            for step in range(1, len(path)):
-                path[step, :, 0, 0] = 10.0 * path[step - 1, :, 0, 0] + members[step] + 1
+        def roll_out(self, obs, actions, members, noise, path):
+            before = obs.expand(6)
+            for step in range(len(path)):
+                before = path[step, :, 0, 0] = 10.0 * before + members[step] + 1
             return True
 
     def path_of(model):
