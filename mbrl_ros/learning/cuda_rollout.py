@@ -13,7 +13,7 @@ from mbrl_ros.learning.parameters import DynamicsParameters
 
 _SOURCE = Path(__file__).with_name('rollout.cu')
 #: As in rollout.cu.
-_ROWS, _THREADS = 64, 256
+_ROWS, _THREADS = 64, 384
 #: The first with bfloat16 matrix units and copies that need no registers.
 _CAPABILITY = (8, 0)
 #: Largest difference between the kernel and single steps, as a share of the largest change; bfloat16 has 8 bits.

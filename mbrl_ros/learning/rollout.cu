@@ -2,15 +2,15 @@
  *
  * A block takes 64 candidates of one particle through all layers and all steps. Observations stay in registers from the first step
  * to the last, activations in shared memory. While a layer is computed the weights of the next one are on their way; with 64 rows
- * a block they come about as fast as they are used. Eight warps share a layer: two halves of the rows times four shares of the
+ * a block they come about as fast as they are used. Twelve warps share a layer: two halves of the rows times six shares of the
  * columns, which are dealt out in tiles of eight.
  *
  * Sizes are compiled in: OBS, ACTION, UNITS of each hidden layer, and LAYERS of them. Weights lie in the order in which the matrix
  * units take them, see `_packed` in cuda_rollout.py: for 16 rows and 8 columns each, 32 lanes times two pairs of rows. */
 
 #define ROWS 64
-#define THREADS 256
-#define SHARES 4
+#define SHARES 6
+#define THREADS (2 * SHARES * 32)
 #define INPUTS (OBS + ACTION)
 #define LARGER(a, b) ((a) > (b) ? (a) : (b))
 #define UP(size, unit) (((size) + (unit) - 1) / (unit))
@@ -67,34 +67,52 @@ __device__ __forceinline__ void fetch(unsigned to, const char *from, int bytes) 
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to + at), "l"(from + at));
 }
 
+/* What one step of a product takes: 32 rows of activations, and the weights of a warp's tiles. */
+template <int NUM_TILES>
+struct Operands {
+    unsigned a[2][4], b[NUM_TILES][2];
+};
+
+template <int NUM_TILES>
+__device__ __forceinline__ void load(Operands<NUM_TILES> &found, unsigned rows, int stride, unsigned weights, int tile, int count) {
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(found.a[half][0]), "=r"(found.a[half][1]), "=r"(found.a[half][2]), "=r"(found.a[half][3])
+                     : "r"(rows + 2 * half * 16 * stride));
+#pragma unroll
+    for (int index = 0; index < NUM_TILES; index++)
+        if (tile + index * SHARES < count)
+            asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(found.b[index][0]), "=r"(found.b[index][1])
+                         : "r"(weights + index * SHARES * 256));
+}
+
 /* Add the product of 32 rows in shared memory and weights to a warp's tiles, which are every SHARES-th of `count` from `tile` on. */
 template <int NUM_STEPS, int NUM_TILES>
 __device__ __forceinline__ void multiply(float (&sums)[2][NUM_TILES][4], unsigned rows, int stride, unsigned weights, int tiles,
                                          int tile, int count) {
     const int lane = threadIdx.x % 32;
-    const unsigned place = rows + 2 * ((lane % 16) * stride + lane / 16 * 8);
+    Operands<NUM_TILES> operands[2];
+    rows += 2 * ((lane % 16) * stride + lane / 16 * 8);
+    weights += (tile * 32 + lane) * 8;
+    load(operands[0], rows, stride, weights, tile, count);
 #pragma unroll
     for (int step = 0; step < NUM_STEPS; step++) {
-        unsigned a[2][4];
-#pragma unroll
-        for (int half = 0; half < 2; half++)
-            asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                         : "=r"(a[half][0]), "=r"(a[half][1]), "=r"(a[half][2]), "=r"(a[half][3])
-                         : "r"(place + 2 * (half * 16 * stride + step * 16)));
+        if (step + 1 < NUM_STEPS)
+            load(operands[(step + 1) % 2], rows + 32 * (step + 1), stride, weights + (step + 1) * tiles * 256, tile, count);
+        const Operands<NUM_TILES> &now = operands[step % 2];
 #pragma unroll
         for (int index = 0; index < NUM_TILES; index++) {
             if (tile + index * SHARES >= count)
                 continue;
-            unsigned b[2];
-            asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(b[0]), "=r"(b[1])
-                         : "r"(weights + ((step * tiles + tile + index * SHARES) * 32 + lane) * 8));
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 float *sum = sums[half][index];
                 asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                              "{%0, %1, %2, %3};"
                              : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                             : "r"(a[half][0]), "r"(a[half][1]), "r"(a[half][2]), "r"(a[half][3]), "r"(b[0]), "r"(b[1]));
+                             : "r"(now.a[half][0]), "r"(now.a[half][1]), "r"(now.a[half][2]), "r"(now.a[half][3]),
+                               "r"(now.b[index][0]), "r"(now.b[index][1]));
             }
         }
     }

@@ -32,6 +32,11 @@ def worst_case(returns: torch.Tensor) -> torch.Tensor:
     return returns.amin(dim=0)
 
 
+def finite_or_worst(values: torch.Tensor) -> torch.Tensor:
+    """Minus infinity in place of what is not finite."""
+    return torch.nan_to_num(values, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
+
+
 def path_disagreement(path: torch.Tensor, output_scale: torch.Tensor, groups: int) -> torch.Tensor:
     """How far groups of particles drift apart along each candidate's path, shape (N,).
 
@@ -83,4 +88,4 @@ class Aggregation:
         if self._penalty:
             groups = model.ensemble_size if self._by_member else len(returns)
             values = values - self._penalty * path_disagreement(path, model.output_scale, groups)
-        return torch.where(torch.isfinite(values), values, -torch.inf)
+        return finite_or_worst(values)

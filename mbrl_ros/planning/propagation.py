@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from mbrl_ros.errors import ShapeError
+from mbrl_ros.planning.aggregation import finite_or_worst
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.types import DynamicsModel
 
@@ -36,6 +37,7 @@ class ParticleDraws:
     Attributes:
         propagation: One of `PROPAGATIONS`.
         order: Row h lists which particles members 0, 0, …, 1, 1, … predict at step h, shape (H, P).
+        members: Which member predicts each particle at each step, shape (H, P); the same said the other way round.
         noise: Standard normal, of each particle at each step, shape (H, P, 1, O).
         recast: For moment matching, what the particles are drawn anew with: standard normal, and with mean 0 and variance 1
             over the particles, so that the moments are met exactly; shape (H, P, 1, O). None otherwise.
@@ -43,6 +45,7 @@ class ParticleDraws:
 
     propagation: str
     order: torch.Tensor
+    members: torch.Tensor
     noise: torch.Tensor
     recast: torch.Tensor | None = None
 
@@ -71,25 +74,22 @@ class ParticleDraws:
         """
         members, device = model.ensemble_size, generator.device
         if propagation == 'expectation':
-            return cls(propagation, torch.zeros((horizon, 1), dtype=torch.long, device=device),
-                       torch.zeros((horizon, 1, 1, model.obs_size), device=device))
+            nobody = torch.zeros((horizon, 1), dtype=torch.long, device=device)
+            return cls(propagation, nobody, nobody, torch.zeros((horizon, 1, 1, model.obs_size), device=device))
         count = members * math.ceil(num_particles / members)
         if propagation == 'ts1':
             order = torch.rand((horizon, count), generator=generator, device=device).argsort(dim=1)
         else:
-            order = torch.arange(count, device=device).expand(horizon, count)
+            order = torch.arange(count, device=device).repeat(horizon, 1)
+        grouped = torch.arange(members, device=device).repeat_interleave(count // members)
+        assigned = torch.empty_like(order).scatter_(1, order, grouped.expand_as(order))
         shape = (horizon, count, 1, model.obs_size)
         noise, recast = torch.randn(shape, generator=generator, device=device), None
         if propagation == 'moment_matching':
             recast = torch.randn(shape, generator=generator, device=device)
             recast = recast - recast.mean(dim=1, keepdim=True)
             recast = recast / recast.std(dim=1, correction=0, keepdim=True).clamp(min=torch.finfo(recast.dtype).tiny)
-        return cls(propagation, order, noise, recast)
-
-    def members(self, ensemble_size: int) -> torch.Tensor:
-        """Which member predicts each particle at each step, shape (H, P)."""
-        grouped = torch.arange(ensemble_size, device=self.order.device).repeat_interleave(self.num_particles // ensemble_size)
-        return torch.empty_like(self.order).scatter_(1, self.order, grouped.expand_as(self.order))
+        return cls(propagation, order, assigned, noise, recast)
 
 
 def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draws: ParticleDraws) -> torch.Tensor:
@@ -115,9 +115,9 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
         raise ShapeError(f'actions need shape (N, {horizon}, {model.action_size}), got {tuple(actions.shape)}')
     count = actions.shape[0]
     path = torch.empty((horizon, particles, count, model.obs_size), dtype=obs.dtype, device=obs.device)
-    is_free = draws.recast is None and draws.propagation != 'expectation'  # Each particle goes its own way.
-    if is_free and isinstance(model, TrajectoryModel) and model.roll_out(obs, actions, draws.members(model.ensemble_size),
-                                                                         draws.noise.squeeze(2), path):
+    goes_alone = draws.recast is None and draws.propagation != 'expectation'
+    if goes_alone and isinstance(model, TrajectoryModel) and model.roll_out(obs, actions, draws.members, draws.noise.squeeze(2),
+                                                                            path):
         return path
     mean, std = model.predict(obs.expand(model.ensemble_size, count, -1), actions[:, 0].expand(model.ensemble_size, count, -1))
     if mean.shape != (model.ensemble_size, count, model.obs_size) or std.shape != mean.shape:
@@ -130,8 +130,7 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
                                     actions[:, step].expand(model.ensemble_size, count, -1))
             path[step, 0] = mean.mean(dim=0)
         return path
-    members = draws.members(model.ensemble_size)
-    torch.addcmul(mean[members[0]], std[members[0]], draws.noise[0], out=path[0])
+    torch.addcmul(mean[draws.members[0]], std[draws.members[0]], draws.noise[0], out=path[0])
     batch = (model.ensemble_size, particles // model.ensemble_size * count)
     for step in range(horizon):
         if step:
@@ -155,9 +154,9 @@ def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Te
         actions: Sequences, shape (N, H, A).
     """
     rewards = objective(path, actions.transpose(0, 1).unsqueeze(1))  # (H, P, N)
-    returns = rewards.sum(dim=0)
-    sound = torch.isfinite(returns) & torch.isfinite(path.sum(dim=(0, 3)))
-    return torch.where(sound, returns, -torch.inf)
+    # Zero times what is not finite is not a number.
+    returns = torch.add(rewards.sum(dim=0), path.sum(dim=(0, 3)), alpha=0.0)
+    return finite_or_worst(returns)
 
 
 def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,5 @@
 """One plan in the making: its tensors, made once and written in place, and the steps that write them, in order."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
 
@@ -85,9 +84,9 @@ class Search:
         config, optimiser = self._config, self._optimiser
         draws = ParticleDraws.sample(self._model, config.horizon, config.num_particles, config.propagation, optimiser.generator)
         if self._draws is None:
-            self._draws = dataclasses.replace(draws, order=draws.order.contiguous())
+            self._draws = draws
         else:
-            for name in ('order', 'noise', 'recast'):
+            for name in ('order', 'members', 'noise', 'recast'):
                 if getattr(draws, name) is not None:
                     getattr(self._draws, name).copy_(getattr(draws, name))
         optimiser.begin(self._previous)

@@ -113,7 +113,8 @@ def test_whole_trajectories_equal_step_by_step(sizes, propagation, device):
     draws = ParticleDraws.sample(model, 5, 3 * model.ensemble_size, propagation, generator)
     start = parameters.inputs.mean[:model.obs_size].to(device)
     whole, steps = (rollout(one, start, actions, draws) for one in (model, stepwise))
-    assert model.roll_out(start, actions, draws.members(model.ensemble_size), draws.noise.squeeze(2), whole)
+    is_whole = model.roll_out(start, actions, draws.members, draws.noise.squeeze(2), whole.clone())
+    assert is_whole or (device == 'cuda' and sizes[-1] > 208)  # Wider layers do not fit into a multiprocessor's memory twice.
     # A last bit that differs may round to another bfloat16 in the step after; on a GPU a single step rounds less.
     assert torch.allclose(whole, steps, atol=1e-3 if device == 'cpu' else 0.02)
 
@@ -173,8 +174,8 @@ def test_candidates_are_ranked_as_in_float64_and_the_best_is_as_good(device, pre
     start = parameters.inputs.mean[:25]
 
     def values(dynamics, dtype, where):
-        order, noise = draws.order.to(where), draws.noise.to(where, dtype)
-        path = rollout(dynamics, start.to(where, dtype), actions.to(where, dtype), ParticleDraws('ts1', order, noise)).cpu()
+        there = ParticleDraws('ts1', draws.order.to(where), draws.members.to(where), draws.noise.to(where, dtype))
+        path = rollout(dynamics, start.to(where, dtype), actions.to(where, dtype), there).cpu()
         return particle_returns(lambda obs, action: -(obs - goal).square().sum(-1) - 0.01 * action.square().sum(-1), path,
                                 actions).mean(dim=0)
 

@@ -87,7 +87,8 @@ def test_particles_together_equal_particles_one_by_one():
     draws = ParticleDraws.sample(model, HORIZON, 4, 'ts1', generator())
     path = rollout(model, torch.ones(2), actions, draws)
     for particle in range(4):
-        own = ParticleDraws('ts1', torch.zeros(HORIZON, 1, dtype=torch.long), draws.noise[:, particle:particle + 1])
+        first = torch.zeros(HORIZON, 1, dtype=torch.long)
+        own = ParticleDraws('ts1', first, first, draws.noise[:, particle:particle + 1])
         assert torch.allclose(rollout(alone, torch.ones(2), actions, own)[:, 0], path[:, particle], rtol=1e-5)
 
 
