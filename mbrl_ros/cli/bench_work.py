@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.learning import DynamicsParameters, Ensemble, EnsembleConfig, LinearPart, Normalizer
-from mbrl_ros.learning.cuda_graph import captured
+from mbrl_ros.learning.cuda_graph import Captured
 from mbrl_ros.learning.predictor import tf32_products
 
 #: Log-variance bounds of the measured networks: small steps, so that 30 of them stay where weights are of use.
@@ -204,7 +204,7 @@ class MatrixProducts:
                         for inputs, weight, outputs in zip(buffers, self._weights, buffers[1:]):
                             multiply(inputs, weight, outputs)
 
-        return captured(run, self._device) if self._device.type == 'cuda' else run
+        return Captured(run, self._device) if self._device.type == 'cuda' else run
 
     def _member_rows(self, rollouts: Rollouts) -> list[int]:
         """Rows of each member at each step."""

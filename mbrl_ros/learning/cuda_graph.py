@@ -5,19 +5,26 @@ from collections.abc import Callable
 import torch
 
 
-def captured(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
-    """What does the same to the same tensors, as one launch.
+class Captured:
+    """Does the same to the same tensors as a function, as one launch; does not wait for it.
 
     Args:
         function: Works on tensors of the device and looks at none of them; called once beforehand.
         device: The GPU.
     """
-    stream, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        function()
-    stream.synchronize()
-    # Other threads, which may be loading a model meanwhile, are free to do what a capture forbids.
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode='thread_local'):
-        function()
-    return graph.replay
+
+    def __init__(self, function: Callable[[], object], device: torch.device) -> None:
+        # Nobody else may hold the tensors that the function works on.
+        self._function, self._graph = function, torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            function()
+        stream.synchronize()
+        # Other threads, which may be loading a model meanwhile, are free to do what a capture forbids.
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode='thread_local'):
+            function()
+
+    def __call__(self) -> None:
+        """Do it again."""
+        self._graph.replay()

@@ -1,11 +1,13 @@
 """Trajectories on a GPU that multiplies bfloat16, whole ones in one launch: what `fused.py` is on a processor."""
 
+import ctypes
 import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mbrl_ros.learning.folding import FoldedParameters, padded
@@ -13,9 +15,9 @@ from mbrl_ros.learning.parameters import DynamicsParameters
 
 _SOURCE = Path(__file__).with_name('rollout.cu')
 #: As in rollout.cu.
-_ROWS, _THREADS = 64, 384
-#: The first with bfloat16 matrix units and copies that need no registers.
-_CAPABILITY = (8, 0)
+_ROWS, _THREADS, _BARRIERS_BYTES = 64, 256, 16
+#: Hopper's; no other generation has its matrix instructions.
+_CAPABILITY, _ARCHITECTURE = (9, 0), 'sm_90a'
 #: Largest difference between the kernel and single steps, as a share of the largest change; bfloat16 has 8 bits.
 _TOLERANCE = 0.03
 _TRIAL_CANDIDATES = _ROWS + 7
@@ -36,20 +38,22 @@ class CudaRollout:
 
     Raises:
         RuntimeError: The kernel cannot be built for these sizes on this device.
+        ImportError: CUDA's bindings for Python are not there; torch brings them along.
     """
 
     def __init__(self, parameters: DynamicsParameters, device: torch.device) -> None:
         _, obs_size, action_size = parameters.sizes
         folded = FoldedParameters.of(parameters)
         sizes = obs_size, action_size, folded.mean.shape[1], len(folded.weights)
-        self._kernel, self._shared_bytes = _kernel(*sizes, device)
-        width, obs_width = _whole(sizes[2], 8), _whole(obs_size, 8)
-        last = torch.cat([padded(folded.mean, obs_width), padded(folded.logit, obs_width)], dim=-1)
+        self._kernel = _kernel(*sizes, device)
+        width, obs_width = _whole(sizes[2], 16), _whole(obs_size, 16)
+        halves = [padded(part, obs_width).chunk(2, dim=-1) for part in (folded.mean, folded.logit)]
+        last = torch.cat([half for pair in zip(*halves) for half in pair], dim=-1)  # Mean and logit of one half of the columns.
         self._weights = torch.cat([_packed(weight) for weight in (*folded.weights, last)], dim=1).to(device)
         self._numbers = torch.cat([
             *(padded(bias, width).flatten(1) for bias in folded.biases),
-            *(padded(row, obs_width).flatten(1) for row in (folded.mean_bias, folded.logit_bias, folded.smallest_variance,
-                                                            folded.largest_variance, folded.linear))], dim=1).to(device)
+            *(padded(rows, obs_width).flatten(1) for rows in (folded.mean_bias, folded.logit_bias, folded.smallest_variance,
+                                                             folded.largest_variance, folded.linear))], dim=1).to(device)
         self._inputs = torch.stack([folded.input_mean, folded.input_scale]).to(device)
 
     def tensors(self) -> list[torch.Tensor]:
@@ -60,14 +64,14 @@ class CudaRollout:
                  path: torch.Tensor) -> None:
         """Fill the path; arguments as for `Predictor.roll_out`."""
         horizon, particles, candidates, _ = path.shape
-        arguments = [obs.contiguous(), actions.contiguous(), members.to(torch.int32).contiguous(), noise.contiguous(), path,
-                     *self.tensors(), horizon, candidates]
-        self._kernel((particles, -(-candidates // _ROWS), 1), (_THREADS, 1, 1), arguments, self._shared_bytes)
+        tensors = [obs.contiguous(), actions.contiguous(), members.to(torch.int32).contiguous(), noise.contiguous(), path,
+                   *self.tensors()]
+        self._kernel((particles, -(-candidates // _ROWS)), tensors, (horizon, candidates))
 
     def __deepcopy__(self, memo: dict) -> 'CudaRollout':
         """Copies tensors; the kernel is the device's."""
         twin = object.__new__(CudaRollout)
-        twin.__dict__.update(self.__dict__)
+        twin._kernel = self._kernel
         twin._weights, twin._numbers, twin._inputs = (tensor.clone() for tensor in self.tensors())
         return twin
 
@@ -82,7 +86,7 @@ def cuda_rollout(parameters: DynamicsParameters, device: torch.device, predict: 
         device: Where to.
         predict: One step of the same network; see `Predictor.predict`.
     """
-    if device.type != 'cuda' or torch.cuda.get_device_capability(device) < _CAPABILITY:
+    if device.type != 'cuda' or torch.cuda.get_device_capability(device) != _CAPABILITY:
         return None
     key = *parameters.sizes, parameters.shape.hidden_layers, parameters.shape.hidden_size, str(device)
     if not _proven.get(key, True):
@@ -127,25 +131,100 @@ def _prove(rollout: CudaRollout, parameters: DynamicsParameters, device: torch.d
 
 
 @functools.lru_cache(maxsize=16)
-def _kernel(obs_size: int, action_size: int, units: int, layers: int, device: torch.device) -> tuple[Any, int]:
-    """The kernel for these sizes, and the shared memory of a block, in bytes.
+def _kernel(obs_size: int, action_size: int, units: int, layers: int, device: torch.device) -> '_Kernel':
+    """The kernel for these sizes.
 
     Raises:
         RuntimeError: It needs more memory than there is, or does not compile.
     """
     steps, first_steps = (_whole(size, 16) // 16 for size in (units, obs_size + action_size))
-    tiles, obs_tiles = _whole(units, 8) // 8, _whole(obs_size, 8) // 8
-    buffer = 256 * max(first_steps * tiles, steps * tiles, 2 * steps * obs_tiles)
-    shared_bytes = 2 * buffer + _ROWS * (2 * (16 * first_steps + 8 + 16 * steps + 8) + 4 * ((obs_size + action_size) | 1))
+    tiles, obs_tiles = steps, _whole(obs_size, 16) // 16
+    buffer = 512 * max(first_steps * tiles, steps * tiles, 2 * steps * obs_tiles)
+    shared_bytes = 2 * buffer + _ROWS * (32 * (first_steps + steps) + 4 * ((obs_size + action_size) | 1))
     there_are = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
-    if shared_bytes > there_are:
+    if shared_bytes + _BARRIERS_BYTES > there_are:
         raise RuntimeError(f'{units} units need {shared_bytes} bytes of shared memory, there are {there_are}')
     sizes = {'OBS': obs_size, 'ACTION': action_size, 'UNITS': units, 'LAYERS': layers}
-    source = ''.join(f'#define {name} {size}\n' for name, size in sizes.items()) + _SOURCE.read_text(encoding='utf-8')
-    with torch.cuda.device(device):
-        kernel = torch.cuda._compile_kernel(source, 'roll_out')
-        kernel.set_shared_memory_config(shared_bytes)
-    return kernel, shared_bytes
+    source = [*(f'#define {name} {size}' for name, size in sizes.items()), _product('multiply_layer', tiles),
+              _product('multiply_last', 2 * obs_tiles), _SOURCE.read_text(encoding='utf-8')]
+    return _Kernel('\n'.join(source), shared_bytes, device)
+
+
+def _product(name: str, tiles: int) -> str:
+    """A function around the matrix instruction for tiles of 8 columns, which has to name all registers that it adds to."""
+    count = 4 * tiles
+    sums = ', '.join(f'%{index}' for index in range(count))
+    operands = ', '.join(f'"+f"(sums[{index}])' for index in range(count))
+    return (f'__device__ __forceinline__ void {name}(float (&sums)[{count}], unsigned long long from, unsigned long long by) {{\n'
+            '    asm volatile("{\\n.reg .pred p;\\nsetp.ne.b32 p, 1, 0;\\n"\n'
+            f'        "wgmma.mma_async.sync.aligned.m64n{8 * tiles}k16.f32.bf16.bf16 {{{sums}}}, %{count}, %{count + 1}, '
+            f'p, 1, 1, 0, 0;\\n}}"\n        : {operands} : "l"(from), "l"(by));\n}}\n')
+
+
+class _Kernel:
+    """A compiled `roll_out`, launched on torch's current stream.
+
+    Args:
+        source: Its text.
+        shared_bytes: Shared memory of a block.
+        device: Where to.
+
+    Raises:
+        RuntimeError: It does not compile, or cannot be loaded.
+    """
+
+    def __init__(self, source: str, shared_bytes: int, device: torch.device) -> None:
+        # Only here is it certain that there is a GPU.
+        from cuda.bindings import driver
+
+        torch.cuda.init()
+        with torch.cuda.device(device):
+            code = np.frombuffer(_compiled(source), dtype=np.uint8)
+            self._module = _checked(driver.cuModuleLoadData(code.ctypes.data))
+            self._function = _checked(driver.cuModuleGetFunction(self._module, b'roll_out'))
+            _checked(driver.cuFuncSetAttribute(
+                self._function, driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes))
+        self._launch, self._shared_bytes, self._device = driver.cuLaunchKernel, shared_bytes, device
+
+    def __call__(self, blocks: tuple[int, int], tensors: list[torch.Tensor], numbers: tuple[int, ...]) -> None:
+        """Launch with pointers to tensors, which stay alive until they are used, and numbers."""
+        values = *(tensor.data_ptr() for tensor in tensors), *numbers
+        types = *(ctypes.c_void_p for _ in tensors), *(ctypes.c_int for _ in numbers)
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.current_stream().cuda_stream
+            _checked(self._launch(self._function, *blocks, 1, _THREADS, 1, 1, self._shared_bytes, stream, (values, types), 0))
+
+
+def _compiled(source: str) -> bytes:
+    """Machine code.
+
+    Raises:
+        RuntimeError: The compiler's complaints.
+    """
+    from cuda.bindings import nvrtc
+
+    program = _checked(nvrtc.nvrtcCreateProgram(source.encode(), b'rollout.cu', 0, [], []))
+    options = [f'--gpu-architecture={_ARCHITECTURE}'.encode()]
+    status, = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    if status.value:
+        log = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program)))
+        _checked(nvrtc.nvrtcGetProgramLog(program, log))
+        raise RuntimeError(f'the kernel does not compile: {log.decode(errors="replace")}')
+    code = bytes(_checked(nvrtc.nvrtcGetCUBINSize(program)))
+    _checked(nvrtc.nvrtcGetCUBIN(program, code))
+    return code
+
+
+def _checked(result: tuple) -> Any:
+    """What a call of CUDA's bindings returns besides its status.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    status, *values = result
+    if status.value:
+        raise RuntimeError(f'CUDA says {status.name}')
+    return values[0] if values else None
 
 
 def _whole(size: int, unit: int) -> int:
@@ -153,12 +232,12 @@ def _whole(size: int, unit: int) -> int:
 
 
 def _packed(weight: torch.Tensor) -> torch.Tensor:
-    """Weights (E, K, N) in the order in which matrix units take them, flat for each member, bfloat16.
+    """Weights (E, K, N) in the order in which rollout.cu takes them, flat for each member, bfloat16.
 
-    Of 16 rows and 8 columns a lane has column lane / 4, and of the rows 2 (lane % 4) and the next, first of the upper and then
-    of the lower eight.
+    Steps of 16 rows; in a step the halves of the columns; in those tiles of 8 columns; in a tile the two times 8 rows; and there
+    column by column.
     """
     members, rows, columns = weight.shape
-    whole = torch.nn.functional.pad(weight, (0, _whole(columns, 8) - columns, 0, _whole(rows, 16) - rows)).to(torch.bfloat16)
-    parts = whole.view(members, -1, 2, 4, 2, whole.shape[2] // 8, 8)  # Steps, halves, row pairs, the two, tiles, columns.
-    return parts.permute(0, 1, 5, 6, 3, 2, 4).reshape(members, -1)
+    whole = torch.nn.functional.pad(weight, (0, _whole(columns, 16) - columns, 0, _whole(rows, 16) - rows)).to(torch.bfloat16)
+    parts = whole.view(members, -1, 2, 8, whole.shape[2] // 8, 8)  # Steps, parts of 8 rows, rows, tiles, columns.
+    return parts.permute(0, 1, 4, 2, 5, 3).reshape(members, -1)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.learning.cuda_graph import captured
+from mbrl_ros.learning.cuda_graph import Captured
 from mbrl_ros.learning.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.learning.linear import LinearPart
 from mbrl_ros.learning.normalizer import Normalizer
@@ -103,7 +103,7 @@ class PrecisionChooser:
                                          zeros(draws, dtype=torch.long), zeros(*draws, obs_size), zeros(*draws, count, obs_size))
             if roll_out():
                 predict, steps = roll_out, self._horizon
-        return (captured(predict, self._device) if self._device.type == 'cuda' else predict), steps
+        return (Captured(predict, self._device) if self._device.type == 'cuda' else predict), steps
 
 
 def stand_in(obs_size: int, action_size: int, config: EnsembleConfig | None = None, *, seed: int = 0) -> DynamicsParameters:
