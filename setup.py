@@ -39,13 +39,15 @@ setup(
     python_requires='>=3.10',
     packages=[*find_packages(include=[NAME, f'{NAME}.*']), 'mbrl_sim'],
     package_dir={'mbrl_sim': 'sim'},
+    package_data={f'{NAME}.learning': ['*.cu']},
     # Loaded through ctypes. Without a compiler the package installs all the same, and does it all with torch.
     ext_modules=[Extension(f'{NAME}.learning._native', [f'{NAME}/learning/{name}.c' for name in ('fused', 'gradient')],
                            depends=[f'{NAME}/learning/vectors.h'],
                            libraries=['m'], optional=True, extra_compile_args=['-O3', '-fvisibility=hidden'])],
     data_files=data_files(),
     install_requires=names('core.txt'),
-    extras_require={'ros': names('ros.txt'), 'gym': names('gym.txt'), 'test': names('test.txt'), 'compare': names('compare.txt')},
+    extras_require={'ros': names('ros.txt'), 'gym': names('gym.txt'), 'test': names('test.txt'), 'compare': names('compare.txt'),
+                    'gpu': names('gpu.txt')},
     zip_safe=False,
     entry_points={
         'console_scripts': [

@@ -156,7 +156,7 @@ def markdown_tables(result: dict[str, Any]) -> str:
         lines.append(f'| {name} | ' + ' | '.join(cells) + f' | {counts} |')
     for precision in dict.fromkeys(floor['precision'] for floor in result['floors']):
         found = {floor['horizon']: floor for floor in result['floors'] if floor['precision'] == precision}
-        cells = [f'{found[steps]["median_ms"]:.0f} | {found[steps]["p95_ms"]:.0f} |' for steps in horizons]
+        cells = [f'{_ms(found[steps]["median_ms"])} | {_ms(found[steps]["p95_ms"])} |' for steps in horizons]
         lines.append(f'| the matrix products alone, {precision} | ' + ' | '.join(cells) + ' | |')
     lines += [''.join(f'\nNot run: {missing["planner"]}, horizon {missing["horizon"]} ({missing["reason"]}).')
               for missing in result['missing']]

@@ -80,7 +80,7 @@ def test_every_requirement_is_pinned_exactly():
 
 def test_every_third_party_import_is_a_requirement_or_a_ros_dependency():
     provided_by = {'yaml': 'pyyaml', 'pybullet_data': 'pybullet', 'pybullet_utils': 'pybullet', 'ruamel': 'ruamel.yaml',
-                   'mcap_ros2': 'mcap-ros2-support', 'PIL': 'pillow'}
+                   'mcap_ros2': 'mcap-ros2-support', 'PIL': 'pillow', 'cuda': 'cuda-bindings'}
     pinned = {re.split('[=;]', line)[0].lower().replace('_', '-') for line in requirement_lines()}
     manifest = ElementTree.parse(ROOT / 'package.xml').getroot()
     depends = {element.text for element in manifest.iter('exec_depend')}
