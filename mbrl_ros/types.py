@@ -237,7 +237,7 @@ class TrainingReport:
     """The model trainer's word on its last round.
 
     Attributes:
-        stamp_ns: When the round ended.
+        stamp_ns: When the round began; of a round that was waited for, the stamp of the report that waited for it.
         trained_episode: Newest episode whose transitions were all in the round; -1 before the first.
         model_version: Version of the model now published; 0 before the first.
         accepted: Whether the round's model was published; a worse one is not.

@@ -23,10 +23,12 @@ class DueRound:
     Attributes:
         episode: Newest episode whose transitions are all there; -1 when none is complete.
         index: Decides the round's randomness: the episode, where one is waited for, else a running number.
+        stamp_ns: Stamp of the report that waits for it; None in the background.
     """
 
     episode: int
     index: int
+    stamp_ns: int | None = None
 
 
 class RoundSchedule:
@@ -72,7 +74,7 @@ class RoundSchedule:
                 return None
             # What was waited for in vain once, as after a crash, never comes; later episodes need not wait for it again.
             self._num_lost = max(missing, 0)
-            return self._start(DueRound(report.episode, report.episode), num_transitions)
+            return self._start(DueRound(report.episode, report.episode, report.stamp_ns), num_transitions)
         enough = num_transitions >= max(self._config.min_transitions, self._trained_on + self._config.min_new_transitions)
         if not self._background or not enough:
             return None

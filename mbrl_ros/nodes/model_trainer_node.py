@@ -151,22 +151,26 @@ class ModelTrainerNode(Node):
         # Those that a full dataset has let go count too: what is new is new.
         num_transitions = len(self._dataset) + self._dataset.num_dropped
         due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run)
-        if due is not None and not self._config.learning:
-            self._take_report((self._report(due.episode, 'no round: learning is off'), None))
-        elif due is not None:
-            data, stamp_ns = self._dataset.arrays(), self.get_clock().now().nanoseconds
-            self._start(lambda: self._train(data, due, stamp_ns, num_transitions), self._take_report)
+        if due is None:
+            return
+        # An answer bears the stamp of what it answers: a trainer that has just come back may not have heard the time yet.
+        stamp_ns = self._now_ns() if due.stamp_ns is None else due.stamp_ns
+        if not self._config.learning:
+            self._take_report((self._report(due.episode, 'no round: learning is off', stamp_ns), None))
+            return
+        data = self._dataset.arrays()
+        self._start(lambda: self._train(data, due, stamp_ns, num_transitions), self._take_report)
 
     def _announce(self) -> None:
         """Say, once, that everything an episode is made of reaches this node; the episode manager may wait for that."""
         if self._state_heard and all(subscription.get_publisher_count() for subscription in self._matched_by_publishers):
             self._is_announced = True
-            self._training_pub.publish(convert.report_to_msg(self._report(-1, 'ready')))
+            self._training_pub.publish(convert.report_to_msg(self._report(-1, 'ready', self._now_ns())))
 
-    def _report(self, episode: int, reason: str) -> TrainingReport:
+    def _report(self, episode: int, reason: str, stamp_ns: int) -> TrainingReport:
         """What is said without a round."""
         version = self._learner.current.version if self._learner.current else 0
-        return TrainingReport(self.get_clock().now().nanoseconds, episode, version, False, reason, 0, math.nan, math.nan, 0.0)
+        return TrainingReport(stamp_ns, episode, version, False, reason, 0, math.nan, math.nan, 0.0)
 
     def on_jobs_done(self) -> None:
         """Take over what the worker has done."""
@@ -301,6 +305,9 @@ class ModelTrainerNode(Node):
                                  holdout_rmse=report.holdout_rmse, duration_s=report.duration_s, changed=report.changed,
                                  dropped=dict(self._assembler.dropped))
         self.get_logger().info(f'round on {report.num_transitions} transitions, {report.duration_s:.1f} s: {report.reason}')
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
 
     def _publish_model(self, snapshot: ModelSnapshot) -> None:
         self._model_pub.publish(convert.bytes_to_msg(snapshot.to_bytes()))

@@ -168,6 +168,21 @@ def test_episode_too_short_to_learn_from_is_reported(make_bench):
     assert not bench.models
 
 
+@pytest.mark.parametrize('learning', [True, False])
+def test_trainer_that_has_not_heard_the_time_answers_with_the_stamp_of_what_it_answers(make_bench, tmp_path, learning):
+    first = make_bench(lockstep=True, output_dir=str(tmp_path))
+    first.episode(45)
+    first.say(Phase.TRAINING)
+    assert first.spin_until(lambda: first.models)
+    # The manager takes no answer that is older than itself, and would wait for another until its patience ends.
+    bench = make_bench(lockstep=True, use_sim_time=True, learning=learning, model=str(tmp_path / 'model.safetensors'))
+    bench.episode(45)
+    bench.say(Phase.TRAINING)
+    assert bench.spin_until(lambda: bench.reports)
+    assert bench.ready[0].stamp_ns == 0
+    assert (bench.reports[0].trained_episode, bench.reports[0].stamp_ns) == (0, bench.stamp_ns)
+
+
 def test_missing_transitions_do_not_hold_up_the_run(make_bench):
     bench = make_bench(lockstep=True, **{'schedule.patience_s': 0.3})
     bench.episode(45)

@@ -189,7 +189,7 @@ def test_lockstep_round_waits_for_every_transition_of_the_episode():
     assert schedule.due(0.0, 500, 500) is None
     schedule.on_report(report(Phase.TRAINING, 2, 150), 1.0)
     assert schedule.due(1.0, 149, 149) is None
-    assert schedule.due(1.1, 150, 150) == DueRound(2, 2)
+    assert schedule.due(1.1, 150, 150) == DueRound(2, 2, stamp_ns=1)
     schedule.on_report(report(Phase.TRAINING, 2, 150), 1.2)
     assert schedule.due(1.3, 150, 150) is None
 
@@ -199,16 +199,16 @@ def test_missing_transitions_delay_a_round_only_so_long():
     schedule.on_report(report(Phase.TRAINING, 0, 150), 1.0)
     schedule.on_report(report(Phase.TRAINING, 0, 150), 2.9)
     assert schedule.due(2.9, 140, 140) is None
-    assert schedule.due(3.0, 140, 140) == DueRound(0, 0)
+    assert schedule.due(3.0, 140, 140) == DueRound(0, 0, 1)
 
 
 def test_transitions_waited_for_in_vain_once_are_not_waited_for_again():
     schedule = RoundSchedule(ScheduleConfig(patience_s=2.0), background=False)
     schedule.on_report(report(Phase.TRAINING, 0, 150), 0.0)
-    assert schedule.due(2.0, 140, 140) == DueRound(0, 0)
+    assert schedule.due(2.0, 140, 140) == DueRound(0, 0, 1)
     schedule.on_report(report(Phase.TRAINING, 1, 200), 5.0)
     assert schedule.due(5.0, 189, 189) is None
-    assert schedule.due(5.0, 190, 190) == DueRound(1, 1)
+    assert schedule.due(5.0, 190, 190) == DueRound(1, 1, 1)
 
 
 def test_background_rounds_follow_the_number_of_new_transitions():
@@ -221,17 +221,17 @@ def test_background_rounds_follow_the_number_of_new_transitions():
 def test_new_manager_counts_episodes_anew():
     schedule = RoundSchedule(ScheduleConfig(), background=False)
     schedule.on_report(report(Phase.TRAINING, 7, 0), 0.0)
-    assert schedule.due(0.0, 0, 0) == DueRound(7, 7)
+    assert schedule.due(0.0, 0, 0) == DueRound(7, 7, 1)
     schedule.on_report(report(Phase.RUNNING, 0, 0), 1.0)
     schedule.on_report(report(Phase.TRAINING, 0, 0), 1.0)
-    assert schedule.due(1.0, 0, 0) == DueRound(0, 0)
+    assert schedule.due(1.0, 0, 0) == DueRound(0, 0, 1)
 
 
 def test_new_manager_in_the_same_episode_counts_anew():
     schedule = RoundSchedule(ScheduleConfig(patience_s=2.0), background=False)
     schedule.on_report(report(Phase.TRAINING, 0, 50), 0.0)
-    assert schedule.due(2.0, 40, 40) == DueRound(0, 0)
+    assert schedule.due(2.0, 40, 40) == DueRound(0, 0, 1)
     schedule.on_report(report(Phase.RESETTING, 0, 0), 3.0)
     schedule.on_report(report(Phase.TRAINING, 0, 50), 4.0)
     assert schedule.due(4.0, 80, 40) is None
-    assert schedule.due(4.0, 90, 50) == DueRound(0, 0)
+    assert schedule.due(4.0, 90, 50) == DueRound(0, 0, 1)
