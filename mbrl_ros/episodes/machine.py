@@ -19,6 +19,8 @@ from mbrl_ros.types import EpisodeReport, Phase, RobotState, TrainingReport
 _NANOSECONDS = 1_000_000_000
 #: A stamp this much older than the newest is no late message: the clock was set back, as by a simulator that came back.
 _CLOCK_RESET_NS = 1_000_000_000
+#: A state that comes so often again means that time stands there; fewer times, and its sender may only have been slow.
+_STANDING_REPEATS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,9 @@ class EpisodeMachine:
         self._operator_ready = not config.wait_for_operator
         self._state: RobotState | None = None
         self._first_ns = 0
+        self._spoken_ns = -1
+        self._repeats = 0
+        self._is_abandoned = False
         self._is_stopped = False
 
     @property
@@ -95,28 +100,36 @@ class EpisodeMachine:
         """Latest word; None before the first state."""
         return self._report() if self._state is not None else None
 
-    def on_state(self, state: RobotState) -> EpisodeReport | None:
+    def on_state(self, state: RobotState, clock_ns: int | None = None) -> EpisodeReport | None:
         """Take in a state; on a control tick, decide and speak.
+
+        Args:
+            state: The state.
+            clock_ns: Simulated time, where that is what stamps are made with: it tells a clock that was set back, by however
+                little, from a late state.
 
         Raises:
             MeasurementError: The state lacks a joint of the arm.
         """
         state.positions(self._robot.joints)
-        first = self._state is None
-        if not first and state.stamp_ns <= self._state.stamp_ns:
-            return self._go_on_from(state) if self._state.stamp_ns - state.stamp_ns > _CLOCK_RESET_NS else None
-        self._state = state
-        if first:
+        before = self._state
+        if before is not None and state.stamp_ns < before.stamp_ns:
+            return self._go_on_from(state) if self._is_set_back(state.stamp_ns, clock_ns) else None
+        if before is not None and state.stamp_ns == before.stamp_ns:
+            return self._on_repeat()
+        self._state, self._repeats = state, 0
+        if before is None:
             self._first_ns = state.stamp_ns
-            self._put_back()
-        elif self._phase is Phase.RESETTING and self._is_fresh():
+            # Only an earlier manager can have left the arm in motion, and before the world is touched it stands.
+            self._put_back() if self._is_slow() else self._enter(Phase.STOPPING)
+        elif self._phase is Phase.RESETTING and self._is_fresh() and before.stamp_ns < self._fresh_ns:
             self._begin_when_allowed()
         elif state.stamp_ns < self._next_tick_ns:
             return None
         else:
             self._next_tick_ns = max(self._next_tick_ns + self._period_ns, state.stamp_ns + 1)
             self._tick()
-        return self._report()
+        return self._speak()
 
     def on_training(self, training: TrainingReport) -> EpisodeReport | None:
         """Take in the trainer's word; ends the wait for it.
@@ -139,11 +152,11 @@ class EpisodeMachine:
         self._fresh_ns = fresh_ns
         if fresh_ns is None:
             self._enter(Phase.HOMING)
-        elif not self._is_fresh():
-            return None
+        elif not self._is_fresh() or self._spoken_ns < self._state.stamp_ns:
+            return None  # In lockstep the controller hears of ticks alone, and so an episode begins on one.
         else:
             self._begin_when_allowed()
-        return self._report()
+        return self._speak()
 
     def on_goal(self, point_m: np.ndarray, stamp_ns: int) -> None:
         """Take a goal from outside; it holds for the running episode, with the very next tick.
@@ -168,7 +181,7 @@ class EpisodeMachine:
         if self._phase is not Phase.WAITING or self._state is None:
             return None
         self._begin_when_allowed()
-        return self._report()
+        return self._speak()
 
     def on_clock(self, now_s: float) -> EpisodeReport | None:
         """Bound the wait for the trainer by the wall clock; call it now and then with a steady time."""
@@ -180,15 +193,33 @@ class EpisodeMachine:
         return self._after_training() if now_s >= self._training_deadline_s else None
 
     def _go_on_from(self, state: RobotState) -> EpisodeReport:
-        """The clock was set back, so the world has begun anew: an episode ends there, and what needs no arm goes on."""
-        self._state, self._first_ns = state, 0
+        """The clock was set back, so the world has begun anew: an episode ends there, and what needs no arm goes on.
+
+        The arm stops first, as ever: until the controller is told to, it moves a new world as it did the old one.
+        """
+        self._state, self._first_ns, self._repeats = state, 0, 0
         if self._phase.is_episode or self._phase is Phase.STOPPING:
-            return self._after_training()
-        if self._phase in (Phase.RESETTING, Phase.HOMING):
+            self._is_abandoned = True
+            self._enter(Phase.STOPPING)
+        elif self._phase in (Phase.RESETTING, Phase.HOMING):
             self._put_back()
         else:
             self._enter(self._phase)
-        return self._report()
+        return self._speak()
+
+    def _is_set_back(self, stamp_ns: int, clock_ns: int | None) -> bool:
+        """Whether a stamp is older than the newest because the clock is."""
+        newest_ns = self._state.stamp_ns
+        return newest_ns - stamp_ns > _CLOCK_RESET_NS or (clock_ns is not None and clock_ns < newest_ns)
+
+    def _on_repeat(self) -> EpisodeReport | None:
+        """The newest state came again: where time stands between two ticks, all wait for a word on it, and ticks go on there."""
+        self._repeats += 1
+        if self._repeats < _STANDING_REPEATS or self._spoken_ns == self._state.stamp_ns:
+            return None
+        self._next_tick_ns = self._state.stamp_ns + self._period_ns
+        self._tick()
+        return self._speak()
 
     def _tick(self) -> None:
         if self._phase.is_episode:
@@ -198,12 +229,12 @@ class EpisodeMachine:
         elif self._phase is Phase.STOPPING:
             if self._stands() or self._is_overdue():
                 self._enter(Phase.TRAINING)
-                if not self._must_wait_for_training():
+                if self._is_abandoned or not self._must_wait_for_training():
                     self._after_training()
         elif self._phase is Phase.HOMING:
             if self._is_home() and self._stands():
                 self._begin_when_allowed()
-        elif self._phase is Phase.WAITING:
+        elif self._phase is Phase.WAITING or (self._phase is Phase.RESETTING and self._is_fresh()):
             self._begin_when_allowed()
 
     def _score(self) -> None:
@@ -232,7 +263,7 @@ class EpisodeMachine:
             self._enter(Phase.FINISHED)
         else:
             self._put_back()
-        return self._report()
+        return self._speak()
 
     def _is_last(self) -> bool:
         config = self._config
@@ -255,6 +286,7 @@ class EpisodeMachine:
 
     def _begin_episode(self) -> None:
         self._episode += 1
+        self._is_abandoned = False
         self._step, self._return, self._reward = 0, 0.0, 0.0
         self._success.reset()
         self._goal = self._task.sample_goal(np.random.default_rng([self._seed, self._episode]), self._state)
@@ -276,9 +308,11 @@ class EpisodeMachine:
         self._standing = 0
 
     def _stands(self) -> bool:
-        speed = np.abs(self._state.velocities(self._robot.joints)).max()
-        self._standing = self._standing + 1 if speed <= self._config.standing_rad_s else 0
+        self._standing = self._standing + 1 if self._is_slow() else 0
         return self._standing >= self._config.standing_steps
+
+    def _is_slow(self) -> bool:
+        return bool(np.abs(self._state.velocities(self._robot.joints)).max() <= self._config.standing_rad_s)
 
     def _is_home(self) -> bool:
         error = np.abs(self._state.positions(self._robot.joints) - self._robot.home_rad).max()
@@ -289,6 +323,10 @@ class EpisodeMachine:
 
     def _model_version(self) -> int:
         return self._training.model_version if self._training else 0
+
+    def _speak(self) -> EpisodeReport:
+        self._spoken_ns = self._state.stamp_ns
+        return self._report()
 
     def _report(self) -> EpisodeReport:
         needed = self._model_version() if self._phase is Phase.RUNNING and self._config.wait_for_training else 0

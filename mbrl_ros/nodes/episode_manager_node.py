@@ -71,6 +71,7 @@ class EpisodeManagerNode(Node):
             self, EpisodeManagerConfig, {'task': lambda task: TaskLoopConfig.of_task(task).for_manager()},
             blank={'episodes.control_rate_hz': 0.0, 'episodes.exploration_episodes': -1})
         torch.set_num_threads(1)
+        self._is_simulated = self.get_parameter('use_sim_time').value
         self._robot = load_robot(self._config.robot)
         driver = load_driver(self._config.driver)
         self._task = make_task(self._config.task, self._robot, reach_goal=self._config.reach)
@@ -84,6 +85,7 @@ class EpisodeManagerNode(Node):
         self._misses = self._skipped = 0
         self._reset: Future | None = None
         self._reset_deadline_s: float | None = None
+        self._reset_start_ns = 0
         self._start_s = self._last_state_s = time.monotonic()
         self._peers_since_s: float | None = None
         self._ready = False
@@ -107,7 +109,8 @@ class EpisodeManagerNode(Node):
         if not self._ready:
             return
         try:
-            self._speak(self._machine.on_state(convert.state_from_msg(message)))
+            clock_ns = self.get_clock().now().nanoseconds if self._is_simulated else None
+            self._speak(self._machine.on_state(convert.state_from_msg(message), clock_ns))
         except MeasurementError as error:
             self.get_logger().error(f'{topics.STATE}: {error}', throttle_duration_sec=2.0)
 
@@ -146,7 +149,7 @@ class EpisodeManagerNode(Node):
         missed = (values.get('deadline_missed') == 'True') + max(skipped - self._skipped, 0)
         self._skipped = skipped
         # In simulated time the controller says nothing while time stands, so that a release would never be heard.
-        if not self.get_parameter('use_sim_time').value:
+        if not self._is_simulated:
             self._machine.on_emergency_stop(values.get('hold') == HoldReason.EMERGENCY_STOP.value)
         if self._machine.phase.is_episode:
             self._misses += missed
@@ -201,6 +204,10 @@ class EpisodeManagerNode(Node):
 
     def _drive_reset(self, now_s: float) -> None:
         """Call the reset service once it is there; give up after a while."""
+        start_ns = self._machine.report.start_ns
+        if start_ns != self._reset_start_ns:
+            # Whoever was called before may be gone, as a simulator that came back, and never answer.
+            self._reset, self._reset_deadline_s, self._reset_start_ns = None, None, start_ns
         if self._reset_deadline_s is None:
             self._reset_deadline_s = now_s + self._config.reset_timeout_s
         if self._reset is None and self._reset_client.service_is_ready():

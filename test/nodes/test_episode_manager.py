@@ -1,9 +1,14 @@
 """The episode manager node: what must not end it."""
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from std_srvs.srv import Trigger
 
 from mbrl_ros.episodes import EpisodeScore
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
@@ -47,5 +52,41 @@ def test_that_the_arm_has_changed_is_said_between_the_lines_of_planned_episodes(
         assert ('the arm has changed; accepted' in capsys.readouterr().out) is is_said
         assert node._board.scores[-1].changed is is_said
     finally:
+        node.destroy_node()
+        context.try_shutdown()
+
+
+def test_a_simulator_that_came_back_is_asked_for_a_reset_though_its_predecessor_never_answered():
+    context = rclpy.Context()
+    context.init()
+    driver, executor, calls = rclpy.create_node('driver', context=context), SingleThreadedExecutor(context=context), []
+
+    def on_reset(_, response: Trigger.Response) -> Trigger.Response:
+        calls.append(response)
+        response.success, response.message = True, '0'
+        return response
+
+    driver.create_service(Trigger, 'arm_simulator/reset', on_reset)
+    executor.add_node(driver)
+    overrides = [Parameter('wait_for', value=['nobody']), Parameter('wait_for_s', value=0.0)]
+    node = EpisodeManagerNode(context=context, parameter_overrides=overrides)
+
+    def wait(done: Callable[[], bool], go_on: Callable[[], None]) -> None:
+        end_s = time.monotonic() + 10.0
+        while not done():
+            assert time.monotonic() < end_s, 'waited in vain'
+            go_on()
+            time.sleep(0.01)
+
+    try:
+        node.on_timer()
+        for stamp_ns in (5_000_000_000, 250_000_000):
+            state = RobotState(stamp_ns, ROBOT.joints, np.array(ROBOT.home_rad), np.zeros(7))
+            node.on_state(convert.state_to_msg(state, ROBOT.base_link))
+            wait(lambda: node._reset is not None, node.on_timer)
+        wait(lambda: len(calls) == 2, lambda: executor.spin_once(timeout_sec=0.01))
+    finally:
+        executor.shutdown()
+        driver.destroy_node()
         node.destroy_node()
         context.try_shutdown()

@@ -48,12 +48,12 @@ class Arm:
         self.machine = machine
         self.stamp_ns = 0
 
-    def state(self, point=None, speed=0.0, after_ns=TICK_NS):
+    def state(self, point=None, speed=0.0, after_ns=TICK_NS, clock_ns=None):
         self.stamp_ns += after_ns
         position = np.array(ROBOT.home_rad)
         if point is not None:
             position[:3] = point
-        return self.machine.on_state(RobotState(self.stamp_ns, ROBOT.joints, position, np.full(7, speed)))
+        return self.machine.on_state(RobotState(self.stamp_ns, ROBOT.joints, position, np.full(7, speed)), clock_ns)
 
     def states(self, count, **kwargs):
         return [self.state(**kwargs) for _ in range(count)]
@@ -85,10 +85,42 @@ def test_first_state_asks_for_a_reset_and_the_episode_begins_when_the_world_is_f
     assert (report.phase, report.start_ns, report.step) == (Phase.RUNNING, arm.stamp_ns, 0)
 
 
+def test_an_arm_that_an_earlier_manager_has_left_in_motion_stops_before_the_world_is_touched():
+    machine, arm = build()
+    reports = [arm.state(speed=0.5), *arm.states(2)]
+    assert [report.phase for report in reports] == [Phase.STOPPING, Phase.STOPPING, Phase.RESETTING]
+    assert machine.wants_reset
+    assert machine.on_reset(arm.stamp_ns).episode == 0
+
+
 def test_reply_that_comes_after_the_fresh_state_begins_the_episode_at_that_state():
     machine, arm = build()
     report = start(machine, arm)
     assert (report.phase, report.stamp_ns) == (Phase.RUNNING, arm.stamp_ns)
+
+
+def test_reply_between_two_ticks_begins_the_episode_on_the_next_one():
+    machine, arm = build()
+    arm.state()
+    arm.states(2)
+    assert arm.state(after_ns=TICK_NS // 5) is None
+    assert machine.on_reset(arm.stamp_ns - TICK_NS // 5) is None
+    assert arm.states(3, after_ns=TICK_NS // 5) == [None] * 3
+    report = arm.state(after_ns=TICK_NS // 5)
+    assert (report.phase, report.stamp_ns, report.step) == (Phase.EXPLORING, arm.stamp_ns, 0)
+
+
+def test_time_that_stands_between_two_ticks_is_spoken_of_and_ticks_go_on_from_there():
+    machine, arm = build()
+    arm.stamp_ns = 100 * TICK_NS
+    start(machine, arm)
+    arm.stamp_ns = 10 * TICK_NS
+    assert arm.state(after_ns=TICK_NS // 5).phase is Phase.STOPPING
+    assert arm.states(4, after_ns=TICK_NS // 5) == [None] * 4
+    assert arm.states(2, after_ns=0) == [None] * 2
+    assert (report := arm.state(after_ns=0)).stamp_ns == arm.stamp_ns == 11 * TICK_NS, report
+    assert arm.states(9, after_ns=0) == [None] * 9
+    assert arm.state(after_ns=TICK_NS).stamp_ns == 12 * TICK_NS
 
 
 def test_one_reply_ends_the_wish_for_a_reset_even_before_the_world_is_fresh():
@@ -101,7 +133,7 @@ def test_one_reply_ends_the_wish_for_a_reset_even_before_the_world_is_fresh():
 
 
 @pytest.mark.parametrize(('phase', 'after'), [
-    (Phase.RUNNING, Phase.RESETTING), (Phase.STOPPING, Phase.RESETTING), (Phase.RESETTING, Phase.RESETTING),
+    (Phase.RUNNING, Phase.STOPPING), (Phase.STOPPING, Phase.STOPPING), (Phase.RESETTING, Phase.RESETTING),
     (Phase.TRAINING, Phase.TRAINING)])
 def test_a_clock_set_back_as_by_a_simulator_that_came_back_ends_the_episode_and_the_next_begins(phase, after):
     machine, arm = build(max_episode_steps=3)
@@ -114,10 +146,12 @@ def test_a_clock_set_back_as_by_a_simulator_that_came_back_ends_the_episode_and_
     arm.stamp_ns = 0
     report = arm.state()
     assert (report.phase, report.stamp_ns, report.start_ns) == (after, TICK_NS, TICK_NS)
+    if after is Phase.STOPPING:  # Nobody waits for what can be learned of the episode that ended so.
+        assert [report.phase for report in arm.states(2)] == [Phase.STOPPING, Phase.RESETTING]
     machine.on_training(trained(0))
     assert machine.wants_reset
     report = machine.on_reset(arm.stamp_ns)
-    assert (report.phase, report.episode, report.goal_stamp_ns) == (Phase.RUNNING, 1, TICK_NS)
+    assert (report.phase, report.episode, report.goal_stamp_ns) == (Phase.RUNNING, 1, arm.stamp_ns)
 
 
 def test_a_clock_set_back_in_the_last_episode_finishes():
@@ -125,13 +159,23 @@ def test_a_clock_set_back_in_the_last_episode_finishes():
     arm.stamp_ns = 100 * TICK_NS
     start(machine, arm)
     arm.stamp_ns = 0
-    assert arm.state().phase is Phase.FINISHED
+    assert [report.phase for report in arm.states(3)] == [Phase.STOPPING, Phase.STOPPING, Phase.FINISHED]
 
 
 def test_a_late_state_is_not_a_clock_set_back():
     machine, arm = build()
     start(machine, arm)
     assert arm.state(after_ns=-10_000_000) is None
+
+
+def test_in_simulated_time_a_clock_set_back_by_little_is_told_from_a_late_state():
+    machine, arm = build()
+    start(machine, arm)
+    arm.states(4)
+    newest_ns, arm.stamp_ns = arm.stamp_ns, TICK_NS
+    assert arm.state(after_ns=0, clock_ns=newest_ns) is None
+    report = arm.state(after_ns=0, clock_ns=TICK_NS)
+    assert (report.phase, report.stamp_ns) == (Phase.STOPPING, TICK_NS)
 
 
 def test_without_a_model_the_arm_explores():
