@@ -75,6 +75,8 @@ class StateEstimator:
         robot: The arm and gripper.
         body_names: Tracked bodies.
         config: Settings.
+        in_order: Whether every source's messages come in the order of their stamps, as in lockstep; then the clock may be set
+            back by less than messages are late elsewhere.
 
     Attributes:
         names: The S entries of the state.
@@ -82,8 +84,10 @@ class StateEstimator:
             `restart`).
     """
 
-    def __init__(self, robot: RobotProfile, body_names: Sequence[str] = (), config: EstimatorConfig | None = None) -> None:
+    def __init__(self, robot: RobotProfile, body_names: Sequence[str] = (), config: EstimatorConfig | None = None, *,
+                 in_order: bool = False) -> None:
         self._config = config or EstimatorConfig()
+        self._in_order = in_order
         self._arm = np.arange(len(robot.joints))
         self._first_channel = {body: len(robot.state_names) + 6 * index for index, body in enumerate(body_names)}
         self.names = robot.state_names + tuple(name for body in body_names for name in body_joint_names(body))
@@ -108,7 +112,7 @@ class StateEstimator:
             RefusalError: The message cannot be used; it is counted and changes nothing.
         """
         try:
-            self._check_stamp(measurement.stamp_ns, now_ns)
+            self._check_stamp(measurement.stamp_ns, self._arm_channels(measurement.names), now_ns)
             reading = self._joint_reader.read(measurement)
         except RefusalError as error:
             self.counts[error.reason] += 1
@@ -126,8 +130,9 @@ class StateEstimator:
             if measurement.frame not in ('', self._robot.base_link):
                 raise RefusalError('frame', f'pose of {measurement.body!r} is in the frame {measurement.frame!r}; '
                                             f'it needs {self._robot.base_link!r}')
-            self._check_stamp(measurement.stamp_ns, now_ns)
-            self._keep(read_body(measurement, self._first_channel[measurement.body]))
+            first = self._first_channel[measurement.body]
+            self._check_stamp(measurement.stamp_ns, [first], now_ns)
+            self._keep(read_body(measurement, first))
         except RefusalError as error:
             self.counts[error.reason] += 1
             raise
@@ -173,9 +178,13 @@ class StateEstimator:
             reasons.insert(0, self._describe_silence(elapsed))
         return Estimate(stamp_ns, status, '; '.join(reasons), state, age, held)
 
-    def _check_stamp(self, stamp_ns: int, now_ns: int) -> None:
+    def _arm_channels(self, names: Sequence[str]) -> list[int]:
+        return [channel for channel in self._arm if self._robot.joints[channel] in names]
+
+    def _check_stamp(self, stamp_ns: int, channels: Sequence[int], now_ns: int) -> None:
         newest = int(self._received_ns.max())
-        if newest > now_ns + _CLOCK_SLACK_NS:
+        goes_back = self._in_order and (stamp_ns < self._received_ns[channels]).any()
+        if newest > now_ns + (0 if goes_back else _CLOCK_SLACK_NS):
             self._forget()
             self.counts['restart'] += 1
             self._notices.append(f'the clock went back from {newest / _NS_PER_S:.3f} s to {now_ns / _NS_PER_S:.3f} s; '

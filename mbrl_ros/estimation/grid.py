@@ -2,8 +2,6 @@
 
 import numpy as np
 
-_LEAP_BACK_NS = 1_000_000_000
-
 
 class StampGrid:
     """Grid times, multiples of a period, each given out once and in order.
@@ -50,6 +48,7 @@ class LockstepSchedule:
     def __init__(self, period_ns: int, patience_s: float) -> None:
         self._grid = StampGrid(period_ns)
         self._patience_s = patience_s
+        self._received_ns: np.ndarray | None = None
         self._silent_ns: np.ndarray | None = None
         self._waiting_since_s: float | None = None
 
@@ -57,16 +56,18 @@ class LockstepSchedule:
         """Grid times to publish now, oldest first.
 
         Args:
-            received_ns: Newest stamp received for each entry, shape (S,); -1 where there was none.
+            received_ns: Newest stamp received for each entry, shape (S,); -1 where there was none. One that is older than at
+                the last call means that time has started again.
             clock_ns: Simulated time, as far as it is known.
             wall_s: Steady wall time.
         """
+        before, self._received_ns = self._received_ns, received_ns
+        if before is not None and (received_ns < before).any():
+            self._grid.restart()
+            self._silent_ns = self._waiting_since_s = None
         if (received_ns < 0).any():
             return []
         newest = max(int(received_ns.max()), clock_ns)
-        if self._grid.next_ns is not None and newest < self._grid.next_ns - _LEAP_BACK_NS:
-            self._grid.restart()
-            self._silent_ns = None
         waited_for = np.ones(len(received_ns), dtype=bool) if self._silent_ns is None else received_ns != self._silent_ns
         if self._silent_ns is not None:
             self._silent_ns = np.where(waited_for, -1, self._silent_ns)

@@ -59,14 +59,18 @@ class TransitionAssembler:
         space: Makes observations of raw states, and actions of commands.
         period_s: Control period.
         config: Limits.
+        in_order: Whether no message comes late, as in lockstep; then the clock may be set back by less than messages are late
+            elsewhere.
 
     Attributes:
         num_kept: Transitions returned so far.
         dropped: Reason to the number of commands and messages dropped for it.
     """
 
-    def __init__(self, robot: RobotProfile, space: 'ActionSpace', period_s: float, config: AssemblerConfig | None = None) -> None:
+    def __init__(self, robot: RobotProfile, space: 'ActionSpace', period_s: float, config: AssemblerConfig | None = None, *,
+                 in_order: bool = False) -> None:
         config = config or AssemblerConfig()
+        self._max_late_ns = 0 if in_order else _CLOCK_RESET_NS
         self._space, self._joints, self._names = space, robot.joints, space.raw_names
         self._fastest = np.array([_fastest(name, robot, config) for name in self._names])
         self._turns = np.array([name not in robot.state_names and name.endswith(_ANGLES) for name in self._names])
@@ -154,13 +158,13 @@ class TransitionAssembler:
         newest = _stamp(stream[-1]) if stream else None
         if newest is None or stamp_ns > newest:
             return []
-        if newest - stamp_ns <= _CLOCK_RESET_NS:
+        if newest - stamp_ns <= self._max_late_ns:
             self.dropped[f'{kind} is repeated or late'] += 1
             return None
         ready = self.flush()
         self._told = None, None
         for other in (self._states, self._commands, self._reports):
-            if other and _stamp(other[-1]) > stamp_ns + _CLOCK_RESET_NS:
+            if other and _stamp(other[-1]) > stamp_ns + self._max_late_ns:
                 other.clear()
         return ready
 

@@ -45,14 +45,18 @@ class RoundSchedule:
         self._report: EpisodeReport | None = None
         self._waited_since_s: float | None = None
         self._num_lost = 0
+        self._is_set_back = False
         self._trained_episode = -1
         self._trained_on = 0
         self._rounds = 0
 
     def on_report(self, report: EpisodeReport, now_s: float) -> None:
         """Take the newest report, heard at `now_s`."""
-        if self._report and (report.episode, report.total_steps) < (self._report.episode, self._report.total_steps):
-            self._trained_episode, self._num_lost = -1, 0  # The manager has begun anew.
+        before = self._report
+        if before and (report.episode, report.total_steps) < (before.episode, before.total_steps):
+            self._trained_episode, self._num_lost, self._is_set_back = -1, 0, False  # The manager has begun anew.
+        elif before and report.stamp_ns < before.stamp_ns:
+            self._is_set_back = True
         self._report = report
         if not self._is_waited_for():
             self._waited_since_s = None
@@ -68,6 +72,9 @@ class RoundSchedule:
             num_of_run: Those since the episode manager began to count.
         """
         report = self._report
+        if self._is_set_back:
+            # What is missing of a world that has ended, as with a simulator that came back, never comes.
+            self._num_lost, self._is_set_back = max(report.total_steps - num_of_run, 0), False
         if self._is_waited_for():
             missing = report.total_steps - num_of_run
             if missing > self._num_lost and now_s - self._waited_since_s < self._config.patience_s:

@@ -91,7 +91,7 @@ class ModelTrainerNode(Node):
         torch.set_num_threads(config.num_threads)
         self._robot = load_robot(config.robot)
         self._task, period_s = make_task(config.task, self._robot), 1.0 / config.control_rate_hz
-        self._assembler = TransitionAssembler(self._robot, self._task.space, period_s, config.assembler)
+        self._assembler = TransitionAssembler(self._robot, self._task.space, period_s, config.assembler, in_order=config.lockstep)
         self._dataset = TransitionDataset(self._task.obs_size, self._task.action_size, config.capacity)
         self._learner = ContinualLearner(config.learner, seed=config.seed, robot=self._robot.name, task=config.task,
                                          state_names=self._task.state_names, action_names=self._task.action_names,

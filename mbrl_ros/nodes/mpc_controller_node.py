@@ -229,7 +229,8 @@ class MpcControllerNode(LifecycleNode):
     def on_state(self, message: JointState) -> None:
         """Keep the newest state."""
         try:
-            self._inbox.put_state(convert.state_from_msg(message))
+            clock_ns = self.get_clock().now().nanoseconds if self._config.lockstep else None
+            self._inbox.put_state(convert.state_from_msg(message), clock_ns)
         except MeasurementError as error:
             self.get_logger().error(f'{topics.STATE}: {error}', throttle_duration_sec=_THROTTLE_S)
 

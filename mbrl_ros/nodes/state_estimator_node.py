@@ -61,7 +61,8 @@ class StateEstimatorNode(Node):
         self._robot = load_robot(self._config.robot)
         driver = load_driver(self._config.driver)
         self._body = driver.object_name if self._config.track_object and driver.object_pose_topic else None
-        self._estimator = StateEstimator(self._robot, [self._body] if self._body else [], self._estimator_config())
+        self._estimator = StateEstimator(self._robot, [self._body] if self._body else [], self._estimator_config(),
+                                         in_order=self._config.lockstep)
         self._estimate: Estimate | None = None
         self._newest_msg: JointState | None = None
         self._sent_s = 0.0

@@ -86,6 +86,13 @@ def test_in_lockstep_a_command_that_time_waits_for_is_repeated_to_newcomers_unti
     thread.stop()
 
 
+def test_in_simulated_time_a_state_of_a_clock_set_back_by_little_is_told_from_a_late_one():
+    inbox = ControlInbox()
+    for stamp_ns, clock_ns, newest_ns in ((700, None, 700), (250, None, 700), (250, 700, 700), (250, 250, 250), (250, 250, 250)):
+        inbox.put_state(RobotState(stamp_ns, PANDA.joints, HOME, np.zeros(7)), clock_ns)
+        assert inbox.newest().state.stamp_ns == newest_ns
+
+
 def test_the_gripper_is_told_before_the_arm(controller, monkeypatch):
     inbox, port, tick = ControlInbox(), RecordingPort(), controller.tick
     monkeypatch.setattr(controller, 'tick', lambda inputs: dataclasses.replace(tick(inputs), opening_m=0.04))

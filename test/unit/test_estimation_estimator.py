@@ -218,6 +218,26 @@ def test_clock_that_starts_again_starts_estimation_again(arm: StateEstimator):
     assert 'the clock went back from 1.200 s to 0.020 s' in arm.take_notices()[0]
 
 
+def test_clock_set_back_by_little_is_told_from_late_messages_where_they_come_in_order():
+    arm, other = StateEstimator(ROBOT, in_order=True), StateEstimator(ROBOT)
+    for estimator in (arm, other):
+        run_arm(estimator, range(0, 301 * MS, 10 * MS))
+        estimator.on_joints(arm_at(250 * MS, shift=1.0), 300 * MS)
+        assert estimator.counts['restart'] == 0, 'the clock has not gone back'
+        estimator.on_joints(arm_at(250 * MS, shift=1.0), 250 * MS)
+    assert (arm.counts['restart'], other.counts['restart']) == (1, 0)
+    assert arm.received_ns.max() == 250 * MS
+    np.testing.assert_allclose(arm.estimate(250 * MS).state.positions(ROBOT.joints), np.array(ROBOT.home_rad) + 1.0)
+
+
+def test_clock_that_lags_behind_measurements_in_order_is_not_set_back():
+    arm = StateEstimator(ROBOT, in_order=True)
+    run_arm(arm, range(0, 301 * MS, 10 * MS))
+    arm.on_joints(arm_at(310 * MS), 250 * MS)
+    arm.on_joints(arm_at(310 * MS), 250 * MS)
+    assert arm.counts['restart'] == 0
+
+
 def test_estimate_for_a_moment_already_passed_has_no_state(arm: StateEstimator):
     estimate = arm.estimate(1190 * MS)
     assert (estimate.status, estimate.state) == (Status.LOST, None)

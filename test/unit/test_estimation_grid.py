@@ -82,3 +82,11 @@ def test_schedule_follows_time_that_starts_again():
     schedule = LockstepSchedule(10, patience_s=0.25)
     schedule.due(stamps(3_000_000_000), 3_000_000_000, 0.0)
     assert schedule.due(stamps(20), 20, 1.0) == [20]
+
+
+def test_schedule_follows_time_that_starts_again_a_moment_before():
+    schedule = LockstepSchedule(10, patience_s=0.25)
+    assert schedule.due(stamps(100, 100), 100, 0.0) == [100]
+    assert schedule.due(stamps(50, -1), 50, 1.0) == []
+    assert schedule.due(stamps(50, 50), 50, 1.0) == [50]
+    assert schedule.due(stamps(60, 60), 60, 1.1) == [60]

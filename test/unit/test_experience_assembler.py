@@ -172,6 +172,14 @@ def test_a_clock_set_back_starts_anew():
     assert [t.stamp_ns // MS for t in transitions] == [10_000, 10_050, 10_100, 10_150, 10_200, 0, 50, 100, 150, 200]
 
 
+def test_a_clock_set_back_by_little_starts_anew_where_messages_come_in_order():
+    later = [dataclasses.replace(m, stamp_ns=m.stamp_ns + 400 * MS) for m in lockstep_messages(5)]
+    assembler = TransitionAssembler(ROBOT, JointSpace(ROBOT), 0.05, in_order=True)
+    transitions = feed(assembler, later + lockstep_messages(5))
+    assert [t.stamp_ns // MS for t in transitions] == [400, 450, 500, 550, 600, 0, 50, 100, 150, 200]
+    assert assembler.dropped == {'no state one period after the command': 1}
+
+
 def test_names_are_matched_in_any_order():
     order = ROBOT.joints[::-1]
     messages = lockstep_messages(3)

@@ -48,8 +48,8 @@ def train(subject, data, episode=0):
     return subject.round(*data, episode=episode, round_index=episode, stamp_ns=10 + episode)
 
 
-def report(phase, episode=0, total_steps=0):
-    return EpisodeReport(1, phase, 0, episode, 0, total_steps, 0.0, 0.0, 0.0, False, (0.0, 0.0, 0.0), 0, 0)
+def report(phase, episode=0, total_steps=0, stamp_ns=1):
+    return EpisodeReport(stamp_ns, phase, 0, episode, 0, total_steps, 0.0, 0.0, 0.0, False, (0.0, 0.0, 0.0), 0, 0)
 
 
 def test_first_model_is_accepted():
@@ -209,6 +209,17 @@ def test_transitions_waited_for_in_vain_once_are_not_waited_for_again():
     schedule.on_report(report(Phase.TRAINING, 1, 200), 5.0)
     assert schedule.due(5.0, 189, 189) is None
     assert schedule.due(5.0, 190, 190) == DueRound(1, 1, 1)
+
+
+def test_transitions_of_a_world_that_has_ended_are_not_waited_for():
+    schedule = RoundSchedule(ScheduleConfig(patience_s=2.0), background=False)
+    schedule.on_report(report(Phase.RUNNING, 0, 4, stamp_ns=900), 0.0)
+    assert schedule.due(0.0, 1, 1) is None
+    schedule.on_report(report(Phase.RESETTING, 0, 4, stamp_ns=250), 1.0)
+    assert schedule.due(1.0, 2, 2) is None
+    schedule.on_report(report(Phase.TRAINING, 1, 54, stamp_ns=3500), 2.0)
+    assert schedule.due(2.0, 51, 51) is None
+    assert schedule.due(2.0, 52, 52) == DueRound(1, 1, 3500)
 
 
 def test_background_rounds_follow_the_number_of_new_transitions():
