@@ -1,5 +1,6 @@
 """The way to the arm: filtered joint velocities as the driver's command face wants them."""
 
+import time
 from array import array
 from typing import Any
 
@@ -15,6 +16,8 @@ from mbrl_ros.safety.braking_window import braking_window
 
 #: How many control periods of motion the commanded position may lead the measured one.
 _LEAD_PERIODS = 4.0
+#: So long a driver that has just come may take to say what time it is; one that has started again begins another time.
+_SETTLING_S = 1.0
 
 
 class DriverPort:
@@ -43,7 +46,7 @@ class DriverPort:
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
         self._target: np.ndarray | None = None
         self._last_msg: Float64MultiArray | JointTrajectory | None = None
-        self._has_newcomer = False
+        self._newcomer_s: float | None = None
         kind = JointTrajectory if self._type == 'trajectory' else Float64MultiArray
         self._arm_pub = qos.advertise(node, kind, driver.command_topic, qos.COMMAND, on_matched=self._on_matched)
         self._gripper_pub = qos.advertise(node, Float64MultiArray, driver.gripper_topic, qos.COMMAND) \
@@ -71,18 +74,19 @@ class DriverPort:
             q: Newest measured joint positions, shape (J,), rad.
             effect_ns: When it takes effect.
         """
-        self._has_newcomer = False
+        self._newcomer_s = None
         self._last_msg = self._message(velocity, q, effect_ns)
         self._arm_pub.publish(self._last_msg)
 
     def repeat_to_newcomers(self) -> None:
-        """Send the last command again if somebody has begun to listen since.
+        """Send the last command again if somebody has begun to listen since, and has had a moment to speak.
 
-        For lockstep, where a driver that was not listening yet would wait for that command for ever. Elsewhere the next one
-        comes by itself.
+        For lockstep, where a driver that was not listening yet would wait for that command for ever, if it is still that
+        command's time there. Elsewhere the next one comes by itself.
         """
-        if self._has_newcomer and self._last_msg is not None:
-            self._has_newcomer = False
+        is_settled = self._newcomer_s is not None and time.monotonic() - self._newcomer_s >= _SETTLING_S
+        if is_settled and self._last_msg is not None:
+            self._newcomer_s = None
             self._arm_pub.publish(self._last_msg)
 
     def rest(self) -> None:
@@ -101,7 +105,8 @@ class DriverPort:
             self._node.destroy_publisher(self._gripper_pub)
 
     def _on_matched(self, status: Any) -> None:
-        self._has_newcomer = self._has_newcomer or status.total_count_change > 0
+        if status.total_count_change > 0:
+            self._newcomer_s = time.monotonic()
 
     def _message(self, velocity: np.ndarray, q: np.ndarray, effect_ns: int) -> Float64MultiArray | JointTrajectory:
         if self._type == 'velocity':
