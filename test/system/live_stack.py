@@ -199,7 +199,7 @@ class Listener:
         self.logs.append((message.name, message.msg))
 
 
-def endless_stack(folder: Path, *, lockstep: bool) -> Launch:
+def endless_stack(folder: Path, *, lockstep: bool, explorations: int = 2) -> Launch:
     """Simulator and stack without an end, so that every node comes back after a crash."""
     share = share_directory() / 'launch'
     mode = str(lockstep).lower()
@@ -214,6 +214,7 @@ def endless_stack(folder: Path, *, lockstep: bool) -> Launch:
     arg:
     - {{name: driver, value: simulated}}
     - {{name: lockstep, value: "{mode}"}}
+    - {{name: explorations, value: "{explorations}"}}
     - {{name: output_dir, value: {folder}/run}}
 """)
     return Launch(folder / 'screen', str(file))
