@@ -69,7 +69,8 @@ class ContinualLearner:
                         'action_names': tuple(action_names), 'period_s': period_s, 'has_velocities': has_velocities}
         self._seed, self._frame = seed, frame
         self._trainer = EnsembleTrainer(config.trainer)
-        self._learned_stamps = np.empty(0, dtype=np.int64)
+        # Which transitions the model in use was made from, and which have had their say on whether the world has changed.
+        self._learned_stamps = self._judged_stamps = np.empty(0, dtype=np.int64)
 
     @property
     def learned_stamps(self) -> np.ndarray:
@@ -91,7 +92,7 @@ class ContinualLearner:
         snapshot.check_fits(**self._layout)
         self.current = snapshot
         if learned_stamps is not None:
-            self._learned_stamps = np.array(learned_stamps, dtype=np.int64)
+            self._learned_stamps = self._judged_stamps = np.array(learned_stamps, dtype=np.int64)
         self.drift = drift or DriftState()
 
     def round(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, stamps_ns: np.ndarray, *, episode: int,
@@ -127,13 +128,16 @@ class ContinualLearner:
         trainer, seed = self.config.trainer, (self._seed * _SEED_STRIDE + round_index) % _SEED_BOUND
         holdout = holdout_mask(keys, trainer.holdout_fraction, trainer.min_holdout)
         try:
-            changed = self._changed(data, keys, holdout)
+            changed, drift = self._changed(data, keys, holdout)
             number = round(self.config.imagined_share * len(keys))
-            imagined = imagined_transitions(self._frame, *rows, number=number, seed=seed)
+            extra = _joined(imagined_transitions(self._frame, *rows, number=number, seed=seed),
+                            self._recent(data, keys, holdout, drift))
             result = self._trainer.fit(*data, seed=seed, keys=keys, initial=self.current.parameters if self.current else None,
-                                       extra=_joined(imagined, self._recent(data, keys, holdout)), is_cancelled=is_cancelled)
+                                       extra=extra, is_cancelled=is_cancelled)
         except ModelError as error:
             return dataclasses.replace(report, reason=f'no round: {error}')
+        # Not before: what is new in a round that came to nothing is new in the next one too.
+        self.drift, self._judged_stamps = drift, keys.copy()
         return self._judge(result, data, keys, changed, report, len(obs) if real_steps is None else real_steps)
 
     @property
@@ -167,29 +171,29 @@ class ContinualLearner:
         return dataclasses.replace(report, model_version=self._version, accepted=decision.accepted, reason=decision.reason,
                                    holdout_rmse=in_use.rmse, holdout_nll=in_use.nll, changed=bool(changed))
 
-    def _changed(self, data: Sequence[np.ndarray], keys: np.ndarray, holdout: np.ndarray) -> str:
-        """What has changed since the model in use was made, if anything has."""
-        new = ~np.isin(keys, self._learned_stamps)
-        if self.current is None or new.sum() < _FEWEST_NEW or not (holdout & ~new).any():
-            return ''
+    def _changed(self, data: Sequence[np.ndarray], keys: np.ndarray, holdout: np.ndarray) -> tuple[str, DriftState]:
+        """What has changed since the model in use was made, if anything has, and what is known of changes with that."""
+        new, own = ~np.isin(keys, self._judged_stamps), holdout & np.isin(keys, self._learned_stamps)
+        if self.current is None or new.sum() < _FEWEST_NEW or not own.any():
+            return '', self.drift
         scale, since_ns = self.current.parameters.outputs.std.numpy(), int(keys[new].min())
-        recent, before = (_validate(self.current, data, rows, scale) for rows in (new, holdout & ~new))
+        recent, before = (_validate(self.current, data, rows, scale) for rows in (new, own))
         said = describe_change(recent, before, self.config.acceptance)
         is_grown = self.current.card.num_transitions >= self.config.drift.min_transitions
         if said or not is_grown:
-            self.drift = DriftState(changed_ns=since_ns) if said and is_grown else self.drift
-            return said
-        self.drift, has_drifted = follow(self.drift, self.config.drift, recent=recent.surprise, before=before.surprise,
-                                         stamp_ns=since_ns)
-        if not has_drifted:
-            return ''
-        return (f'the world has drifted: the model in use has been more surprised by what is new than by what was before, '
-                f'lately by {recent.surprise:.2f} against {before.surprise:.2f}')
+            return said, DriftState(changed_ns=since_ns) if said and is_grown else self.drift
+        drift, has_drifted = follow(self.drift, self.config.drift, recent=recent.surprise, before=before.surprise,
+                                     stamp_ns=since_ns)
+        if has_drifted:
+            said = (f'the world has drifted: the model in use has been more surprised by what is new than by what was before, '
+                    f'lately by {recent.surprise:.2f} against {before.surprise:.2f}')
+        return said, drift
 
-    def _recent(self, data: Sequence[np.ndarray], keys: np.ndarray, holdout: np.ndarray) -> list[np.ndarray] | None:
+    def _recent(self, data: Sequence[np.ndarray], keys: np.ndarray, holdout: np.ndarray,
+                drift: DriftState) -> list[np.ndarray] | None:
         """Repetitions of what came since the last change, so many that it has its share in a round; None where it has."""
-        share, since = self.config.drift.recent_share, (keys >= self.drift.changed_ns) & ~holdout
-        if self.drift.changed_ns == NEVER_NS or not since.any():
+        share, since = self.config.drift.recent_share, (keys >= drift.changed_ns) & ~holdout
+        if drift.changed_ns == NEVER_NS or not since.any():
             return None
         wanted = share / (1.0 - share) * (~since & ~holdout).sum()
         repeats = round(wanted / since.sum()) - 1

@@ -5,7 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mbrl_ros.learning import ContinualConfig, ContinualLearner, DriftConfig, DriftState, EnsembleConfig, TrainerConfig, validate
+from mbrl_ros.learning import (
+    ContinualConfig,
+    ContinualLearner,
+    DriftConfig,
+    DriftState,
+    EnsembleConfig,
+    TrainerConfig,
+    TrainingCancelled,
+    continual,
+    validate,
+)
+from mbrl_ros.learning.acceptance import Decision
 from mbrl_ros.learning.drift import NEVER_NS, follow
 
 CONFIG = DriftConfig(min_transitions=200)
@@ -102,3 +113,32 @@ def test_what_is_known_of_a_drift_is_taken_up_by_a_run_that_goes_on(drifted):
     learner = ContinualLearner(LEARNER, seed=0, robot='toy', task='reach', state_names=('a',), action_names=('a',), period_s=0.05)
     learner.resume(drifted[1].current, drifted[1].learned_stamps, drifted[1].drift)
     assert learner.drift == drifted[1].drift
+
+
+@pytest.fixture
+def rising():
+    """Makes a learner that suspects a drift, and what it has been told with as much again."""
+    patient = dataclasses.replace(LEARNER, drift=dataclasses.replace(CONFIG, alarm=100.0))
+    data = tuple(np.concatenate(pair) for pair in zip(moves(400 + 2 * ROUND, 0), moves(ROUND, 1000, is_slippery=True)))
+    return lambda: (run(patient, 3, changes_at=2)[1], data)
+
+
+def test_a_round_that_came_to_nothing_leaves_no_trace(rising):
+    (one, data), (other, _) = rising(), rising()
+    with pytest.raises(TrainingCancelled):
+        one.round(*data, episode=4, round_index=4, stamp_ns=4, is_cancelled=lambda: True)
+    for learner in (one, other):
+        learner.round(*data, episode=4, round_index=4, stamp_ns=4)
+    assert one.drift == other.drift
+    assert one.drift.level > 0.0
+
+
+def test_what_a_rejected_model_was_trained_on_surprises_once(rising, monkeypatch):
+    learner, data = rising()
+    monkeypatch.setattr(continual, 'decide', lambda *_, **__: Decision(False, 'no'))
+    levels = []
+    for index in range(4, 7):
+        assert not learner.round(*data, episode=index, round_index=index, stamp_ns=index).accepted
+        levels.append(learner.drift.level)
+    assert levels[0] > 0.0
+    assert levels == levels[:1] * 3
