@@ -7,7 +7,7 @@ from mbrl_ros.learning.acceptance import AcceptanceConfig, Decision, decide, des
 from mbrl_ros.learning.continual import ContinualConfig, ContinualLearner
 from mbrl_ros.learning.drift import DriftConfig, DriftState
 from mbrl_ros.learning.ensemble import Ensemble, EnsembleConfig
-from mbrl_ros.learning.framed import Frame, FramedModel, framed_transitions, imagined_transitions, out_of_frame
+from mbrl_ros.learning.framed import Frame, FramedModel, framed_transitions, imagined_transitions, inner_sizes, out_of_frame
 from mbrl_ros.learning.linear import LinearPart
 from mbrl_ros.learning.metrics import Validation, validate
 from mbrl_ros.learning.normalizer import Normalizer
@@ -23,5 +23,5 @@ __all__ = [
     'DynamicsParameters', 'Ensemble', 'EnsembleConfig', 'EnsembleTrainer', 'Frame', 'FramedModel', 'LinearPart', 'ModelCard',
     'ModelSnapshot', 'Normalizer', 'Predictor', 'RoundSchedule', 'ScheduleConfig', 'TrainerConfig', 'TrainingCancelled',
     'TrainingResult', 'Validation', 'bootstrap_counts', 'decide', 'describe_change', 'framed_transitions', 'holdout_mask',
-    'imagined_transitions', 'out_of_frame', 'validate',
+    'imagined_transitions', 'inner_sizes', 'out_of_frame', 'validate',
 ]

@@ -77,8 +77,7 @@ class FramedModel:
         if hasattr(inner, 'hidden_units'):
             self.hidden_units = inner.hidden_units
         self._frame, self._inner = frame, inner
-        features = frame.encode(self.output_scale.new_zeros(self.obs_size), self.output_scale.new_zeros(action_size))
-        sizes = tuple(len(part) for part in features)
+        sizes = inner_sizes(frame, self.obs_size, action_size)
         if sizes != (inner.obs_size, inner.action_size):
             raise ShapeError(f'the inner model takes obs and action of sizes {(inner.obs_size, inner.action_size)}, '
                              f'the frame encodes to {sizes}')
@@ -121,6 +120,14 @@ class FramedModel:
         if (obs.dtype, action.dtype) != (torch.float32, torch.float32):
             raise ShapeError(f'predict needs obs and action of float32, got {str(obs.dtype).removeprefix("torch.")} and '
                              f'{str(action.dtype).removeprefix("torch.")}')
+
+
+def inner_sizes(frame: Frame | None, obs_size: int, action_size: int) -> tuple[int, int]:
+    """How many numbers of an observation and of an action a model in a frame takes: O and A'."""
+    if frame is None:
+        return obs_size, action_size
+    features = frame.encode(torch.zeros(obs_size), torch.zeros(action_size))
+    return len(features[0]), len(features[1])
 
 
 def out_of_frame(frame: Frame | None, model: DynamicsModel, action_size: int) -> DynamicsModel:

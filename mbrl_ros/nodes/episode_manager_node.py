@@ -25,7 +25,7 @@ from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.safety import HoldReason
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import TASKS, ReachGoalConfig, make_task
+from mbrl_ros.tasks import ACTIONS, TASKS, ReachGoalConfig, make_task
 from mbrl_ros.types import EpisodeReport, Phase, TrainingReport
 
 _POLL_S = 0.1
@@ -49,6 +49,8 @@ class EpisodeManagerConfig(Config):
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
     task: str = setting('reach', 'Task to score; has defaults for the settings of episodes.', choices=tuple(TASKS))
+    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
+                                    'joint velocities.', choices=ACTIONS)
     seed: int = setting(0, 'Seed of the goals.', low=0)
     output_dir: str = setting('', 'Folder for scores.csv and learning_curve.png; empty writes none.')
     reset_timeout_s: float = setting(10.0, 'Longest wait for the reset service before the arm goes home by itself.',
@@ -74,7 +76,7 @@ class EpisodeManagerNode(Node):
         self._is_simulated = self.get_parameter('use_sim_time').value
         self._robot = load_robot(self._config.robot)
         driver = load_driver(self._config.driver)
-        self._task = make_task(self._config.task, self._robot, reach_goal=self._config.reach)
+        self._task = make_task(self._config.task, self._robot, reach_goal=self._config.reach, actions=self._config.actions)
         self._machine = EpisodeMachine(self._robot, self._task, self._config.episodes,
                                        seed=self._config.seed, can_reset=bool(driver.reset_service))
         self._output_dir = Path(self._config.output_dir) if self._config.output_dir else None

@@ -45,7 +45,7 @@ from mbrl_ros.resources import model_file
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import TASKS, make_task
+from mbrl_ros.tasks import ACTIONS, TASKS, make_task
 from mbrl_ros.types import EpisodeReport, TrainingReport, Transition
 
 _POLL_S = 0.05
@@ -59,6 +59,8 @@ class ModelTrainerConfig(Config):
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     task: str = setting('reach', 'Task; says what is learned of the state, and has defaults for the settings of learning.',
                         choices=tuple(TASKS))
+    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
+                                    'joint velocities.', choices=ACTIONS)
     lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')
     seed: int = setting(0, 'Decides all randomness of training.', low=0)
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)
@@ -90,7 +92,7 @@ class ModelTrainerNode(Node):
             blank={'control_rate_hz': 0.0})
         torch.set_num_threads(config.num_threads)
         self._robot = load_robot(config.robot)
-        self._task, period_s = make_task(config.task, self._robot), 1.0 / config.control_rate_hz
+        self._task, period_s = make_task(config.task, self._robot, actions=config.actions), 1.0 / config.control_rate_hz
         self._assembler = TransitionAssembler(self._robot, self._task.space, period_s, config.assembler, in_order=config.lockstep)
         self._dataset = TransitionDataset(self._task.obs_size, self._task.action_size, config.capacity)
         self._learner = ContinualLearner(config.learner, seed=config.seed, robot=self._robot.name, task=config.task,

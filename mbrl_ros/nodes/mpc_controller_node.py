@@ -24,7 +24,7 @@ from visualization_msgs.msg import MarkerArray
 
 from mbrl_ros.config import section, setting
 from mbrl_ros.errors import GoalError, MbrlError, MeasurementError, ModelError
-from mbrl_ros.learning import ModelSnapshot, Predictor, out_of_frame
+from mbrl_ros.learning import ModelSnapshot, Predictor, inner_sizes, out_of_frame
 from mbrl_ros.learning.precision import PrecisionChooser, stand_in
 from mbrl_ros.planning import PlannerConfig, make_planner
 from mbrl_ros.planning.controller import MpcController
@@ -39,7 +39,7 @@ from mbrl_ros.ros.loop_figures import LoopFigures
 from mbrl_ros.ros.plan_messages import paths_to_msg, plan_to_msg
 from mbrl_ros.safety import EmergencyStop, HoldReason
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import TASKS, RewardsConfig, make_task, state_at_home
+from mbrl_ros.tasks import ACTIONS, TASKS, RewardsConfig, make_task, state_at_home
 from mbrl_ros.types import DynamicsModel, EpisodeReport
 
 _THROTTLE_S = 2.0
@@ -52,6 +52,8 @@ class MpcControllerConfig(RewardsConfig):
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
     task: str = setting('reach', 'Task to pursue; has defaults for the settings of planning and moving.', choices=tuple(TASKS))
+    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
+                                    'joint velocities.', choices=ACTIONS)
     rate_hz: float = setting(20.0, 'Control rate.', unit='Hz', low=1.0, high=500.0)
     lockstep: bool = setting(False, 'Tick by the stamps of states instead of the clock, and plan without a deadline.')
     autostart: bool = setting(True, 'Whether the node configures and activates itself.')
@@ -158,7 +160,7 @@ class MpcControllerNode(LifecycleNode):
         self._robot, self._driver = load_robot(config.robot), load_driver(config.driver)
         self._gripper = self._robot.gripper.name if self._robot.gripper else ''
         self._kinematics = KinematicChain.of_robot(self._robot)
-        self._task = make_task(config.task, self._robot, config)
+        self._task = make_task(config.task, self._robot, config, actions=config.actions)
         self._period_s = 1.0 / config.rate_hz
         self._planner = make_planner(config.planner, self._task.action_size,
                                      self._task.space.largest_change(config.control.safety.acceleration_scale, self._period_s))
@@ -178,7 +180,7 @@ class MpcControllerNode(LifecycleNode):
         self._path_pub = self._advertise(MarkerArray, topics.PREDICTED_PATH, qos.STATE)
 
     def _warm_up(self) -> None:
-        parameters = stand_in(self._task.obs_size, self._task.action_size)
+        parameters = stand_in(*inner_sizes(self._task.space.frame, self._task.obs_size, self._task.action_size))
         choice = self._precision.choose(parameters)
         self.get_logger().info(f'planning on {self._planner.device} in {choice}')
         model = self._ready(Predictor(parameters, self._planner.device, choice.precision))

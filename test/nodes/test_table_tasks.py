@@ -42,17 +42,20 @@ SMALL_ROUNDS = {'assembler.max_gap_s': 1.0 / RATE_HZ, 'learner.trainer.max_steps
                 'learner.trainer.ensemble.hidden_size': 8}
 
 
-@pytest.fixture(scope='module')
-def pretrained(tmp_path_factory) -> Path:
+def learn(folder: Path, actions: str) -> Path:
     """A model of two short demonstrations, as `mbrl-ros learn` leaves it, with what it was learned from."""
-    folder = tmp_path_factory.mktemp('learned')
     trainer = {'ensemble': {'ensemble_size': 2, 'hidden_layers': 1, 'hidden_size': 8}, 'max_steps': 10}
     config = TaskLoopConfig.from_mapping({'control_rate_hz': RATE_HZ, 'max_episode_steps': 30, 'demonstrations': 2,
-                                         'learner': {'trainer': trainer}})
+                                         'actions': actions, 'learner': {'trainer': trainer}})
     loop = TaskLoop('lift', config)
     assert [done.episode.steps for done in LearningRun(loop, seed=0, folder=folder).episodes(60)] == [30, 30]
     loop.close()
     return folder / 'model.safetensors'
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory) -> Path:
+    return learn(tmp_path_factory.mktemp('learned'), 'twist')
 
 
 @pytest.fixture(scope='module')
@@ -212,6 +215,30 @@ def test_a_pretrained_model_without_its_experience_is_not_trained_on_little(make
     assert report.model_version == ModelSnapshot.load(pretrained).version
 
 
+def test_joint_velocities_are_what_is_planned_and_learned_where_that_is_asked_for(make_bench, world, tmp_path):
+    path = learn(tmp_path, 'joints')
+    plans = {**SMALL_PLANS, 'planner.population_size': 256, 'planner.num_iterations': 4}
+    bench = make_bench(MpcControllerNode, lockstep=True, actions='joints', **plans)
+    applied = bench.hear(JointState, 'applied_command', qos.LATCHED_RECORD)
+    bench.connect()
+    bench.say('model', convert.bytes_to_msg(path.read_bytes()))
+    state, told = world.reset(1), []
+    for step in range(5):
+        bench.say_state(state)
+        bench.say_phase(state.stamp_ns, Phase.RUNNING, step, model_version=1)
+        bench.wait(lambda count=step + 1: len(applied) == count)
+        told.append(convert.applied_from_msg(applied[-1]))
+        state = world.step(told[-1].velocity, told[-1].opening_m)
+    assert np.abs([command.velocity for command in told]).max() > 0.05
+    trainer = make_bench(ModelTrainerNode, lockstep=True, actions='joints', model=str(path), **SMALL_ROUNDS)
+    training = trainer.hear(DiagnosticArray, 'training', qos.LATCHED)
+    trainer.connect()
+    play(trainer, world, 25)
+    trainer.wait(lambda: len(training) == 2)
+    report = convert.report_from_msg(training[-1], TrainingReport)
+    assert (report.trained_episode, report.num_transitions) == (0, 60 + 25)
+
+
 def damage_experience(path: Path) -> dict[str, object]:
     pretraining_path(path).write_bytes(b'no experience at all')
     return {}
@@ -219,10 +246,11 @@ def damage_experience(path: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize(('spoil', 'error', 'text'), [
     (lambda _: {'task': 'reach'}, BagError, 'obs has the shape'),
+    (lambda _: {'actions': 'joints'}, BagError, 'obs has the shape'),
     (lambda _: {'task': 'push'}, ModelMismatchError, "has task 'lift', here it is 'push'"),
     (lambda _: {'model': 'lifft'}, ConfigError, "there is no model 'lifft' in config/models; known: "),
     (damage_experience, BagError, 'copy.experience.safetensors: cannot be read'),
-], ids=['other sizes', 'other task', 'unknown name', 'damaged'])
+], ids=['other sizes', 'other actions', 'other task', 'unknown name', 'damaged'])
 def test_what_a_run_cannot_begin_with_is_named_before_it_begins(make_bench, pretrained, tmp_path, spoil, error, text):
     copy = tmp_path / 'copy.safetensors'
     copy.write_bytes(pretrained.read_bytes())
