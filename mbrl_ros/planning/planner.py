@@ -84,9 +84,6 @@ class PlannerConfig(Config):
                                              'path, so that what is not known yet is tried; evaluations plan without it.',
                                         low=0.0, high=1e6)
     noise_beta: float = setting(2.0, 'Exponent of the candidates\' coloured noise; 0 is white.', low=0.0, high=10.0)
-    smallest_amplitude: float = setting(1.0, 'Candidates are drawn with the deviation times factors that fall in equal ratios '
-                                             'from 1 to this, so that small movements are tried beside large ones (icem).',
-                                        low=1e-3, high=1.0)
     population_decay: float = setting(1.25, 'Factor by which the population shrinks each iteration (icem).', low=1.0, high=10.0)
     keep_elite_fraction: float = setting(0.5, 'Share of the elites kept for the next iteration and the next plan (icem).',
                                          low=0.0, high=1.0)

@@ -32,13 +32,6 @@ def test_standing_still_is_a_candidate_of_the_first_iteration_and_the_mean_of_th
     assert (optimiser.ask(2, is_last=True)[0] == 0.5).all()
 
 
-def test_samples_stray_from_the_mean_by_amplitudes_that_fall_to_the_smallest():
-    full, mixed = (icem(noise_beta=0.0, init_std=1e-3, smallest_amplitude=smallest).ask(0, is_last=False)[:40]
-                   for smallest in (1.0, 0.25))
-    ratios = (mixed / full).mean(dim=(1, 2))
-    assert ratios == pytest.approx(0.25 ** torch.linspace(0.0, 1.0, 40), rel=1e-4)
-
-
 def test_standing_still_is_found_where_it_is_best():
     plan = planner(num_iterations=1).plan(MODEL, np.zeros(2), reward)
     assert plan.actions == pytest.approx(np.zeros((6, 1)))

@@ -21,10 +21,9 @@ class Icem(Optimiser):
         generator: As for `Optimiser`.
 
     Note:
-        Three departures from the paper. A planner whose rollouts share their random numbers need not roll out a kept elite
-        again, so its value is kept too. The zero action, held, is a candidate of every first iteration: no sample of
-        random noise stands still, and an arm at its goal should. And with a `smallest_amplitude` below 1 candidates differ in
-        how far they stray from the mean: where effort costs, all samples of the full deviation may be worth less than none.
+        Two departures from the paper. A planner whose rollouts share their random numbers need not roll out a kept elite
+        again, so its value is kept too. And the zero action, held, is a candidate of every first iteration: no sample of
+        random noise stands still, and an arm at its goal should.
     """
 
     def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
@@ -47,9 +46,6 @@ class Icem(Optimiser):
         config = self.config
         count = max(2 * config.num_elites, round(config.population_size * config.population_decay**-iteration))
         noise = self._noise.sample((count, *self.mean.shape), self.generator)
-        if config.smallest_amplitude < 1.0:
-            share = torch.linspace(0.0, 1.0, count, device=noise.device)
-            noise = noise * (config.smallest_amplitude ** share).view(-1, 1, 1)
         actions = torch.addcmul(self.mean, self.std, noise)
         self._is_first = iteration == 0
         if self._is_first:
