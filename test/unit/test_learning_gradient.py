@@ -94,9 +94,13 @@ def test_network_computes_with_the_values_of_the_buffer():
     assert not network(inputs)[0].any()
 
 
-def test_small_steps_and_processors_without_the_instructions_stay_in_float32():
-    capabilities = torch.cpu.get_capabilities()
-    fast = torch.bfloat16 if capabilities.get('avx512_bf16') or capabilities.get('amx_bf16') else torch.float32
+@pytest.mark.parametrize(('processor', 'fast'), [
+    ({'amx_bf16': True, 'avx512_bf16': True, 'cpu_name': 'Intel Xeon'}, torch.bfloat16),
+    ({'amx_bf16': False, 'avx512_bf16': True, 'cpu_name': 'AMD EPYC 9654'}, torch.bfloat16),
+    ({'amx_bf16': False, 'avx512_bf16': True, 'cpu_name': 'Intel Xeon'}, torch.float32),
+    ({'avx2': True}, torch.float32)])
+def test_the_type_of_products_follows_from_processor_and_sizes(processor, fast, monkeypatch):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: processor)
     assert product_type('auto', 64, 64) == torch.float32
     assert product_type('auto', 200, 256) == fast
     assert product_type('bfloat16', 64, 64) == torch.bfloat16
