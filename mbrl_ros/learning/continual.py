@@ -178,16 +178,13 @@ class ContinualLearner:
             return '', self.drift
         scale, since_ns = self.current.parameters.outputs.std.numpy(), int(keys[new].min())
         recent, before = (_validate(self.current, data, rows, scale) for rows in (new, own))
-        said = describe_change(recent, before, self.config.acceptance)
-        is_grown = self.current.card.num_transitions >= self.config.drift.min_transitions
-        if said or not is_grown:
-            return said, DriftState(changed_ns=since_ns) if said and is_grown else self.drift
+        if self.current.card.num_transitions < self.config.drift.min_transitions:
+            return describe_change(recent, before, self.config.acceptance), self.drift
         drift, has_drifted = follow(self.drift, self.config.drift, recent=recent.surprise, before=before.surprise,
                                      stamp_ns=since_ns)
-        if has_drifted:
-            said = (f'the world has drifted: the model in use has been more surprised by what is new than by what was before, '
-                    f'lately by {recent.surprise:.2f} against {before.surprise:.2f}')
-        return said, drift
+        said = (f'the world has drifted: the model in use has been more surprised by what is new than by what was before, '
+                f'lately by {recent.surprise:.2f} against {before.surprise:.2f}')
+        return said if has_drifted else '', drift
 
     def _recent(self, data: Sequence[np.ndarray], keys: np.ndarray, holdout: np.ndarray,
                 drift: DriftState) -> list[np.ndarray] | None:

@@ -1,7 +1,8 @@
 """Whether the world has drifted away from a model: small surprises that go on, each of which could be chance.
 
-Separate from `acceptance.describe_change`, which sees at once when nearly everything is different; a body that has become heavier
-or smoother changes few transitions, and some of those were always hard to foresee.
+Separate from `acceptance.describe_change`, which sees at once when nearly everything is different, and is for young models: to
+one that has seen much, an episode in which all went differently happens now and then, and a body that has become heavier or
+smoother changes few transitions, of which some were always hard to foresee.
 """
 
 import dataclasses
@@ -19,6 +20,8 @@ class DriftConfig(Config):
     min_transitions: int = setting(2500, 'Transitions that a model has to be made from; a younger one is surprised by all that '
                                          'it sees for the first time.', low=1)
     slack: float = setting(0.35, 'Surprise at new transitions, beyond that at held-out ones, that counts as chance.', low=0.0)
+    largest_step: float = setting(1.0, 'Most that one round adds to the sum, however much it surprises; below the alarm, so that '
+                                       'one odd episode is none.', low=1e-6)
     alarm: float = setting(1.5, 'Sum of what goes beyond that, over rounds, which counts as a drift.', low=1e-6)
     recent_share: float = setting(0.5, 'Share that transitions since the last change have in a round, by repetition.', low=0.0,
                                   high=0.9)
@@ -55,7 +58,7 @@ def follow(state: DriftState, config: DriftConfig, *, recent: float, before: flo
         The state, and whether the sum has just amounted to a drift; it then begins anew.
     """
     usual = state.usual if state.level else before
-    level = max(0.0, state.level + recent - usual - config.slack)
+    level = max(0.0, state.level + min(recent - usual - config.slack, config.largest_step))
     began_ns = state.rising_since_ns if state.level else stamp_ns
     if level > config.alarm:
         return DriftState(changed_ns=began_ns), True

@@ -46,6 +46,11 @@ def test_one_large_surprise_is_chance_and_several_are_a_drift():
     assert followed([0.0, 1.0, 1.0, 1.0])[1] == [False, False, False, True]
 
 
+def test_one_round_is_never_a_drift_and_two_that_surprise_much_are():
+    assert followed([0.0, 50.0, 0.0, 0.0, 0.0])[1] == [False] * 5
+    assert followed([0.0, 50.0, 50.0])[1] == [False, False, True]
+
+
 def test_the_change_is_dated_to_where_the_sum_began_to_rise():
     states, alarms = followed([0.6, -1.0, 0.0, 0.9, 0.9, 0.9, 0.0])
     assert alarms == [False] * 5 + [True, False]
