@@ -37,7 +37,7 @@ def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance
         middle.axvline(step, color='tab:orange', linestyle='--', linewidth=1)
     if noticed:
         middle.get_lines()[-1].set_label('change of the world noticed')
-        middle.legend(loc='lower left')
+        _add_legend(middle)
     middle.set(ylabel=f'successes [%]\n(last {_WINDOW} episodes)', ylim=(-5, 105))
     _draw_error(bottom, steps, scores)
     _save(figure, path)
@@ -60,7 +60,7 @@ def save_return_curve(scores: Sequence[EpisodeScore], path: Path, *, title: str)
     mean = [returns[max(0, end - _WINDOW):end].mean() for end in range(1, len(scores) + 1)]
     top.plot(steps, mean, color='tab:blue', alpha=0.5, label=f'mean of the last {_WINDOW}')
     top.set(ylabel='return of an episode')
-    top.legend(loc='best')
+    _add_legend(top)
     _draw_error(bottom, steps, scores)
     _save(figure, path)
 
@@ -74,6 +74,11 @@ def _panels(count: int, title: str) -> tuple[Any, np.ndarray]:
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     return figure, figure.subplots(count, 1, sharex=True)
+
+
+def _add_legend(axes: Any) -> None:
+    """Name what is drawn, above the panel, where it covers nothing."""
+    axes.legend(loc='lower right', bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, borderaxespad=0.0)
 
 
 def _steps(scores: Sequence[EpisodeScore]) -> np.ndarray:
@@ -114,4 +119,4 @@ def _draw_distance(axes: Any, steps: np.ndarray, distance_cm: np.ndarray, succes
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.legend(loc='upper right')
+    _add_legend(axes)
