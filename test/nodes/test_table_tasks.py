@@ -59,6 +59,11 @@ def pretrained(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope='module')
+def pretrained_in_joints(tmp_path_factory) -> Path:
+    return learn(tmp_path_factory.mktemp('learned'), 'joints')
+
+
+@pytest.fixture(scope='module')
 def world() -> Iterator[TabletopWorld]:
     world = TabletopWorld(ROBOT, control_hz=RATE_HZ)
     yield world
@@ -215,13 +220,12 @@ def test_a_pretrained_model_without_its_experience_is_not_trained_on_little(make
     assert report.model_version == ModelSnapshot.load(pretrained).version
 
 
-def test_joint_velocities_are_what_is_planned_and_learned_where_that_is_asked_for(make_bench, world, tmp_path):
-    path = learn(tmp_path, 'joints')
+def test_joint_velocities_are_what_is_planned_where_that_is_asked_for(make_bench, pretrained_in_joints, world):
     plans = {**SMALL_PLANS, 'planner.population_size': 256, 'planner.num_iterations': 4}
     bench = make_bench(MpcControllerNode, lockstep=True, actions='joints', **plans)
     applied = bench.hear(JointState, 'applied_command', qos.LATCHED_RECORD)
     bench.connect()
-    bench.say('model', convert.bytes_to_msg(path.read_bytes()))
+    bench.say('model', convert.bytes_to_msg(pretrained_in_joints.read_bytes()))
     state, told = world.reset(1), []
     for step in range(5):
         bench.say_state(state)
@@ -230,11 +234,14 @@ def test_joint_velocities_are_what_is_planned_and_learned_where_that_is_asked_fo
         told.append(convert.applied_from_msg(applied[-1]))
         state = world.step(told[-1].velocity, told[-1].opening_m)
     assert np.abs([command.velocity for command in told]).max() > 0.05
-    trainer = make_bench(ModelTrainerNode, lockstep=True, actions='joints', model=str(path), **SMALL_ROUNDS)
-    training = trainer.hear(DiagnosticArray, 'training', qos.LATCHED)
-    trainer.connect()
-    play(trainer, world, 25)
-    trainer.wait(lambda: len(training) == 2)
+
+
+def test_joint_velocities_are_what_is_learned_from_where_that_is_asked_for(make_bench, pretrained_in_joints, world):
+    bench = make_bench(ModelTrainerNode, lockstep=True, actions='joints', model=str(pretrained_in_joints), **SMALL_ROUNDS)
+    training = bench.hear(DiagnosticArray, 'training', qos.LATCHED)
+    bench.connect()
+    play(bench, world, 25)
+    bench.wait(lambda: len(training) == 2)
     report = convert.report_from_msg(training[-1], TrainingReport)
     assert (report.trained_episode, report.num_transitions) == (0, 60 + 25)
 
