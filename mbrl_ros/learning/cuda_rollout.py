@@ -38,7 +38,7 @@ class CudaRollout:
 
     Raises:
         RuntimeError: The kernel cannot be built for these sizes on this device.
-        ImportError: CUDA's bindings for Python are not there; torch brings them along.
+        ImportError: CUDA's bindings for Python are not there.
     """
 
     def __init__(self, parameters: DynamicsParameters, device: torch.device) -> None:

@@ -1,8 +1,7 @@
 /* Whole trajectories of an ensemble in one launch, on the bfloat16 matrix units of Hopper GPUs.
  *
  * A block takes 64 candidates of one particle through all layers and all steps. Observations stay in registers from the first step
- * to the last, activations in shared memory. While a layer is computed the weights of the next one are on their way; with 64 rows
- * a block they come about as fast as they are used. Two warpgroups share a layer, each with half of its columns.
+ * to the last, activations in shared memory. While a layer is computed the weights of the next one are on their way. Two warpgroups share a layer, each with half of its columns.
  *
  * Compiled in, see cuda_rollout.py: OBS, ACTION, UNITS of each hidden layer, LAYERS of them, and the functions multiply_layer and
  * multiply_last, which add the product of 64 rows and 16 columns of activations with the weights of a warpgroup's columns. In shared
