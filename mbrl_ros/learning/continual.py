@@ -137,7 +137,9 @@ class ContinualLearner:
         except ModelError as error:
             return dataclasses.replace(report, reason=f'no round: {error}')
         # Not before: what is new in a round that came to nothing is new in the next one too.
-        self.drift, self._judged_stamps = drift, keys.copy()
+        self.drift = drift
+        if (~np.isin(keys, self._judged_stamps)).sum() >= _FEWEST_NEW:  # Too few wait for more.
+            self._judged_stamps = keys.copy()
         return self._judge(result, data, keys, changed, report, len(obs) if real_steps is None else real_steps)
 
     @property

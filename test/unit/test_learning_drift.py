@@ -147,3 +147,11 @@ def test_what_a_rejected_model_was_trained_on_surprises_once(rising, monkeypatch
         levels.append(learner.drift.level)
     assert levels[0] > 0.0
     assert levels == levels[:1] * 3
+
+
+def test_transitions_that_come_few_at_a_time_have_their_say_together(rising):
+    learner, data = rising()
+    known, level = 400 + 2 * ROUND, learner.drift.level
+    for index, end in enumerate(range(known + 4, known + ROUND + 1, 4)):
+        learner.round(*(values[:end] for values in data), episode=index, round_index=4 + index, stamp_ns=index)
+    assert learner.drift.level > level
