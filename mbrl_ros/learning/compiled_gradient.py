@@ -26,7 +26,7 @@ class _Network(ctypes.Structure):
 
     _fields_ = [
         ('members', ctypes.c_int32), ('batch', ctypes.c_int32), ('num_layers', ctypes.c_int32), ('obs_size', ctypes.c_int32),
-        ('stride', ctypes.c_int32), ('batch_pairs', ctypes.c_int32), ('sizes', ctypes.c_int32 * (_MAX_LAYERS + 1)),
+        ('stride', ctypes.c_int32), ('batch_rows', ctypes.c_int32), ('sizes', ctypes.c_int32 * (_MAX_LAYERS + 1)),
         ('decay', ctypes.c_float * _MAX_LAYERS), ('penalty', ctypes.c_float),
         ('values', ctypes.c_void_p), ('gradient', ctypes.c_void_p),
         ('first_moment', ctypes.c_void_p), ('second_moment', ctypes.c_void_p), ('places', _Places),
@@ -47,7 +47,7 @@ class _Step(ctypes.Structure):
 
 
 class CompiledPasses:
-    """Forward and back in bfloat16 products with float32 sums; results do not depend on the number of threads.
+    """Forward and back in compiled code, sums in float32; results do not depend on the number of threads.
 
     Args:
         values: All parameters, flat, float32.
@@ -55,31 +55,33 @@ class CompiledPasses:
         shapes: Of the layers' blocks (E, in + 1, out) and the variance bounds (2, E, 1, O) in them.
         network: Regularisation.
         batch_size: B.
+        dtype: Of matrix products, float32 or bfloat16.
     """
 
     def __init__(self, values: torch.Tensor, gradient: torch.Tensor, shapes: list[tuple[int, ...]], network: Ensemble,
-                 batch_size: int) -> None:
+                 batch_size: int, dtype: torch.dtype) -> None:
         *blocks, (_, members, _, size) = shapes
         sizes = [blocks[0][1] - 1, *(out for _, _, out in blocks)]
-        # An odd number, so that chunks do not begin on the same set of a cache.
-        batch_pairs = math.ceil(batch_size / _ROWS) * _ROWS // 2 + 1
-        self._kept = [values, gradient]
-        native = _Network(members, batch_size, len(blocks), size, _whole(max(sizes) + 1), batch_pairs)
+        # Two more, so that chunks do not begin on the same set of a cache.
+        batch_rows = math.ceil(batch_size / _ROWS) * _ROWS + 2
+        self._kept, self._dtype = [values, gradient], dtype
+        self._descend = getattr(library(), f'mbrl_descend_{str(dtype).removeprefix("torch.")}')
+        native = _Network(members, batch_size, len(blocks), size, _whole(max(sizes) + 1), batch_rows)
         native.sizes[:len(sizes)] = sizes
         native.decay[:len(blocks)] = network.decay_rates
         native.penalty = network.config.logvar_penalty / size
         native.values, native.gradient = values.data_ptr(), gradient.data_ptr()
-        native.first_moment, native.second_moment = (self._buffer(len(values), dtype=torch.float32) for _ in range(2))
+        native.first_moment, native.second_moment = (self._buffer(len(values)) for _ in range(2))
         native.places = _Places(0, *itertools.accumulate(map(math.prod, blocks)))
         for layer, (inside, outside) in enumerate(itertools.pairwise(sizes)):
-            native.forward[layer] = self._packed(members, _pairs(inside), outside)
-            native.bias[layer] = self._buffer(members, _whole(outside), dtype=torch.float32)
-            native.backward[layer] = self._packed(members, _pairs(outside), inside)
-            native.entries[layer] = self._packed(members, batch_pairs, inside + 1)
+            native.forward[layer] = self._packed(members, inside, outside)
+            native.bias[layer] = self._buffer(members, _whole(outside))
+            native.backward[layer] = self._packed(members, outside, inside)
+            native.entries[layer] = self._packed(members, batch_rows, inside + 1)
             self._kept[-1][:, inside // _LANES, :, inside % _LANES] = 1.0
-            native.slopes[layer] = self._packed(members, batch_pairs, outside)
-        native.bounds_shares = self._buffer(members, math.ceil(batch_size / _TILE), 2, _whole(size), dtype=torch.float32)
-        native.workspace_size = _TILE * native.stride * (4 * (len(blocks) + 1) + 2)
+            native.slopes[layer] = self._packed(members, batch_rows, outside)
+        native.bounds_shares = self._buffer(members, math.ceil(batch_size / _TILE), 2, _whole(size))
+        native.workspace_size = _TILE * native.stride * (4 * (len(blocks) + 1) + dtype.itemsize)
         self._num_threads = torch.get_num_threads()
         native.workspaces = self._buffer(self._num_threads, native.workspace_size, dtype=torch.uint8)
         self._native, self._steps = native, 0
@@ -99,14 +101,15 @@ class CompiledPasses:
     def _run(self, steps: list[_Step]) -> None:
         counters = (ctypes.c_int64 * (2 + 3 * self._native.members))()
         on_threads(self._num_threads, functools.partial(
-            library().mbrl_gradient_descend, ctypes.byref(self._native), ctypes.c_int64(len(steps)),
+            self._descend, ctypes.byref(self._native), ctypes.c_int64(len(steps)),
             (_Step * len(steps))(*steps), counters))
 
-    def _packed(self, members: int, pairs: int, columns: int) -> int:
+    def _packed(self, members: int, rows: int, columns: int) -> int:
         """Address of matrices in chunks, as gradient.c has them."""
-        return self._buffer(members, _whole(columns) // _LANES, pairs, _LANES, 2)
+        group = 4 // self._dtype.itemsize
+        return self._buffer(members, _whole(columns) // _LANES, (rows + 1) // 2 * 2 // group, _LANES, group, dtype=self._dtype)
 
-    def _buffer(self, *shape: int, dtype: torch.dtype = torch.bfloat16) -> int:
+    def _buffer(self, *shape: int, dtype: torch.dtype = torch.float32) -> int:
         """Address of zeros that live as long as this object."""
         self._kept.append(torch.zeros(shape, dtype=dtype))
         return self._kept[-1].data_ptr()
@@ -114,10 +117,6 @@ class CompiledPasses:
 
 def _step(batch: Batch, rate: float, correction: float) -> _Step:
     return _Step(*(tensor.data_ptr() for tensor in batch), rate, correction)
-
-
-def _pairs(count: int) -> int:
-    return (count + 1) // 2
 
 
 def _whole(size: int) -> int:

@@ -1,4 +1,4 @@
-"""Prediction on the processor's bfloat16 instructions: the compiled counterpart of what `Predictor` does with torch."""
+"""Prediction in compiled code for the processor: the counterpart of what `Predictor` does with torch."""
 
 import ctypes
 import functools
@@ -11,7 +11,10 @@ from mbrl_ros.learning.native import is_supported, library, on_threads
 from mbrl_ros.learning.parameters import DynamicsParameters
 
 _LANES = 16
+_WIDTH = 2
 _MAX_LAYERS = 10
+#: By precision: type of weights and activations, and rows of the weights that one product sums over.
+_KINDS = {'float32': (torch.float32, 1), 'bfloat16': (torch.bfloat16, 2)}
 
 
 class _Network(ctypes.Structure):
@@ -20,7 +23,7 @@ class _Network(ctypes.Structure):
     _fields_ = [
         ('members', ctypes.c_int32), ('obs_size', ctypes.c_int32), ('action_size', ctypes.c_int32),
         ('num_layers', ctypes.c_int32), ('padded_obs', ctypes.c_int32), ('stride', ctypes.c_int32),
-        ('pairs', ctypes.c_int32 * _MAX_LAYERS), ('columns', ctypes.c_int32 * _MAX_LAYERS),
+        ('depth', ctypes.c_int32 * _MAX_LAYERS), ('columns', ctypes.c_int32 * _MAX_LAYERS),
         ('weights', ctypes.c_void_p * _MAX_LAYERS), ('bias', ctypes.c_void_p * _MAX_LAYERS),
         ('input_mean', ctypes.c_void_p), ('input_scale', ctypes.c_void_p),
         ('linear', ctypes.c_void_p), ('linear_bias', ctypes.c_void_p),
@@ -29,20 +32,22 @@ class _Network(ctypes.Structure):
 
 
 class FusedEnsemble:
-    """Predicts with all members of an ensemble; float32 in and out, bfloat16 products inside.
-
-    The linear part, variances and noise stay float32.
+    """Predicts with all members of an ensemble; float32 in and out, and in the linear part, variances and noise.
 
     Args:
         parameters: What was learned; not modified, and not needed afterwards.
+        precision: Of the networks' products: `float32`, or `bfloat16` with float32 sums.
 
     Raises:
         RuntimeError: `is_supported` is false.
     """
 
-    def __init__(self, parameters: DynamicsParameters) -> None:
-        if not is_supported():
-            raise RuntimeError('the compiled ensemble needs a processor with AVX-512 BF16 and a compiler at installation')
+    def __init__(self, parameters: DynamicsParameters, precision: str) -> None:
+        if not is_supported(precision):
+            raise RuntimeError(f'a compiled ensemble in {precision} needs a processor with AVX-512 that multiplies it, and a '
+                               'compiler at installation')
+        dtype, group = _KINDS[precision]
+        self._predict, self._roll_out = (getattr(library(), f'mbrl_{name}_{precision}') for name in ('predict', 'rollout'))
         members, obs_size, action_size = parameters.sizes
         folded, wide = FoldedParameters.of(parameters), _whole(obs_size, _LANES)
         # Mean and logit each begin on a whole vector.
@@ -52,9 +57,10 @@ class FusedEnsemble:
         native = _Network(members, obs_size, action_size, len(weights), wide)
         native.stride = max(_whole(size, _LANES) for size in (obs_size + action_size, *(bias.shape[-1] for bias in biases[:-1])))
         for layer, (weight, bias) in enumerate(zip(weights, biases)):
-            native.pairs[layer], native.columns[layer] = (weight.shape[1] + 1) // 2, _whole(weight.shape[2], 8)
-            native.weights[layer] = self._keep(_packed(weight, native.columns[layer]))
-            native.bias[layer] = self._keep(padded(bias, native.columns[layer]).reshape(members, -1))
+            depth, columns = _whole(weight.shape[1], group) // group, _whole(weight.shape[2], _LANES)
+            native.depth[layer], native.columns[layer] = depth, columns
+            native.weights[layer] = self._keep(_packed(weight.to(dtype), depth, group, columns))
+            native.bias[layer] = self._keep(padded(bias, columns).reshape(members, -1))
         inputs = _whole(obs_size + action_size, _LANES)
         native.input_mean = self._keep(padded(folded.input_mean, inputs))
         native.input_scale = self._keep(padded(folded.input_scale, inputs))
@@ -68,7 +74,7 @@ class FusedEnsemble:
         """Mean and standard deviation of the next observation, each (E, B, O); arguments as for `Predictor.predict`."""
         obs, action = _plain(obs), _plain(action)
         mean, std = torch.empty_like(obs), torch.empty_like(obs)
-        self._run(library().mbrl_fused_predict, obs.shape[1], obs, action, mean, std)
+        self._run(self._predict, obs.shape[1], obs, action, mean, std)
         return mean, std
 
     def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor,
@@ -77,7 +83,7 @@ class FusedEnsemble:
         count, ensemble_size = path.shape[2], self._native.members
         mean, std = self.predict(*(tensor.expand(ensemble_size, count, -1) for tensor in (obs, actions[:, 0])))
         torch.addcmul(mean[members[0]], std[members[0]], noise[0].unsqueeze(1), out=path[0])
-        self._run(library().mbrl_fused_rollout, *path.shape[:3], members.to(torch.int32).contiguous(), _plain(actions),
+        self._run(self._roll_out, *path.shape[:3], members.to(torch.int32).contiguous(), _plain(actions),
                   _plain(noise), path)
 
     def _run(self, function: Callable[..., int], *arguments: int | torch.Tensor) -> None:
@@ -103,23 +109,9 @@ def _whole(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def _packed(weight: torch.Tensor, columns: int) -> torch.Tensor:
-    """Weights (E, K, N) in the order in which fused.c reads them: blocks of columns, pairs of rows, columns, the two rows."""
+def _packed(weight: torch.Tensor, depth: int, group: int, columns: int) -> torch.Tensor:
+    """Weights (E, K, N) in the order in which fused_kernel.h reads them: blocks of columns, groups of rows, columns, rows."""
     members, rows, _ = weight.shape
-    whole = torch.nn.functional.pad(weight, (0, columns - weight.shape[2], 0, rows % 2)).to(torch.bfloat16)
-    pairs = whole.view(members, -1, 2, columns).transpose(2, 3)  # (E, K / 2, N, 2)
-    blocks, start = [], 0
-    while start < columns:
-        width = _block_columns(columns - start)
-        blocks.append(pairs[:, :, start:start + width].reshape(members, -1))
-        start += width
-    return torch.cat(blocks, dim=1)
-
-
-def _block_columns(left: int) -> int:
-    """As `block_columns` of fused.c."""
-    if left >= 80 or left == 40:
-        return 40
-    if left > 40:
-        return 32 if left >= 64 else 24
-    return left
+    whole = torch.nn.functional.pad(weight, (0, columns - weight.shape[2], 0, depth * group - rows))
+    grouped = whole.view(members, depth, group, columns).transpose(2, 3)  # (E, K / group, N, group)
+    return torch.cat([block.reshape(members, -1) for block in grouped.split(_WIDTH * _LANES, dim=2)], dim=1)

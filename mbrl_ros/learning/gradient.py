@@ -58,9 +58,9 @@ class LossGradient:
         shapes = [*((members, weight.shape[1] + 1, weight.shape[2]) for weight in network.weights), (2, members, 1, size)]
         self.values, self.gradient = (torch.zeros(sum(map(math.prod, shapes)), dtype=kind) for _ in range(2))
         _adopt(network, _split(self.values, shapes))
-        is_compiled = (kind, dtype) == (torch.float32, torch.bfloat16) and native.is_supported()
-        arguments = self.values, self.gradient, shapes, network, batch_size
-        self._passes = CompiledPasses(*arguments) if is_compiled else _TorchPasses(*arguments, dtype)
+        is_compiled = kind is torch.float32 and native.is_supported(str(dtype).removeprefix('torch.'))
+        self._passes = (CompiledPasses if is_compiled else _TorchPasses)(
+            self.values, self.gradient, shapes, network, batch_size, dtype)
 
     @torch.no_grad()
     def compute(self, batch: Batch) -> None:

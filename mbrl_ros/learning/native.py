@@ -1,8 +1,8 @@
 """The compiled part of learning and prediction, where there is one.
 
-It is compiled when the package is installed, if there is a compiler, and used where the processor has AVX-512 BF16;
-everywhere else `is_supported` says no and torch does the work. It takes threads of its own, and they wait without spinning:
-a neighbour on the same cores costs it its share of them and no more.
+It is compiled when the package is installed, if there is a compiler, and used where the processor has AVX-512, for bfloat16
+with its instructions for that; everywhere else `is_supported` says no and torch does the work. It takes threads of its own,
+and they wait without spinning: a neighbour on the same cores costs it its share of them and no more.
 """
 
 import ctypes
@@ -21,10 +21,14 @@ def library() -> ctypes.CDLL | None:
     return ctypes.CDLL(spec.origin)
 
 
-def is_supported() -> bool:
-    """Whether the compiled part is there and the processor has what it needs."""
+def is_supported(precision: str) -> bool:
+    """Whether the compiled part is there and the processor has what it needs.
+
+    Args:
+        precision: Of matrix products, `float32` or `bfloat16`.
+    """
     found = library()
-    return found is not None and bool(found.mbrl_fused_is_supported())
+    return found is not None and bool(getattr(found, f'mbrl_supports_{precision}')())
 
 
 def on_threads(num_threads: int, call: Callable[[], int]) -> bool:

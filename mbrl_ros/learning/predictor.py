@@ -40,7 +40,8 @@ class Predictor:
                               f'there is {", ".join(precisions(self.device))}')
         self.output_scale = parameters.outputs.std.to(device)
         self.hidden_units = 2 * parameters.shape.hidden_size
-        self._fused = FusedEnsemble(parameters) if (self.device.type, precision) == ('cpu', 'bfloat16') else None
+        is_compiled = self.device.type == 'cpu' and fused.is_supported(precision)
+        self._fused = FusedEnsemble(parameters, precision) if is_compiled else None
         self._network = None if self._fused else _Network(parameters, self.device, precision)
         self._rollout = (cuda_rollout(parameters, self.device, self._network.predict)
                          if (self.device.type, precision) == ('cuda', 'bfloat16') else None)
@@ -199,7 +200,7 @@ def precisions(device: torch.device | str) -> tuple[str, ...]:
     """Arithmetic that predictions can be made in on a device, the exact one first."""
     if torch.device(device).type == 'cuda':
         return 'float32', 'tf32', 'bfloat16'
-    return ('float32', 'bfloat16') if fused.is_supported() else ('float32',)
+    return ('float32', 'bfloat16') if fused.is_supported('bfloat16') else ('float32',)
 
 
 def _fold_linear(parameters: DynamicsParameters, network_bias: torch.Tensor) -> torch.Tensor:

@@ -1,23 +1,122 @@
-/* What both compiled files need: the processor features that their functions are compiled for, and the logistic function. */
+/* What all compiled files need: vectors, the logistic function, and the kinds of products.
+ *
+ * `fused_kernel.h` and `gradient_kernel.h` are compiled once for each kind, with KIND defined as its name. What the kinds
+ * differ in bears their names here:
+ *
+ * TARGET        processor features to compile for
+ * ENTRY         type of weights and activations
+ * GROUP         rows of the weights that one product sums over, whose entries lie side by side
+ * VECTOR        of groups
+ *
+ * and the functions `load`, `broadcast`, `multiply_add`, `narrow`, `put` and `logistic`, which NAME finds.
+ */
 
 #ifndef MBRL_VECTORS_H
 #define MBRL_VECTORS_H
 
 #include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
-#define INLINE static inline __attribute__((always_inline)) TARGET
+#define PASTE(name, kind) name##_##kind
+#define PASTED(name, kind) PASTE(name, kind)
+#define NAME(name) PASTED(name, KIND)
+#define TARGET NAME(target)
+#define ENTRY NAME(entry)
+#define GROUP NAME(group)
+#define VECTOR NAME(vector)
+
+#define target_float32 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
+#define target_bfloat16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define INLINE ALWAYS_INLINE TARGET
 #define UNROLL _Pragma("GCC unroll 16")
 
-/* 1 / (1 + exp(-x)) to about 1e-4: 2^n by the exponent, 2^f by a cubic, the reciprocal from the table instruction. */
-INLINE __m512 sigmoid(__m512 x) {
-    __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f));
-    __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 rest = _mm512_sub_ps(power, whole);
+enum { LANES = 16 };
+
+/* Numbers too small for a whole mantissa count as zero while this thread computes: they would be slower by far, and are nothing
+ * beside a state. Returns what to set again afterwards. */
+static unsigned flush_denormals(void) {
+    const unsigned before = _mm_getcsr();
+    _mm_setcsr(before | _MM_FLUSH_ZERO_ON | 0x0040 /* denormals are zeros */);
+    return before;
+}
+
+#define KIND float32
+
+typedef float entry_float32;
+typedef __m512 vector_float32;
+enum { group_float32 = 1 };
+
+INLINE __m512 load_float32(const float *from) { return _mm512_loadu_ps(from); }
+
+INLINE __m512 broadcast_float32(const float *from) { return _mm512_set1_ps(*from); }
+
+INLINE __m512 multiply_add_float32(__m512 sum, __m512 left, __m512 right) { return _mm512_fmadd_ps(left, right, sum); }
+
+INLINE void narrow_float32(float *to, __m512 value) { _mm512_storeu_ps(to, value); }
+
+/* Two rows of weights, as far as the mask goes, as products read them. */
+INLINE void put_float32(float *to, __mmask16 inside, __m512 first, __m512 second) {
+    _mm512_mask_storeu_ps(to, inside, first);
+    _mm512_mask_storeu_ps(to + LANES, inside, second);
+}
+
+/* 1 / (1 + exp(-x)) to a few last digits: 2^n by the exponent, 2^f by a polynomial, the reciprocal from the table instruction and
+ * a step of Newton's method. */
+INLINE __m512 logistic_float32(__m512 x) {
+    /* Below 2^126 the step stays finite; of two arguments the instruction returns the second one where it is no number. */
+    const __m512 power = _mm512_min_ps(_mm512_set1_ps(126.0f), _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)));
+    const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 rest = _mm512_sub_ps(power, whole), one = _mm512_set1_ps(1.0f);
+    __m512 value = _mm512_fmadd_ps(rest, _mm512_set1_ps(0.00132647272f), _mm512_set1_ps(0.00967151264f));
+    value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.0555073374f));
+    value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.240222421f));
+    value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.693146978f));
+    value = _mm512_fmadd_ps(value, rest, one);
+    const __m512 sum = _mm512_add_ps(_mm512_scalef_ps(value, whole), one), guess = _mm512_rcp14_ps(sum);
+    return _mm512_mul_ps(guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2.0f)));
+}
+
+#undef KIND
+#define KIND bfloat16
+
+typedef uint16_t entry_bfloat16;
+typedef __m512bh vector_bfloat16;
+enum { group_bfloat16 = 2 };
+
+INLINE __m512bh load_bfloat16(const uint16_t *from) { return (__m512bh)_mm512_loadu_si512(from); }
+
+INLINE __m512bh broadcast_bfloat16(const uint16_t *from) {
+    int32_t two;
+    memcpy(&two, from, sizeof two);
+    return (__m512bh)_mm512_set1_epi32(two);
+}
+
+INLINE __m512 multiply_add_bfloat16(__m512 sum, __m512bh left, __m512bh right) { return _mm512_dpbf16_ps(sum, left, right); }
+
+INLINE void narrow_bfloat16(uint16_t *to, __m512 value) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(value));
+}
+
+/* Two rows of weights, as far as the mask goes, side by side; the first one's entries first. */
+INLINE void put_bfloat16(uint16_t *to, __mmask16 inside, __m512 first, __m512 second) {
+    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(first));
+    const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(second));
+    _mm512_mask_storeu_epi32(to, inside, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
+
+/* As for float32, but to about 1e-4, which is less than its products are rounded by. */
+INLINE __m512 logistic_bfloat16(__m512 x) {
+    const __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f));
+    const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 rest = _mm512_sub_ps(power, whole);
     __m512 value = _mm512_fmadd_ps(rest, _mm512_set1_ps(0.05500857f), _mm512_set1_ps(0.24221096f));
     value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.69328297f));
     value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(1.0f));
     return _mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(value, whole), _mm512_set1_ps(1.0f)));
 }
+
+#undef KIND
 
 #endif

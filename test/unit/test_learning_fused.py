@@ -1,4 +1,4 @@
-"""Reduced precision against float64: the same model, nearly the same numbers, the same decisions."""
+"""Compiled and reduced precision against float64: the same model, nearly the same numbers, the same decisions."""
 
 import dataclasses
 
@@ -15,7 +15,9 @@ from mbrl_ros.learning.parameters import DynamicsParameters
 from mbrl_ros.learning.predictor import Predictor, precisions
 from mbrl_ros.planning.propagation import ParticleDraws, particle_returns, rollout
 
-needs_bfloat16 = pytest.mark.skipif(not fused.is_supported(), reason='needs AVX-512 BF16, and a compiler at installation')
+COMPILED = [pytest.param(precision, marks=pytest.mark.skipif(
+    not fused.is_supported(precision), reason='needs AVX-512, for bfloat16 its instructions, and a compiler at installation'))
+    for precision in ('float32', 'bfloat16')]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 #: E, O, A, hidden layers, units: everyday, the yardstick, and sizes that fill no vector.
 SIZES = [(5, 14, 7, 2, 64), (5, 25, 8, 4, 200), (3, 5, 2, 3, 72), (2, 40, 1, 1, 250), (4, 3, 1, 2, 33), (1, 33, 16, 8, 24)]
@@ -100,12 +102,13 @@ def test_predictions_are_near_the_exact_ones(sizes, precision):
     assert (std / exact_std - 1.0).abs().max() < tolerance
 
 
-@pytest.mark.parametrize('device', [pytest.param('cpu', marks=needs_bfloat16), pytest.param('cuda', marks=needs_gpu)])
+@pytest.mark.parametrize(('device', 'precision'), [*(pytest.param('cpu', *one.values, marks=one.marks) for one in COMPILED),
+                                                   pytest.param('cuda', 'bfloat16', marks=needs_gpu)])
 @pytest.mark.parametrize('propagation', ['ts1', 'tsinf'])
 @pytest.mark.parametrize('sizes', SIZES, ids=str)
-def test_whole_trajectories_equal_step_by_step(sizes, propagation, device):
+def test_whole_trajectories_equal_step_by_step(sizes, propagation, device, precision):
     parameters = learned(sizes)
-    model = Predictor(parameters, device, 'bfloat16')
+    model = Predictor(parameters, device, precision)
     stepwise = dataclasses.make_dataclass('Stepwise', ['ensemble_size', 'obs_size', 'action_size', 'predict'])(
         model.ensemble_size, model.obs_size, model.action_size, model.predict)
     generator = torch.Generator(device).manual_seed(0)
@@ -119,9 +122,9 @@ def test_whole_trajectories_equal_step_by_step(sizes, propagation, device):
     assert torch.allclose(whole, steps, atol=1e-3 if device == 'cpu' else 0.02)
 
 
-@needs_bfloat16
-def test_the_result_does_not_depend_on_the_number_of_threads():
-    model = Predictor(learned(SIZES[1]), precision='bfloat16')
+@pytest.mark.parametrize('precision', COMPILED)
+def test_the_result_does_not_depend_on_the_number_of_threads(precision):
+    model = Predictor(learned(SIZES[1]), precision=precision)
     obs, action = batch(learned(SIZES[1]), 500)
     before = torch.get_num_threads()
     try:
@@ -135,10 +138,10 @@ def test_the_result_does_not_depend_on_the_number_of_threads():
     assert torch.equal(found[0], found[2])
 
 
-@needs_bfloat16
-def test_a_value_that_is_not_finite_stays_in_its_row():
+@pytest.mark.parametrize('precision', COMPILED)
+def test_a_value_that_is_not_finite_stays_in_its_row(precision):
     parameters = learned()
-    model = Predictor(parameters, precision='bfloat16')
+    model = Predictor(parameters, precision=precision)
     obs, action = batch(parameters, 60)
     clean, _ = model.predict(obs, action)
     for value in (torch.nan, torch.inf, -torch.inf):
@@ -150,14 +153,43 @@ def test_a_value_that_is_not_finite_stays_in_its_row():
         assert torch.equal(mean[~rows], clean[~rows])
 
 
-@needs_bfloat16
-def test_inputs_that_vary_little_far_from_zero_keep_their_digits():
+@pytest.mark.parametrize('precision', COMPILED)
+def test_inputs_that_vary_little_far_from_zero_keep_their_digits(precision):
     # 8 bits of 100 are no better than 0.25; the spread around it is about 1.
     parameters = learned(offset=100.0)
     obs, action = batch(parameters, 50)
-    mean, _ = Predictor(parameters, precision='bfloat16').predict(obs, action + 100.0)
+    mean, _ = Predictor(parameters, precision=precision).predict(obs, action + 100.0)
     exact, _ = Exact(parameters).predict(obs, action + 100.0)
     assert ((mean - exact) / parameters.outputs.std).abs().max() < 0.04
+
+
+@pytest.mark.parametrize('size', [1, 11, 12, 13, 192, 193, 400])
+@pytest.mark.parametrize('sizes', SIZES, ids=str)
+@pytest.mark.parametrize('precision', COMPILED)
+def test_a_row_is_predicted_the_same_whatever_rows_are_beside_it(sizes, size, precision):
+    parameters = learned(sizes)
+    model = Predictor(parameters, precision=precision)
+    obs, action = batch(parameters, size)
+    mean, std = model.predict(obs, action)
+    last_mean, last_std = model.predict(obs[:, -1:], action[:, -1:])
+    assert torch.equal(mean[:, -1:], last_mean)
+    assert torch.equal(std[:, -1:], last_std)
+
+
+@pytest.mark.parametrize('precision', COMPILED[:1])
+def test_units_far_from_zero_are_as_exact_as_those_near_it(precision):
+    """One unit that is nearly linear, nearly zero or in between, as the input says: float32's digits everywhere."""
+    parameters = learned((1, 1, 1, 1, 1))
+    inputs = torch.cat([torch.linspace(-300.0, 300.0, 2001), torch.logspace(-30, 0, 61), -torch.logspace(-30, 0, 61)])
+    weights = {name: torch.ones_like(value) if name.startswith('weights') else torch.zeros_like(value)
+               for name, value in parameters.network.items()}
+    linear = LinearPart(torch.zeros(1, 2, 1), torch.zeros(1, 1, 1))
+    plain = DynamicsParameters(Normalizer.identity(2), Normalizer.identity(1), linear, torch.ones(1),
+                               {**parameters.network, **weights})
+    obs, action = inputs.view(1, -1, 1), torch.zeros(1, len(inputs), 1)
+    mean, _ = Predictor(plain, precision=precision).predict(obs, action)
+    exact = obs.double() + torch.nn.functional.silu(obs.double())
+    assert ((mean - exact).abs() <= 3e-7 * obs.abs() + 1e-37).all()
 
 
 @pytest.mark.parametrize(('device', 'precision'), [
@@ -186,7 +218,7 @@ def test_candidates_are_ranked_as_in_float64_and_the_best_is_as_good(device, pre
 
 
 def test_a_precision_that_is_not_there_is_refused_by_name(monkeypatch):
-    monkeypatch.setattr(fused, 'is_supported', lambda: False)
+    monkeypatch.setattr(fused, 'is_supported', lambda precision: False)
     assert precisions('cpu') == ('float32',)
     with pytest.raises(ConfigError, match="precision 'bfloat16' is not there on 'cpu'; there is float32"):
         Predictor(learned(), precision='bfloat16')

@@ -9,7 +9,10 @@ from mbrl_ros.learning import Ensemble, EnsembleConfig, fused, native
 from mbrl_ros.learning.batches import Batch
 from mbrl_ros.learning.gradient import LossGradient
 
-needs_compiled = pytest.mark.skipif(not native.is_supported(), reason='needs AVX-512 BF16, and a compiler at installation')
+DTYPES = [torch.float32, torch.bfloat16]
+COMPILED = [pytest.param(dtype, marks=pytest.mark.skipif(
+    not native.is_supported(str(dtype).removeprefix('torch.')),
+    reason='needs AVX-512, for bfloat16 its instructions, and a compiler at installation')) for dtype in DTYPES]
 #: E, I, O, hidden layers, units, batch: the yardstick, and sizes that fill no vector, pair or tile.
 SIZES = [(5, 33, 25, 4, 200, 256), (2, 3, 1, 1, 1, 1), (3, 16, 16, 2, 32, 64), (1, 7, 17, 3, 33, 37), (2, 48, 40, 1, 15, 70)]
 
@@ -22,7 +25,7 @@ def num_threads():
     torch.set_num_threads(before)
 
 
-def make(sizes, seed=0):
+def make(sizes, dtype, seed=0):
     """A gradient on a network whose biases and bounds are not what they start as, and a batch."""
     members, inputs, outputs, layers, units, rows = sizes
     config = EnsembleConfig(ensemble_size=members, hidden_layers=layers, hidden_size=units, weight_decay=(0.1, 0.2, 0.3))
@@ -36,11 +39,11 @@ def make(sizes, seed=0):
     targets = torch.randn(80, outputs + 1, generator=generator)
     targets[:, -1] = 0.5 + torch.rand(80, generator=generator)
     wanted = [torch.randint(limit, (members * rows,), generator=generator) for limit in (50, 80)]
-    return LossGradient(network, rows, torch.bfloat16), Batch(table.to(torch.bfloat16), targets, *wanted)
+    return LossGradient(network, rows, dtype), Batch(table.to(dtype), targets, *wanted)
 
 
-def computed(sizes):
-    gradient, batch = make(sizes)
+def computed(sizes, dtype):
+    gradient, batch = make(sizes, dtype)
     gradient.compute(batch)
     return gradient.gradient
 
@@ -49,20 +52,20 @@ def without_library(monkeypatch):
     monkeypatch.setattr(native, 'library', lambda: None)
 
 
-@needs_compiled
+@pytest.mark.parametrize('dtype', COMPILED)
 @pytest.mark.parametrize('sizes', SIZES)
-def test_compiled_gradient_is_that_of_torch_within_rounding(sizes, monkeypatch):
-    compiled = computed(sizes)
+def test_compiled_gradient_is_that_of_torch_within_rounding(sizes, dtype, monkeypatch):
+    compiled = computed(sizes, dtype)
     without_library(monkeypatch)
-    by_torch = computed(sizes)
+    by_torch = computed(sizes, dtype)
     assert not torch.equal(compiled, by_torch), 'both came out of the same code'
-    assert (compiled - by_torch).norm() < 0.01 * by_torch.norm()
+    assert (compiled - by_torch).norm() < (1e-5 if dtype is torch.float32 else 0.01) * by_torch.norm()
 
 
-@needs_compiled
+@pytest.mark.parametrize('dtype', COMPILED)
 @pytest.mark.parametrize('sizes', SIZES)
-def test_compiled_step_is_adam_on_the_compiled_gradient(sizes):
-    (stepped, batch), (computed_only, _) = make(sizes), make(sizes)
+def test_compiled_step_is_adam_on_the_compiled_gradient(sizes, dtype):
+    (stepped, batch), (computed_only, _) = make(sizes, dtype), make(sizes, dtype)
     parameter = torch.nn.Parameter(computed_only.values)
     parameter.grad = computed_only.gradient
     optimizer = torch.optim.Adam([parameter])
@@ -76,9 +79,10 @@ def test_compiled_step_is_adam_on_the_compiled_gradient(sizes):
     assert (stepped.values - computed_only.values).norm() < 1e-3 * (stepped.values - start).norm()
 
 
+@pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('sizes', SIZES)
-def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes):
-    (together, batch), (single, _) = make(sizes), make(sizes)
+def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes, dtype):
+    (together, batch), (single, _) = make(sizes, dtype), make(sizes, dtype)
     batches = [batch._replace(input_rows=batch.input_rows.roll(step)) for step in range(5)]
     rates = [1e-2 / (step + 1) for step in range(5)]
     together.descend(batches, rates)
@@ -87,22 +91,23 @@ def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes):
     assert torch.equal(together.values, single.values)
 
 
-@needs_compiled
+@pytest.mark.parametrize('dtype', COMPILED)
 @pytest.mark.parametrize('sizes', SIZES)
-def test_steps_are_the_same_bytes_on_any_number_of_threads(sizes, num_threads):
+def test_steps_are_the_same_bytes_on_any_number_of_threads(sizes, dtype, num_threads):
     def stepped(threads):
         torch.set_num_threads(threads)
-        gradient, batch = make(sizes)
+        gradient, batch = make(sizes, dtype)
         gradient.descend([batch] * 5, [1e-2] * 5)
         return gradient.values
     alone = stepped(1)
     assert torch.equal(alone, stepped(2)) and torch.equal(alone, stepped(5))
 
 
-def test_without_the_library_torch_does_the_work(monkeypatch):
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_without_the_library_torch_does_the_work(dtype, monkeypatch):
     without_library(monkeypatch)
-    assert not native.is_supported() and not fused.is_supported()
-    gradient, batch = make(SIZES[2])
+    assert not native.is_supported('bfloat16') and not fused.is_supported('float32')
+    gradient, batch = make(SIZES[2], dtype)
     before = gradient.values.clone()
     gradient.descend([batch], [1e-2])
     assert torch.isfinite(gradient.values).all() and not torch.equal(gradient.values, before)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.learning import EnsembleConfig
+from mbrl_ros.learning import EnsembleConfig, native
 from mbrl_ros.learning import precision as precision_module
 from mbrl_ros.learning.precision import PrecisionChooser, stand_in
 from mbrl_ros.learning.predictor import Predictor, precisions, tf32_products
@@ -107,6 +107,7 @@ def test_on_this_machine_the_choice_is_one_that_it_has():
 @pytest.mark.parametrize('is_tf32', [False, True])
 def test_tf32_is_for_hidden_products_alone_and_the_switch_is_put_back(is_tf32, monkeypatch):
     """What a predictor on CUDA does to torch's switch, seen from the products."""
+    monkeypatch.setattr(native, 'library', lambda: None)
     predictor = Predictor(stand_in(4, 2, EnsembleConfig(ensemble_size=2, hidden_layers=2, hidden_size=8)))
     predictor._network._on_cuda, predictor._network._is_tf32 = True, is_tf32
     switch, seen = torch.backends.cuda.matmul, []

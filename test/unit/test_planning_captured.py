@@ -10,7 +10,7 @@ from graph_recorder import GraphRecorder, Tape
 from planning_problems import OPTIMISERS, TickingClock
 
 from mbrl_ros.errors import PlanningError
-from mbrl_ros.learning import EnsembleConfig, FramedModel, Predictor
+from mbrl_ros.learning import EnsembleConfig, FramedModel, Predictor, native
 from mbrl_ros.learning.precision import stand_in
 from mbrl_ros.planning import PlannerConfig, make_planner
 from mbrl_ros.planning.captured import CudaRecorder, shared_kind
@@ -29,6 +29,12 @@ CHANGE = np.full(7, 0.3)
 CONFIG = PlannerConfig(horizon=4, population_size=20, num_elites=4, num_iterations=3, num_particles=6, device='cpu')
 SIZES = EnsembleConfig(ensemble_size=3, hidden_layers=2, hidden_size=16)
 GOALS = ((0.5, 0.1, 0.3), (0.4, -0.3, 0.5))
+
+
+@pytest.fixture(autouse=True)
+def torch_predicts(monkeypatch):
+    """Compiled code for the processor is never captured: what is tested here is what a GPU is given."""
+    monkeypatch.setattr(native, 'library', lambda: None)
 
 
 def predictor(seed=0, sizes=SIZES, device='cpu', precision='float32'):
