@@ -100,9 +100,9 @@ def planners(setup: PlannerSetup) -> dict[str, Callable[[], contenders.Counted]]
         'mbrl_ros CEM, float32': own('cem', 'float32'), 'mbrl_ros iCEM': own('icem', 'auto'),
         'mbrl_ros MPPI': own('mppi', 'auto'),
     }
-    if 'bfloat16' in precisions(resolve_device(setup.device)):
-        # Elsewhere it is emulated, many times slower, and `auto` is float32.
-        found['bare CEM loop, bfloat16'] = peer(contenders.bare_cem, torch.bfloat16)
+    # Elsewhere they are emulated, many times slower, and `auto` is float32.
+    if short := [name for name in precisions(resolve_device(setup.device)) if name in ('bfloat16', 'float16')]:
+        found.update({f'bare CEM loop, {name}': peer(contenders.bare_cem, getattr(torch, name)) for name in short})
         found['mbrl_ros CEM'] = own('cem', 'auto')
     return found
 

@@ -32,8 +32,8 @@ def loop(
 @app.command()
 def planner(
     horizon: Annotated[list[int], typer.Option(min=1, help='Horizon of the yardstick; may be given several times.')] = (15, 30),
-    precision: Annotated[list[str], typer.Option(help='Precision of the yardstick: auto, float32, bfloat16, tf32; may be given '
-                                                      'several times.')] = ('auto', 'float32'),
+    precision: Annotated[list[str], typer.Option(help='Precision of the yardstick: auto, float32, bfloat16, float16, tf32; may '
+                                                      'be given several times.')] = ('auto', 'float32'),
     optimiser: Annotated[list[str], typer.Option(help='Optimiser of the yardstick: cem, icem, mppi, random_shooting; may be '
                                                       'given several times.')] = ('cem', 'icem'),
     population: Annotated[int, typer.Option(min=2, help='Candidates an iteration.')] = 350,
@@ -67,7 +67,7 @@ def budget(
     episodes: Annotated[int, typer.Option(min=1, help='Episodes that a model is learned from.')] = 12,
     model: Annotated[Path | None, typer.Option(help='Plan with the model of this file instead of learning one.')] = None,
     robot: Annotated[str, typer.Option(help='Robot profile.')] = 'panda',
-    precision: Annotated[str, typer.Option(help='Precision of predictions: auto, float32, bfloat16, tf32.')] = 'auto',
+    precision: Annotated[str, typer.Option(help='Precision of predictions: auto, float32, bfloat16, float16, tf32.')] = 'auto',
     threads: Annotated[int, typer.Option(min=1, help='Threads to plan with; the controller node has one.')] = 1,
     quick: Annotated[bool, typer.Option(help='Measure few settings.')] = False,
     json_path: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file as JSON.')] = None,

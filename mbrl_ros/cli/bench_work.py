@@ -170,7 +170,7 @@ class MatrixProducts:
     def __init__(self, size: NetworkSize, scored: Sequence[Rollouts], precision: str = 'float32',
                  device: torch.device | str = 'cpu') -> None:
         self._size, self._scored, self._device = size, list(scored), torch.device(device)
-        self._is_tf32, dtype = precision == 'tf32', torch.bfloat16 if precision == 'bfloat16' else torch.float32
+        self._is_tf32, dtype = precision == 'tf32', getattr(torch, 'float32' if precision == 'tf32' else precision)
         self._weights = [(torch.randn(size.ensemble_size, *shape) / shape[0] ** 0.5).to(device, dtype) for shape in size.layers]
         self._buffers = {}
         for rows in {rows for rollouts in scored for rows in self._member_rows(rollouts)}:

@@ -13,8 +13,9 @@ from mbrl_ros.learning.parameters import DynamicsParameters
 _LANES = 16
 _WIDTH = 2
 _MAX_LAYERS = 10
-#: By precision: type of weights and activations, and rows of the weights that one product sums over.
-_KINDS = {'float32': (torch.float32, 1), 'bfloat16': (torch.bfloat16, 2)}
+#: By precision: type of weights, and rows and columns of them in a vector.
+_KINDS = {'float32': (torch.float32, 1, 16), 'bfloat16': (torch.bfloat16, 2, 16), 'float16': (torch.float16, 1, 32)}
+PRECISIONS = tuple(_KINDS)
 
 
 class _Network(ctypes.Structure):
@@ -26,7 +27,7 @@ class _Network(ctypes.Structure):
         ('depth', ctypes.c_int32 * _MAX_LAYERS), ('columns', ctypes.c_int32 * _MAX_LAYERS),
         ('weights', ctypes.c_void_p * _MAX_LAYERS), ('bias', ctypes.c_void_p * _MAX_LAYERS),
         ('input_mean', ctypes.c_void_p), ('input_scale', ctypes.c_void_p),
-        ('linear', ctypes.c_void_p), ('linear_bias', ctypes.c_void_p),
+        ('linear', ctypes.c_void_p), ('linear_bias', ctypes.c_void_p), ('mean_scale', ctypes.c_void_p),
         ('smallest_variance', ctypes.c_void_p), ('largest_variance', ctypes.c_void_p),
     ]
 
@@ -36,7 +37,8 @@ class FusedEnsemble:
 
     Args:
         parameters: What was learned; not modified, and not needed afterwards.
-        precision: Of the networks' products: `float32`, or `bfloat16` with float32 sums.
+        precision: Of the networks' products: `float32`, `bfloat16` with float32 sums, or `float16`, whose sums are as short and
+            end at 65,504; beyond is a prediction that is not finite.
 
     Raises:
         RuntimeError: `is_supported` is false.
@@ -46,26 +48,29 @@ class FusedEnsemble:
         if not is_supported(precision):
             raise RuntimeError(f'a compiled ensemble in {precision} needs a processor with AVX-512 that multiplies it, and a '
                                'compiler at installation')
-        dtype, group = _KINDS[precision]
+        dtype, group, block = _KINDS[precision]
         self._predict, self._roll_out = (getattr(library(), f'mbrl_{name}_{precision}') for name in ('predict', 'rollout'))
         members, obs_size, action_size = parameters.sizes
-        folded, wide = FoldedParameters.of(parameters), _whole(obs_size, _LANES)
+        folded, wide = FoldedParameters.of(parameters), _whole(obs_size, block)
+        # In the observation's own units weights may be smaller than a float16 can be.
+        scale = folded.mean.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
         # Mean and logit each begin on a whole vector.
-        weights = [*folded.weights, torch.cat([padded(folded.mean, wide), padded(folded.logit, wide)], dim=-1)]
+        weights = [*folded.weights, torch.cat([padded(folded.mean / scale, wide), padded(folded.logit, wide)], dim=-1)]
         biases = [*folded.biases, torch.cat([torch.zeros(members, 1, wide), padded(folded.logit_bias, wide)], dim=-1)]
         self._kept: list[torch.Tensor] = []
         native = _Network(members, obs_size, action_size, len(weights), wide)
-        native.stride = max(_whole(size, _LANES) for size in (obs_size + action_size, *(bias.shape[-1] for bias in biases[:-1])))
+        native.stride = max(_whole(size, block) for size in (obs_size + action_size, *(bias.shape[-1] for bias in biases[:-1])))
         for layer, (weight, bias) in enumerate(zip(weights, biases)):
-            depth, columns = _whole(weight.shape[1], group) // group, _whole(weight.shape[2], _LANES)
+            depth, columns = _whole(weight.shape[1], group) // group, _whole(weight.shape[2], block)
             native.depth[layer], native.columns[layer] = depth, columns
-            native.weights[layer] = self._keep(_packed(weight.to(dtype), depth, group, columns))
+            native.weights[layer] = self._keep(_packed(weight.to(dtype), depth, group, columns, _WIDTH * block))
             native.bias[layer] = self._keep(padded(bias, columns).reshape(members, -1))
         inputs = _whole(obs_size + action_size, _LANES)
         native.input_mean = self._keep(padded(folded.input_mean, inputs))
         native.input_scale = self._keep(padded(folded.input_scale, inputs))
         native.linear = self._keep(padded(folded.linear, wide))
         native.linear_bias = self._keep(padded(folded.mean_bias, wide))
+        native.mean_scale = self._keep(padded(scale, wide))
         native.smallest_variance = self._keep(padded(folded.smallest_variance, wide))
         native.largest_variance = self._keep(padded(folded.largest_variance, wide))
         self._native = native
@@ -109,9 +114,9 @@ def _whole(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def _packed(weight: torch.Tensor, depth: int, group: int, columns: int) -> torch.Tensor:
+def _packed(weight: torch.Tensor, depth: int, group: int, columns: int, block: int) -> torch.Tensor:
     """Weights (E, K, N) in the order in which fused_kernel.h reads them: blocks of columns, groups of rows, columns, rows."""
     members, rows, _ = weight.shape
     whole = torch.nn.functional.pad(weight, (0, columns - weight.shape[2], 0, depth * group - rows))
     grouped = whole.view(members, depth, group, columns).transpose(2, 3)  # (E, K / group, N, group)
-    return torch.cat([block.reshape(members, -1) for block in grouped.split(_WIDTH * _LANES, dim=2)], dim=1)
+    return torch.cat([block.reshape(members, -1) for block in grouped.split(block, dim=2)], dim=1)

@@ -1,17 +1,15 @@
 /* Prediction with one kind of product; `fused.c` includes this once for each. */
 
-INLINE __m512 NAME(silu)(__m512 x) { return _mm512_mul_ps(x, NAME(logistic)(x)); }
-
 /* ROWS rows times `width` vectors of columns, a constant where this is inlined. */
-INLINE void NAME(block)(const int width, const ENTRY *rows, int stride, const ENTRY *weights, const float *bias, int depth,
+INLINE void NAME(block)(const int width, const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth,
                         ENTRY *hidden, float *outputs, int out_stride) {
-    __m512 sums[ROWS][WIDTH];
+    SUM sums[ROWS][WIDTH];
     UNROLL for (int c = 0; c < width; c++)
-        UNROLL for (int r = 0; r < ROWS; r++) sums[r][c] = _mm512_loadu_ps(bias + LANES * c);
+        UNROLL for (int r = 0; r < ROWS; r++) sums[r][c] = NAME(start)(bias + COLUMNS * c);
     for (int k = 0; k < depth; k++) {
         VECTOR right[WIDTH];
-        UNROLL for (int c = 0; c < width; c++) right[c] = NAME(load)(weights + GROUP * LANES * c);
-        weights += GROUP * LANES * width;
+        UNROLL for (int c = 0; c < width; c++) right[c] = NAME(load)(weights + GROUP * COLUMNS * c);
+        weights += GROUP * COLUMNS * width;
         UNROLL for (int r = 0; r < ROWS; r++) {
             const VECTOR left = NAME(broadcast)(rows + (long)r * stride + GROUP * k);
             UNROLL for (int c = 0; c < width; c++) sums[r][c] = NAME(multiply_add)(sums[r][c], left, right[c]);
@@ -19,20 +17,20 @@ INLINE void NAME(block)(const int width, const ENTRY *rows, int stride, const EN
     }
     UNROLL for (int r = 0; r < ROWS; r++) {
         UNROLL for (int c = 0; c < width; c++) {
-            const long place = (long)r * out_stride + LANES * c;
-            if (hidden) NAME(narrow)(hidden + place, NAME(silu)(sums[r][c]));
-            else _mm512_storeu_ps(outputs + place, sums[r][c]);
+            const long place = (long)r * out_stride + COLUMNS * c;
+            if (hidden) NAME(silu)(hidden + place, sums[r][c]);
+            else NAME(widen)(outputs + place, sums[r][c]);
         }
     }
 }
 
-TARGET static void NAME(block_1)(const ENTRY *rows, int stride, const ENTRY *weights, const float *bias, int depth, ENTRY *hidden,
+TARGET static void NAME(block_1)(const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth, ENTRY *hidden,
                                  float *outputs, int out_stride) {
     if (hidden) NAME(block)(1, rows, stride, weights, bias, depth, hidden, 0, out_stride);
     else NAME(block)(1, rows, stride, weights, bias, depth, 0, outputs, out_stride);
 }
 
-TARGET static void NAME(block_2)(const ENTRY *rows, int stride, const ENTRY *weights, const float *bias, int depth, ENTRY *hidden,
+TARGET static void NAME(block_2)(const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth, ENTRY *hidden,
                                  float *outputs, int out_stride) {
     if (hidden) NAME(block)(2, rows, stride, weights, bias, depth, hidden, 0, out_stride);
     else NAME(block)(2, rows, stride, weights, bias, depth, 0, outputs, out_stride);
@@ -42,17 +40,17 @@ TARGET static void NAME(block_2)(const ENTRY *rows, int stride, const ENTRY *wei
 static void NAME(layer)(const Network *net, int index, int member, const ENTRY *rows, int count, ENTRY *hidden, float *outputs) {
     const int depth = net->depth[index], columns = net->columns[index];
     const int out_stride = hidden ? net->stride : 2 * net->padded_obs;
-    const ENTRY *weights = (const ENTRY *)net->weights[index] + (long)member * depth * GROUP * columns;
+    const WEIGHT *weights = (const WEIGHT *)net->weights[index] + (long)member * depth * GROUP * columns;
     const float *bias = net->bias[index] + (long)member * columns;
-    for (int c = 0, width; c < columns; c += LANES * width) {
-        width = columns - c < WIDTH * LANES ? 1 : WIDTH;
+    for (int c = 0, width; c < columns; c += COLUMNS * width) {
+        width = columns - c < WIDTH * COLUMNS ? 1 : WIDTH;
         for (int r = 0; r < count; r += ROWS) {
             const ENTRY *from = rows + (long)r * net->stride;
             const long place = (long)r * out_stride + c;
             (width == 1 ? NAME(block_1) : NAME(block_2))(from, net->stride, weights, bias + c, depth, hidden ? hidden + place : 0,
                                                          hidden ? 0 : outputs + place, out_stride);
         }
-        weights += (long)depth * GROUP * LANES * width;
+        weights += (long)depth * GROUP * COLUMNS * width;
     }
 }
 
@@ -105,8 +103,9 @@ TARGET static void NAME(step)(const Network *net, int member, int count, const f
     }
     NAME(layer)(net, last, member, from, rounded, 0, space->outputs);
     const float *linear = net->linear + (long)member * inputs * width;
-    for (int c = 0; c < width; c += LANES) {
+    for (int c = 0; c < size; c += LANES) {
         const __m512 bias = _mm512_loadu_ps(net->linear_bias + (long)member * width + c);
+        const __m512 scale = _mm512_loadu_ps(net->mean_scale + (long)member * width + c);
         const __m512 smallest = _mm512_loadu_ps(net->smallest_variance + (long)member * width + c);
         const __m512 largest = _mm512_loadu_ps(net->largest_variance + (long)member * width + c);
         const __mmask16 inside = c + LANES <= size ? 0xffff : (__mmask16)((1u << (size - c)) - 1);
@@ -121,7 +120,7 @@ TARGET static void NAME(step)(const Network *net, int member, int count, const f
             for (int q = 0; q < 4 && r + q < count; q++) {
                 const float *out = space->outputs + (long)(r + q) * 2 * width + c;
                 __m512 mean = _mm512_add_ps(sums[q], _mm512_maskz_loadu_ps(inside, obs + (long)(r + q) * size + c));
-                mean = _mm512_add_ps(mean, _mm512_loadu_ps(out));
+                mean = _mm512_fmadd_ps(_mm512_loadu_ps(out), scale, mean);
                 const __m512 variance = _mm512_fmadd_ps(largest, NAME(logistic)(_mm512_loadu_ps(out + width)), smallest);
                 _mm512_storeu_ps(space->mean + (long)(r + q) * width + c, mean);
                 _mm512_storeu_ps(space->std + (long)(r + q) * width + c, _mm512_sqrt_ps(variance));

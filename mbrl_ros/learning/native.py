@@ -1,8 +1,8 @@
 """The compiled part of learning and prediction, where there is one.
 
 It is compiled when the package is installed, if there is a compiler, and used where the processor has AVX-512, for bfloat16
-with its instructions for that; everywhere else `is_supported` says no and torch does the work. It takes threads of its own,
-and they wait without spinning: a neighbour on the same cores costs it its share of them and no more.
+and float16 with its instructions for those; everywhere else `is_supported` says no and torch does the work. It takes threads
+of its own, and they wait without spinning: a neighbour on the same cores costs it its share of them and no more.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ def is_supported(precision: str) -> bool:
     """Whether the compiled part is there and the processor has what it needs.
 
     Args:
-        precision: Of matrix products, `float32` or `bfloat16`.
+        precision: Of matrix products, `float32`, `bfloat16` or `float16`.
     """
     found = library()
     return found is not None and bool(getattr(found, f'mbrl_supports_{precision}')())

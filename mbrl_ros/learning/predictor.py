@@ -200,7 +200,7 @@ def precisions(device: torch.device | str) -> tuple[str, ...]:
     """Arithmetic that predictions can be made in on a device, the exact one first."""
     if torch.device(device).type == 'cuda':
         return 'float32', 'tf32', 'bfloat16'
-    return ('float32', 'bfloat16') if fused.is_supported('bfloat16') else ('float32',)
+    return 'float32', *(name for name in fused.PRECISIONS[1:] if fused.is_supported(name))
 
 
 def _fold_linear(parameters: DynamicsParameters, network_bias: torch.Tensor) -> torch.Tensor:

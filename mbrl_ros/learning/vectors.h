@@ -4,11 +4,14 @@
  * differ in bears their names here:
  *
  * TARGET        processor features to compile for
- * ENTRY         type of weights and activations
+ * WEIGHT        type of weights
+ * ENTRY         type of activations
  * GROUP         rows of the weights that one product sums over, whose entries lie side by side
+ * COLUMNS       columns of the weights in a vector
  * VECTOR        of groups
+ * SUM           of products
  *
- * and the functions `load`, `broadcast`, `multiply_add`, `narrow`, `put` and `logistic`, which NAME finds.
+ * and the functions `load`, `broadcast`, `multiply_add` and so on, which NAME finds.
  */
 
 #ifndef MBRL_VECTORS_H
@@ -22,9 +25,12 @@
 #define PASTED(name, kind) PASTE(name, kind)
 #define NAME(name) PASTED(name, KIND)
 #define TARGET NAME(target)
+#define WEIGHT NAME(weight)
 #define ENTRY NAME(entry)
 #define GROUP NAME(group)
+#define COLUMNS NAME(columns)
 #define VECTOR NAME(vector)
+#define SUM NAME(sum)
 
 #define target_float32 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
 #define target_bfloat16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
@@ -44,9 +50,9 @@ static unsigned flush_denormals(void) {
 
 #define KIND float32
 
-typedef float entry_float32;
-typedef __m512 vector_float32;
-enum { group_float32 = 1 };
+typedef float weight_float32, entry_float32;
+typedef __m512 vector_float32, sum_float32;
+enum { group_float32 = 1, columns_float32 = LANES };
 
 INLINE __m512 load_float32(const float *from) { return _mm512_loadu_ps(from); }
 
@@ -78,12 +84,19 @@ INLINE __m512 logistic_float32(__m512 x) {
     return _mm512_mul_ps(guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2.0f)));
 }
 
+INLINE __m512 start_float32(const float *bias) { return _mm512_loadu_ps(bias); }
+
+INLINE void widen_float32(float *to, __m512 sum) { _mm512_storeu_ps(to, sum); }
+
+INLINE void silu_float32(float *to, __m512 sum) { narrow_float32(to, _mm512_mul_ps(sum, logistic_float32(sum))); }
+
 #undef KIND
 #define KIND bfloat16
 
-typedef uint16_t entry_bfloat16;
+typedef uint16_t weight_bfloat16, entry_bfloat16;
 typedef __m512bh vector_bfloat16;
-enum { group_bfloat16 = 2 };
+typedef __m512 sum_bfloat16;
+enum { group_bfloat16 = 2, columns_bfloat16 = LANES };
 
 INLINE __m512bh load_bfloat16(const uint16_t *from) { return (__m512bh)_mm512_loadu_si512(from); }
 
@@ -117,6 +130,66 @@ INLINE __m512 logistic_bfloat16(__m512 x) {
     return _mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(value, whole), _mm512_set1_ps(1.0f)));
 }
 
+INLINE __m512 start_bfloat16(const float *bias) { return _mm512_loadu_ps(bias); }
+
+INLINE void widen_bfloat16(float *to, __m512 sum) { _mm512_storeu_ps(to, sum); }
+
+INLINE void silu_bfloat16(uint16_t *to, __m512 sum) { narrow_bfloat16(to, _mm512_mul_ps(sum, logistic_bfloat16(sum))); }
+
 #undef KIND
+
+#if (defined(__clang__) ? __clang_major__ >= 14 : __GNUC__ >= 12)
+#define HAS_FLOAT16
+
+#define KIND float16
+#define target_float16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512fp16,fma")))
+
+/* An activation lies there twice: an instruction that repeats 4 bytes costs nothing beside a product, one that repeats 2 does. */
+typedef uint16_t weight_float16;
+typedef uint32_t entry_float16;
+typedef __m512h vector_float16, sum_float16;
+enum { group_float16 = 1, columns_float16 = 2 * LANES };
+
+INLINE __m512h load_float16(const uint16_t *from) { return (__m512h)_mm512_loadu_si512(from); }
+
+INLINE __m512h broadcast_float16(const uint32_t *from) { return (__m512h)_mm512_set1_epi32((int32_t)*from); }
+
+INLINE __m512h multiply_add_float16(__m512h sum, __m512h left, __m512h right) { return _mm512_fmadd_ph(left, right, sum); }
+
+INLINE void twice_float16(uint32_t *to, __m256i halves) {
+    const __m512i once = _mm512_cvtepu16_epi32(halves);
+    _mm512_storeu_si512(to, _mm512_or_si512(once, _mm512_slli_epi32(once, 16)));
+}
+
+INLINE void narrow_float16(uint32_t *to, __m512 value) { twice_float16(to, (__m256i)_mm512_cvtxps_ph(value)); }
+
+INLINE __m512 logistic_float16(__m512 x) { return logistic_float32(x); }
+
+INLINE __m512h start_float16(const float *bias) {
+    const __m256i low = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(bias)), high = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(bias + LANES));
+    return (__m512h)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+INLINE void widen_float16(float *to, __m512h sum) {
+    _mm512_storeu_ps(to, _mm512_cvtxph_ps((__m256h)_mm512_castsi512_si256((__m512i)sum)));
+    _mm512_storeu_ps(to + LANES, _mm512_cvtxph_ps((__m256h)_mm512_extracti64x4_epi64((__m512i)sum, 1)));
+}
+
+/* As for float32, in its own digits. */
+INLINE void silu_float16(uint32_t *to, __m512h sum) {
+    const __m512h power = _mm512_mul_ph(sum, _mm512_set1_ph((_Float16)-1.44269504f)), one = _mm512_set1_ph((_Float16)1.0f);
+    const __m512h whole = _mm512_roundscale_ph(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512h rest = _mm512_sub_ph(power, whole);
+    __m512h value = _mm512_fmadd_ph(rest, _mm512_set1_ph((_Float16)0.05500857f), _mm512_set1_ph((_Float16)0.24221096f));
+    value = _mm512_fmadd_ph(value, rest, _mm512_set1_ph((_Float16)0.69328297f));
+    value = _mm512_fmadd_ph(value, rest, one);
+    const __m512h share = _mm512_rcp_ph(_mm512_add_ph(_mm512_scalef_ph(value, whole), one));
+    const __m512i result = (__m512i)_mm512_mul_ph(sum, share);
+    twice_float16(to, _mm512_castsi512_si256(result));
+    twice_float16(to + LANES, _mm512_extracti64x4_epi64(result, 1));
+}
+
+#undef KIND
+#endif
 
 #endif

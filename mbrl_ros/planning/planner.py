@@ -97,7 +97,7 @@ class PlannerConfig(Config):
                                  low=1, high=1_000_000)
     device: str = setting('auto', 'Where to plan; auto takes the GPU when there is one.', choices=('auto', 'cpu', 'cuda'))
     precision: str = setting('auto', 'Arithmetic of predictions; auto measures which is fastest, and in lockstep takes float32.',
-                             choices=('auto', 'float32', 'bfloat16', 'tf32'))
+                             choices=('auto', 'float32', 'bfloat16', 'float16', 'tf32'))
 
     def check(self) -> None:
         if self.num_elites > self.population_size:

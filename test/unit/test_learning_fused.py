@@ -16,8 +16,9 @@ from mbrl_ros.learning.predictor import Predictor, precisions
 from mbrl_ros.planning.propagation import ParticleDraws, particle_returns, rollout
 
 COMPILED = [pytest.param(precision, marks=pytest.mark.skipif(
-    not fused.is_supported(precision), reason='needs AVX-512, for bfloat16 its instructions, and a compiler at installation'))
-    for precision in ('float32', 'bfloat16')]
+    not fused.is_supported(precision),
+    reason='needs AVX-512, for short numbers its instructions for them, and a compiler at installation'))
+    for precision in fused.PRECISIONS]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 #: E, O, A, hidden layers, units: everyday, the yardstick, and sizes that fill no vector.
 SIZES = [(5, 14, 7, 2, 64), (5, 25, 8, 4, 200), (3, 5, 2, 3, 72), (2, 40, 1, 1, 250), (4, 3, 1, 2, 33), (1, 33, 16, 8, 24)]
@@ -174,6 +175,18 @@ def test_a_row_is_predicted_the_same_whatever_rows_are_beside_it(sizes, size, pr
     last_mean, last_std = model.predict(obs[:, -1:], action[:, -1:])
     assert torch.equal(mean[:, -1:], last_mean)
     assert torch.equal(std[:, -1:], last_std)
+
+
+@pytest.mark.parametrize('precision', COMPILED)
+def test_changes_far_smaller_than_a_short_number_can_be_keep_their_digits(precision):
+    parameters = learned(SIZES[1])
+    small = dataclasses.replace(parameters, outputs=Normalizer(1e-6 * parameters.outputs.mean, 1e-6 * parameters.outputs.std))
+    obs, action = batch(parameters, 50)
+    obs = 1e-6 * obs  # So that float32 can tell them apart.
+    mean, std = Predictor(small, precision=precision).predict(obs, action)
+    exact_mean, exact_std = Exact(small).predict(obs, action)
+    assert ((mean - exact_mean) / small.outputs.std).abs().max() < 0.04
+    assert (std / exact_std - 1.0).abs().max() < 0.04
 
 
 @pytest.mark.parametrize('precision', COMPILED[:1])
