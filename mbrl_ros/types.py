@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     # Named by annotations alone: nodes that only move data start without torch, in half the memory.
     import torch
 
+#: A stamp this much older than the newest is no late message: the clock was set back, as by a simulator that came back.
+_CLOCK_RESET_NS = 1_000_000_000
 #: Virtual joints of one tracked body, in order; positions in metres, angles in radians (fixed-axis roll, pitch, yaw).
 BODY_JOINTS = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
 
@@ -50,6 +52,17 @@ class RobotState:
             if array.shape != (size,):
                 raise MeasurementError(f'state has {size} names but {label} has shape {array.shape}')
             object.__setattr__(self, label, array)
+
+    def is_of_a_clock_set_back(self, newest: 'RobotState', clock_ns: int | None = None) -> bool:
+        """Whether this state, which came after `newest`, is older than that because the clock was set back, and not late.
+
+        Args:
+            newest: Newest state so far.
+            clock_ns: Simulated time, where that is what stamps are made with: it tells the two apart however little the clock
+                was set back.
+        """
+        behind_ns = newest.stamp_ns - self.stamp_ns
+        return behind_ns > _CLOCK_RESET_NS or (behind_ns > 0 and clock_ns is not None and clock_ns < newest.stamp_ns)
 
     def obs(self, names: Sequence[str]) -> np.ndarray:
         """Observation of the named entries: positions, then velocities, shape (2 * len(names),).

@@ -175,7 +175,7 @@ class LearningRun:
 
     def _keep(self) -> None:
         model = self.learner.current
-        kept = {**self._rows, 'learned_stamp_ns': self.learner.learned_stamps,
+        kept = {**self._rows, 'learned_stamp_ns': self.learner.learned_stamps, 'judged_stamp_ns': self.learner.judged_stamps,
                 'model': np.frombuffer(b'' if model is None else model.to_bytes(), dtype=np.uint8)}
         temporary = self._checkpoint.with_name(f'.{self._checkpoint.name}')
         save_file(kept, temporary, {'scores': json.dumps([dataclasses.asdict(score) for score in self.board.scores]),
@@ -192,19 +192,19 @@ class LearningRun:
         """Take up what `_keep` left; the scores."""
         try:
             with safe_open(self._checkpoint, 'numpy') as file:
-                kept = {name: file.get_tensor(name) for name in (*_COLUMNS, 'learned_stamp_ns', 'model')}
+                kept = {name: file.get_tensor(name) for name in (*_COLUMNS, 'learned_stamp_ns', 'judged_stamp_ns', 'model')}
                 metadata = file.metadata()
                 scores = [EpisodeScore(**values) for values in json.loads(metadata['scores'])]
                 drift = DriftState(**json.loads(metadata['drift']))
                 self._demonstrations = int(metadata['demonstrations'])
                 self._is_untrained = bool(int(metadata['is_untrained']))
             self._rows = {name: kept[name] for name in _COLUMNS}
-            model, learned = kept['model'].tobytes(), kept['learned_stamp_ns']
+            model, stamps = kept['model'].tobytes(), (kept['learned_stamp_ns'], kept['judged_stamp_ns'])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         if model:
             try:
-                self.learner.resume(ModelSnapshot.from_bytes(model), learned, drift)
+                self.learner.resume(ModelSnapshot.from_bytes(model), *stamps, drift)
             except ModelError as error:
                 raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         return scores

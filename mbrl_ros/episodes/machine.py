@@ -17,8 +17,6 @@ from mbrl_ros.tasks import SuccessCounter, Task
 from mbrl_ros.types import EpisodeReport, Phase, RobotState, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
-#: A stamp this much older than the newest is no late message: the clock was set back, as by a simulator that came back.
-_CLOCK_RESET_NS = 1_000_000_000
 #: A state that comes so often again means that time stands there; fewer times, and its sender may only have been slow.
 _STANDING_REPEATS = 3
 
@@ -105,8 +103,7 @@ class EpisodeMachine:
 
         Args:
             state: The state.
-            clock_ns: Simulated time, where that is what stamps are made with: it tells a clock that was set back, by however
-                little, from a late state.
+            clock_ns: As for `RobotState.is_of_a_clock_set_back`.
 
         Raises:
             MeasurementError: The state lacks a joint of the arm.
@@ -114,7 +111,7 @@ class EpisodeMachine:
         state.positions(self._robot.joints)
         before = self._state
         if before is not None and state.stamp_ns < before.stamp_ns:
-            return self._go_on_from(state) if self._is_set_back(state.stamp_ns, clock_ns) else None
+            return self._go_on_from(state) if state.is_of_a_clock_set_back(before, clock_ns) else None
         if before is not None and state.stamp_ns == before.stamp_ns:
             return self._on_repeat()
         self._state, self._repeats = state, 0
@@ -206,11 +203,6 @@ class EpisodeMachine:
         else:
             self._enter(self._phase)
         return self._speak()
-
-    def _is_set_back(self, stamp_ns: int, clock_ns: int | None) -> bool:
-        """Whether a stamp is older than the newest because the clock is."""
-        newest_ns = self._state.stamp_ns
-        return newest_ns - stamp_ns > _CLOCK_RESET_NS or (clock_ns is not None and clock_ns < newest_ns)
 
     def _on_repeat(self) -> EpisodeReport | None:
         """The newest state came again: where time stands between two ticks, all wait for a word on it, and ticks go on there."""

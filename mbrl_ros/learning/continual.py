@@ -77,13 +77,19 @@ class ContinualLearner:
         """Which transitions the model in use was made from, int64."""
         return self._learned_stamps.copy()
 
+    @property
+    def judged_stamps(self) -> np.ndarray:
+        """Which transitions have had their say on whether the world has changed, int64."""
+        return self._judged_stamps.copy()
+
     def resume(self, snapshot: ModelSnapshot, learned_stamps: np.ndarray | None = None,
-               drift: DriftState | None = None) -> None:
+               judged_stamps: np.ndarray | None = None, drift: DriftState | None = None) -> None:
         """Go on from a model of an earlier run.
 
         Args:
             snapshot: The model.
             learned_stamps: Which transitions it was made from, where they will be trained on again.
+            judged_stamps: Which have had their say on a change; those by default.
             drift: What was known of changes, likewise.
 
         Raises:
@@ -93,6 +99,8 @@ class ContinualLearner:
         self.current = snapshot
         if learned_stamps is not None:
             self._learned_stamps = self._judged_stamps = np.array(learned_stamps, dtype=np.int64)
+        if judged_stamps is not None:
+            self._judged_stamps = np.array(judged_stamps, dtype=np.int64)
         self.drift = drift or DriftState()
 
     def round(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, stamps_ns: np.ndarray, *, episode: int,

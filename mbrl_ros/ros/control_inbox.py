@@ -8,9 +8,6 @@ import numpy as np
 
 from mbrl_ros.types import DemonstratedAction, DynamicsModel, EpisodeReport, Phase, RobotState
 
-#: A state this much older than the newest is not late: the clock was set back.
-_CLOCK_RESET_NS = 1_000_000_000
-
 
 @dataclasses.dataclass(frozen=True)
 class Newest:
@@ -58,12 +55,11 @@ class ControlInbox:
 
         Args:
             state: The state.
-            clock_ns: Simulated time, where that is what stamps are made with: it tells a clock that was set back, by however
-                little, from a late state.
+            clock_ns: As for `RobotState.is_of_a_clock_set_back`.
         """
         with self._changed:
             current = self._newest.state
-            if current is None or state.stamp_ns > current.stamp_ns or _is_set_back(state, current, clock_ns):
+            if current is None or state.stamp_ns > current.stamp_ns or state.is_of_a_clock_set_back(current, clock_ns):
                 self._newest = dataclasses.replace(self._newest, state=state, state_received_s=time.monotonic())
                 self._changed.notify_all()
 
@@ -98,8 +94,3 @@ class ControlInbox:
         """Whether somebody has shown what to do in the newest state."""
         shown = self._newest.demonstrated
         return shown is not None and shown.stamp_ns == self._newest.report.stamp_ns
-
-
-def _is_set_back(state: RobotState, current: RobotState, clock_ns: int | None) -> bool:
-    behind_ns = current.stamp_ns - state.stamp_ns
-    return behind_ns > _CLOCK_RESET_NS or (behind_ns > 0 and clock_ns is not None and clock_ns < current.stamp_ns)

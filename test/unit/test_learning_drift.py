@@ -116,7 +116,7 @@ def test_what_came_since_a_drift_counts_more(drifted):
 
 def test_what_is_known_of_a_drift_is_taken_up_by_a_run_that_goes_on(drifted):
     learner = ContinualLearner(LEARNER, seed=0, robot='toy', task='reach', state_names=('a',), action_names=('a',), period_s=0.05)
-    learner.resume(drifted[1].current, drifted[1].learned_stamps, drifted[1].drift)
+    learner.resume(drifted[1].current, drifted[1].learned_stamps, drift=drifted[1].drift)
     assert learner.drift == drifted[1].drift
 
 
@@ -147,6 +147,17 @@ def test_what_a_rejected_model_was_trained_on_surprises_once(rising, monkeypatch
         levels.append(learner.drift.level)
     assert levels[0] > 0.0
     assert levels == levels[:1] * 3
+
+
+def test_what_surprised_before_a_restart_does_not_surprise_again_after_it(rising, monkeypatch):
+    learner, data = rising()
+    monkeypatch.setattr(continual, 'decide', lambda *_, **__: Decision(False, 'no'))
+    learner.round(*data, episode=4, round_index=4, stamp_ns=4)
+    restarted, _ = rising()
+    restarted.resume(learner.current, learner.learned_stamps, learner.judged_stamps, learner.drift)
+    restarted.round(*data, episode=5, round_index=5, stamp_ns=5)
+    assert restarted.drift == learner.drift
+    assert learner.drift.level > 0.0
 
 
 def test_transitions_that_come_few_at_a_time_have_their_say_together(rising):
