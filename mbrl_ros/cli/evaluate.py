@@ -17,7 +17,8 @@ def evaluate(
     task: Annotated[str | None, typer.Option(help='Task that it was learned for; lift by default.')] = None,
     env: Annotated[str | None, typer.Option(help='Gymnasium environment that it was learned in, instead.')] = None,
     episodes: Annotated[int, typer.Option(min=1, help='How many.')] = 100,
-    seed: Annotated[int, typer.Option(min=0, help='Of cubes, goals and plans; none of them was seen in learning.')] = 0,
+    seed: Annotated[int, typer.Option(min=0, help='Of cubes, goals and plans: others than in learning, but for '
+                                                'those of a live run of the same seed.')] = 0,
     json_path: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file as JSON.')] = None,
     video: Annotated[Path | None, typer.Option(help='Write what the first episodes look like to this GIF or MP4.')] = None,
     video_episodes: Annotated[int, typer.Option(min=1, help='How many the video shows.')] = 3,

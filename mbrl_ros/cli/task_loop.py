@@ -146,7 +146,7 @@ class TaskLoop:
     def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
         """Draw distance, success and model error of a run over its steps."""
         save_learning_curve(scores, path, tolerance_m=self.task.goal_tolerance_m,
-                            title=f'{self.robot.name} learns to {self.task.name}, seed {seed}')
+                            title=f'{self.robot.name}: {self.task.name}, seed {seed}')
 
     def close(self) -> None:
         """Leave the physics server."""

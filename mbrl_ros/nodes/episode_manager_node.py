@@ -285,7 +285,7 @@ class EpisodeManagerNode(Node):
             return
         path = self._output_dir / 'learning_curve.png'
         save_learning_curve(self._board.scores, path, tolerance_m=self._task.goal_tolerance_m,
-                            title=f'{self._robot.name} learns to {self._activity}, seed {self._config.seed}')
+                            title=f'{self._robot.name}: {self._activity}, seed {self._config.seed}')
 
     def _show_files(self) -> None:
         """Say where the results are that there are."""
