@@ -36,7 +36,7 @@ typedef struct {
 
 /* A block of ROWS by WIDTH vectors fills the registers. A tile's activations leave room for a layer's weights in the second-level
  * cache, where a network of several hundred kilobytes comes from farther away for each tile. */
-enum { ROWS = 12, WIDTH = 2, LARGEST_TILE = 96 };
+enum { ROWS = 12, WIDTH = 2, LARGEST_TILE = 192 };
 
 static int whole_vectors(int size) { return (size + LANES - 1) / LANES * LANES; }
 

@@ -9,6 +9,8 @@ import torch
 from mbrl_ros.types import DynamicsModel
 
 _SMALLEST_VARIANCE = 1e-12
+#: Observations are float32: an error of less than its last digit says nothing, however sure the model is.
+_RESOLUTION = torch.finfo(torch.float32).eps
 #: Negative log-likelihood a dimension beyond which a transition counts as no more surprising, so that one collision is no drift.
 _MOST_SURPRISING = 1.0
 
@@ -55,7 +57,8 @@ def validate(model: DynamicsModel, obs: np.ndarray, action: np.ndarray, next_obs
     unit = torch.as_tensor(scale, dtype=torch.float64)
     errors, spread = (mean.double() - truth) / unit, std.double() / unit  # (E, N, O)
     error = errors.mean(dim=0)
-    variance = (torch.square(spread).mean(dim=0) + errors.var(dim=0, unbiased=False)).clamp(min=_SMALLEST_VARIANCE)
+    least = torch.square(_RESOLUTION * truth / unit).clamp(min=_SMALLEST_VARIANCE)
+    variance = (torch.square(spread).mean(dim=0) + errors.var(dim=0, unbiased=False)).maximum(least)
     nll = 0.5 * (torch.square(error) / variance + torch.log(2.0 * math.pi * variance))
     return Validation(
         rmse=float(torch.square(error).mean().sqrt()),

@@ -94,6 +94,19 @@ def test_validation_of_a_perfect_model_is_perfect():
     np.testing.assert_allclose([off.rmse, off.typical_error, *off.member_rmse, *off.dimension_rmse], 0.1, rtol=1e-5)
 
 
+def test_an_error_of_a_last_digit_is_none_however_sure_the_model_is():
+    """An entry that never varies, as a goal that stays, has a unit and a spread far below what float32 can tell apart."""
+    class Sure:
+        ensemble_size = 2
+
+        def predict(self, obs, action):
+            return obs * (1.0 + 1e-7), torch.full_like(obs, 1e-12)
+
+    obs = np.full((20, 1), 0.1)
+    result = validate(Sure(), obs, np.zeros((20, 1)), obs, np.array([1e-6]))
+    assert result.nll < 2.0
+
+
 def test_rounds_count_versions_and_report():
     subject, data = learner(), moves(120)
     first = train(subject, [values[:60] for values in data])
