@@ -101,7 +101,8 @@ def test_a_penalty_keeps_plans_where_the_members_agree():
     def objective(obs, action):
         return action[..., 0]
 
-    bold, wary = (planner(disagreement_penalty=penalty).plan(model, OBS, objective) for penalty in (0.0, 100.0))
+    bold, wary = (planner(disagreement_penalty=penalty, population_size=100, init_std=1.0).plan(model, OBS, objective)
+                  for penalty in (0.0, 100.0))
     assert bold.actions.min() > 0.5
     assert wary.actions.max() < 0.1
 
