@@ -40,9 +40,10 @@ def test_cvar_is_the_mean_of_the_worst(fraction, count):
 
 
 @pytest.mark.parametrize('settings', STRATEGIES, ids=lambda settings: settings['aggregation'])
-def test_one_diverged_particle_makes_a_candidate_worthless(settings):
+@pytest.mark.parametrize('broken', [torch.nan, torch.inf, -torch.inf])
+def test_one_diverged_particle_makes_a_candidate_worthless(settings, broken):
     returns = RETURNS.clone()
-    returns[3, 2] = -torch.inf
+    returns[3, 2] = broken
     values = aggregation(**settings)(returns, PATH, NamingModel(1, 3))
     assert values[2] == -torch.inf
     assert torch.isfinite(values).sum() == 6
