@@ -114,7 +114,7 @@ def test_whole_trajectories_equal_step_by_step(sizes, propagation, device, preci
         model.ensemble_size, model.obs_size, model.action_size, model.predict)
     generator = torch.Generator(device).manual_seed(0)
     actions = 2.0 * torch.rand(61, 5, model.action_size, generator=generator, device=device) - 1.0
-    draws = ParticleDraws.sample(model, 5, 3 * model.ensemble_size, propagation, generator)
+    draws = ParticleDraws.undrawn(model, 5, 3 * model.ensemble_size, propagation, device).draw(generator)
     start = parameters.inputs.mean[:model.obs_size].to(device)
     whole, steps = (rollout(one, start, actions, draws) for one in (model, stepwise))
     is_whole = model.roll_out(start, actions, draws.members, draws.noise.squeeze(2), whole.clone())
@@ -215,7 +215,7 @@ def test_candidates_are_ranked_as_in_float64_and_the_best_is_as_good(device, pre
     generator = torch.Generator().manual_seed(seed)
     actions = 2.0 * torch.rand(200, 15, 8, generator=generator) - 1.0
     goal = torch.randn(25, generator=generator)
-    draws = ParticleDraws.sample(exact, 15, 20, 'ts1', generator)
+    draws = ParticleDraws.undrawn(exact, 15, 20, 'ts1').draw(generator)
     start = parameters.inputs.mean[:25]
 
     def values(dynamics, dtype, where):
