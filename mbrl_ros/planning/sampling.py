@@ -15,7 +15,8 @@ from mbrl_ros.planning.search import BEGIN, FINISH, Search
 from mbrl_ros.types import DynamicsModel, Plan
 
 
-def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None, *, seed: int = 0,
+def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None,
+                 directions: np.ndarray | None = None, *, seed: int = 0,
                  clock: Callable[[], float] = time.perf_counter) -> 'SamplingPlanner':
     """Planner with the optimiser and on the device that a config names.
 
@@ -24,12 +25,14 @@ def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.
         action_size: A.
         max_action_change: Largest change of a normalised action within one step, shape (A,); candidates keep to it, so that
             the plan is what an acceleration-limiting command filter will let through. None: no limit.
+        directions: What actions are tried along, as columns, shape (A, A), invertible: where those that are worth trying are
+            made of several entries together. None: each entry by itself.
         seed: Seed of all randomness until `reset`.
         clock: As for `SamplingPlanner`.
 
     Raises:
         ConfigError: The configured device does not exist, or `max_action_change` is negative or NaN.
-        ShapeError: `max_action_change` is not (A,).
+        ShapeError: `max_action_change` is not (A,), or `directions` not an invertible (A, A).
     """
     device = resolve_device(config.device)
     max_change = None
@@ -37,8 +40,14 @@ def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.
         max_change = _vector(max_action_change, action_size, 'max_action_change').to(device)
         if not bool((max_change >= 0.0).all()):
             raise ConfigError(f'max_action_change needs values of at least 0, got {np.asarray(max_action_change).tolist()}')
+    if directions is not None:
+        directions = torch.as_tensor(directions, dtype=torch.float32, device=device)
+        if directions.shape != (action_size, action_size) or torch.linalg.matrix_rank(directions) < action_size:
+            raise ShapeError(f'directions needs an invertible matrix of shape ({action_size}, {action_size}), '
+                             f'got {directions.tolist()}')
     generator = torch.Generator(device).manual_seed(seed)
-    return SamplingPlanner(config, make_optimiser(config, action_size, max_change, generator=generator), clock=clock,
+    optimiser = make_optimiser(config, action_size, max_change, directions, generator=generator)
+    return SamplingPlanner(config, optimiser, clock=clock,
                            make_recorder=CudaRecorder if device.type == 'cuda' else None)
 
 

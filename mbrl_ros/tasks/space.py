@@ -60,6 +60,9 @@ class ActionSpace(Protocol):
             period_s: Control period.
         """
 
+    def directions(self) -> np.ndarray | None:
+        """What actions are tried along when one is looked for, as columns, shape (A, A); None for each entry by itself."""
+
 
 class JointSpace:
     """Joint positions and velocities; an action is the joint velocities in units of the profile's limits.
@@ -89,6 +92,9 @@ class JointSpace:
     def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
         """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
         return self._acceleration * acceleration_scale * period_s / self._limits
+
+    def directions(self) -> None:
+        """See `ActionSpace.directions`."""
 
 
 class ToolSpace:
@@ -150,6 +156,10 @@ class ToolSpace:
         """See `ActionSpace.largest_change`; the opening may change as it likes, the gripper limits itself."""
         twist = self._resolver.max_acceleration * acceleration_scale * period_s / self._resolver.scale
         return np.array([*twist, 2.0])
+
+    def directions(self) -> np.ndarray | None:
+        """See `ActionSpace.directions`."""
+        return None
 
     def _opening(self, grip: float) -> float:
         """What an action's last entry tells the gripper, m."""

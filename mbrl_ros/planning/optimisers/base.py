@@ -26,24 +26,29 @@ class Optimiser(abc.ABC):
         config: Settings.
         action_size: A.
         max_change: Largest change of each action within one step, shape (A,); None: bounds only.
+        directions: What samples of a normal distribution differ from its mean along, as columns, shape (A, A), invertible; a
+            column is a change of one deviation where that is 1. None: each action by itself.
         generator: Source of all randomness; its device is where everything happens.
 
     Attributes:
         solution_is_mean: Whether a plan's answer is the final `mean`; otherwise it is the best candidate of all iterations.
         generator: As given.
         mean: Centre of the distribution, shape (H, A), within [-1, 1].
-        std: Standard deviation around it, shape (H, A).
+        std: Standard deviation around it, along each of the directions, shape (H, A).
         elites: Best candidates of the last `tell`, best first, shape (K, H, A).
         elite_values: Their values, shape (K,); minus infinity where there were fewer finite ones.
     """
 
     solution_is_mean = False
 
-    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
-                 generator: torch.Generator) -> None:
+    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
+                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
         self.config, self.generator = config, generator
         shape, device = (config.horizon, action_size), generator.device
         self._max_change = max_change
+        # Of row vectors, which actions are: from directions to actions, and back.
+        self._along = None if directions is None else directions.T.contiguous()
+        self._back = None if directions is None else torch.linalg.inv(directions.double()).T.float().contiguous()
         self._previous = torch.zeros(action_size, device=device)
         numbers = math.prod(shape)
         sizes = (1 + config.num_elites) * numbers, numbers, config.num_elites
@@ -103,6 +108,12 @@ class Optimiser(abc.ABC):
     def _limited(self, actions: torch.Tensor) -> torch.Tensor:
         return limit_changes(actions, self._previous, self._max_change)
 
+    def _around_mean(self, noise: torch.Tensor) -> torch.Tensor:
+        """Samples for standard normal noise, shape (N, H, A), not limited yet."""
+        if self._along is None:
+            return torch.addcmul(self.mean, self.std, noise)
+        return torch.matmul(self.std * noise, self._along).add_(self.mean)
+
     def _best(self, actions: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Best K sequences, best first, and their values."""
         best, index = values.topk(len(self.elites))
@@ -110,7 +121,8 @@ class Optimiser(abc.ABC):
 
     def _moved(self, elites: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and deviation moved to those of elites, as far as the momentum lets them."""
-        mean, std = torch._foreach_lerp([self.mean, self.std], finite_moments(elites, values), 1.0 - self.config.momentum)
+        moments = finite_moments(elites, values, self._back)
+        mean, std = torch._foreach_lerp([self.mean, self.std], moments, 1.0 - self.config.momentum)
         # A mean of actions at a bound may be beyond it by a rounding error.
         return mean.clamp_(-1.0, 1.0), std.clamp_(min=self.config.min_std)
 
@@ -121,15 +133,17 @@ class Optimiser(abc.ABC):
         torch.where(is_sound, found, self._learned, out=self._learned)
 
 
-def finite_moments(actions: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def finite_moments(actions: torch.Tensor, values: torch.Tensor,
+                   back: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation (each (H, A)) of the sequences (K, H, A) whose values (K,) are not minus infinity.
 
-    Not a number without any.
+    The deviation is along the directions that `back`, (A, A), brings a row of differences to. Not a number without any.
     """
     # Where all that is finite is the same, so are the weights; of minus infinity nothing is left.
     weights = torch.softmax(values.clamp(max=torch.finfo(values.dtype).min), dim=0)
     mean = torch.tensordot(weights, actions, dims=1)
-    return mean, torch.tensordot(weights, (actions - mean).square(), dims=1).sqrt()
+    away = actions - mean if back is None else (actions - mean) @ back
+    return mean, torch.tensordot(weights, away.square(), dims=1).sqrt()
 
 
 def limit_changes(actions: torch.Tensor, previous: torch.Tensor, max_change: torch.Tensor | None) -> torch.Tensor:

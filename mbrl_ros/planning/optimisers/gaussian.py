@@ -16,14 +16,15 @@ class GaussianOptimiser(Optimiser):
         config: Settings.
         action_size: A.
         max_change: As for `Optimiser`.
+        directions: As for `Optimiser`.
         generator: As for `Optimiser`.
     """
 
     solution_is_mean = True
 
-    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
-                 generator: torch.Generator) -> None:
-        super().__init__(config, action_size, max_change, generator=generator)
+    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
+                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
+        super().__init__(config, action_size, max_change, directions, generator=generator)
         self._colour = ColouredNoise(config.horizon, config.noise_beta, generator.device)
         shape = config.num_iterations, config.population_size, *self.mean.shape
         self._noise = torch.zeros(shape, device=generator.device)
@@ -36,4 +37,4 @@ class GaussianOptimiser(Optimiser):
 
     def ask(self, iteration: int, is_last: bool) -> torch.Tensor:
         """Noise around the mean."""
-        return self._limited(torch.addcmul(self.mean, self.std, self._noise[iteration]))
+        return self._limited(self._around_mean(self._noise[iteration]))

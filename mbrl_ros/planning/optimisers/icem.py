@@ -18,6 +18,7 @@ class Icem(Optimiser):
         config: Settings.
         action_size: A.
         max_change: As for `Optimiser`.
+        directions: As for `Optimiser`.
         generator: As for `Optimiser`.
 
     Note:
@@ -26,9 +27,9 @@ class Icem(Optimiser):
         random noise stands still, and an arm at its goal should.
     """
 
-    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
-                 generator: torch.Generator) -> None:
-        super().__init__(config, action_size, max_change, generator=generator)
+    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
+                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
+        super().__init__(config, action_size, max_change, directions, generator=generator)
         self._colour = ColouredNoise(config.horizon, config.noise_beta, generator.device)
         self._counts = [max(2 * config.num_elites, round(config.population_size * config.population_decay**-iteration))
                         for iteration in range(config.num_iterations)]
@@ -48,7 +49,7 @@ class Icem(Optimiser):
 
     def ask(self, iteration: int, is_last: bool) -> torch.Tensor:
         """Noise around the mean; in the first iteration the inherited elites and the zero action, in the last the mean."""
-        actions = torch.addcmul(self.mean, self.std, self._noise.split(self._counts)[iteration])
+        actions = self._around_mean(self._noise.split(self._counts)[iteration])
         self._is_first = iteration == 0
         if self._is_first:
             actions = torch.cat([actions, self._inherited, torch.zeros_like(actions[:1])])
