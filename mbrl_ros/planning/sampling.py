@@ -42,7 +42,8 @@ def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.
             raise ConfigError(f'max_action_change needs values of at least 0, got {np.asarray(max_action_change).tolist()}')
     if directions is not None:
         directions = torch.as_tensor(directions, dtype=torch.float32, device=device)
-        if directions.shape != (action_size, action_size) or torch.linalg.matrix_rank(directions) < action_size:
+        is_matrix = directions.shape == (action_size, action_size) and bool(torch.isfinite(directions).all())
+        if not is_matrix or torch.linalg.matrix_rank(directions) < action_size:
             raise ShapeError(f'directions needs an invertible matrix of shape ({action_size}, {action_size}), '
                              f'got {directions.tolist()}')
     generator = torch.Generator(device).manual_seed(seed)

@@ -22,7 +22,7 @@ _SCENE = slice(0, 2 * SIZE)
 #: Entries of a twist: the motions that a tool over a table makes, and those that tilt it.
 _USUAL, _TILTING = [0, 1, 2, 5], [3, 4]
 #: How far what tilts the tool, and what does not move it, is tried beside the motions of the tool.
-_SELDOM = 0.3
+_TILTED, _UNMOVED = 0.3, 0.1
 _AXES = 6
 
 
@@ -58,7 +58,7 @@ class JointToolSpace(ToolSpace):
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
         self.state_names = (*self.state_names, 'tool_tilt_x', 'tool_tilt_y', *robot.joints)
         self.action_names = (*robot.joints, robot.gripper.name)
-        self.tilt = TILT
+        self.tilt, self.home = TILT, robot.home_rad
         self.frame = JointToolFrame(kinematics, self._speed, self._resolver.scale)
 
     def observe(self, state: RobotState) -> np.ndarray:
@@ -99,8 +99,8 @@ class JointToolSpace(ToolSpace):
         moving = np.linalg.pinv(jacobian)
         *_, axes = np.linalg.svd(jacobian)
         columns = np.concatenate([moving[:, _USUAL], moving[:, _TILTING], axes[_AXES:].T], axis=1)
-        columns /= np.abs(columns).max(axis=0)
-        columns[:, len(_USUAL):] *= _SELDOM
+        share = np.repeat([1.0, _TILTED, _UNMOVED], [len(_USUAL), len(_TILTING), jacobian.shape[1] - _AXES])
+        columns *= share / np.abs(columns).max(axis=0)
         return np.block([[columns, np.zeros((len(columns), 1))], [np.zeros((1, len(columns))), np.ones((1, 1))]])
 
 

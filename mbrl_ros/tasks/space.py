@@ -114,6 +114,7 @@ class ToolSpace:
 
     Attributes:
         tilt: Entries of an observation that say how the tool is tilted, 0 where it points down; None as twists keep it upright.
+        home: Where the joints of an observation are wanted, rad; empty as twists keep them there.
     """
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
@@ -128,6 +129,7 @@ class ToolSpace:
         self.raw_names = (*robot.state_names, *body_joint_names(body))
         self.frame = ToolFrame()
         self.tilt: slice | None = None
+        self.home: tuple[float, ...] = ()
 
     def observe(self, state: RobotState) -> np.ndarray:
         """See `ActionSpace.observe`."""

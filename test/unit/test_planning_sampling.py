@@ -147,6 +147,12 @@ def test_a_change_limit_that_does_not_fit_is_refused(change, error, message):
         planner(max_change=change)
 
 
+@pytest.mark.parametrize('directions', [np.eye(3), np.ones(2), np.ones((2, 2)), np.array([[1.0, 0.0], [0.0, np.nan]])])
+def test_directions_that_do_not_fit_are_refused(directions):
+    with pytest.raises(ShapeError, match=r'directions needs an invertible matrix of shape \(2, 2\), got \['):
+        make_planner(CONFIG, 2, directions=directions)
+
+
 @pytest.mark.parametrize('settings', [{'horizon': 0}, {'population_size': 0}, {'num_particles': 0}, {'num_iterations': 0},
                                       {'temperature': float('nan')}, {'disagreement_penalty': float('inf')},
                                       {'optimiser': 'gradient'}, {'aggregation': 'median'}])
