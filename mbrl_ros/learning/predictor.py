@@ -78,7 +78,8 @@ class Predictor:
             actions: Shape (N, H, A).
             members: Which member predicts a particle at a step, shape (H, P).
             noise: Standard normal, shape (H, P, O).
-            path: To be filled with the observations after each action, shape (H, P, N, O), contiguous.
+            path: To be filled with the observations after each action, shape (H, P, N, O), contiguous. What is not finite
+                stays so, as each step adds to it.
 
         Returns:
             Whether it was done.
