@@ -1,6 +1,7 @@
 """Prediction in the planner's inner loop: learned parameters with every constant factor folded in."""
 
 import contextlib
+import functools
 from collections.abc import Hashable, Iterator
 
 import torch
@@ -45,7 +46,7 @@ class Predictor:
         self._rollout = (cuda_rollout(parameters, self.device, self._network.predict)
                          if (self.device.type, precision) == ('cuda', 'bfloat16') else None)
 
-    @property
+    @functools.cached_property
     def kind(self) -> Hashable:
         """Equal for predictors that differ in nothing but the numbers in `tensors`; None where those cannot be replayed."""
         return None if self._fused else (self.precision, *(tuple(tensor.shape) for tensor in self.tensors()))

@@ -172,8 +172,7 @@ class SamplingPlanner:
 
     def _result(self, search: Search | CapturedSearch, iterations: int, start: float) -> Plan:
         """The best sequence and what is known about it; the only place where numbers come to the host."""
-        value, value_std, num_nonfinite, spread, actions, path, elites, elite_values = (
-            tensor.numpy() for tensor in search.results())
+        value, value_std, num_nonfinite, spread, actions, path, elites, elite_values = search.results()
         if not math.isfinite(value):
             self.optimiser.forget()
             raise PlanningError(f'none of {int(num_nonfinite)} candidates has a finite return; '
@@ -197,7 +196,7 @@ def _vector(values: np.ndarray, size: int, name: str) -> torch.Tensor:
 
 
 def _finite(vector: torch.Tensor, name: str) -> torch.Tensor:
-    if not bool(torch.isfinite(vector).all()):
+    if not np.isfinite(vector.numpy()).all():
         broken = ', '.join(f'{index} ({vector[index]})' for index in torch.nonzero(~torch.isfinite(vector)).flatten().tolist())
         raise PlanningError(f'{name} needs finite numbers, got others in entries {broken}')
     return vector

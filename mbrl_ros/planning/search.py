@@ -1,9 +1,11 @@
 """One plan in the making: its tensors, made once and written in place, and the steps that write them, in order."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
 
+import numpy as np
 import torch
 
 from mbrl_ros.errors import ShapeError
@@ -73,14 +75,14 @@ class Search:
         if self._inputs is not self._staged:
             self._inputs.copy_(self._staged, non_blocking=True)
 
-    def results(self) -> list[torch.Tensor]:
+    def results(self) -> list[np.ndarray]:
         """What the last step left, brought to the host in one transfer, as float64; waits for it.
 
         Returns:
             Value, standard deviation over particles, count of candidates that were worth minus infinity, disagreement (each ()),
             sequence (H, A), its mean observations with the start (H + 1, O), elites (K, H, A) and their values (K,).
         """
-        return self._known.parts(self._known.numbers.cpu().double())
+        return self._known.fetch()
 
     # Steps.
 
@@ -149,10 +151,15 @@ class _Packed:
         self._shapes, self._sizes = shapes, [math.prod(shape) for shape in shapes]
         self.numbers = torch.zeros(sum(self._sizes), device=device)
 
-    def parts(self, numbers: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """The tensors, or those that such numbers make."""
-        parts = (self.numbers if numbers is None else numbers).split(self._sizes)
-        return [part.view(shape) for part, shape in zip(parts, self._shapes)]
+    def parts(self) -> list[torch.Tensor]:
+        """The tensors."""
+        return [part.view(shape) for part, shape in zip(self.numbers.split(self._sizes), self._shapes)]
+
+    def fetch(self) -> list[np.ndarray]:
+        """Their numbers on the host, as float64; waits for them."""
+        numbers = self.numbers.cpu().numpy().astype(np.float64)
+        starts = itertools.accumulate(self._sizes, initial=0)
+        return [numbers[start:start + size].reshape(shape) for start, size, shape in zip(starts, self._sizes, self._shapes)]
 
     def write(self, parts: Sequence[torch.Tensor], where: torch.Tensor | None = None) -> None:
         """Write the tensors, all or none of them, which is up to a boolean on the device."""
