@@ -47,7 +47,7 @@ class SamplingPlanner:
 
     Particle draws are common to all candidates of a plan, so that values of different iterations may be compared. The result
     is the best candidate of all iterations, or the optimiser's final mean, rolled out once more, where the optimiser says so.
-    A mean whose own rollout is not finite gives way to the best candidate.
+    A mean whose own rollout is not finite gives way to the best of the elites that it was made of.
 
     On a GPU a plan with a `CapturableModel` and a `ParametricObjective` is a few launches of captured graphs; see `captured`.
     They are captured by the first such plan and again whenever a model or objective of another kind comes, which takes a
