@@ -23,7 +23,7 @@ class TrajectoryModel(Protocol):
 
     def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor,
                  path: torch.Tensor) -> bool:
-        """As `Predictor.roll_out`; False when it has to be done step by step."""
+        """As `Predictor.roll_out`; False when it has to be done step by step. What is not finite stays so to the last step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
         draws: Assignment and noise.
 
     Returns:
-        Observations after each action, shape (H, P, N, O); not finite where a rollout diverged.
+        Observations after each action, shape (H, P, N, O); those of the last step are not all finite where a rollout diverged.
 
     Raises:
         ShapeError: `actions` is not (N, H, A) for the H of `draws` and the A of the model, or the model does not predict
@@ -125,6 +125,16 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
     if goes_alone and isinstance(model, TrajectoryModel) and model.roll_out(obs, actions, draws.members, draws.noise.squeeze(2),
                                                                             path):
         return path
+    _step_by_step(model, obs, actions, draws, path)
+    # Of a rollout that diverged on the way the last step shall tell: zero times what is not finite is not a number.
+    path[-1].add_(path.sum(dim=(0, 3)).unsqueeze(-1), alpha=0.0)
+    return path
+
+
+def _step_by_step(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draws: ParticleDraws,
+                  path: torch.Tensor) -> None:
+    """Fill the path, shape (H, P, N, O), with one prediction a step."""
+    horizon, particles, count, _ = path.shape
     mean, std = model.predict(obs.expand(model.ensemble_size, count, -1), actions[:, 0].expand(model.ensemble_size, count, -1))
     if mean.shape != (model.ensemble_size, count, model.obs_size) or std.shape != mean.shape:
         raise ShapeError('the model needs to predict mean and deviation of shape '
@@ -135,7 +145,7 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
             mean, _ = model.predict(path[step - 1].expand(model.ensemble_size, count, -1),
                                     actions[:, step].expand(model.ensemble_size, count, -1))
             path[step, 0] = mean.mean(dim=0)
-        return path
+        return
     torch.addcmul(mean[draws.members[0]], std[draws.members[0]], draws.noise[0], out=path[0])
     batch = (model.ensemble_size, particles // model.ensemble_size * count)
     for step in range(horizon):
@@ -148,7 +158,6 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
         if draws.recast is not None:
             spread = path[step].std(dim=0, correction=0)
             path[step] = torch.addcmul(path[step].mean(dim=0), spread, draws.recast[step])
-    return path
 
 
 def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -156,12 +165,11 @@ def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Te
 
     Args:
         objective: Reward of steps.
-        path: Observations, shape (H, P, N, O).
+        path: Observations as `rollout` gives them, shape (H, P, N, O).
         actions: Sequences, shape (N, H, A).
     """
     rewards = objective(path, actions.transpose(0, 1).unsqueeze(1))  # (H, P, N)
-    # Zero times what is not finite is not a number.
-    return torch.add(rewards.sum(dim=0), path.sum(dim=(0, 3)), alpha=0.0)
+    return torch.add(rewards.sum(dim=0), path[-1].sum(dim=-1), alpha=0.0)
 
 
 def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:

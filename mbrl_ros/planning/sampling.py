@@ -57,7 +57,7 @@ class SamplingPlanner:
 
     Particle draws are common to all candidates of a plan, so that values of different iterations may be compared. The result
     is the best candidate of all iterations, or the optimiser's final mean, rolled out once more, where the optimiser says so.
-    A mean whose own rollout is not finite gives way to the best candidate.
+    A mean whose own rollout is not finite gives way to the best of the elites that it was made of.
 
     On a GPU a plan with a `CapturableModel` and a `ParametricObjective` is a few launches of captured graphs; see `captured`.
     They are captured by the first such plan and again whenever a model or objective of another kind comes, which takes a
@@ -182,8 +182,7 @@ class SamplingPlanner:
 
     def _result(self, search: Search | CapturedSearch, iterations: int, start: float) -> Plan:
         """The best sequence and what is known about it; the only place where numbers come to the host."""
-        value, value_std, num_nonfinite, spread, actions, path, elites, elite_values = (
-            tensor.numpy() for tensor in search.results())
+        value, value_std, num_nonfinite, spread, actions, path, elites, elite_values = search.results()
         if not math.isfinite(value):
             self.optimiser.forget()
             raise PlanningError(f'none of {int(num_nonfinite)} candidates has a finite return; '
@@ -207,7 +206,7 @@ def _vector(values: np.ndarray, size: int, name: str) -> torch.Tensor:
 
 
 def _finite(vector: torch.Tensor, name: str) -> torch.Tensor:
-    if not bool(torch.isfinite(vector).all()):
+    if not np.isfinite(vector.numpy()).all():
         broken = ', '.join(f'{index} ({vector[index]})' for index in torch.nonzero(~torch.isfinite(vector)).flatten().tolist())
         raise PlanningError(f'{name} needs finite numbers, got others in entries {broken}')
     return vector

@@ -1,9 +1,11 @@
 """One plan in the making: its tensors, made once and written in place, and the steps that write them, in order."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
 
+import numpy as np
 import torch
 
 from mbrl_ros.errors import ShapeError
@@ -50,7 +52,7 @@ class Search:
         self._values = torch.zeros((config.num_iterations, most_candidates(config)), device=device)
         horizon, particles, *_ = self._draws.noise.shape
         sequence, path = (horizon, model.action_size), (horizon, particles, model.obs_size)
-        # Of the best candidate: value, actions, returns and path of its particles.
+        # Of the best sequence: value, actions, returns and path of its particles.
         self._best = _Packed(((), sequence, (particles,), path), device)
         self._known = _Packed(((), (), (), (), sequence, (horizon + 1, model.obs_size), optimiser.elites.shape,
                                optimiser.elite_values.shape), device)
@@ -73,14 +75,14 @@ class Search:
         if self._inputs is not self._staged:
             self._inputs.copy_(self._staged, non_blocking=True)
 
-    def results(self) -> list[torch.Tensor]:
+    def results(self) -> list[np.ndarray]:
         """What the last step left, brought to the host in one transfer, as float64; waits for it.
 
         Returns:
             Value, standard deviation over particles, count of candidates that were worth minus infinity, disagreement (each ()),
             sequence (H, A), its mean observations with the start (H + 1, O), elites (K, H, A) and their values (K,).
         """
-        return self._known.parts(self._known.numbers.cpu().double())
+        return self._known.fetch()
 
     # Steps.
 
@@ -92,21 +94,22 @@ class Search:
     def _iterate(self, iteration: int, is_last: bool) -> None:
         actions = self._optimiser.ask(iteration, is_last)
         path, returns, values = self._evaluate(actions, out=self._values[iteration, :len(actions)])
-        value, top = values.max(dim=0, keepdim=True)
-        rival = value, actions.index_select(0, top), returns.index_select(1, top), path.index_select(2, top)
-        if iteration == 0:
-            self._best.write(rival)
-        else:
-            self._best.write(rival, where=value > self._best.numbers[:1])
+        if not self._optimiser.solution_is_mean:
+            value, top = values.max(dim=0, keepdim=True)
+            rival = value, *_candidate(top, actions, returns, path)
+            self._best.write(rival, where=value > self._best.numbers[:1] if iteration else None)
         self._optimiser.tell(actions, values)
 
     def _finish(self) -> None:
-        """Roll out a mean that is to be the plan, unless it diverges, and put together what is known about the best."""
+        """Roll out a mean that is to be the plan, and in case it diverges the best elite; put together what is known."""
         optimiser = self._optimiser
         if optimiser.solution_is_mean:
-            actions = optimiser.mean.unsqueeze(0)
-            path, returns, value = self._evaluate(actions)
-            self._best.write((value, actions, returns, path), where=value > -torch.inf)
+            actions = torch.stack([optimiser.mean, optimiser.elites[0]])
+            path, returns, values = self._evaluate(actions)
+            chosen = (values[:1] == -torch.inf).long()
+            # An elite of the last plan has no value in this one.
+            value = torch.cat([values[:1], optimiser.elite_values[:1]]).index_select(0, chosen)
+            self._best.write((value, *_candidate(chosen, actions, returns, path)))
         value, actions, returns, path = self._best.parts()
         path = torch.cat([self._start.unsqueeze(0), path.mean(dim=1)])
         num_nonfinite = self._values.eq_(-torch.inf).sum()
@@ -134,6 +137,12 @@ class Search:
         return rewards.expand(obs.shape[:-1])
 
 
+def _candidate(index: torch.Tensor, actions: torch.Tensor, returns: torch.Tensor,
+               path: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sequence, returns and path of one of N candidates, by its index, shape (1,), on the device."""
+    return actions.index_select(0, index), returns.index_select(1, index), path.index_select(2, index)
+
+
 class _Packed:
     """Tensors that lie one after another, as it takes one operation to write, to choose between or to bring them to the host.
 
@@ -149,10 +158,15 @@ class _Packed:
         self._shapes, self._sizes = shapes, [math.prod(shape) for shape in shapes]
         self.numbers = torch.zeros(sum(self._sizes), device=device)
 
-    def parts(self, numbers: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """The tensors, or those that such numbers make."""
-        parts = (self.numbers if numbers is None else numbers).split(self._sizes)
-        return [part.view(shape) for part, shape in zip(parts, self._shapes)]
+    def parts(self) -> list[torch.Tensor]:
+        """The tensors."""
+        return [part.view(shape) for part, shape in zip(self.numbers.split(self._sizes), self._shapes)]
+
+    def fetch(self) -> list[np.ndarray]:
+        """Their numbers on the host, as float64; waits for them."""
+        numbers = self.numbers.cpu().numpy().astype(np.float64)
+        starts = itertools.accumulate(self._sizes, initial=0)
+        return [numbers[start:start + size].reshape(shape) for start, size, shape in zip(starts, self._sizes, self._shapes)]
 
     def write(self, parts: Sequence[torch.Tensor], where: torch.Tensor | None = None) -> None:
         """Write the tensors, all or none of them, which is up to a boolean on the device."""

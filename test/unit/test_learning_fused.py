@@ -123,6 +123,19 @@ def test_whole_trajectories_equal_step_by_step(sizes, propagation, device, preci
     assert torch.allclose(whole, steps, atol=1e-3 if device == 'cpu' else 0.02)
 
 
+@pytest.mark.parametrize(('device', 'precision'), [*(pytest.param('cpu', *one.values, marks=one.marks) for one in COMPILED),
+                                                   pytest.param('cuda', 'bfloat16', marks=needs_gpu)])
+@pytest.mark.parametrize('broken', [torch.nan, torch.inf, -torch.inf])
+def test_a_trajectory_that_diverged_is_not_finite_in_its_last_step(broken, device, precision):
+    model = Predictor(learned(), device, precision)
+    draws = ParticleDraws.undrawn(model, 5, 5, 'ts1', device).draw(torch.Generator(device).manual_seed(0))
+    draws.noise[1, 2, 0, 3] = broken
+    path = rollout(model, torch.zeros(14, device=device), torch.zeros(61, 5, 7, device=device), draws)
+    finite = torch.isfinite(path[-1]).all(dim=-1)  # (P, N)
+    assert not finite[2].any()
+    assert finite[[0, 1, 3, 4]].all()
+
+
 @pytest.mark.parametrize('precision', COMPILED)
 def test_the_result_does_not_depend_on_the_number_of_threads(precision):
     model = Predictor(learned(SIZES[1]), precision=precision)

@@ -35,14 +35,15 @@ class Icem(Optimiser):
                         for iteration in range(config.num_iterations)]
         self._noise = torch.zeros((sum(self._counts), *self.mean.shape), device=generator.device)
         self._kept = round(config.keep_elite_fraction * config.num_elites)
-        self._inherited = torch.zeros_like(self.elites[:self._kept])
+        # Besides samples in the first iteration: inherited elites, and the zero action.
+        self._known = torch.zeros((self._kept + 1, *self.mean.shape), device=generator.device)
         # Added to the values of the first iteration: minus infinity at places without an inherited elite, otherwise 0.
-        self._handicap = torch.zeros(self._counts[0] + self._kept + 1, device=generator.device)
+        self._handicap = torch.zeros(self._counts[0] + len(self._known), device=generator.device)
         self._is_first = True
 
     def begin(self, previous_action: torch.Tensor) -> None:
         """Start a plan from the warm start, the last plan's elites included."""
-        self._inherited.copy_(self.elites[:self._kept])
+        self._known[:-1] = self.elites[:self._kept]
         torch.log(self.elite_values[:self._kept] > -torch.inf, out=self._handicap[self._counts[0]:-1])
         super().begin(previous_action)
         self._colour.sample(self._noise.shape, self.generator, out=self._noise)
@@ -52,7 +53,7 @@ class Icem(Optimiser):
         actions = self._around_mean(self._noise.split(self._counts)[iteration])
         self._is_first = iteration == 0
         if self._is_first:
-            actions = torch.cat([actions, self._inherited, torch.zeros_like(actions[:1])])
+            actions = torch.cat([actions, self._known])
         if is_last:
             actions[0] = self.mean
         return self._limited(actions)
