@@ -111,13 +111,13 @@ class QuadraticObjective:
 
     Attributes:
         kind: Which function it is.
-        parameters: Cost of the squared action, shape (1,).
+        parameters: Reward of the squared action, shape (1,); below zero, as it is a cost.
     """
 
     kind = 'quadratic'
 
     def __init__(self, parameters: torch.Tensor | None = None) -> None:
-        self.parameters = torch.tensor([_ACTION_COST]) if parameters is None else parameters
+        self.parameters = torch.tensor([-_ACTION_COST]) if parameters is None else parameters
 
     def at(self, parameters: torch.Tensor) -> 'QuadraticObjective':
         """The same function with its number in another place."""
@@ -125,7 +125,7 @@ class QuadraticObjective:
 
     def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """As `quadratic_reward`."""
-        return -(obs.square().mean(dim=-1) + self.parameters[0] * action.square().mean(dim=-1))
+        return self.parameters[0] * action.square().mean(dim=-1) - obs.square().mean(dim=-1)
 
 
 def random_parameters(size: NetworkSize, seed: int = 0) -> DynamicsParameters:

@@ -1,6 +1,7 @@
 """Prediction in the planner's inner loop: learned parameters with every constant factor folded in."""
 
 import contextlib
+import functools
 from collections.abc import Hashable, Iterator
 
 import torch
@@ -46,7 +47,7 @@ class Predictor:
         self._rollout = (cuda_rollout(parameters, self.device, self._network.predict)
                          if (self.device.type, precision) == ('cuda', 'bfloat16') else None)
 
-    @property
+    @functools.cached_property
     def kind(self) -> Hashable:
         """Equal for predictors that differ in nothing but the numbers in `tensors`; None where those cannot be replayed."""
         return None if self._fused else (self.precision, *(tuple(tensor.shape) for tensor in self.tensors()))
@@ -79,7 +80,8 @@ class Predictor:
             actions: Shape (N, H, A).
             members: Which member predicts a particle at a step, shape (H, P).
             noise: Standard normal, shape (H, P, O).
-            path: To be filled with the observations after each action, shape (H, P, N, O), contiguous.
+            path: To be filled with the observations after each action, shape (H, P, N, O), contiguous. What is not finite
+                stays so, as each step adds to it.
 
         Returns:
             Whether it was done.

@@ -1,6 +1,7 @@
 """From many possible futures of a candidate to its one value: which attitude to risk the planner takes.
 
-Returns have shape (P, N), values (N,). A candidate with one diverged particle is worth minus infinity under each of them.
+Returns have shape (P, N), values (N,). The value of a candidate with one particle whose return is not finite is not finite
+under each of them; `Aggregation` makes minus infinity of it.
 """
 
 from collections.abc import Callable
@@ -24,17 +25,17 @@ def mean_minus_std(returns: torch.Tensor, k: float) -> torch.Tensor:
 def cvar(returns: torch.Tensor, fraction: float) -> torch.Tensor:
     """Conditional value at risk: mean of the worst `fraction` of the particles, rounded, at least one."""
     count = max(1, round(fraction * len(returns)))
-    return returns.topk(count, dim=0, largest=False, sorted=False).values.mean(dim=0)
+    return finite_or_worst(returns).topk(count, dim=0, largest=False, sorted=False).values.mean(dim=0)
 
 
 def worst_case(returns: torch.Tensor) -> torch.Tensor:
     """Smallest over particles."""
-    return returns.amin(dim=0)
+    return finite_or_worst(returns).amin(dim=0)
 
 
-def finite_or_worst(values: torch.Tensor) -> torch.Tensor:
+def finite_or_worst(values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """Minus infinity in place of what is not finite."""
-    return torch.nan_to_num(values, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
+    return torch.nan_to_num(values, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf, out=out)
 
 
 def path_disagreement(path: torch.Tensor, output_scale: torch.Tensor, groups: int) -> torch.Tensor:
@@ -76,16 +77,18 @@ class Aggregation:
         }
         self._strategy = strategies[config.aggregation]
 
-    def __call__(self, returns: torch.Tensor, path: torch.Tensor, model: DynamicsModel) -> torch.Tensor:
+    def __call__(self, returns: torch.Tensor, path: torch.Tensor, model: DynamicsModel,
+                 out: torch.Tensor | None = None) -> torch.Tensor:
         """Value of each candidate, shape (N,); minus infinity as soon as one particle is, or the value is not finite.
 
         Args:
             returns: Shape (P, N).
             path: Rollouts, shape (H, P, N, O).
             model: Gives the number of members and the unit of their disagreement.
+            out: Written to; a new tensor when left out.
         """
         values = self._strategy(returns)
         if self._penalty:
             groups = model.ensemble_size if self._by_member else len(returns)
             values = values - self._penalty * path_disagreement(path, model.output_scale, groups)
-        return finite_or_worst(values)
+        return finite_or_worst(values, out)

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Hashable
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from mbrl_ros.planning.optimisers import Optimiser
@@ -136,6 +137,6 @@ class CapturedSearch:
             self._model = model
         self._search.load(start, previous, objective.parameters)
 
-    def results(self) -> list[torch.Tensor]:
+    def results(self) -> list[np.ndarray]:
         """As `Search.results`."""
         return self._search.results()

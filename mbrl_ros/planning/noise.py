@@ -30,18 +30,19 @@ class ColouredNoise:
         self.beta = beta
         self._synthesis = _synthesis(horizon, beta).to(device, torch.float32)
 
-    def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, shape: tuple[int, ...], generator: torch.Generator, out: torch.Tensor | None = None) -> torch.Tensor:
         """Draw sequences along the second-to-last axis.
 
         Args:
             shape: (..., H, A); each of the A columns is a sequence of its own.
             generator: Source of all randomness, on the noise's device.
+            out: Written to, of that shape; a new tensor when left out.
 
         Returns:
             Shape `shape`, float32.
         """
         white = torch.randn(shape, generator=generator, device=self._synthesis.device)
-        return self._synthesis @ white
+        return torch.matmul(self._synthesis, white, out=out)
 
 
 def _synthesis(horizon: int, beta: float) -> torch.Tensor:

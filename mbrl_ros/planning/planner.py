@@ -125,15 +125,23 @@ _OBJECTIVE_PATHS = 8
 HIDDEN_UNITS = 512
 
 
+def most_candidates(config: PlannerConfig) -> int:
+    """Largest number of candidates of an iteration, iCEM's inherited elites and zero action included."""
+    if config.optimiser != 'icem':
+        return config.population_size
+    kept = round(config.keep_elite_fraction * config.num_elites)
+    return max(config.population_size, 2 * config.num_elites) + kept + 1
+
+
 def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_size: int,
                hidden_units: int = HIDDEN_UNITS) -> int:
     """Memory that one plan needs at most at a time, estimated before it is made.
 
-    With N the largest number of candidates of an iteration (iCEM's inherited elites and zero action included), P the
-    particles after rounding up, and four bytes (float32) for each of these numbers:
+    With N the largest number of candidates of an iteration, P the particles after rounding up, and four bytes (float32) for
+    each of these numbers:
 
     - the path: H P N O, and the particles' noise, H P O;
-    - action sequences: 4 N H A (white noise, coloured noise, candidates, and their limited form);
+    - action sequences: N H A each for candidates and their limited form, and in each iteration for white and coloured noise;
     - whichever is larger of the objective's temporaries, 8 H P N O, and those of one prediction, P N (4 O + A + hidden_units):
       inputs, outputs and two hidden layers.
 
@@ -146,15 +154,13 @@ def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_
         ensemble_size: E.
         hidden_units: Units of two hidden layers, which a prediction holds at a time for each row.
     """
-    candidates = config.population_size
-    if config.optimiser == 'icem':
-        candidates = max(candidates, 2 * config.num_elites) + round(config.keep_elite_fraction * config.num_elites) + 1
+    candidates = most_candidates(config)
     particles = ensemble_size * math.ceil(config.num_particles / ensemble_size)
     if config.propagation == 'expectation':
         particles = 1
     path = config.horizon * particles * candidates * obs_size
     noise = config.horizon * particles * obs_size
-    actions = 4 * candidates * config.horizon * action_size
+    actions = 2 * (1 + config.num_iterations) * candidates * config.horizon * action_size
     prediction = max(particles, ensemble_size) * candidates * (4 * obs_size + action_size + hidden_units)
     return 4 * (path + noise + actions + max(_OBJECTIVE_PATHS * path, prediction))
 

@@ -11,7 +11,6 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from mbrl_ros.errors import ShapeError
-from mbrl_ros.planning.aggregation import finite_or_worst
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.types import DynamicsModel
 
@@ -24,7 +23,7 @@ class TrajectoryModel(Protocol):
 
     def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor,
                  path: torch.Tensor) -> bool:
-        """As `Predictor.roll_out`; False when it has to be done step by step."""
+        """As `Predictor.roll_out`; False when it has to be done step by step. What is not finite stays so to the last step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +36,11 @@ class ParticleDraws:
     Attributes:
         propagation: One of `PROPAGATIONS`.
         order: Row h lists which particles members 0, 0, …, 1, 1, … predict at step h, shape (H, P).
-        members: Which member predicts each particle at each step, shape (H, P); the same said the other way round.
+        members: Which member predicts each particle at each step, shape (H, P), int32; the same said the other way round.
         noise: Standard normal, of each particle at each step, shape (H, P, 1, O).
         recast: For moment matching, what the particles are drawn anew with: standard normal, and with mean 0 and variance 1
             over the particles, so that the moments are met exactly; shape (H, P, 1, O). None otherwise.
+        turns: Members 0, 0, …, 1, 1, … themselves, as `order` lists their particles, shape (H, P), int32; only for `draw`.
     """
 
     propagation: str
@@ -48,6 +48,7 @@ class ParticleDraws:
     members: torch.Tensor
     noise: torch.Tensor
     recast: torch.Tensor | None = None
+    turns: torch.Tensor | None = None
 
     @property
     def num_particles(self) -> int:
@@ -55,9 +56,9 @@ class ParticleDraws:
         return self.order.shape[1]
 
     @classmethod
-    def sample(cls, model: DynamicsModel, horizon: int, num_particles: int, propagation: str,
-               generator: torch.Generator) -> 'ParticleDraws':
-        """Draw for a model.
+    def undrawn(cls, model: DynamicsModel, horizon: int, num_particles: int, propagation: str,
+                device: torch.device | str = 'cpu') -> 'ParticleDraws':
+        """Room for the draws for a model, still without chance.
 
         Args:
             model: Gives E and O.
@@ -66,30 +67,35 @@ class ParticleDraws:
             propagation: `ts1` draws each particle's member anew at each step, `tsinf` once for all steps; `expectation`
                 follows the ensemble's mean; `moment_matching` draws all particles anew at each step, from the Gaussian with
                 their mean and variance.
-            generator: Source of all randomness; its device is where the rollout happens.
+            device: Where the rollout happens.
 
         Note:
             Each member predicts exactly P / E particles at every step, in TS1 by a random permutation; the paper draws each
             particle's member independently, which has the same expectation and a higher variance.
         """
-        members, device = model.ensemble_size, generator.device
-        if propagation == 'expectation':
-            nobody = torch.zeros((horizon, 1), dtype=torch.long, device=device)
-            return cls(propagation, nobody, nobody, torch.zeros((horizon, 1, 1, model.obs_size), device=device))
-        count = members * math.ceil(num_particles / members)
-        if propagation == 'ts1':
-            order = torch.rand((horizon, count), generator=generator, device=device).argsort(dim=1)
-        else:
-            order = torch.arange(count, device=device).repeat(horizon, 1)
-        grouped = torch.arange(members, device=device).repeat_interleave(count // members)
-        assigned = torch.empty_like(order).scatter_(1, order, grouped.expand_as(order))
-        shape = (horizon, count, 1, model.obs_size)
-        noise, recast = torch.randn(shape, generator=generator, device=device), None
-        if propagation == 'moment_matching':
-            recast = torch.randn(shape, generator=generator, device=device)
-            recast = recast - recast.mean(dim=1, keepdim=True)
-            recast = recast / recast.std(dim=1, correction=0, keepdim=True).clamp(min=torch.finfo(recast.dtype).tiny)
-        return cls(propagation, order, assigned, noise, recast)
+        members = model.ensemble_size
+        count = 1 if propagation == 'expectation' else members * math.ceil(num_particles / members)
+        order = torch.arange(count, device=device).repeat(horizon, 1)
+        turns = (order * members // count).to(torch.int32)
+        noise = torch.zeros((horizon, count, 1, model.obs_size), device=device)
+        recast = torch.zeros_like(noise) if propagation == 'moment_matching' else None
+        return cls(propagation, order, turns.clone(), noise, recast, turns)
+
+    def draw(self, generator: torch.Generator) -> 'ParticleDraws':
+        """Draw everything, again and again into the same tensors; returns itself."""
+        if self.propagation == 'expectation':
+            return self
+        if self.propagation == 'ts1':
+            keys = torch.rand(self.order.shape, generator=generator, device=generator.device)
+            torch.sort(keys, dim=1, out=(torch.empty_like(keys), self.order))
+            self.members.scatter_(1, self.order, self.turns)
+        torch.randn(self.noise.shape, generator=generator, out=self.noise)
+        if self.recast is not None:
+            torch.randn(self.recast.shape, generator=generator, out=self.recast)
+            self.recast.sub_(self.recast.mean(dim=1, keepdim=True))
+            spread = self.recast.std(dim=1, correction=0, keepdim=True)
+            self.recast.div_(spread.clamp_(min=torch.finfo(spread.dtype).tiny))
+        return self
 
 
 def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draws: ParticleDraws) -> torch.Tensor:
@@ -104,7 +110,7 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
         draws: Assignment and noise.
 
     Returns:
-        Observations after each action, shape (H, P, N, O); not finite where a rollout diverged.
+        Observations after each action, shape (H, P, N, O); those of the last step are not all finite where a rollout diverged.
 
     Raises:
         ShapeError: `actions` is not (N, H, A) for the H of `draws` and the A of the model, or the model does not predict
@@ -119,6 +125,16 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
     if goes_alone and isinstance(model, TrajectoryModel) and model.roll_out(obs, actions, draws.members, draws.noise.squeeze(2),
                                                                             path):
         return path
+    _step_by_step(model, obs, actions, draws, path)
+    # Of a rollout that diverged on the way the last step shall tell: zero times what is not finite is not a number.
+    path[-1].add_(path.sum(dim=(0, 3)).unsqueeze(-1), alpha=0.0)
+    return path
+
+
+def _step_by_step(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draws: ParticleDraws,
+                  path: torch.Tensor) -> None:
+    """Fill the path, shape (H, P, N, O), with one prediction a step."""
+    horizon, particles, count, _ = path.shape
     mean, std = model.predict(obs.expand(model.ensemble_size, count, -1), actions[:, 0].expand(model.ensemble_size, count, -1))
     if mean.shape != (model.ensemble_size, count, model.obs_size) or std.shape != mean.shape:
         raise ShapeError('the model needs to predict mean and deviation of shape '
@@ -129,7 +145,7 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
             mean, _ = model.predict(path[step - 1].expand(model.ensemble_size, count, -1),
                                     actions[:, step].expand(model.ensemble_size, count, -1))
             path[step, 0] = mean.mean(dim=0)
-        return path
+        return
     torch.addcmul(mean[draws.members[0]], std[draws.members[0]], draws.noise[0], out=path[0])
     batch = (model.ensemble_size, particles // model.ensemble_size * count)
     for step in range(horizon):
@@ -142,21 +158,18 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
         if draws.recast is not None:
             spread = path[step].std(dim=0, correction=0)
             path[step] = torch.addcmul(path[step].mean(dim=0), spread, draws.recast[step])
-    return path
 
 
 def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """Return of each rollout, shape (P, N); minus infinity where it diverged or its reward is not finite.
+    """Return of each rollout, shape (P, N); not finite where it diverged or its reward is not finite.
 
     Args:
         objective: Reward of steps.
-        path: Observations, shape (H, P, N, O).
+        path: Observations as `rollout` gives them, shape (H, P, N, O).
         actions: Sequences, shape (N, H, A).
     """
     rewards = objective(path, actions.transpose(0, 1).unsqueeze(1))  # (H, P, N)
-    # Zero times what is not finite is not a number.
-    returns = torch.add(rewards.sum(dim=0), path.sum(dim=(0, 3)), alpha=0.0)
-    return finite_or_worst(returns)
+    return torch.add(rewards.sum(dim=0), path[-1].sum(dim=-1), alpha=0.0)
 
 
 def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -174,4 +187,4 @@ def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor
     members = model.ensemble_size
     mean, _ = model.predict(path.expand(members, -1, -1), actions.expand(members, -1, -1))
     spread = mean.std(dim=0, correction=0) / model.output_scale  # (H, O)
-    return spread.square().mean(dim=1).sqrt().max()
+    return torch.linalg.vector_norm(spread, dim=1).max() / spread.shape[1]**0.5

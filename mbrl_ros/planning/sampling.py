@@ -15,7 +15,8 @@ from mbrl_ros.planning.search import BEGIN, FINISH, Search
 from mbrl_ros.types import DynamicsModel, Plan
 
 
-def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None, *, seed: int = 0,
+def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None,
+                 directions: np.ndarray | None = None, *, seed: int = 0,
                  clock: Callable[[], float] = time.perf_counter) -> 'SamplingPlanner':
     """Planner with the optimiser and on the device that a config names.
 
@@ -24,12 +25,14 @@ def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.
         action_size: A.
         max_action_change: Largest change of a normalised action within one step, shape (A,); candidates keep to it, so that
             the plan is what an acceleration-limiting command filter will let through. None: no limit.
+        directions: What actions are tried along, as columns, shape (A, A), invertible: where those that are worth trying are
+            made of several entries together. None: each entry by itself.
         seed: Seed of all randomness until `reset`.
         clock: As for `SamplingPlanner`.
 
     Raises:
         ConfigError: The configured device does not exist, or `max_action_change` is negative or NaN.
-        ShapeError: `max_action_change` is not (A,).
+        ShapeError: `max_action_change` is not (A,), or `directions` not an invertible (A, A).
     """
     device = resolve_device(config.device)
     max_change = None
@@ -37,8 +40,15 @@ def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.
         max_change = _vector(max_action_change, action_size, 'max_action_change').to(device)
         if not bool((max_change >= 0.0).all()):
             raise ConfigError(f'max_action_change needs values of at least 0, got {np.asarray(max_action_change).tolist()}')
+    if directions is not None:
+        directions = torch.as_tensor(directions, dtype=torch.float32, device=device)
+        is_matrix = directions.shape == (action_size, action_size) and bool(torch.isfinite(directions).all())
+        if not is_matrix or torch.linalg.matrix_rank(directions) < action_size:
+            raise ShapeError(f'directions needs an invertible matrix of shape ({action_size}, {action_size}), '
+                             f'got {directions.tolist()}')
     generator = torch.Generator(device).manual_seed(seed)
-    return SamplingPlanner(config, make_optimiser(config, action_size, max_change, generator=generator), clock=clock,
+    optimiser = make_optimiser(config, action_size, max_change, directions, generator=generator)
+    return SamplingPlanner(config, optimiser, clock=clock,
                            make_recorder=CudaRecorder if device.type == 'cuda' else None)
 
 
@@ -47,7 +57,7 @@ class SamplingPlanner:
 
     Particle draws are common to all candidates of a plan, so that values of different iterations may be compared. The result
     is the best candidate of all iterations, or the optimiser's final mean, rolled out once more, where the optimiser says so.
-    A mean whose own rollout is not finite gives way to the best candidate.
+    A mean whose own rollout is not finite gives way to the best of the elites that it was made of.
 
     On a GPU a plan with a `CapturableModel` and a `ParametricObjective` is a few launches of captured graphs; see `captured`.
     They are captured by the first such plan and again whenever a model or objective of another kind comes, which takes a
@@ -172,8 +182,7 @@ class SamplingPlanner:
 
     def _result(self, search: Search | CapturedSearch, iterations: int, start: float) -> Plan:
         """The best sequence and what is known about it; the only place where numbers come to the host."""
-        value, value_std, num_nonfinite, spread, actions, path, elites, elite_values = (
-            tensor.numpy() for tensor in search.results())
+        value, value_std, num_nonfinite, spread, actions, path, elites, elite_values = search.results()
         if not math.isfinite(value):
             self.optimiser.forget()
             raise PlanningError(f'none of {int(num_nonfinite)} candidates has a finite return; '
@@ -197,7 +206,7 @@ def _vector(values: np.ndarray, size: int, name: str) -> torch.Tensor:
 
 
 def _finite(vector: torch.Tensor, name: str) -> torch.Tensor:
-    if not bool(torch.isfinite(vector).all()):
+    if not np.isfinite(vector.numpy()).all():
         broken = ', '.join(f'{index} ({vector[index]})' for index in torch.nonzero(~torch.isfinite(vector)).flatten().tolist())
         raise PlanningError(f'{name} needs finite numbers, got others in entries {broken}')
     return vector

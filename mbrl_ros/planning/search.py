@@ -1,14 +1,17 @@
 """One plan in the making: its tensors, made once and written in place, and the steps that write them, in order."""
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Hashable, Sequence
 
+import numpy as np
 import torch
 
 from mbrl_ros.errors import ShapeError
 from mbrl_ros.planning.aggregation import Aggregation
 from mbrl_ros.planning.optimisers import Optimiser
-from mbrl_ros.planning.planner import Objective, PlannerConfig
+from mbrl_ros.planning.planner import Objective, PlannerConfig, most_candidates
 from mbrl_ros.planning.propagation import ParticleDraws, disagreement, particle_returns, rollout
 from mbrl_ros.types import DynamicsModel
 
@@ -20,8 +23,8 @@ class Search:
     """Looks for the best sequence, all on the device and without a look at any number on the host.
 
     A plan is `load`, the step `BEGIN`, one step an iteration, the step `FINISH`, and `results`. A step takes nothing and
-    returns nothing: it reads and writes tensors that stay where they are from the second plan on, so that what the steps did
-    in one plan may be recorded and done again in the next.
+    returns nothing: it reads and writes tensors that stay where they are, so that what the steps did in one plan may be recorded
+    and done again in the next.
 
     Args:
         config: Settings.
@@ -36,7 +39,7 @@ class Search:
 
     def __init__(self, config: PlannerConfig, optimiser: Optimiser, model: DynamicsModel, objective: Objective,
                  num_parameters: int = 0) -> None:
-        self._config, self._optimiser, self._aggregation = config, optimiser, Aggregation(config)
+        self._optimiser, self._aggregation = optimiser, Aggregation(config)
         device = optimiser.generator.device
         sizes = [model.obs_size, model.action_size, num_parameters]
         # Pinned memory is copied from without waiting, and not written to again before the plan's results are there.
@@ -44,11 +47,15 @@ class Search:
         self._inputs = self._staged if device.type == 'cpu' else torch.zeros(sum(sizes), device=device)
         self._start, self._previous, parameters = self._inputs.split(sizes)
         self._model, self._objective = model, objective.at(parameters) if num_parameters else objective
-        self._num_nonfinite = torch.zeros((), device=device)
-        self._draws: ParticleDraws | None = None
-        self._best: tuple[torch.Tensor, ...] = ()
-        self._packed: torch.Tensor | None = None
-        self._shapes: list[torch.Size] = []
+        self._draws = ParticleDraws.undrawn(model, config.horizon, config.num_particles, config.propagation, device)
+        # Of all candidates, zero where there was none.
+        self._values = torch.zeros((config.num_iterations, most_candidates(config)), device=device)
+        horizon, particles, *_ = self._draws.noise.shape
+        sequence, path = (horizon, model.action_size), (horizon, particles, model.obs_size)
+        # Of the best sequence: value, actions, returns and path of its particles.
+        self._best = _Packed(((), sequence, (particles,), path), device)
+        self._known = _Packed(((), (), (), (), sequence, (horizon + 1, model.obs_size), optimiser.elites.shape,
+                               optimiser.elite_values.shape), device)
         self.steps: dict[Hashable, Callable[[], None]] = {BEGIN: self._begin}
         for iteration in range(config.num_iterations):
             # Any iteration may be the last when there is a deadline.
@@ -68,65 +75,55 @@ class Search:
         if self._inputs is not self._staged:
             self._inputs.copy_(self._staged, non_blocking=True)
 
-    def results(self) -> list[torch.Tensor]:
+    def results(self) -> list[np.ndarray]:
         """What the last step left, brought to the host in one transfer, as float64; waits for it.
 
         Returns:
             Value, standard deviation over particles, count of candidates that were worth minus infinity, disagreement (each ()),
             sequence (H, A), its mean observations with the start (H + 1, O), elites (K, H, A) and their values (K,).
         """
-        parts = self._packed.cpu().double().split([shape.numel() for shape in self._shapes])
-        return [part.view(shape) for part, shape in zip(parts, self._shapes)]
+        return self._known.fetch()
 
     # Steps.
 
     def _begin(self) -> None:
-        config, optimiser = self._config, self._optimiser
-        draws = ParticleDraws.sample(self._model, config.horizon, config.num_particles, config.propagation, optimiser.generator)
-        if self._draws is None:
-            self._draws = draws
-        else:
-            for name in ('order', 'members', 'noise', 'recast'):
-                if getattr(draws, name) is not None:
-                    getattr(self._draws, name).copy_(getattr(draws, name))
-        optimiser.begin(self._previous)
-        self._num_nonfinite.zero_()
-        if self._best:
-            self._best[0].fill_(-torch.inf)
+        self._draws.draw(self._optimiser.generator)
+        self._optimiser.begin(self._previous)
+        self._values.zero_()
 
     def _iterate(self, iteration: int, is_last: bool) -> None:
         actions = self._optimiser.ask(iteration, is_last)
-        path, returns, values = self._evaluate(actions)
-        self._num_nonfinite += (values == -torch.inf).sum()
-        value, top = values.max(dim=0, keepdim=True)
-        rival = (value, actions.index_select(0, top), returns.index_select(1, top), path.index_select(2, top).mean(dim=1))
-        if self._best:
-            self._replace_best(rival, where=value > self._best[0])
-        else:
-            self._best = rival
+        path, returns, values = self._evaluate(actions, out=self._values[iteration, :len(actions)])
+        if not self._optimiser.solution_is_mean:
+            value, top = values.max(dim=0, keepdim=True)
+            rival = value, *_candidate(top, actions, returns, path)
+            self._best.write(rival, where=value > self._best.numbers[:1] if iteration else None)
         self._optimiser.tell(actions, values)
 
     def _finish(self) -> None:
-        """Roll out a mean that is to be the plan, unless it diverges, and put together what is known about the best."""
+        """Roll out a mean that is to be the plan, and in case it diverges the best elite; put together what is known."""
         optimiser = self._optimiser
         if optimiser.solution_is_mean:
-            actions = optimiser.mean.unsqueeze(0)
-            path, returns, value = self._evaluate(actions)
-            self._replace_best((value, actions, returns, path.mean(dim=1)), where=torch.isfinite(value))
-        value, actions, returns, path = self._best
-        path = torch.cat([self._start.unsqueeze(0), path[:, 0]])
-        spread = disagreement(self._model, path[:-1], actions[0])
-        known = (value[0], returns.std(correction=0), self._num_nonfinite, spread, actions[0], path, optimiser.elites,
-                 optimiser.elite_values)
-        self._shapes = [tensor.shape for tensor in known]
-        packed = torch.cat([tensor.flatten() for tensor in known])
-        self._packed = packed if self._packed is None else self._packed.copy_(packed)
+            actions = torch.stack([optimiser.mean, optimiser.elites[0]])
+            path, returns, values = self._evaluate(actions)
+            chosen = (values[:1] == -torch.inf).long()
+            # An elite of the last plan has no value in this one.
+            value = torch.cat([values[:1], optimiser.elite_values[:1]]).index_select(0, chosen)
+            self._best.write((value, *_candidate(chosen, actions, returns, path)))
+        value, actions, returns, path = self._best.parts()
+        path = torch.cat([self._start.unsqueeze(0), path.mean(dim=1)])
+        num_nonfinite = self._values.eq_(-torch.inf).sum()
+        spread = disagreement(self._model, path[:-1], actions)
+        self._known.write((value, returns.std(correction=0), num_nonfinite, spread, actions, path, optimiser.elites,
+                           optimiser.elite_values))
         optimiser.advance()
 
-    def _evaluate(self, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _evaluate(self, actions: torch.Tensor,
+                  out: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Path, returns and values of sequences, the last written to `out`."""
         path = rollout(self._model, self._start, actions, self._draws)
         returns = particle_returns(self._score, path, actions)
-        return path, returns, self._aggregation(returns, path, self._model)
+        return path, returns, self._aggregation(returns, path, self._model, out=out)
 
     def _score(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """The objective's answer, looked at before it is summed up, as shapes that broadcast add up to nonsense."""
@@ -139,6 +136,42 @@ class Search:
                              f'got {tuple(rewards.shape)}')
         return rewards.expand(obs.shape[:-1])
 
-    def _replace_best(self, rival: Sequence[torch.Tensor], where: torch.Tensor) -> None:
-        for new, kept in zip(rival, self._best):
-            torch.where(where, new, kept, out=kept)
+
+def _candidate(index: torch.Tensor, actions: torch.Tensor, returns: torch.Tensor,
+               path: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sequence, returns and path of one of N candidates, by its index, shape (1,), on the device."""
+    return actions.index_select(0, index), returns.index_select(1, index), path.index_select(2, index)
+
+
+class _Packed:
+    """Tensors that lie one after another, as it takes one operation to write, to choose between or to bring them to the host.
+
+    Args:
+        shapes: Of the tensors.
+        device: Where they are.
+
+    Attributes:
+        numbers: All of them, one-dimensional.
+    """
+
+    def __init__(self, shapes: Sequence[Sequence[int]], device: torch.device) -> None:
+        self._shapes, self._sizes = shapes, [math.prod(shape) for shape in shapes]
+        self.numbers = torch.zeros(sum(self._sizes), device=device)
+
+    def parts(self) -> list[torch.Tensor]:
+        """The tensors."""
+        return [part.view(shape) for part, shape in zip(self.numbers.split(self._sizes), self._shapes)]
+
+    def fetch(self) -> list[np.ndarray]:
+        """Their numbers on the host, as float64; waits for them."""
+        numbers = self.numbers.cpu().numpy().astype(np.float64)
+        starts = itertools.accumulate(self._sizes, initial=0)
+        return [numbers[start:start + size].reshape(shape) for start, size, shape in zip(starts, self._sizes, self._shapes)]
+
+    def write(self, parts: Sequence[torch.Tensor], where: torch.Tensor | None = None) -> None:
+        """Write the tensors, all or none of them, which is up to a boolean on the device."""
+        flat = [part.flatten() for part in parts]
+        if where is None:
+            torch.cat(flat, out=self.numbers)
+        else:
+            torch.where(where, torch.cat(flat), self.numbers, out=self.numbers)

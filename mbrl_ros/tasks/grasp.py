@@ -10,7 +10,7 @@ from mbrl_ros.robots import RobotProfile
 from mbrl_ros.tasks.space import ToolSpace
 from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, GRIP, OPENING, TOOL, TOOL_YAW
 from mbrl_ros.tasks.task import WeightedTask
-from mbrl_ros.tasks.terms import TableRewardConfig, length, tilt
+from mbrl_ros.tasks.terms import TableRewardConfig, astray, length, tilt
 
 #: A cube looks the same after a quarter turn.
 _SYMMETRY = 4
@@ -29,6 +29,8 @@ class GraspWeights(Config):
     still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
     effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
     upright: float = setting(10.0, "Cost of the tool's squared tilt; twists do not tilt it.", low=0.0, live=True)
+    posture: float = setting(0.5, "Cost of the joints' mean squared distance from home; twists see to it themselves.", low=0.0,
+                             live=True)
     clearance: float = setting(5.0, 'Cost of the tool nearing the lowest allowed height.', low=0.0, live=True)
 
 
@@ -91,6 +93,7 @@ class GraspTask(WeightedTask):
             'still': (1.0 - torch.tanh(left / config.settled_m)) * obs[..., BODY_VELOCITY].square().sum(dim=-1),
             'effort': action.square().mean(dim=-1),
             'upright': tilt(obs, self.space),
+            'posture': astray(obs, self.space),
             'clearance': config.lowness(obs[..., TOOL][..., 2], self._workspace.lowest_tool_m),
         }
 

@@ -19,6 +19,10 @@ from mbrl_ros.types import ArmCommand, RobotState
 #: What the actions of tasks over a table may be: the tool's twist, or the velocities of the joints; and the opening.
 ACTIONS = ('twist', 'joints')
 _SCENE = slice(0, 2 * SIZE)
+#: Entries of a twist: the motions that a tool over a table makes, and those that tilt it.
+_USUAL, _TILTING = [0, 1, 2, 5], [3, 4]
+#: How far what tilts the tool, and what does not move it, is tried beside the motions of the tool.
+_TILTED, _UNMOVED = 0.3, 0.1
 _AXES = 6
 
 
@@ -54,7 +58,7 @@ class JointToolSpace(ToolSpace):
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
         self.state_names = (*self.state_names, 'tool_tilt_x', 'tool_tilt_y', *robot.joints)
         self.action_names = (*robot.joints, robot.gripper.name)
-        self.tilt = TILT
+        self.tilt, self.home = TILT, robot.home_rad
         self.frame = JointToolFrame(kinematics, self._speed, self._resolver.scale)
 
     def observe(self, state: RobotState) -> np.ndarray:
@@ -82,6 +86,22 @@ class JointToolSpace(ToolSpace):
     def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
         """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
         return np.array([*(self._acceleration * acceleration_scale * period_s / self._speed), 2.0])
+
+    def directions(self) -> np.ndarray | None:
+        """See `ActionSpace.directions`: joint velocities that at home move the tool along an axis, turn it, tilt it or leave it.
+
+        Of joints that move at random nearly all tilt the tool, and a search among them stays where it is.
+        """
+        home = torch.tensor(self._robot.home_rad, dtype=torch.float64)
+        jacobian = self._kinematics.jacobian(home).numpy()
+        if jacobian.shape[1] < _AXES:
+            return None
+        moving = np.linalg.pinv(jacobian)
+        *_, axes = np.linalg.svd(jacobian)
+        columns = np.concatenate([moving[:, _USUAL], moving[:, _TILTING], axes[_AXES:].T], axis=1)
+        share = np.repeat([1.0, _TILTED, _UNMOVED], [len(_USUAL), len(_TILTING), jacobian.shape[1] - _AXES])
+        columns *= share / np.abs(columns).max(axis=0)
+        return np.block([[columns, np.zeros((len(columns), 1))], [np.zeros((1, len(columns))), np.ones((1, 1))]])
 
 
 class JointToolFrame:

@@ -12,7 +12,7 @@ from mbrl_ros.tasks.joint_tool import table_space
 from mbrl_ros.tasks.space import ToolSpace
 from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, OPENING, TOOL
 from mbrl_ros.tasks.task import WeightedTask, draw_goal
-from mbrl_ros.tasks.terms import TableRewardConfig, length, tilt
+from mbrl_ros.tasks.terms import TableRewardConfig, astray, length, tilt
 from mbrl_ros.types import RobotState
 
 #: Where goals are drawn: over the part of the table where bodies are put, this far from the body.
@@ -32,6 +32,8 @@ class PushWeights(Config):
     still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
     effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
     upright: float = setting(10.0, "Cost of the tool's squared tilt; twists do not tilt it.", low=0.0, live=True)
+    posture: float = setting(0.5, "Cost of the joints' mean squared distance from home; twists see to it themselves.", low=0.0,
+                             live=True)
     clearance: float = setting(5.0, 'Cost of the tool nearing the lowest allowed height.', low=0.0, live=True)
 
 
@@ -119,6 +121,7 @@ class PushTask(WeightedTask):
             'still': near_goal * obs[..., BODY_VELOCITY].square().sum(dim=-1),
             'effort': action.square().mean(dim=-1),
             'upright': tilt(obs, self.space),
+            'posture': astray(obs, self.space),
             'clearance': config.lowness(tool[..., 2], self._workspace.lowest_tool_m),
         }
 

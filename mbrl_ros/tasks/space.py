@@ -60,6 +60,9 @@ class ActionSpace(Protocol):
             period_s: Control period.
         """
 
+    def directions(self) -> np.ndarray | None:
+        """What actions are tried along when one is looked for, as columns, shape (A, A); None for each entry by itself."""
+
 
 class JointSpace:
     """Joint positions and velocities; an action is the joint velocities in units of the profile's limits.
@@ -90,6 +93,9 @@ class JointSpace:
         """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
         return self._acceleration * acceleration_scale * period_s / self._limits
 
+    def directions(self) -> None:
+        """See `ActionSpace.directions`."""
+
 
 class ToolSpace:
     """A gripper over a table, and one body: the tool's position and yaw, the opening, the body's position and yaw.
@@ -108,6 +114,7 @@ class ToolSpace:
 
     Attributes:
         tilt: Entries of an observation that say how the tool is tilted, 0 where it points down; None as twists keep it upright.
+        home: Where the joints of an observation are wanted, rad; empty as twists keep them there.
     """
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
@@ -122,6 +129,7 @@ class ToolSpace:
         self.raw_names = (*robot.state_names, *body_joint_names(body))
         self.frame = ToolFrame()
         self.tilt: slice | None = None
+        self.home: tuple[float, ...] = ()
 
     def observe(self, state: RobotState) -> np.ndarray:
         """See `ActionSpace.observe`."""
@@ -150,6 +158,10 @@ class ToolSpace:
         """See `ActionSpace.largest_change`; the opening may change as it likes, the gripper limits itself."""
         twist = self._resolver.max_acceleration * acceleration_scale * period_s / self._resolver.scale
         return np.array([*twist, 2.0])
+
+    def directions(self) -> np.ndarray | None:
+        """See `ActionSpace.directions`."""
+        return None
 
     def _opening(self, grip: float) -> float:
         """What an action's last entry tells the gripper, m."""

@@ -6,6 +6,7 @@ import torch
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.tasks.space import ToolSpace
+from mbrl_ros.tasks.tabletop import TILT
 
 #: Keeps the slope of a distance finite at zero.
 _TINY = 1e-6
@@ -37,6 +38,12 @@ class TableRewardConfig(Config):
 def tilt(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
     """Squared sine of the angle between the tool's approach axis and straight down, shape (...) for obs of shape (..., O)."""
     return torch.zeros_like(obs[..., 0]) if space.tilt is None else obs[..., space.tilt].square().sum(dim=-1)
+
+
+def astray(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
+    """Mean squared distance of the joints from home, rad², shape (...) for obs of shape (..., O); 0 where they are not seen."""
+    joints = obs[..., TILT.stop:TILT.stop + len(space.home)].unbind(dim=-1)
+    return sum(((q - home).square() for q, home in zip(joints, space.home)), torch.zeros_like(obs[..., 0])) / max(len(joints), 1)
 
 
 def length(vector: torch.Tensor) -> torch.Tensor:

@@ -114,13 +114,26 @@ def test_whole_trajectories_equal_step_by_step(sizes, propagation, device, preci
         model.ensemble_size, model.obs_size, model.action_size, model.predict)
     generator = torch.Generator(device).manual_seed(0)
     actions = 2.0 * torch.rand(61, 5, model.action_size, generator=generator, device=device) - 1.0
-    draws = ParticleDraws.sample(model, 5, 3 * model.ensemble_size, propagation, generator)
+    draws = ParticleDraws.undrawn(model, 5, 3 * model.ensemble_size, propagation, device).draw(generator)
     start = parameters.inputs.mean[:model.obs_size].to(device)
     whole, steps = (rollout(one, start, actions, draws) for one in (model, stepwise))
     is_whole = model.roll_out(start, actions, draws.members, draws.noise.squeeze(2), whole.clone())
     assert is_whole or (device == 'cuda' and sizes[-1] > 208)  # Wider layers do not fit into a multiprocessor's memory twice.
     # A last bit that differs may round to another bfloat16 in the step after; on a GPU a single step rounds less.
     assert torch.allclose(whole, steps, atol=1e-3 if device == 'cpu' else 0.02)
+
+
+@pytest.mark.parametrize(('device', 'precision'), [*(pytest.param('cpu', *one.values, marks=one.marks) for one in COMPILED),
+                                                   pytest.param('cuda', 'bfloat16', marks=needs_gpu)])
+@pytest.mark.parametrize('broken', [torch.nan, torch.inf, -torch.inf])
+def test_a_trajectory_that_diverged_is_not_finite_in_its_last_step(broken, device, precision):
+    model = Predictor(learned(), device, precision)
+    draws = ParticleDraws.undrawn(model, 5, 5, 'ts1', device).draw(torch.Generator(device).manual_seed(0))
+    draws.noise[1, 2, 0, 3] = broken
+    path = rollout(model, torch.zeros(14, device=device), torch.zeros(61, 5, 7, device=device), draws)
+    finite = torch.isfinite(path[-1]).all(dim=-1)  # (P, N)
+    assert not finite[2].any()
+    assert finite[[0, 1, 3, 4]].all()
 
 
 @pytest.mark.parametrize('precision', COMPILED)
@@ -215,7 +228,7 @@ def test_candidates_are_ranked_as_in_float64_and_the_best_is_as_good(device, pre
     generator = torch.Generator().manual_seed(seed)
     actions = 2.0 * torch.rand(200, 15, 8, generator=generator) - 1.0
     goal = torch.randn(25, generator=generator)
-    draws = ParticleDraws.sample(exact, 15, 20, 'ts1', generator)
+    draws = ParticleDraws.undrawn(exact, 15, 20, 'ts1').draw(generator)
     start = parameters.inputs.mean[:25]
 
     def values(dynamics, dtype, where):

@@ -40,9 +40,10 @@ def test_cvar_is_the_mean_of_the_worst(fraction, count):
 
 
 @pytest.mark.parametrize('settings', STRATEGIES, ids=lambda settings: settings['aggregation'])
-def test_one_diverged_particle_makes_a_candidate_worthless(settings):
+@pytest.mark.parametrize('broken', [torch.nan, torch.inf, -torch.inf])
+def test_one_diverged_particle_makes_a_candidate_worthless(settings, broken):
     returns = RETURNS.clone()
-    returns[3, 2] = -torch.inf
+    returns[3, 2] = broken
     values = aggregation(**settings)(returns, PATH, NamingModel(1, 3))
     assert values[2] == -torch.inf
     assert torch.isfinite(values).sum() == 6
@@ -101,7 +102,8 @@ def test_a_penalty_keeps_plans_where_the_members_agree():
     def objective(obs, action):
         return action[..., 0]
 
-    bold, wary = (planner(disagreement_penalty=penalty).plan(model, OBS, objective) for penalty in (0.0, 100.0))
+    bold, wary = (planner(disagreement_penalty=penalty, population_size=100, init_std=1.0).plan(model, OBS, objective)
+                  for penalty in (0.0, 100.0))
     assert bold.actions.min() > 0.5
     assert wary.actions.max() < 0.1
 

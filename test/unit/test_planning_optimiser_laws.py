@@ -176,17 +176,18 @@ def test_without_a_finite_candidate_there_is_no_plan_and_nothing_is_remembered(o
 
 @every_optimiser
 def test_warm_start_continues_the_last_plan_one_step_later(optimiser):
-    planning = planner(optimiser=optimiser, population_size=400, num_elites=20, num_iterations=8, temperature=0.05)
-    plan = planning.plan(MODEL, OBS, reward)
-    mean = planning.optimiser.mean.numpy()
-    if optimiser != 'icem':  # Whose answer is not its mean.
-        assert mean == pytest.approx(np.vstack([plan.actions[1:], plan.actions[-1:]]))
-    previous = plan.actions[0]
-    following = planning.plan(MODEL, plan.mean_obs[1], reward, previous_action=previous, deadline_s=0.0)
-    cold = planner(5, optimiser=optimiser, population_size=400, num_elites=20, num_iterations=8, temperature=0.05).plan(
-        MODEL, plan.mean_obs[1], reward, previous_action=previous, deadline_s=0.0)
-    assert following.iterations == cold.iterations == 1
-    assert following.value > cold.value
+    settings, gains = {'optimiser': optimiser, 'num_iterations': 8, 'temperature': 0.05}, []
+    for seed in range(10):
+        planning = planner(seed, **settings)
+        plan = planning.plan(MODEL, OBS, reward)
+        mean = planning.optimiser.mean.numpy()
+        if optimiser != 'icem':  # Whose answer is not its mean.
+            assert mean == pytest.approx(np.vstack([plan.actions[1:], plan.actions[-1:]]))
+        following, cold = (one.plan(MODEL, plan.mean_obs[1], reward, previous_action=plan.actions[0], deadline_s=0.0)
+                           for one in (planning, planner(seed + 10, **settings)))
+        assert following.iterations == cold.iterations == 1
+        gains.append(following.value - cold.value)
+    assert np.mean(gains) > 0.0
 
 
 def test_without_deviation_the_plan_is_the_warm_start():

@@ -14,8 +14,12 @@ from mbrl_ros.planning.optimisers.base import finite_moments, limit_changes, shi
 CHANGE = torch.tensor([0.3, 0.05])
 
 
-def make(name, seed=0, change=None, **changes):
-    optimiser = make_optimiser(dataclasses.replace(CONFIG, optimiser=name, **changes), 2, change,
+#: A diagonal, and what is little of the other one.
+DIRECTIONS = torch.tensor([[1.0, 0.1], [1.0, -0.1]])
+
+
+def make(name, seed=0, change=None, directions=None, **changes):
+    optimiser = make_optimiser(dataclasses.replace(CONFIG, optimiser=name, **changes), 2, change, directions,
                                generator=torch.Generator().manual_seed(seed))
     optimiser.begin(torch.tensor([0.9, -1.0]))
     return optimiser
@@ -53,6 +57,30 @@ def test_candidates_and_means_keep_to_bounds_and_change_limits(name, change, see
                     assert (steps.abs() <= change + 1e-6).all()
         optimiser.advance()
         optimiser.begin(previous[0])
+
+
+@pytest.mark.parametrize('name', ['icem', 'cem', 'mppi'])
+def test_samples_differ_from_the_mean_along_the_directions(name):
+    optimiser = make(name, directions=DIRECTIONS, init_std=0.1, noise_beta=0.0, population_size=4000)
+    samples = optimiser.ask(0, is_last=False)[:4000, 2]
+    torch.testing.assert_close(samples.T.cov(), 0.01 * DIRECTIONS @ DIRECTIONS.T, rtol=0.1, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['icem', 'cem'])
+def test_the_deviation_is_learned_along_the_directions(name):
+    """Only the sum of two actions matters, and it should be 0.6: what differs between them is as good as ever."""
+    optimiser = make(name, directions=DIRECTIONS, horizon=1, population_size=1000, num_elites=200, momentum=0.0, init_std=0.2)
+    told(optimiser, lambda actions: -(actions.sum(dim=2) - 0.6).square().sum(dim=1))
+    assert (optimiser.std[:, 0] < 0.8 * optimiser.std[:, 1]).all()
+    assert (optimiser.mean.sum(dim=1) - 0.6).abs().max() < 0.3
+
+
+@pytest.mark.parametrize('name', OPTIMISERS)
+def test_directions_of_single_actions_are_none(name):
+    plain, directed = make(name), make(name, directions=torch.eye(2))
+    for iteration in range(2):
+        told(plain, iteration=iteration), told(directed, iteration=iteration)
+    torch.testing.assert_close(state(directed), state(plain))
 
 
 @pytest.mark.parametrize('name', OPTIMISERS)

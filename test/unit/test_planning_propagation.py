@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mbrl_ros.errors import ShapeError
-from mbrl_ros.planning.propagation import ParticleDraws, disagreement, particle_returns, rollout
+from mbrl_ros.planning.propagation import PROPAGATIONS, ParticleDraws, disagreement, particle_returns, rollout
 from mbrl_ros.planning.toys import LinearModel, NamingModel
 
 HORIZON = 6
@@ -19,7 +19,7 @@ def generator(seed=0):
 def spelled(propagation, members=3, particles=6, seed=0):
     """Member that answered at each step for each particle, shape (H, P), read off the naming model's digits."""
     model = NamingModel(members)
-    draws = ParticleDraws.sample(model, HORIZON, particles, propagation, generator(seed))
+    draws = ParticleDraws.undrawn(model, HORIZON, particles, propagation).draw(generator(seed))
     path = rollout(model, torch.zeros(1), torch.zeros(1, HORIZON, 1), draws)
     return (path[:, :, 0, 0] % 10).long()
 
@@ -55,7 +55,7 @@ def test_particles_are_rounded_up_to_a_multiple_of_the_members():
 def test_sigma_zero_is_the_mean():
     model = linear_model(std=0.0)
     actions = torch.randn(4, HORIZON, 1, generator=generator(1))
-    draws = ParticleDraws.sample(model, HORIZON, 4, 'ts1', generator())
+    draws = ParticleDraws.undrawn(model, HORIZON, 4, 'ts1').draw(generator())
     path = rollout(model, torch.tensor([1.0, -1.0]), actions, draws)
     obs = torch.tensor([1.0, -1.0]).expand(4, 2)
     for step in range(HORIZON):
@@ -65,7 +65,7 @@ def test_sigma_zero_is_the_mean():
 
 def test_one_step_spreads_by_the_predicted_deviation():
     model = linear_model(std=0.3)
-    draws = ParticleDraws.sample(model, 1, 20_000, 'tsinf', generator())
+    draws = ParticleDraws.undrawn(model, 1, 20_000, 'tsinf').draw(generator())
     path = rollout(model, torch.zeros(2), torch.zeros(1, 1, 1), draws)
     assert torch.allclose(path[0, :, 0].std(dim=0), torch.full((2,), 0.3), rtol=0.03)
 
@@ -74,7 +74,7 @@ def test_one_step_spreads_by_the_predicted_deviation():
 def test_candidates_together_equal_candidates_one_by_one(propagation):
     model = linear_model()
     actions = torch.randn(5, HORIZON, 1, generator=generator(1))
-    draws = ParticleDraws.sample(model, HORIZON, 4, propagation, generator())
+    draws = ParticleDraws.undrawn(model, HORIZON, 4, propagation).draw(generator())
     together = particle_returns(reward, rollout(model, torch.ones(2), actions, draws), actions)
     for index, single in enumerate(actions.split(1)):
         alone = particle_returns(reward, rollout(model, torch.ones(2), single, draws), single)
@@ -84,7 +84,7 @@ def test_candidates_together_equal_candidates_one_by_one(propagation):
 def test_particles_together_equal_particles_one_by_one():
     model, alone = linear_model(members=2), linear_model(members=1)
     actions = torch.randn(3, HORIZON, 1, generator=generator(1))
-    draws = ParticleDraws.sample(model, HORIZON, 4, 'ts1', generator())
+    draws = ParticleDraws.undrawn(model, HORIZON, 4, 'ts1').draw(generator())
     path = rollout(model, torch.ones(2), actions, draws)
     for particle in range(4):
         first = torch.zeros(HORIZON, 1, dtype=torch.long)
@@ -93,7 +93,7 @@ def test_particles_together_equal_particles_one_by_one():
 
 
 def test_expectation_follows_the_mean_of_all_members_along_one_trajectory():
-    draws = ParticleDraws.sample(NamingModel(3), HORIZON, 6, 'expectation', generator())
+    draws = ParticleDraws.undrawn(NamingModel(3), HORIZON, 6, 'expectation').draw(generator())
     path = rollout(NamingModel(3), torch.zeros(1), torch.zeros(1, HORIZON, 1), draws)
     assert path.shape == (HORIZON, 1, 1, 1)
     obs = 0.0
@@ -105,7 +105,8 @@ def test_expectation_follows_the_mean_of_all_members_along_one_trajectory():
 def test_moment_matching_keeps_mean_and_variance_and_forgets_who_was_where():
     model = linear_model(std=0.3, members=2)
     actions = torch.randn(3, HORIZON, 1, generator=generator(1))
-    path = rollout(model, torch.ones(2), actions, ParticleDraws.sample(model, HORIZON, 2000, 'moment_matching', generator()))
+    draws = ParticleDraws.undrawn(model, HORIZON, 2000, 'moment_matching').draw(generator())
+    path = rollout(model, torch.ones(2), actions, draws)
     mean, variance = torch.ones(3, 2), torch.zeros(2, 2)
     for step in range(HORIZON):
         mean = mean @ model.transition.T + actions[:, step] @ model.control.T
@@ -117,7 +118,7 @@ def test_moment_matching_keeps_mean_and_variance_and_forgets_who_was_where():
 
 def test_moment_matching_of_equal_particles_leaves_them_equal():
     model = linear_model(std=0.0)
-    draws = ParticleDraws.sample(model, HORIZON, 4, 'moment_matching', generator())
+    draws = ParticleDraws.undrawn(model, HORIZON, 4, 'moment_matching').draw(generator())
     path = rollout(model, torch.ones(2), torch.ones(2, HORIZON, 1), draws)
     assert torch.allclose(path, path[:, :1].expand_as(path), atol=1e-6)
 
@@ -133,7 +134,7 @@ def test_a_model_that_samples_whole_trajectories_is_told_who_predicts_what(propa
             return True
 
     def path_of(model):
-        draws = ParticleDraws.sample(model, HORIZON, 6, propagation, generator())
+        draws = ParticleDraws.undrawn(model, HORIZON, 6, propagation).draw(generator())
         return rollout(model, torch.zeros(1), torch.zeros(1, HORIZON, 1), draws)
 
     assert torch.equal(path_of(Whole(3)), path_of(NamingModel(3)))
@@ -145,18 +146,24 @@ def test_returns_sum_rewards_over_the_horizon():
     assert torch.equal(returns, torch.full((3, 2), 3.0 * HORIZON))
 
 
+@pytest.mark.parametrize('propagation', PROPAGATIONS)
 @pytest.mark.parametrize('broken', [torch.nan, torch.inf, -torch.inf])
-def test_a_diverged_rollout_is_worth_minus_infinity_even_to_a_bounded_reward(broken):
-    path = torch.zeros(HORIZON, 3, 2, 2)
-    path[2, 1, 0, 1] = broken
-    returns = particle_returns(lambda obs, action: torch.tanh(obs[..., 0]), path, torch.zeros(2, HORIZON, 1))
-    assert returns[1, 0] == -torch.inf
-    assert torch.isfinite(returns).sum() == 5
+def test_a_diverged_rollout_has_no_finite_return_even_if_model_and_reward_make_nothing_of_it(broken, propagation):
+    class Forgetful(LinearModel):
+        def predict(self, obs, action):
+            return torch.where(action > 0.0, broken, action).expand_as(obs), torch.zeros_like(obs)
+
+    model, actions = Forgetful(torch.eye(2), torch.ones(2, 1)), torch.zeros(3, HORIZON, 1)
+    actions[1, 2] = 1.0
+    draws = ParticleDraws.undrawn(model, HORIZON, 4, propagation).draw(generator())
+    returns = particle_returns(lambda obs, action: action[..., 0], rollout(model, torch.zeros(2), actions, draws), actions)
+    assert not torch.isfinite(returns[:, 1]).any()
+    assert torch.isfinite(returns[:, [0, 2]]).all()
 
 
 def test_a_wrong_action_shape_is_refused():
     model = linear_model()
-    draws = ParticleDraws.sample(model, HORIZON, 2, 'ts1', generator())
+    draws = ParticleDraws.undrawn(model, HORIZON, 2, 'ts1').draw(generator())
     with pytest.raises(ShapeError, match=r'need shape \(N, 6, 1\), got \(3, 5, 1\)'):
         rollout(model, torch.ones(2), torch.zeros(3, 5, 1), draws)
 

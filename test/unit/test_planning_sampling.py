@@ -63,7 +63,7 @@ def test_no_elite_beats_a_plan_that_is_the_best_candidate(optimiser):
 
 
 @pytest.mark.parametrize('optimiser', ['cem', 'mppi'])
-def test_a_mean_that_diverges_gives_way_to_the_best_candidate(optimiser):
+def test_a_mean_that_diverges_gives_way_to_the_best_elite(optimiser):
     class TwoValleys(LinearModel):
         """Finite only for first actions well away from zero, where their mean is."""
 
@@ -77,6 +77,24 @@ def test_a_mean_that_diverges_gives_way_to_the_best_candidate(optimiser):
     plan = planning.plan(model, np.zeros(1), lambda obs, action: action[..., 0].abs().clamp(max=0.06))
     assert np.isfinite(plan.value)
     assert abs(plan.actions[0, 0]) >= 0.05
+    assert plan.value == pytest.approx(plan.elite_values[0])
+    assert np.array_equal(plan.actions, plan.elites[0])
+
+
+@pytest.mark.parametrize('optimiser', ['cem', 'mppi'])
+def test_an_elite_of_the_last_plan_is_no_way_out(optimiser):
+    class OnlyLater(LinearModel):
+        """Finite for the second of a few sequences alone, which is the best elite beside the mean."""
+
+        def predict(self, obs, action):
+            mean, std = super().predict(obs, action)
+            is_broken = torch.arange(mean.shape[1]).view(-1, 1) != (1 if mean.shape[1] == 2 else -1)
+            return torch.where(is_broken, torch.nan, mean), std
+
+    planning = planner(optimiser=optimiser, num_particles=1)
+    planning.plan(MODEL, OBS, reward)
+    with pytest.raises(PlanningError, match=r'none of \d+ candidates has a finite return'):
+        planning.plan(OnlyLater(MODEL.transition, MODEL.control), OBS, reward)
 
 
 @pytest.mark.parametrize(('obs', 'previous', 'message'), [
@@ -145,6 +163,12 @@ def test_an_objective_that_is_never_finite_gives_no_plan():
 def test_a_change_limit_that_does_not_fit_is_refused(change, error, message):
     with pytest.raises(error, match=message):
         planner(max_change=change)
+
+
+@pytest.mark.parametrize('directions', [np.eye(3), np.ones(2), np.ones((2, 2)), np.array([[1.0, 0.0], [0.0, np.nan]])])
+def test_directions_that_do_not_fit_are_refused(directions):
+    with pytest.raises(ShapeError, match=r'directions needs an invertible matrix of shape \(2, 2\), got \['):
+        make_planner(CONFIG, 2, directions=directions)
 
 
 @pytest.mark.parametrize('settings', [{'horizon': 0}, {'population_size': 0}, {'num_particles': 0}, {'num_iterations': 0},

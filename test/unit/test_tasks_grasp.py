@@ -18,8 +18,9 @@ NAMES = ('lift', 'pick_place', 'push')
 TASKS = {name: make_task(name, ROBOT) for name in NAMES}
 LIFT, PICK_PLACE, PUSH = TASKS.values()
 WEIGHTS = {'lift': GraspWeights, 'pick_place': GraspWeights, 'push': PushWeights}
-#: Twists do not tilt the tool, so that `upright` has nothing to scale here.
-CASES = [(name, field.name) for name, kind in WEIGHTS.items() for field in dataclasses.fields(kind) if field.name != 'upright']
+#: Twists neither tilt the tool nor leave joints to themselves, so that two terms have nothing to scale here.
+CASES = [(name, field.name) for name, kind in WEIGHTS.items() for field in dataclasses.fields(kind)
+         if field.name not in ('upright', 'posture')]
 ACTION = torch.zeros(5, dtype=torch.float64)
 ON_TABLE_M = 0.02
 GOAL = (0.55, 0.1, 0.14)

@@ -139,6 +139,33 @@ def test_rewards_are_those_of_twists_less_the_tilt(name):
     assert with_tilt == without
 
 
+@pytest.mark.parametrize('name', ['lift', 'push', 'pick_place'])
+def test_joints_away_from_home_cost_what_twists_never_see(name):
+    joints, twist = (make_task(name, PANDA, actions=actions) for actions in ('joints', 'twist'))
+    away = torch.from_numpy(joints.space.observe(moved(HOME_STATE, np.array([0.0, 0.0, 14.0, 0.0, 0.0, 0.0, 0.0]))))
+    assert float(joints.terms(away, torch.zeros(8), (0.5, 0.1, 0.1))['posture']) == pytest.approx(-0.5 * 0.7**2 / 7)
+    assert float(twist.terms(away[:SCENE], torch.zeros(5), (0.5, 0.1, 0.1))['posture']) == 0.0
+
+
+def test_directions_move_the_tool_along_an_axis_turn_it_tilt_it_or_leave_it():
+    directions = SPACE.directions()
+    assert np.linalg.matrix_rank(directions) == 8
+    np.testing.assert_array_equal(directions[GRIP], np.eye(8)[GRIP])
+    np.testing.assert_array_equal(directions[:, GRIP], np.eye(8)[GRIP])
+    home = torch.tensor(PANDA.home_rad, dtype=torch.float64)
+    motions = SPACE._kinematics.jacobian(home).numpy() @ directions[:GRIP, :GRIP]
+    shares = np.abs(motions) / np.abs(motions).sum(axis=0).clip(1e-9)
+    np.testing.assert_allclose(shares[[0, 1, 2, 5, 3, 4], range(6)], 1.0, atol=1e-6)
+    np.testing.assert_allclose(motions[:, 6], 0.0, atol=1e-9)
+    np.testing.assert_allclose(np.abs(directions).max(axis=0), [1.0] * 4 + [0.3] * 2 + [0.1, 1.0])
+
+
+def test_an_arm_that_cannot_move_its_tool_every_way_has_no_such_directions(monkeypatch):
+    jacobian = type(SPACE._kinematics).jacobian
+    monkeypatch.setattr(type(SPACE._kinematics), 'jacobian', lambda chain, q: jacobian(chain, q)[:, :5])
+    assert SPACE.directions() is None
+
+
 def test_the_filter_decides_how_fast_an_action_may_change():
     change = SPACE.largest_change(0.5, PERIOD_S)
     np.testing.assert_allclose(change[:GRIP], np.array(PANDA.max_acceleration_rad_s2) * 0.5 * PERIOD_S / 0.8)

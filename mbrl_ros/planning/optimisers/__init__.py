@@ -13,10 +13,10 @@ from mbrl_ros.planning.planner import PlannerConfig
 OPTIMISERS = {'icem': Icem, 'cem': Cem, 'mppi': Mppi, 'random_shooting': RandomShooting}
 
 
-def make_optimiser(config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
-                   generator: torch.Generator) -> Optimiser:
+def make_optimiser(config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
+                   directions: torch.Tensor | None = None, *, generator: torch.Generator) -> Optimiser:
     """The optimiser that a config names; arguments as for `Optimiser`."""
-    return OPTIMISERS[config.optimiser](config, action_size, max_change, generator=generator)
+    return OPTIMISERS[config.optimiser](config, action_size, max_change, directions, generator=generator)
 
 
 __all__ = ['OPTIMISERS', 'Cem', 'Icem', 'Mppi', 'Optimiser', 'RandomShooting', 'make_optimiser']

@@ -3,10 +3,13 @@
 An optimiser proposes action sequences (`ask`) and learns from what they were worth (`tell`). It knows neither model nor
 reward nor clock. `ask` and `tell` never look at a number on the host: all decisions are made on the device by masks, so that
 no iteration waits for a GPU and whole iterations can be recorded once and replayed. For the same reason the state lives in
-tensors that are made once and only ever written in place, and the number of candidates follows from settings alone.
+tensors that are made once and only ever written in place, and the number of candidates follows from settings alone. On a GPU
+small operations cost what their launches cost, so that what can be done at once is: all chance is drawn when a plan begins, and
+what was learned lies in one tensor.
 """
 
 import abc
+import math
 
 import torch
 
@@ -23,29 +26,38 @@ class Optimiser(abc.ABC):
         config: Settings.
         action_size: A.
         max_change: Largest change of each action within one step, shape (A,); None: bounds only.
+        directions: What samples of a normal distribution differ from its mean along, as columns, shape (A, A), invertible; a
+            column is a change of one deviation where that is 1. None: each action by itself.
         generator: Source of all randomness; its device is where everything happens.
 
     Attributes:
         solution_is_mean: Whether a plan's answer is the final `mean`; otherwise it is the best candidate of all iterations.
         generator: As given.
         mean: Centre of the distribution, shape (H, A), within [-1, 1].
-        std: Standard deviation around it, shape (H, A).
+        std: Standard deviation around it, along each of the directions, shape (H, A).
         elites: Best candidates of the last `tell`, best first, shape (K, H, A).
         elite_values: Their values, shape (K,); minus infinity where there were fewer finite ones.
     """
 
     solution_is_mean = False
 
-    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
-                 generator: torch.Generator) -> None:
+    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
+                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
         self.config, self.generator = config, generator
         shape, device = (config.horizon, action_size), generator.device
         self._max_change = max_change
+        # Of row vectors, which actions are: from directions to actions, and back.
+        self._along = None if directions is None else directions.T.contiguous()
+        self._back = None if directions is None else torch.linalg.inv(directions.double()).T.float().contiguous()
         self._previous = torch.zeros(action_size, device=device)
-        self.mean = torch.zeros(shape, device=device)
-        self.std = torch.full(shape, config.init_std, device=device)
-        self.elites = torch.zeros((config.num_elites, *shape), device=device)
-        self.elite_values = torch.full((config.num_elites,), -torch.inf, device=device)
+        numbers = math.prod(shape)
+        sizes = (1 + config.num_elites) * numbers, numbers, config.num_elites
+        self._learned = torch.zeros(sum(sizes), device=device)
+        sequences, std, self.elite_values = self._learned.split(sizes)
+        self._sequences, self.std = sequences.view(-1, *shape), std.view(shape)
+        self.mean, self.elites = self._sequences[0], self._sequences[1:]
+        self.std.fill_(config.init_std)
+        self.elite_values.fill_(-torch.inf)
 
     def reset(self, seed: int) -> None:
         """Forget the warm start and seed all randomness anew."""
@@ -54,8 +66,7 @@ class Optimiser(abc.ABC):
 
     def forget(self) -> None:
         """Forget the warm start."""
-        self.mean.zero_()
-        self.elites.zero_()
+        self._sequences.zero_()
         self.elite_values.fill_(-torch.inf)
 
     def tensors(self) -> list[torch.Tensor]:
@@ -63,7 +74,7 @@ class Optimiser(abc.ABC):
         return [value for value in vars(self).values() if isinstance(value, torch.Tensor)]
 
     def begin(self, previous_action: torch.Tensor) -> None:
-        """Start a plan from the warm start.
+        """Start a plan from the warm start, and draw all of its chance.
 
         Args:
             previous_action: Action in effect until the first of the plan, shape (A,), within [-1, 1].
@@ -77,7 +88,7 @@ class Optimiser(abc.ABC):
         """Candidates of one iteration, shape (N, H, A), within bounds and change limits.
 
         Args:
-            iteration: Counted from 0 in each plan.
+            iteration: Counted from 0 in each plan, less than `num_iterations`.
             is_last: Whether no further one is expected.
         """
 
@@ -92,38 +103,47 @@ class Optimiser(abc.ABC):
 
     def advance(self) -> None:
         """End a plan: let a control step pass."""
-        self.mean.copy_(shifted(self.mean))
-        self.elites.copy_(shifted(self.elites))
+        self._sequences.copy_(shifted(self._sequences))
 
     def _limited(self, actions: torch.Tensor) -> torch.Tensor:
         return limit_changes(actions, self._previous, self._max_change)
 
-    def _select_elites(self, actions: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Take over the best K as elites; returns whether any value was finite, a boolean on the device."""
-        alive = (values > -torch.inf).any()
+    def _around_mean(self, noise: torch.Tensor) -> torch.Tensor:
+        """Samples for standard normal noise, shape (N, H, A), not limited yet."""
+        if self._along is None:
+            return torch.addcmul(self.mean, self.std, noise)
+        return torch.matmul(self.std * noise, self._along).add_(self.mean)
+
+    def _best(self, actions: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Best K sequences, best first, and their values."""
         best, index = values.topk(len(self.elites))
-        torch.where(alive, actions.index_select(0, index), self.elites, out=self.elites)
-        torch.where(alive, best, self.elite_values, out=self.elite_values)
-        return alive
+        return actions.index_select(0, index), best
 
-    def _fit_elites(self, alive: torch.Tensor) -> None:
-        """Move mean and deviation to the elites', as far as the momentum lets them."""
-        momentum, floor = self.config.momentum, self.config.min_std
-        mean, std = finite_moments(self.elites, self.elite_values)
-        mean = momentum * self.mean + (1.0 - momentum) * mean
-        std = (momentum * self.std + (1.0 - momentum) * std).clamp(min=floor)
+    def _moved(self, elites: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation moved to those of elites, as far as the momentum lets them."""
+        moments = finite_moments(elites, values, self._back)
+        mean, std = torch._foreach_lerp([self.mean, self.std], moments, 1.0 - self.config.momentum)
         # A mean of actions at a bound may be beyond it by a rounding error.
-        torch.where(alive, mean.clamp(-1.0, 1.0), self.mean, out=self.mean)
-        torch.where(alive, std, self.std, out=self.std)
+        return mean.clamp_(-1.0, 1.0), std.clamp_(min=self.config.min_std)
+
+    def _learn(self, is_sound: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, elites: torch.Tensor,
+               elite_values: torch.Tensor) -> None:
+        """Take over all that was learned where `is_sound`, a boolean on the device; otherwise everything stays as it was."""
+        found = torch.cat([mean.flatten(), elites.flatten(), std.flatten(), elite_values])
+        torch.where(is_sound, found, self._learned, out=self._learned)
 
 
-def finite_moments(actions: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation (each (H, A)) of the sequences (K, H, A) whose values (K,) are finite; zeros without any."""
-    finite = values > -torch.inf
-    weights, count = finite.to(actions.dtype).view(-1, 1, 1), finite.sum().clamp(min=1)
-    mean = (weights * actions).sum(dim=0) / count
-    variance = (weights * (actions - mean).square()).sum(dim=0) / count
-    return mean, variance.sqrt()
+def finite_moments(actions: torch.Tensor, values: torch.Tensor,
+                   back: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation (each (H, A)) of the sequences (K, H, A) whose values (K,) are not minus infinity.
+
+    The deviation is along the directions that `back`, (A, A), brings a row of differences to. Not a number without any.
+    """
+    # Where all that is finite is the same, so are the weights; of minus infinity nothing is left.
+    weights = torch.softmax(values.clamp(max=torch.finfo(values.dtype).min), dim=0)
+    mean = torch.tensordot(weights, actions, dims=1)
+    away = actions - mean if back is None else (actions - mean) @ back
+    return mean, torch.tensordot(weights, away.square(), dims=1).sqrt()
 
 
 def limit_changes(actions: torch.Tensor, previous: torch.Tensor, max_change: torch.Tensor | None) -> torch.Tensor:
@@ -137,14 +157,11 @@ def limit_changes(actions: torch.Tensor, previous: torch.Tensor, max_change: tor
     Returns:
         Shape (..., H, A).
     """
-    clipped = actions.clamp(-1.0, 1.0)
-    if max_change is None:
-        return clipped
-    limited = []
-    for wanted in clipped.unbind(dim=-2):
-        previous = wanted.clamp(previous - max_change, previous + max_change)
-        limited.append(previous)
-    return torch.stack(limited, dim=-2)
+    limited = actions.clamp(-1.0, 1.0)
+    if max_change is not None:
+        for action in limited.unbind(dim=-2):
+            previous = action.clamp_(previous - max_change, previous + max_change)
+    return limited
 
 
 def shifted(actions: torch.Tensor) -> torch.Tensor:

@@ -18,4 +18,5 @@ class Cem(GaussianOptimiser):
 
     def tell(self, actions: torch.Tensor, values: torch.Tensor) -> None:
         """Move to the best K."""
-        self._fit_elites(self._select_elites(actions, values))
+        elites, best = self._best(actions, values)
+        self._learn(best[0] > -torch.inf, *self._moved(elites, best), elites, best)

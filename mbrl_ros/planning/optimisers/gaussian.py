@@ -16,22 +16,25 @@ class GaussianOptimiser(Optimiser):
         config: Settings.
         action_size: A.
         max_change: As for `Optimiser`.
+        directions: As for `Optimiser`.
         generator: As for `Optimiser`.
     """
 
     solution_is_mean = True
 
-    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
-                 generator: torch.Generator) -> None:
-        super().__init__(config, action_size, max_change, generator=generator)
-        self._noise = ColouredNoise(config.horizon, config.noise_beta, generator.device)
+    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
+                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
+        super().__init__(config, action_size, max_change, directions, generator=generator)
+        self._colour = ColouredNoise(config.horizon, config.noise_beta, generator.device)
+        shape = config.num_iterations, config.population_size, *self.mean.shape
+        self._noise = torch.zeros(shape, device=generator.device)
 
     def begin(self, previous_action: torch.Tensor) -> None:
         """Start from the last mean within today's limits: they are convex, so every later mean keeps to them as well."""
         super().begin(previous_action)
+        self._colour.sample(self._noise.shape, self.generator, out=self._noise)
         self.mean.copy_(self._limited(self.mean))
 
     def ask(self, iteration: int, is_last: bool) -> torch.Tensor:
         """Noise around the mean."""
-        noise = self._noise.sample((self.config.population_size, *self.mean.shape), self.generator)
-        return self._limited(torch.addcmul(self.mean, self.std, noise))
+        return self._limited(self._around_mean(self._noise[iteration]))

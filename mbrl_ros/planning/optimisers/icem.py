@@ -18,6 +18,7 @@ class Icem(Optimiser):
         config: Settings.
         action_size: A.
         max_change: As for `Optimiser`.
+        directions: As for `Optimiser`.
         generator: As for `Optimiser`.
 
     Note:
@@ -26,30 +27,33 @@ class Icem(Optimiser):
         random noise stands still, and an arm at its goal should.
     """
 
-    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
-                 generator: torch.Generator) -> None:
-        super().__init__(config, action_size, max_change, generator=generator)
-        self._noise = ColouredNoise(config.horizon, config.noise_beta, generator.device)
+    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
+                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
+        super().__init__(config, action_size, max_change, directions, generator=generator)
+        self._colour = ColouredNoise(config.horizon, config.noise_beta, generator.device)
+        self._counts = [max(2 * config.num_elites, round(config.population_size * config.population_decay**-iteration))
+                        for iteration in range(config.num_iterations)]
+        self._noise = torch.zeros((sum(self._counts), *self.mean.shape), device=generator.device)
         self._kept = round(config.keep_elite_fraction * config.num_elites)
-        self._inherited = torch.zeros_like(self.elites[:self._kept])
-        self._is_inherited = torch.zeros(self._kept, dtype=torch.bool, device=generator.device)
+        # Besides samples in the first iteration: inherited elites, and the zero action.
+        self._known = torch.zeros((self._kept + 1, *self.mean.shape), device=generator.device)
+        # Added to the values of the first iteration: minus infinity at places without an inherited elite, otherwise 0.
+        self._handicap = torch.zeros(self._counts[0] + len(self._known), device=generator.device)
         self._is_first = True
 
     def begin(self, previous_action: torch.Tensor) -> None:
         """Start a plan from the warm start, the last plan's elites included."""
-        self._inherited.copy_(self.elites[:self._kept])
-        self._is_inherited.copy_(torch.isfinite(self.elite_values[:self._kept]))
+        self._known[:-1] = self.elites[:self._kept]
+        torch.log(self.elite_values[:self._kept] > -torch.inf, out=self._handicap[self._counts[0]:-1])
         super().begin(previous_action)
+        self._colour.sample(self._noise.shape, self.generator, out=self._noise)
 
     def ask(self, iteration: int, is_last: bool) -> torch.Tensor:
         """Noise around the mean; in the first iteration the inherited elites and the zero action, in the last the mean."""
-        config = self.config
-        count = max(2 * config.num_elites, round(config.population_size * config.population_decay**-iteration))
-        noise = self._noise.sample((count, *self.mean.shape), self.generator)
-        actions = torch.addcmul(self.mean, self.std, noise)
+        actions = self._around_mean(self._noise.split(self._counts)[iteration])
         self._is_first = iteration == 0
         if self._is_first:
-            actions = torch.cat([actions, self._inherited, torch.zeros_like(actions[:1])])
+            actions = torch.cat([actions, self._known])
         if is_last:
             actions[0] = self.mean
         return self._limited(actions)
@@ -57,15 +61,8 @@ class Icem(Optimiser):
     def tell(self, actions: torch.Tensor, values: torch.Tensor) -> None:
         """Elites are the best of the candidates and of the elites kept from the iteration before."""
         if self._is_first:
-            values = self._without_empty_places(values)
-        alive = (values > -torch.inf).any()
+            # Places of inherited elites are asked for whether or not there are any; those without one must not count.
+            values = values + self._handicap
         pool = torch.cat([actions, self.elites[:self._kept]])
-        pool_values = torch.cat([values, self.elite_values[:self._kept]])
-        self._select_elites(pool, torch.where(alive, pool_values, -torch.inf))
-        self._fit_elites(alive)
-
-    def _without_empty_places(self, values: torch.Tensor) -> torch.Tensor:
-        """Places of inherited elites are asked for whether or not there are any; those without one must not count."""
-        start = len(values) - 1 - self._kept
-        inherited = torch.where(self._is_inherited, values[start:-1], -torch.inf)
-        return torch.cat([values[:start], inherited, values[-1:]])
+        elites, best = self._best(pool, torch.cat([values, self.elite_values[:self._kept]]))
+        self._learn(values.max() > -torch.inf, *self._moved(elites, best), elites, best)

@@ -18,9 +18,8 @@ class Mppi(GaussianOptimiser):
     """
 
     def tell(self, actions: torch.Tensor, values: torch.Tensor) -> None:
-        """Move to the weighted average; the best candidate's weight, before they are scaled to sum to one, is one."""
-        alive = self._select_elites(actions, values)
-        below_best = torch.where(torch.isfinite(values), values - values.max(), -torch.inf)
-        weights = torch.exp(below_best / self.config.temperature)
-        mean = torch.tensordot(weights / weights.sum().clamp(min=1.0), actions, dims=1)
-        torch.where(alive, mean.clamp(-1.0, 1.0), self.mean, out=self.mean)
+        """Move to the weighted average."""
+        elites, best = self._best(actions, values)
+        weights = torch.softmax((values - best[0]) / self.config.temperature, dim=0)
+        mean = torch.tensordot(weights, actions, dims=1).clamp_(-1.0, 1.0)
+        self._learn(best[0] > -torch.inf, mean, self.std, elites, best)

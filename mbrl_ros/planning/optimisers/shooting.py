@@ -16,31 +16,33 @@ class RandomShooting(Optimiser):
         config: Settings; those of the distribution have no effect here.
         action_size: A.
         max_change: As for `Optimiser`.
+        directions: As for `Optimiser`; without effect here.
         generator: As for `Optimiser`.
     """
 
-    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None, *,
-                 generator: torch.Generator) -> None:
-        super().__init__(config, action_size, max_change, generator=generator)
+    def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
+                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
+        super().__init__(config, action_size, max_change, directions, generator=generator)
         self.std.fill_(3.0**-0.5)
+        self._shares = torch.zeros((config.num_iterations, config.population_size, *self.mean.shape), device=generator.device)
 
     def begin(self, previous_action: torch.Tensor) -> None:
         """Start a plan; the distribution is the same in each."""
         super().begin(previous_action)
         self.std.fill_(3.0**-0.5)
+        torch.rand(self._shares.shape, generator=self.generator, out=self._shares)
 
     def ask(self, iteration: int, is_last: bool) -> torch.Tensor:
         """Uniform samples; in the first iteration one of them is the warm start."""
-        share = torch.rand((self.config.population_size, *self.mean.shape), generator=self.generator, device=self.mean.device)
-        actions = self._spread(share)
+        actions = self._spread(self._shares[iteration])
         if iteration == 0:
             actions[0] = self._limited(self.mean)
         return actions
 
     def tell(self, actions: torch.Tensor, values: torch.Tensor) -> None:
         """Remember the best so far."""
-        alive = self._select_elites(torch.cat([actions, self.elites]), torch.cat([values, self.elite_values]))
-        torch.where(alive, self.elites[0], self.mean, out=self.mean)
+        elites, best = self._best(torch.cat([actions, self.elites]), torch.cat([values, self.elite_values]))
+        self._learn(best[0] > -torch.inf, elites[0], self.std, elites, best)
 
     def _spread(self, share: torch.Tensor) -> torch.Tensor:
         """Actions that lie at these shares, in [0, 1], of the interval left to each; shape (N, H, A)."""
