@@ -3,6 +3,9 @@
 import pytest
 
 launch_pytest = pytest.importorskip('launch_pytest', reason="ROS 2's own launch (launch_pytest) is not installed")
+plugin = pytest.importorskip('launch_pytest.plugin')
+if pytest.version_tuple >= (8, 4) and not hasattr(plugin, 'get_launch_test_fixture_scope'):
+    pytest.skip('this launch_pytest does not know the fixtures of pytest 8.4 and later', allow_module_level=True)
 
 from launch.actions import IncludeLaunchDescription  # noqa: E402
 from launch.launch_description_sources import AnyLaunchDescriptionSource  # noqa: E402
