@@ -26,6 +26,9 @@ def run_node(name: str, arguments: list[str]) -> int:
     if name not in NODES:
         print(f'error: there is no node {name!r}{suggestion(name, NODES)}', file=sys.stderr)
         return 2
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Loading torch takes seconds, and there is nothing to close until `runtime.run` takes these signals over.
+        signal.signal(number, lambda *_: os._exit(0))
     _end_with_supervisor()
     os.environ.update(ros_environment(os.environ))
     code = importlib.import_module(NODES[name]).main([name, *arguments])

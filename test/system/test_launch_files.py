@@ -55,6 +55,14 @@ def test_the_grasp_demo_sets_the_table_and_gives_its_task_to_all_who_have_one(tm
     assert {'tabletop:=true', 'video_path:="runs/demo-grasp/episodes.gif"'} <= set(specs['arm_simulator'])
 
 
+@pytest.mark.parametrize('word', ['none', ''])
+def test_a_word_stands_for_no_model_and_no_video_as_an_empty_text_does(tmp_path, word):
+    resolved = resolve('demo_grasp.launch.yaml', tmp_path, model=word, video_path=word)
+    specs = {spec.name.rpartition('-')[0]: spec.command for spec in resolved}
+    assert 'model:=""' in specs['model_trainer']
+    assert 'video_path:=""' in specs['arm_simulator']
+
+
 @pytest.mark.parametrize(('demonstrator', 'awaited', 'launched'), [
     ('scripted', 'scripted_demonstrator', True), ('keyboard', 'keyboard_teleop', False)])
 def test_episodes_wait_for_whoever_demonstrates_whether_launched_or_not(tmp_path, demonstrator, awaited, launched):

@@ -1,8 +1,10 @@
 """The command line over launch files: what it lists, what it refuses, which codes it ends with."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,18 @@ def test_a_node_does_not_start_for_a_supervisor_that_has_ended():
                           env=environment, timeout=60)
     assert late.returncode == 1
     assert 'has ended; not starting' in late.stderr
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_node_that_is_still_loading_when_it_is_stopped_ends_as_quietly_as_later(number, tmp_path):
+    node = subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.node', 'model_trainer'], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    while node.poll() is None and 'libtorch' not in Path(f'/proc/{node.pid}/maps').read_text():
+        time.sleep(0.01)
+    node.send_signal(number)
+    _, errors = node.communicate(timeout=60)
+    assert node.returncode == 0
+    assert 'Traceback' not in errors
 
 
 def test_the_files_of_the_package_are_found_from_anywhere(tmp_path):
