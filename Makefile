@@ -5,6 +5,7 @@
 # make lint                style
 # make bench-peers         planning and training time beside the libraries that people would otherwise use; options in ARGS
 # make bench-pets          returns over steps of learning, beside mbrl-lib's PETS; options in ARGS
+# make bench-ablations     what each part of learning a task is worth, left out or changed in turn; options in ARGS
 # make compare             learning curves beside model-free ones, `mbrl-ros compare`; its options in ARGS
 # make clean               forget the environments
 
@@ -20,7 +21,7 @@ COMPARE_READY := $(COMPARE)/.ready
 # `name:=value` on make's command line is a variable to make; pass it on as the launch argument that it was meant to be.
 LAUNCH_ARGS = $(foreach given,$(MAKEOVERRIDES),$(if $(filter ARGS=% PYTHON=%,$(given)),,$(given))) $(ARGS)
 
-.PHONY: demo demo-grasp test lint bench-peers bench-pets compare clean
+.PHONY: demo demo-grasp test lint bench-peers bench-pets bench-ablations compare clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -40,6 +41,9 @@ bench-peers: $(PEERS_READY)
 
 bench-pets: $(PEERS_READY)
 	@PYTHONPATH=. $(PEERS)/bin/python bench/pets.py $(ARGS)
+
+bench-ablations: $(READY)
+	@PYTHONPATH=. $(BIN)/python bench/ablations.py $(ARGS)
 
 compare: $(COMPARE_READY)
 	@$(COMPARE)/bin/python -m mbrl_ros.cli.main compare $(ARGS)

@@ -13,10 +13,10 @@ from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import binomtest
 
 from mbrl_ros.cli.bench_planner import machine_figures, machine_line
 from mbrl_ros.cli.bench_work import CountedObjective
+from mbrl_ros.cli.evaluation import wilson_interval
 from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.learning_run import LearningRun, Progress
 from mbrl_ros.cli.playing import EVALUATION, Episode
@@ -197,12 +197,12 @@ class _Contender:
         """Figures over all episodes so far."""
         episodes = self._episodes
         reached = [episode.steps for episode in episodes if episode.success]
-        interval = binomtest(len(reached), len(episodes)).proportion_ci(method='wilson')
+        low, high = wilson_interval(len(reached), len(episodes))
         distances = [episode.distance_m for episode in episodes]
         plan_ms = 1e3 * np.concatenate([episode.plan_s for episode in episodes])
         return {**dataclasses.asdict(self.setting), 'elites': self.config.num_elites, 'is_default': self.setting == Setting(),
                 'precision': self._precision, 'episodes': len(episodes), 'successes': len(reached),
-                'success_rate': len(reached) / len(episodes), 'wilson_low': interval.low, 'wilson_high': interval.high,
+                'success_rate': len(reached) / len(episodes), 'wilson_low': low, 'wilson_high': high,
                 'median_steps': float(np.median(reached)) if reached else None,
                 'mean_steps': float(np.mean([episode.steps for episode in episodes])),
                 'distance_m_median': float(np.median(distances)), 'distance_m_p95': float(np.percentile(distances, 95)),

@@ -149,18 +149,24 @@ def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome:
     return [outcomes[index] for index in range(episodes)]
 
 
-def summary(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Figures over all episodes, with the Wilson interval of the success rate."""
+def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
+    """Wilson 95 % interval of a success rate, its lower and its upper bound."""
     from scipy.stats import binomtest
 
+    interval = binomtest(successes, episodes).proportion_ci(_CONFIDENCE, 'wilson')
+    return interval.low, interval.high
+
+
+def summary(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Figures over all episodes, with the Wilson interval of the success rate."""
     successes = sum(outcome.success for outcome in outcomes)
-    interval = binomtest(successes, len(outcomes)).proportion_ci(_CONFIDENCE, 'wilson')
     plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
     plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
     reached = [outcome.steps for outcome in outcomes if outcome.success]
     return {
         'task': evaluation.task, 'episodes': len(outcomes), 'success_rate': successes / len(outcomes),
-        'ci95': [interval.low, interval.high], 'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
+        'ci95': list(wilson_interval(successes, len(outcomes))),
+        'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
         'median_steps_to_success': float(np.median(reached)) if reached else float('nan'),
         'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
         'real_steps_trained': ModelSnapshot.load(evaluation.model).card.real_steps,

@@ -1,0 +1,176 @@
+"""`make bench-ablations`: what the parts of learning a task are worth, each left out or changed in turn."""
+
+import dataclasses
+import json
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+
+from mbrl_ros.cli.bench_planner import machine_figures, machine_line
+from mbrl_ros.cli.evaluation import Evaluation, wilson_interval
+from mbrl_ros.cli.figures import write_figures
+from mbrl_ros.cli.learning_run import LearningRun
+from mbrl_ros.cli.playing import EVALUATION
+from mbrl_ros.cli.task_loop import TaskLoop
+from mbrl_ros.errors import ModelError
+from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_ros.types import Phase
+
+_RESULTS = Path(__file__).parent / 'results'
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """What differs from the task's own settings.
+
+    Attributes:
+        name: Row of the table.
+        changes: As `--set` takes them.
+        is_framed: Whether the dynamics are learned in the task's frame.
+    """
+
+    name: str
+    changes: tuple[str, ...] = ()
+    is_framed: bool = True
+
+    def placed(self, loop: TaskLoop) -> TaskLoop:
+        """The loop, in the frame that is wanted."""
+        if not self.is_framed:
+            loop.frame = None
+        return loop
+
+
+ABLATIONS = {row.name: row for row in (
+    Ablation('as configured'),
+    Ablation('no demonstrations', ('demonstrations=0', 'explorations=20')),
+    Ablation("not in the tool's frame", is_framed=False),
+    Ablation('smaller search', ('planner.population_size=128', 'planner.num_iterations=3')),
+    Ablation('one network', ('learner.trainer.ensemble.ensemble_size=1',)),
+    Ablation('shorter horizon', ('planner.horizon=4',)),
+    Ablation('counterfactuals', ('learner.imagined_share=0.5',)),
+    Ablation('new networks each round', ('learner.trainer.warm_start=false',)),
+    Ablation('seeking disagreement', ('planner.disagreement_bonus=2.0',)),
+)}
+
+
+def main(
+    task: Annotated[str, typer.Option(help='Task to learn.')] = 'lift',
+    row: Annotated[list[str], typer.Option(help=f'One of {", ".join(ABLATIONS)}; may be given several times.')] = (*ABLATIONS,),
+    seed: Annotated[list[int], typer.Option(min=0, help='Seed; may be given several times.')] = (0, 1, 2),
+    steps: Annotated[int, typer.Option(min=1, help='Real control steps after which no further episode begins.')] = 3000,
+    episodes: Annotated[int, typer.Option(min=1, help='Episodes that the last model of a run is evaluated in.')] = 50,
+    jobs: Annotated[int, typer.Option(min=1, help='Runs at a time, one thread each.')] = 2,
+    json_path: Annotated[Path, typer.Option('--json', help='File for the figures; runs that are in it are not made again.')] = (
+        _RESULTS / 'ablations.json'),
+    markdown: Annotated[bool, typer.Option(help='Print the table of --json as Markdown, and measure nothing.')] = False,
+) -> None:
+    """Learn a task with each change and each seed, and evaluate what was learned last."""
+    if markdown:
+        print(markdown_table(json.loads(json_path.read_text(encoding='utf-8'))))
+        return
+    console = Console()
+    if unknown := set(row) - set(ABLATIONS):
+        raise typer.BadParameter(f'no row {", ".join(unknown)}; known: {", ".join(ABLATIONS)}')
+    result = _begun(json_path, {'task': task, 'steps': steps, 'episodes': episodes}, jobs)
+    console.print(machine_line(result['machine']))
+    done = {(run['row'], run['seed']) for run in result['runs']}
+    wanted = [(name, number) for name in row for number in seed]
+    # Forked, a child would wait for threads of torch that only its parent has.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) as pool:
+        pending = {pool.submit(learn_and_evaluate, task, ABLATIONS[name], number, steps, episodes): (name, number)
+                   for name, number in wanted if (name, number) not in done}
+        for future in as_completed(pending):
+            name, number = pending[future]
+            run = {'row': name, 'seed': number, **future.result()}
+            result['runs'].append(run)
+            write_figures(json_path, result)
+            console.print(f'{name}, seed {number}: {sum(run["planned"])} of {len(run["planned"])} planned episodes succeeded, '
+                          f'{run["successes"]} of {episodes} with the last model, {run["wall_s"]:.0f} s', highlight=False)
+    print(markdown_table(result))
+    console.print(f'figures: {json_path}')
+
+
+def learn_and_evaluate(task: str, ablation: Ablation, seed: int, steps: int, episodes: int) -> dict[str, Any]:
+    """One run: learn as `mbrl-ros learn` does, then play episodes that nothing is learned from.
+
+    Args:
+        task: Name of the task.
+        ablation: What differs from its settings.
+        seed: Of learning, and of the cubes, goals and plans of the evaluation.
+        steps: Real control steps after which no further episode of learning begins.
+        episodes: Episodes of the evaluation.
+
+    Returns:
+        Figures by name: success of each planned episode of learning and control steps before it, successes and times of the
+        evaluation.
+
+    Raises:
+        ModelError: No model came of so few steps.
+    """
+    torch.set_num_threads(1)
+    config, begin_s = TaskLoopConfig.of_task(task, ablation.changes), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        with closing(ablation.placed(TaskLoop(task, config))) as loop:
+            run = LearningRun(loop, seed=seed, folder=Path(folder) / 'run')
+            done = [progress.episode for progress in run.episodes(steps)]
+        learned_s = time.monotonic()
+        if run.learner.current is None:
+            raise ModelError(f'no model came of {steps} steps; more are needed')
+        evaluation = Evaluation(task, config, Path(folder) / 'run' / 'model.safetensors', seed)
+        with closing(ablation.placed(evaluation.loop())) as loop:
+            model = loop.ready(run.learner.current)
+            played = [loop.play(model, seed=seed, episode=episode, stream=EVALUATION) for episode in range(episodes)]
+    before = np.cumsum([0, *(episode.steps for episode in done)]).tolist()
+    planned = [(episode.success, start) for episode, start in zip(done, before) if episode.phase == Phase.RUNNING.value]
+    return {'planned': [success for success, _ in planned], 'steps_before': [start for _, start in planned],
+            'steps': before[-1], 'learning_s': learned_s - begin_s, 'wall_s': time.monotonic() - begin_s,
+            'successes': sum(episode.success for episode in played), 'episodes': episodes,
+            'plan_ms': float(np.median(1e3 * np.concatenate([episode.plan_s for episode in played])))}
+
+
+def markdown_table(result: dict[str, Any]) -> str:
+    """Successes, pooled over seeds, with their Wilson 95 % intervals, and times, as Markdown."""
+    setting = result['setting']
+    lines = [f'| {setting["task"]} | seeds | planned episodes within {setting["steps"]:,} steps | last model | of each seed, % '
+             '| a plan |', '| --- |' + 5 * ' ---: |']
+    for name in ABLATIONS:
+        runs = sorted((run for run in result['runs'] if run['row'] == name), key=lambda run: run['seed'])
+        if runs:
+            planned = [success for run in runs for success in run['planned']]
+            lines.append(f'| {name} | {_joined(run["seed"] for run in runs)} | {_share(sum(planned), len(planned))} | '
+                         f'{_share(*(sum(run[key] for run in runs) for key in ("successes", "episodes")))} | '
+                         f'{_joined(round(100 * run["successes"] / run["episodes"]) for run in runs)} | '
+                         f'{np.median([run["plan_ms"] for run in runs]):.0f} ms |')
+    return '\n'.join([*lines, '', f'Measured on {machine_line(result["machine"])}.'])
+
+
+def _share(successes: int, episodes: int) -> str:
+    if not episodes:
+        return '-'
+    low, high = (100 * bound for bound in wilson_interval(successes, episodes))
+    return f'{successes} of {episodes} ({100 * successes / episodes:.0f} %, {low:.0f} to {high:.0f})'
+
+
+def _joined(numbers: Iterable[int]) -> str:
+    return ', '.join(map(str, numbers))
+
+
+def _begun(path: Path, setting: dict[str, Any], jobs: int) -> dict[str, Any]:
+    """Figures so far, if those in the file are of the same setting; else none."""
+    if path.exists() and (found := json.loads(path.read_text(encoding='utf-8'))).get('setting') == setting:
+        return found
+    return {'machine': machine_figures(1), 'setting': setting, 'jobs': jobs, 'runs': []}
+
+
+if __name__ == '__main__':
+    typer.run(main)
