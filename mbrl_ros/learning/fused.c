@@ -1,9 +1,9 @@
 /* Prediction and trajectory sampling of a probabilistic ensemble on the vector instructions of x86-64 (AVX-512).
  *
  * A tile of rows goes through a whole network, and in a rollout through all steps, before the next tile is begun, so that
- * activations stay in the nearest caches. Products and SiLU are float32, or bfloat16 with float32 sums, or float16; the linear part,
- * variance and noise are float32. Tiles are independent: any number of threads may take them from a shared counter, and the
- * results do not depend on how many did.
+ * activations stay in the nearest caches. Products and SiLU are float32, or bfloat16 with float32 sums, or float16; the linear
+ * part, variance and noise are float32. Tiles are independent: any number of threads may take them from a shared counter, and
+ * the results do not depend on how many did.
  *
  * Plain C without Python's interface; `fused.py` calls it through ctypes and documents shapes. The code is in
  * `fused_kernel.h`, compiled once for each kind of product.

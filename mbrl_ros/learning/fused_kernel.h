@@ -24,14 +24,14 @@ INLINE void NAME(block)(const int width, const ENTRY *rows, int stride, const WE
     }
 }
 
-TARGET static void NAME(block_1)(const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth, ENTRY *hidden,
-                                 float *outputs, int out_stride) {
+TARGET static void NAME(block_1)(const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth,
+                                 ENTRY *hidden, float *outputs, int out_stride) {
     if (hidden) NAME(block)(1, rows, stride, weights, bias, depth, hidden, 0, out_stride);
     else NAME(block)(1, rows, stride, weights, bias, depth, 0, outputs, out_stride);
 }
 
-TARGET static void NAME(block_2)(const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth, ENTRY *hidden,
-                                 float *outputs, int out_stride) {
+TARGET static void NAME(block_2)(const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth,
+                                 ENTRY *hidden, float *outputs, int out_stride) {
     if (hidden) NAME(block)(2, rows, stride, weights, bias, depth, hidden, 0, out_stride);
     else NAME(block)(2, rows, stride, weights, bias, depth, 0, outputs, out_stride);
 }

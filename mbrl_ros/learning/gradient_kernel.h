@@ -69,8 +69,9 @@ TARGET static void NAME(pack)(const Network *net, int member, int layer) {
                 if (i + r < in) NAME(put)(forward + (long)c * even(in) + (long)(i + r) * LANES, 0xffff, square[r], square[r + 1]);
             if (!backward) continue;
             transpose(square);
+            ENTRY *to = backward + (long)i * even(out) + (long)c * LANES;
             UNROLL for (int r = 0; r < LANES; r += 2)
-                if (c + r < out) NAME(put)(backward + (long)i * even(out) + (long)(c + r) * LANES, 0xffff, square[r], square[r + 1]);
+                if (c + r < out) NAME(put)(to + r * LANES, 0xffff, square[r], square[r + 1]);
         }
     }
     memcpy(net->bias[layer] + (long)member * chunks(out) * LANES, values + (long)in * out, out * sizeof(float));
@@ -93,11 +94,13 @@ INLINE void NAME(keep)(const Network *net, const NAME(Workspace) *space, int r, 
 }
 
 /* Slope at the outputs instead of the outputs, and a tile's share of that of the variance bounds. The softly bounded
- * log-variance of a raw output v is log(exp(min) + exp(max) * share), share = NAME(logistic)(v - max). */
-TARGET static void NAME(loss)(const Network *net, const Step *step, int member, int tile, int count, const NAME(Workspace) *space) {
+ * log-variance of a raw output v is log(exp(min) + exp(max) * share), share = sigmoid(v - max). */
+TARGET static void NAME(loss)(const Network *net, const Step *step, int member, int tile, int count,
+                              const NAME(Workspace) *space) {
     const int size = net->obs_size, padded = chunks(size) * LANES;
     const int tiles = tiles_of(net->batch);
-    const float *maximum = net->values + net->places[net->num_layers] + (long)member * size, *minimum = maximum + (long)net->members * size;
+    const float *maximum = net->values + net->places[net->num_layers] + (long)member * size;
+    const float *minimum = maximum + (long)net->members * size;
     float *shares = net->bounds_shares + ((long)member * tiles + tile) * 2 * padded;
     const int64_t *rows = step->target_rows + (long)member * net->batch + (long)tile * TILE;
     const float scale = 1.0f / ((float)net->batch * (float)size);
@@ -142,15 +145,16 @@ TARGET static void NAME(pass)(const Network *net, const Step *step, int member, 
     for (int r = 0; r < count; r++) {
         const ENTRY *row = (const ENTRY *)step->inputs + wanted[r] * (in + 1);
         memcpy(space->rows + (long)r * net->stride, row, in * sizeof *row);
-        for (int i = 0; i < in; i++)
-            entries[i / LANES * packed_size(net->batch_rows, LANES) + (r / GROUP * LANES + i % LANES) * GROUP + r % GROUP] = row[i];
+        ENTRY *column = entries + (long)(r / GROUP) * GROUP * LANES + r % GROUP;
+        for (int i = 0; i < in; i++) column[i / LANES * packed_size(net->batch_rows, LANES) + i % LANES * GROUP] = row[i];
     }
     const __m512 one = _mm512_set1_ps(1.0f);
     for (int layer = 0; layer <= last; layer++) {
         const int from = net->sizes[layer], to = net->sizes[layer + 1];
         const ENTRY *forward = (const ENTRY *)net->forward[layer] + member * packed_size(even(from), to);
-        NAME(multiply)((NAME(Product)){space->rows, net->stride, GROUP, forward, even(from),
-                                       net->bias[layer] + (long)member * chunks(to) * LANES, space->outputs, net->stride}, rows, to);
+        const float *bias = net->bias[layer] + (long)member * chunks(to) * LANES;
+        NAME(multiply)((NAME(Product)){space->rows, net->stride, GROUP, forward, even(from), bias, space->outputs, net->stride},
+                       rows, to);
         if (layer == last) break;
         float *derivatives = space->derivatives + (long)layer * TILE * net->stride;
         entries = (ENTRY *)net->entries[layer + 1] + member * packed_size(net->batch_rows, to + 1) + (long)start * LANES;

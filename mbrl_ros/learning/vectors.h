@@ -166,7 +166,8 @@ INLINE void narrow_float16(uint32_t *to, __m512 value) { twice_float16(to, (__m2
 INLINE __m512 logistic_float16(__m512 x) { return logistic_float32(x); }
 
 INLINE __m512h start_float16(const float *bias) {
-    const __m256i low = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(bias)), high = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(bias + LANES));
+    const __m256i low = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(bias));
+    const __m256i high = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(bias + LANES));
     return (__m512h)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
