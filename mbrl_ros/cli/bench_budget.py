@@ -186,7 +186,7 @@ class _Contender:
         goal = robot.workspace.lower_m
         for _ in range(_WARM_UP_PLANS):
             planner.plan(self._model, home, task.objective(goal))
-        objective = CountedObjective(task.objective(goal), self._model.ensemble_size)
+        objective = CountedObjective(task.objective(goal), self._model.ensemble_size, planner.config.num_particles)
         planner.plan(self._model, home, objective)
         self._model_evals = sum(rollouts.evaluations for rollouts in objective.scored)
 

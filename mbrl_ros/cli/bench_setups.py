@@ -123,7 +123,7 @@ class MeasuredPlanner:
 
     def scored_in_a_plan(self) -> list[Rollouts]:
         """The rollouts that one plan scores."""
-        counted = CountedObjective(self._objective, self.setup.network.ensemble_size)
+        counted = CountedObjective(self._objective, self._model.ensemble_size, self._planner.config.num_particles)
         self._planner.plan(self._model, self._stream[0], counted)
         return counted.scored
 

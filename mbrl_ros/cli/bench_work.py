@@ -4,6 +4,7 @@ The yardstick is the setting of PETS (Chua et al. 2018); the everyday setting is
 """
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -85,19 +86,27 @@ class CountedObjective:
     Args:
         reward: What to count the calls of.
         ensemble_size: E; each member predicts the first step of all its particles at once.
+        num_particles: Which may be scored a few at a time; rounded up to a multiple of E.
 
     Attributes:
-        scored: One entry a call since the list was last cleared.
+        scored: One entry for all particles, since the list was last cleared.
     """
 
-    def __init__(self, reward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], ensemble_size: int) -> None:
+    def __init__(self, reward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], ensemble_size: int,
+                 num_particles: int) -> None:
         self._reward, self._ensemble_size = reward, ensemble_size
+        self._num_particles = ensemble_size * math.ceil(num_particles / ensemble_size)
+        self._particles = 0
         self.scored: list[Rollouts] = []
 
     def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Reward of each step; obs (H, P, N, O), action broadcast against it, to (H, P, N)."""
         reward = self._reward(obs, action)
-        self.scored.append(Rollouts(*reward.shape, first_particles=min(self._ensemble_size, reward.shape[1])))
+        horizon, particles, candidates = reward.shape
+        self._particles += particles
+        if self._particles == self._num_particles:
+            self.scored.append(Rollouts(horizon, self._particles, candidates, first_particles=self._ensemble_size))
+            self._particles = 0
         return reward
 
 

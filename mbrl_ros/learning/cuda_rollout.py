@@ -60,13 +60,14 @@ class CudaRollout:
         """Everything learned, in a fixed order."""
         return [self._weights, self._numbers, self._inputs]
 
-    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor,
-                 path: torch.Tensor) -> None:
-        """Fill the path; arguments as for `Predictor.roll_out`."""
-        horizon, particles, candidates, _ = path.shape
+    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Path; arguments as for `Predictor.roll_out`."""
+        (horizon, particles), (candidates, _, _) = members.shape, actions.shape
+        path = torch.empty((horizon, particles, candidates, len(obs)), device=obs.device)
         tensors = [obs.contiguous(), actions.contiguous(), members.to(torch.int32).contiguous(), noise.contiguous(), path,
                    *self.tensors()]
         self._kernel((particles, -(-candidates // _ROWS)), tensors, (horizon, candidates))
+        return path
 
     def __deepcopy__(self, memo: dict) -> 'CudaRollout':
         """Copies tensors; the kernel is the device's."""
@@ -118,8 +119,7 @@ def _prove(rollout: CudaRollout, parameters: DynamicsParameters, device: torch.d
     obs = parameters.inputs.mean[:obs_size].to(device) + parameters.inputs.std[:obs_size].to(device) * draw(obs_size)
     actions, noise = draw(_TRIAL_CANDIDATES, 2, action_size).clamp(-1.0, 1.0), draw(2, members, obs_size)
     order = torch.arange(members, device=device).expand(2, members)
-    path = torch.full((2, members, _TRIAL_CANDIDATES, obs_size), torch.nan, device=device)
-    rollout.roll_out(obs, actions, order, noise, path)
+    path = rollout.roll_out(obs, actions, order, noise)
     before, scale = obs.expand(members, _TRIAL_CANDIDATES, obs_size), parameters.outputs.std.to(device)
     for step in range(2):
         mean, std = predict(before, actions[:, step].expand(members, -1, -1))

@@ -1,150 +1,189 @@
 /* Prediction with one kind of product; `fused.c` includes this once for each. */
 
-/* ROWS rows times `width` vectors of columns, a constant where this is inlined. */
-INLINE void NAME(block)(const int width, const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth,
-                        ENTRY *hidden, float *outputs, int out_stride) {
-    SUM sums[ROWS][WIDTH];
-    UNROLL for (int c = 0; c < width; c++)
-        UNROLL for (int r = 0; r < ROWS; r++) sums[r][c] = NAME(start)(bias + COLUMNS * c);
+/* UNITS units of a layer for `width` vectors of rows, a constant where this is inlined. */
+INLINE void NAME(block)(const int width, const ENTRY *entries, long step, const REPEATED *weights, const float *bias, int depth,
+                        ENTRY *hidden, float *outputs, long out_step) {
+    SUM sums[STRIP][UNITS];
+    UNROLL for (int u = 0; u < UNITS; u++)
+        UNROLL for (int v = 0; v < width; v++) sums[v][u] = NAME(constant)(bias + u);
     for (int k = 0; k < depth; k++) {
-        VECTOR right[WIDTH];
-        UNROLL for (int c = 0; c < width; c++) right[c] = NAME(load)(weights + GROUP * COLUMNS * c);
-        weights += GROUP * COLUMNS * width;
-        UNROLL for (int r = 0; r < ROWS; r++) {
-            const VECTOR left = NAME(broadcast)(rows + (long)r * stride + GROUP * k);
-            UNROLL for (int c = 0; c < width; c++) sums[r][c] = NAME(multiply_add)(sums[r][c], left, right[c]);
+        VECTOR rows[STRIP];
+        UNROLL for (int v = 0; v < width; v++) rows[v] = NAME(load)(entries + v * GROUP * SPAN);
+        UNROLL for (int u = 0; u < UNITS; u++) {
+            const VECTOR weight = NAME(broadcast)(weights + u * GROUP);
+            UNROLL for (int v = 0; v < width; v++) sums[v][u] = NAME(multiply_add)(sums[v][u], weight, rows[v]);
         }
+        entries += step;
+        weights += UNITS * GROUP;
     }
-    UNROLL for (int r = 0; r < ROWS; r++) {
-        UNROLL for (int c = 0; c < width; c++) {
-            const long place = (long)r * out_stride + COLUMNS * c;
-            if (hidden) NAME(silu)(hidden + place, sums[r][c]);
-            else NAME(widen)(outputs + place, sums[r][c]);
-        }
+    if (!hidden) {
+        UNROLL for (int v = 0; v < width; v++)
+            UNROLL for (int u = 0; u < UNITS; u++) NAME(write)(outputs + u * out_step + v * SPAN, sums[v][u]);
+        return;
     }
-}
-
-TARGET static void NAME(block_1)(const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth,
-                                 ENTRY *hidden, float *outputs, int out_stride) {
-    if (hidden) NAME(block)(1, rows, stride, weights, bias, depth, hidden, 0, out_stride);
-    else NAME(block)(1, rows, stride, weights, bias, depth, 0, outputs, out_stride);
-}
-
-TARGET static void NAME(block_2)(const ENTRY *rows, int stride, const WEIGHT *weights, const float *bias, int depth,
-                                 ENTRY *hidden, float *outputs, int out_stride) {
-    if (hidden) NAME(block)(2, rows, stride, weights, bias, depth, hidden, 0, out_stride);
-    else NAME(block)(2, rows, stride, weights, bias, depth, 0, outputs, out_stride);
-}
-
-/* One layer of a tile: hidden activations, or outputs where `hidden` is null. */
-static void NAME(layer)(const Network *net, int index, int member, const ENTRY *rows, int count, ENTRY *hidden, float *outputs) {
-    const int depth = net->depth[index], columns = net->columns[index];
-    const int out_stride = hidden ? net->stride : 2 * net->padded_obs;
-    const WEIGHT *weights = (const WEIGHT *)net->weights[index] + (long)member * depth * GROUP * columns;
-    const float *bias = net->bias[index] + (long)member * columns;
-    for (int c = 0, width; c < columns; c += COLUMNS * width) {
-        width = columns - c < WIDTH * COLUMNS ? 1 : WIDTH;
-        for (int r = 0; r < count; r += ROWS) {
-            const ENTRY *from = rows + (long)r * net->stride;
-            const long place = (long)r * out_stride + c;
-            (width == 1 ? NAME(block_1) : NAME(block_2))(from, net->stride, weights, bias + c, depth, hidden ? hidden + place : 0,
-                                                         hidden ? 0 : outputs + place, out_stride);
-        }
-        weights += (long)depth * GROUP * COLUMNS * width;
+    SUM done[STRIP * UNITS];  /* In memory, as registers are few. */
+    UNROLL for (int v = 0; v < width; v++)
+        UNROLL for (int u = 0; u < UNITS; u++) done[(u / GROUP * width + v) * GROUP + u % GROUP] = sums[v][u];
+    for (int i = 0; i < width * UNITS; i += GROUP) {
+        SUM active[GROUP];
+        UNROLL for (int g = 0; g < GROUP; g++) active[g] = NAME(silu)(done[i + g]);
+        NAME(gather)(hidden + i * SPAN, active);
     }
 }
 
-/* What one thread works in, of as many rows as a tile. */
+typedef void (*NAME(Block))(const ENTRY *, long, const REPEATED *, const float *, int, ENTRY *, float *, long);
+
+#define BLOCK(width) \
+    TARGET static void PASTED(NAME(block), width)(const ENTRY *entries, long step, const REPEATED *weights, const float *bias, \
+                                                  int depth, ENTRY *hidden, float *outputs, long out_step) { \
+        if (hidden) NAME(block)(width, entries, step, weights, bias, depth, hidden, 0, 0); \
+        else NAME(block)(width, entries, step, weights, bias, depth, 0, outputs, out_step); \
+    }
+BLOCK(1)
+BLOCK(2)
+BLOCK(3)
+#undef BLOCK
+
+static const NAME(Block) NAME(blocks)[STRIP + 1] = {0, PASTED(NAME(block), 1), PASTED(NAME(block), 2), PASTED(NAME(block), 3)};
+
+/* Up to STRIP vectors of rows, `count` of which are wanted, from row `start` of a tile on. Arrays are (units, lanes). */
 typedef struct {
-    ENTRY *first, *second;     /* activations */
-    float *inputs;             /* normalised, in whole vectors */
-    float *outputs;            /* of the last layer, 2 padded_obs a row */
-    float *mean, *std;         /* padded_obs a row */
-} NAME(Workspace);
+    int width, lanes, start, count;
+    ENTRY *first, *second;  /* activations, in groups */
+    float *obs, *inputs;    /* as they are, and normalised */
+    float *linear;          /* outputs of the linear part; then the mean of what is next */
+    float *outputs;         /* of the networks; then its standard deviation */
+} NAME(Strip);
 
-static void *NAME(open_workspace)(const Network *net, int64_t rows, NAME(Workspace) *space) {
-    const long inputs = whole_vectors(net->obs_size + net->action_size);
-    const long entries = 2 * rows * net->stride, floats = rows * (inputs + 4L * net->padded_obs);
-    const long bytes = entries * sizeof(ENTRY) + floats * sizeof(float);
+/* What one thread works in. */
+typedef struct {
+    int num_strips;
+    NAME(Strip) strips[LARGEST_TILE / (STRIP * SPAN)];
+} NAME(Tile);
+
+static void *NAME(open_tile)(const Network *net, NAME(Tile) *tile) {
+    const long lanes = STRIP * SPAN, most = sizeof tile->strips / sizeof *tile->strips;
+    const long entries = lanes * net->widest, outputs = lanes * whole(2 * net->obs_size, UNITS);
+    const long linear = lanes * whole(net->obs_size, UNITS), obs = lanes * net->obs_size, inputs = obs + lanes * net->action_size;
+    const long bytes = whole(2 * entries * sizeof(ENTRY) + (obs + inputs + linear + outputs) * sizeof(float), 64);
     void *memory = 0;
-    if (posix_memalign(&memory, 64, bytes)) return 0;
-    memset(memory, 0, bytes);
-    space->first = memory;
-    space->second = space->first + rows * net->stride;
-    space->inputs = (float *)(space->first + entries);
-    space->outputs = space->inputs + rows * inputs;
-    space->mean = space->outputs + 2 * rows * net->padded_obs;
-    space->std = space->mean + rows * net->padded_obs;
+    if (posix_memalign(&memory, 64, most * bytes)) return 0;
+    memset(memory, 0, most * bytes);
+    for (int s = 0; s < most; s++) {
+        NAME(Strip) *strip = tile->strips + s;
+        strip->first = (ENTRY *)((char *)memory + s * bytes);
+        strip->second = strip->first + entries;
+        strip->obs = (float *)(strip->second + entries);
+        strip->inputs = strip->obs + obs;
+        strip->linear = strip->inputs + inputs;
+        strip->outputs = strip->linear + linear;
+    }
     return memory;
 }
 
-/* Mean and standard deviation of the next observation for up to a tile's rows, into the workspace. */
-TARGET static void NAME(step)(const Network *net, int member, int count, const float *obs, const float *action,
-                              long action_stride, NAME(Workspace) *space) {
-    const int size = net->obs_size, inputs = size + net->action_size, padded = whole_vectors(inputs), width = net->padded_obs;
-    for (int r = 0; r < count; r++) {
-        float *row = space->inputs + (long)r * padded;
-        memcpy(row, obs + (long)r * size, size * sizeof(float));
-        memcpy(row + size, action + r * action_stride, net->action_size * sizeof(float));
-        for (int i = 0; i < padded; i += LANES) {
-            __m512 value = _mm512_sub_ps(_mm512_loadu_ps(row + i), _mm512_loadu_ps(net->input_mean + i));
-            value = _mm512_mul_ps(value, _mm512_loadu_ps(net->input_scale + i));
-            _mm512_storeu_ps(row + i, value);
-            NAME(narrow)(space->first + (long)r * net->stride + i, value);
+/* As few strips as hold `count` rows, as equal as can be. */
+static void NAME(divide)(NAME(Tile) *tile, int count) {
+    const int vectors = (count + SPAN - 1) / SPAN, strips = tile->num_strips = (vectors + STRIP - 1) / STRIP;
+    for (int s = 0, start = 0; s < strips; s++) {
+        NAME(Strip) *strip = tile->strips + s;
+        strip->width = vectors * (s + 1) / strips - vectors * s / strips;
+        strip->lanes = strip->width * SPAN;
+        strip->start = start;
+        strip->count = count - start < strip->lanes ? count - start : strip->lanes;
+        start += strip->lanes;
+    }
+}
+
+/* One layer of one strip: hidden activations, or outputs where `hidden` is null. */
+static void NAME(layer)(const Network *net, int index, int member, const NAME(Strip) *strip, const ENTRY *from, ENTRY *hidden) {
+    const int depth = net->depth[index], units = net->units[index];
+    const REPEATED *weights = (const REPEATED *)net->weights[index] + (long)member * depth * GROUP * units;
+    const float *bias = net->bias[index] + (long)member * units;
+    for (int u = 0; u < units; u += UNITS)
+        NAME(blocks)[strip->width](from, strip->lanes * GROUP, weights + (long)u * depth * GROUP, bias + u, depth,
+                                   hidden ? hidden + u * strip->lanes : 0, strip->outputs + u * strip->lanes, strip->lanes);
+}
+
+/* Mean and standard deviation of the next observation, for a tile's observations and the actions in the place of its inputs. */
+TARGET static void NAME(step)(const Network *net, int member, NAME(Tile) *tile) {
+    const int size = net->obs_size, inputs = size + net->action_size, last = net->num_layers - 1;
+    for (int s = 0; s < tile->num_strips; s++) {
+        const NAME(Strip) *strip = tile->strips + s;
+        const int lanes = strip->lanes;
+        for (int i = 0; i < inputs; i++) {
+            const __m512 mean = _mm512_set1_ps(net->input_mean[i]), scale = _mm512_set1_ps(net->input_scale[i]);
+            const float *from = (i < size ? strip->obs : strip->inputs) + i * lanes;
+            for (int r = 0; r < lanes; r += LANES)
+                _mm512_storeu_ps(strip->inputs + i * lanes + r,
+                                 _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(from + r), mean), scale));
+        }
+        for (int i = 0; i < inputs; i += GROUP) {
+            for (int r = 0; r < lanes; r += SPAN) {
+                SUM group[GROUP];
+                for (int g = 0; g < GROUP; g++)
+                    group[g] = NAME(read)(i + g < inputs ? strip->inputs + (i + g) * lanes + r : zeros);
+                NAME(gather)(strip->first + i * lanes + r * GROUP, group);
+            }
         }
     }
-    const int rounded = (count + ROWS - 1) / ROWS * ROWS, last = net->num_layers - 1;
-    ENTRY *from = space->first, *to = space->second;
-    for (int index = 0; index < last; index++) {
-        NAME(layer)(net, index, member, from, rounded, to, 0);
-        ENTRY *swapped = from;
-        from = to;
-        to = swapped;
+    for (int index = 0; index <= last; index++) {
+        for (int s = 0; s < tile->num_strips; s++) {
+            const NAME(Strip) *strip = tile->strips + s;
+            const bool is_odd = index % 2;
+            NAME(layer)(net, index, member, strip, is_odd ? strip->second : strip->first,
+                        index == last ? 0 : is_odd ? strip->first : strip->second);
+        }
     }
-    NAME(layer)(net, last, member, from, rounded, 0, space->outputs);
-    const float *linear = net->linear + (long)member * inputs * width;
-    for (int c = 0; c < size; c += LANES) {
-        const __m512 bias = _mm512_loadu_ps(net->linear_bias + (long)member * width + c);
-        const __m512 scale = _mm512_loadu_ps(net->mean_scale + (long)member * width + c);
-        const __m512 smallest = _mm512_loadu_ps(net->smallest_variance + (long)member * width + c);
-        const __m512 largest = _mm512_loadu_ps(net->largest_variance + (long)member * width + c);
-        const __mmask16 inside = c + LANES <= size ? 0xffff : (__mmask16)((1u << (size - c)) - 1);
-        for (int r = 0; r < count; r += 4) {
-            __m512 sums[4];
-            UNROLL for (int q = 0; q < 4; q++) sums[q] = bias;
-            for (int i = 0; i < inputs; i++) {
-                const __m512 weights = _mm512_loadu_ps(linear + (long)i * width + c);
-                UNROLL for (int q = 0; q < 4; q++)
-                    sums[q] = _mm512_fmadd_ps(_mm512_set1_ps(space->inputs[(long)(r + q) * padded + i]), weights, sums[q]);
-            }
-            for (int q = 0; q < 4 && r + q < count; q++) {
-                const float *out = space->outputs + (long)(r + q) * 2 * width + c;
-                __m512 mean = _mm512_add_ps(sums[q], _mm512_maskz_loadu_ps(inside, obs + (long)(r + q) * size + c));
-                mean = _mm512_fmadd_ps(_mm512_loadu_ps(out), scale, mean);
-                const __m512 variance = _mm512_fmadd_ps(largest, NAME(logistic)(_mm512_loadu_ps(out + width)), smallest);
-                _mm512_storeu_ps(space->mean + (long)(r + q) * width + c, mean);
-                _mm512_storeu_ps(space->std + (long)(r + q) * width + c, _mm512_sqrt_ps(variance));
+    const int outputs = whole(size, UNITS);
+    const float *linear = net->linear + (long)member * inputs * outputs, *linear_bias = net->linear_bias + (long)member * outputs;
+    const long first = (long)member * size;
+    for (int s = 0; s < tile->num_strips; s++) {
+        const NAME(Strip) *strip = tile->strips + s;
+        const int lanes = strip->lanes;
+        for (int i = 0; i < size; i += UNITS)
+            for (int r = 0; r < lanes; r += strip->width * LANES)
+                blocks_float32[strip->width](strip->inputs + r, lanes, linear + (long)i * inputs, linear_bias + i, inputs, 0,
+                                             strip->linear + i * lanes + r, lanes);
+        for (int i = 0; i < size; i++) {
+            const __m512 scale = _mm512_set1_ps(net->mean_scale[first + i]);
+            const __m512 smallest = _mm512_set1_ps(net->smallest_variance[first + i]);
+            const __m512 largest = _mm512_set1_ps(net->largest_variance[first + i]);
+            for (int r = 0; r < lanes; r += LANES) {
+                const long at = i * lanes + r, logit = (size + i) * lanes + r;
+                const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(strip->linear + at), _mm512_loadu_ps(strip->obs + at));
+                const __m512 mean = _mm512_fmadd_ps(_mm512_loadu_ps(strip->outputs + at), scale, sum);
+                const __m512 share = NAME(logistic)(_mm512_loadu_ps(strip->outputs + logit));
+                _mm512_storeu_ps(strip->linear + at, mean);
+                _mm512_storeu_ps(strip->outputs + at, _mm512_sqrt_ps(_mm512_fmadd_ps(largest, share, smallest)));
             }
         }
     }
 }
 
 /* Takes tiles until none is left. Returns 0, or 1 when there is no memory. */
-EXPORT int NAME(mbrl_predict)(const Network *net, int64_t batch, const float *obs, const float *action, float *mean, float *std,
-                              int64_t *counter) {
-    const int64_t rows = tile_rows(batch), tiles = (batch + rows - 1) / rows;
-    NAME(Workspace) space;
-    void *memory = NAME(open_workspace)(net, rows, &space);
+EXPORT TARGET int NAME(mbrl_predict)(const Network *net, int64_t batch, const float *obs, const float *action, float *mean,
+                                     float *std, int64_t *counter) {
+    const int64_t rows = tile_rows(batch, SPAN), tiles = (batch + rows - 1) / rows;
+    NAME(Tile) tile;
+    void *memory = NAME(open_tile)(net, &tile);
     if (!memory) return 1;
     const unsigned control = flush_denormals();
-    const int size = net->obs_size, width = net->padded_obs;
+    const int size = net->obs_size, actions = net->action_size;
     for (int64_t unit; (unit = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)) < net->members * tiles;) {
-        const int64_t member = unit / tiles, start = unit % tiles * rows, row = member * batch + start;
-        const int count = (int)(batch - start < rows ? batch - start : rows);
-        NAME(step)(net, (int)member, count, obs + row * size, action + row * net->action_size, net->action_size, &space);
-        for (int r = 0; r < count; r++) {
-            memcpy(mean + (row + r) * size, space.mean + (long)r * width, size * sizeof(float));
-            memcpy(std + (row + r) * size, space.std + (long)r * width, size * sizeof(float));
+        const int64_t member = unit / tiles, start = unit % tiles * rows;
+        NAME(divide)(&tile, (int)(batch - start < rows ? batch - start : rows));
+        for (int s = 0; s < tile.num_strips; s++) {
+            const NAME(Strip) *strip = tile.strips + s;
+            const int64_t row = member * batch + start + strip->start;
+            from_rows(obs + row * size, size, strip->count, strip->obs, strip->lanes);
+            from_rows(action + row * actions, actions, strip->count, strip->inputs + size * strip->lanes, strip->lanes);
+        }
+        NAME(step)(net, (int)member, &tile);
+        for (int s = 0; s < tile.num_strips; s++) {
+            const NAME(Strip) *strip = tile.strips + s;
+            const int64_t row = member * batch + start + strip->start;
+            to_rows(strip->linear, strip->lanes, mean + row * size, size, strip->count);
+            to_rows(strip->outputs, strip->lanes, std + row * size, size, strip->count);
         }
     }
     _mm_setcsr(control);
@@ -152,28 +191,44 @@ EXPORT int NAME(mbrl_predict)(const Network *net, int64_t batch, const float *ob
     return 0;
 }
 
-/* Fills path[1:] from path[0]; as for predicting otherwise. */
-EXPORT int NAME(mbrl_rollout)(const Network *net, int64_t horizon, int64_t particles, int64_t candidates, const int32_t *members,
-                              const float *actions, const float *noise, float *path, int64_t *counter) {
-    const int64_t rows = tile_rows(candidates), tiles = (candidates + rows - 1) / rows;
-    NAME(Workspace) space;
-    void *memory = NAME(open_workspace)(net, rows, &space);
+/* Fills path[1:], (horizon, particles, obs_size, candidates), from path[0]; as for predicting otherwise. */
+EXPORT TARGET int NAME(mbrl_rollout)(const Network *net, int64_t horizon, int64_t particles, int64_t candidates,
+                                     const int32_t *members, const float *actions, const float *noise, float *path,
+                                     int64_t *counter) {
+    const int64_t rows = tile_rows(candidates, SPAN), tiles = (candidates + rows - 1) / rows;
+    NAME(Tile) tile;
+    void *memory = NAME(open_tile)(net, &tile);
     if (!memory) return 1;
     const unsigned control = flush_denormals();
-    const int size = net->obs_size, width = net->padded_obs;
+    const int size = net->obs_size;
     for (int64_t unit; (unit = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)) < particles * tiles;) {
         const int64_t particle = unit / tiles, start = unit % tiles * rows;
-        const int count = (int)(candidates - start < rows ? candidates - start : rows);
-        const long action_stride = (long)(horizon * net->action_size);
-        for (int64_t h = 1; h < horizon; h++) {
-            const float *obs = path + (((h - 1) * particles + particle) * candidates + start) * size;
-            float *next = path + ((h * particles + particle) * candidates + start) * size;
-            const float *draw = noise + (h * particles + particle) * size;
-            NAME(step)(net, members[h * particles + particle], count, obs, actions + start * action_stride + h * net->action_size,
-                       action_stride, &space);
-            for (int r = 0; r < count; r++)
-                for (int i = 0; i < size; i++)
-                    next[(long)r * size + i] = space.mean[(long)r * width + i] + space.std[(long)r * width + i] * draw[i];
+        NAME(divide)(&tile, (int)(candidates - start < rows ? candidates - start : rows));
+        for (int64_t h = 0; h < horizon; h++) {
+            const int64_t place = h * particles + particle;
+            if (h) NAME(step)(net, members[place], &tile);
+            for (int s = 0; s < tile.num_strips; s++) {
+                const NAME(Strip) *strip = tile.strips + s;
+                for (int r = 0; r < strip->lanes; r += LANES) {
+                    const __mmask16 inside = lanes(strip->count - r);
+                    const int64_t column = start + strip->start + r;
+                    for (int i = 0; i < size; i++) {
+                        float *next = path + (place * size + i) * candidates + column;
+                        const long at = i * strip->lanes + r;
+                        __m512 value = _mm512_maskz_loadu_ps(inside, next);
+                        if (h) {
+                            value = _mm512_fmadd_ps(_mm512_loadu_ps(strip->outputs + at), _mm512_set1_ps(noise[place * size + i]),
+                                                    _mm512_loadu_ps(strip->linear + at));
+                            _mm512_mask_storeu_ps(next, inside, value);
+                        }
+                        _mm512_storeu_ps(strip->obs + at, value);
+                    }
+                    for (int a = 0; a < net->action_size && h + 1 < horizon; a++)
+                        _mm512_storeu_ps(strip->inputs + (size + a) * strip->lanes + r,
+                                         _mm512_maskz_loadu_ps(inside, actions + ((h + 1) * net->action_size + a) * candidates
+                                                               + column));
+                }
+            }
         }
     }
     _mm_setcsr(control);

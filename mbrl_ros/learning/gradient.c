@@ -66,23 +66,6 @@ typedef struct {
 
 #define KIND float32
 
-INLINE __mmask16 lanes(int left) { return left >= LANES ? 0xffff : (__mmask16)((1u << left) - 1); }
-
-/* A square of LANES by LANES: its rows become its columns. */
-INLINE void transpose(__m512 *rows) {
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    UNROLL for (int distance = 1; distance < LANES; distance *= 2) {
-        const __m512i across = _mm512_xor_si512(lane, _mm512_set1_epi32(distance));
-        const __mmask16 upper = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(distance)), lower = ~upper;
-        UNROLL for (int r = 0; r < LANES; r++) {
-            if (r & distance) continue;
-            const __m512 above = rows[r], below = rows[r + distance];
-            rows[r] = _mm512_mask_permutexvar_ps(above, upper, across, below);
-            rows[r + distance] = _mm512_mask_permutexvar_ps(below, lower, across, above);
-        }
-    }
-}
-
 /* What a gradient is for: a step of Adam, or to be kept. */
 INLINE void use(const Network *net, const Step *step, long place, __mmask16 inside, __m512 decay, __m512 gradient) {
     const __m512 value = _mm512_maskz_loadu_ps(inside, net->values + place);

@@ -100,8 +100,8 @@ class PrecisionChooser:
         if self._horizon > 1:
             draws = self._horizon, members
             roll_out = functools.partial(model.roll_out, zeros(obs_size), zeros(count, self._horizon, action_size),
-                                         zeros(draws, dtype=torch.long), zeros(*draws, obs_size), zeros(*draws, count, obs_size))
-            if roll_out():
+                                         zeros(draws, dtype=torch.long), zeros(*draws, obs_size))
+            if roll_out() is not None:
                 predict, steps = roll_out, self._horizon
         return (Captured(predict, self._device) if self._device.type == 'cuda' else predict), steps
 

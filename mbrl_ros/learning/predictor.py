@@ -71,8 +71,8 @@ class Predictor:
         return self._fused.predict(obs, action) if self._fused else self._network.predict(obs, action)
 
     @torch.no_grad()
-    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor,
-                 path: torch.Tensor) -> bool:
+    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor,
+                 noise: torch.Tensor) -> torch.Tensor | None:
         """Sample whole trajectories at once, where this predictor can; see `planning.propagation.rollout`.
 
         Args:
@@ -80,17 +80,13 @@ class Predictor:
             actions: Shape (N, H, A).
             members: Which member predicts a particle at a step, shape (H, P).
             noise: Standard normal, shape (H, P, O).
-            path: To be filled with the observations after each action, shape (H, P, N, O), contiguous. What is not finite
-                stays so, as each step adds to it.
 
         Returns:
-            Whether it was done.
+            Observations after each action, shape (H, P, N, O), in whichever order in memory is fast. What is not finite stays so,
+            as each step adds to it. None where trajectories have to be made step by step.
         """
-        if self._fused:
-            self._fused.roll_out(obs, actions, members, noise, path)
-        elif self._rollout:
-            self._rollout.roll_out(obs, actions, members, noise, path)
-        return bool(self._fused or self._rollout)
+        made_by = self._fused or self._rollout
+        return made_by.roll_out(obs, actions, members, noise) if made_by else None
 
     def disagreement(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Standard deviation of the members' means, mean over dimensions, in units of the output scale.

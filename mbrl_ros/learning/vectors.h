@@ -4,12 +4,12 @@
  * differ in bears their names here:
  *
  * TARGET        processor features to compile for
- * WEIGHT        type of weights
- * ENTRY         type of activations
- * GROUP         rows of the weights that one product sums over, whose entries lie side by side
- * COLUMNS       columns of the weights in a vector
+ * ENTRY         what vectors are loaded from
+ * REPEATED      what a vector of equal groups is made of
+ * GROUP         entries side by side that one product sums over
+ * SPAN          groups in a vector
  * VECTOR        of groups
- * SUM           of products
+ * SUM           of products, as many as groups in a vector
  *
  * and the functions `load`, `broadcast`, `multiply_add` and so on, which NAME finds.
  */
@@ -25,10 +25,10 @@
 #define PASTED(name, kind) PASTE(name, kind)
 #define NAME(name) PASTED(name, KIND)
 #define TARGET NAME(target)
-#define WEIGHT NAME(weight)
 #define ENTRY NAME(entry)
+#define REPEATED NAME(repeated)
 #define GROUP NAME(group)
-#define COLUMNS NAME(columns)
+#define SPAN NAME(span)
 #define VECTOR NAME(vector)
 #define SUM NAME(sum)
 
@@ -50,9 +50,9 @@ static unsigned flush_denormals(void) {
 
 #define KIND float32
 
-typedef float weight_float32, entry_float32;
+typedef float entry_float32, repeated_float32;
 typedef __m512 vector_float32, sum_float32;
-enum { group_float32 = 1, columns_float32 = LANES };
+enum { group_float32 = 1, span_float32 = LANES };
 
 INLINE __m512 load_float32(const float *from) { return _mm512_loadu_ps(from); }
 
@@ -62,7 +62,7 @@ INLINE __m512 multiply_add_float32(__m512 sum, __m512 left, __m512 right) { retu
 
 INLINE void narrow_float32(float *to, __m512 value) { _mm512_storeu_ps(to, value); }
 
-/* Two rows of weights, as far as the mask goes, as products read them. */
+/* Two rows, as far as the mask goes, as products read them. */
 INLINE void put_float32(float *to, __mmask16 inside, __m512 first, __m512 second) {
     _mm512_mask_storeu_ps(to, inside, first);
     _mm512_mask_storeu_ps(to + LANES, inside, second);
@@ -84,19 +84,43 @@ INLINE __m512 logistic_float32(__m512 x) {
     return _mm512_mul_ps(guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2.0f)));
 }
 
-INLINE __m512 start_float32(const float *bias) { return _mm512_loadu_ps(bias); }
+INLINE __m512 constant_float32(const float *value) { return _mm512_set1_ps(*value); }
 
-INLINE void widen_float32(float *to, __m512 sum) { _mm512_storeu_ps(to, sum); }
+/* As many numbers as there are sums in a vector. */
+INLINE __m512 read_float32(const float *from) { return _mm512_loadu_ps(from); }
 
-INLINE void silu_float32(float *to, __m512 sum) { narrow_float32(to, _mm512_mul_ps(sum, logistic_float32(sum))); }
+INLINE void write_float32(float *to, __m512 sum) { _mm512_storeu_ps(to, sum); }
+
+INLINE __m512 silu_float32(__m512 sum) { return _mm512_mul_ps(sum, logistic_float32(sum)); }
+
+/* A vector of groups, whose entries are the sums. */
+INLINE void gather_float32(float *to, const __m512 *sums) { _mm512_storeu_ps(to, sums[0]); }
+
+/* A square of LANES by LANES: its rows become its columns. */
+INLINE void transpose(__m512 *rows) {
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    UNROLL for (int distance = 1; distance < LANES; distance *= 2) {
+        const __m512i across = _mm512_xor_si512(lane, _mm512_set1_epi32(distance));
+        const __mmask16 upper = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(distance)), lower = ~upper;
+        UNROLL for (int r = 0; r < LANES; r++) {
+            if (r & distance) continue;
+            const __m512 above = rows[r], below = rows[r + distance];
+            rows[r] = _mm512_mask_permutexvar_ps(above, upper, across, below);
+            rows[r + distance] = _mm512_mask_permutexvar_ps(below, lower, across, above);
+        }
+    }
+}
+
+/* The first `left` lanes, all of them if there are no more. */
+INLINE __mmask16 lanes(int left) { return left >= LANES ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1); }
 
 #undef KIND
 #define KIND bfloat16
 
-typedef uint16_t weight_bfloat16, entry_bfloat16;
+typedef uint16_t entry_bfloat16, repeated_bfloat16;
 typedef __m512bh vector_bfloat16;
 typedef __m512 sum_bfloat16;
-enum { group_bfloat16 = 2, columns_bfloat16 = LANES };
+enum { group_bfloat16 = 2, span_bfloat16 = LANES };
 
 INLINE __m512bh load_bfloat16(const uint16_t *from) { return (__m512bh)_mm512_loadu_si512(from); }
 
@@ -112,7 +136,7 @@ INLINE void narrow_bfloat16(uint16_t *to, __m512 value) {
     _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(value));
 }
 
-/* Two rows of weights, as far as the mask goes, side by side; the first one's entries first. */
+/* Two rows, as far as the mask goes, side by side; the first one's entries first. */
 INLINE void put_bfloat16(uint16_t *to, __mmask16 inside, __m512 first, __m512 second) {
     const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(first));
     const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(second));
@@ -130,11 +154,15 @@ INLINE __m512 logistic_bfloat16(__m512 x) {
     return _mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(value, whole), _mm512_set1_ps(1.0f)));
 }
 
-INLINE __m512 start_bfloat16(const float *bias) { return _mm512_loadu_ps(bias); }
+INLINE __m512 constant_bfloat16(const float *value) { return _mm512_set1_ps(*value); }
 
-INLINE void widen_bfloat16(float *to, __m512 sum) { _mm512_storeu_ps(to, sum); }
+INLINE __m512 read_bfloat16(const float *from) { return _mm512_loadu_ps(from); }
 
-INLINE void silu_bfloat16(uint16_t *to, __m512 sum) { narrow_bfloat16(to, _mm512_mul_ps(sum, logistic_bfloat16(sum))); }
+INLINE void write_bfloat16(float *to, __m512 sum) { _mm512_storeu_ps(to, sum); }
+
+INLINE __m512 silu_bfloat16(__m512 sum) { return _mm512_mul_ps(sum, logistic_bfloat16(sum)); }
+
+INLINE void gather_bfloat16(uint16_t *to, const __m512 *sums) { put_bfloat16(to, 0xffff, sums[0], sums[1]); }
 
 #undef KIND
 
@@ -144,11 +172,11 @@ INLINE void silu_bfloat16(uint16_t *to, __m512 sum) { narrow_bfloat16(to, _mm512
 #define KIND float16
 #define target_float16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512fp16,fma")))
 
-/* An activation lies there twice: an instruction that repeats 4 bytes costs nothing beside a product, one that repeats 2 does. */
-typedef uint16_t weight_float16;
-typedef uint32_t entry_float16;
+/* What is repeated lies there twice: an instruction that repeats 4 bytes costs nothing beside a product, one that repeats 2 does. */
+typedef uint16_t entry_float16;
+typedef uint32_t repeated_float16;
 typedef __m512h vector_float16, sum_float16;
-enum { group_float16 = 1, columns_float16 = 2 * LANES };
+enum { group_float16 = 1, span_float16 = 2 * LANES };
 
 INLINE __m512h load_float16(const uint16_t *from) { return (__m512h)_mm512_loadu_si512(from); }
 
@@ -156,39 +184,32 @@ INLINE __m512h broadcast_float16(const uint32_t *from) { return (__m512h)_mm512_
 
 INLINE __m512h multiply_add_float16(__m512h sum, __m512h left, __m512h right) { return _mm512_fmadd_ph(left, right, sum); }
 
-INLINE void twice_float16(uint32_t *to, __m256i halves) {
-    const __m512i once = _mm512_cvtepu16_epi32(halves);
-    _mm512_storeu_si512(to, _mm512_or_si512(once, _mm512_slli_epi32(once, 16)));
-}
-
-INLINE void narrow_float16(uint32_t *to, __m512 value) { twice_float16(to, (__m256i)_mm512_cvtxps_ph(value)); }
-
 INLINE __m512 logistic_float16(__m512 x) { return logistic_float32(x); }
 
-INLINE __m512h start_float16(const float *bias) {
-    const __m256i low = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(bias));
-    const __m256i high = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(bias + LANES));
+INLINE __m512h constant_float16(const float *value) { return _mm512_set1_ph((_Float16)*value); }
+
+INLINE __m512h read_float16(const float *from) {
+    const __m256i low = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(from));
+    const __m256i high = (__m256i)_mm512_cvtxps_ph(_mm512_loadu_ps(from + LANES));
     return (__m512h)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
-INLINE void widen_float16(float *to, __m512h sum) {
+INLINE void write_float16(float *to, __m512h sum) {
     _mm512_storeu_ps(to, _mm512_cvtxph_ps((__m256h)_mm512_castsi512_si256((__m512i)sum)));
     _mm512_storeu_ps(to + LANES, _mm512_cvtxph_ps((__m256h)_mm512_extracti64x4_epi64((__m512i)sum, 1)));
 }
 
-/* As for float32, in its own digits. */
-INLINE void silu_float16(uint32_t *to, __m512h sum) {
+/* As for float32, in its own digits; of what is not whole 2^n takes no notice. */
+INLINE __m512h silu_float16(__m512h sum) {
     const __m512h power = _mm512_mul_ph(sum, _mm512_set1_ph((_Float16)-1.44269504f)), one = _mm512_set1_ph((_Float16)1.0f);
-    const __m512h whole = _mm512_roundscale_ph(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512h rest = _mm512_sub_ph(power, whole);
-    __m512h value = _mm512_fmadd_ph(rest, _mm512_set1_ph((_Float16)0.05500857f), _mm512_set1_ph((_Float16)0.24221096f));
-    value = _mm512_fmadd_ph(value, rest, _mm512_set1_ph((_Float16)0.69328297f));
+    const __m512h rest = _mm512_reduce_ph(power, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    __m512h value = _mm512_fmadd_ph(rest, _mm512_set1_ph((_Float16)0.07706717f), _mm512_set1_ph((_Float16)0.22764485f));
+    value = _mm512_fmadd_ph(value, rest, _mm512_set1_ph((_Float16)0.69511682f));
     value = _mm512_fmadd_ph(value, rest, one);
-    const __m512h share = _mm512_rcp_ph(_mm512_add_ph(_mm512_scalef_ph(value, whole), one));
-    const __m512i result = (__m512i)_mm512_mul_ph(sum, share);
-    twice_float16(to, _mm512_castsi512_si256(result));
-    twice_float16(to + LANES, _mm512_extracti64x4_epi64(result, 1));
+    return _mm512_mul_ph(sum, _mm512_rcp_ph(_mm512_add_ph(_mm512_scalef_ph(value, power), one)));
 }
+
+INLINE void gather_float16(uint16_t *to, const __m512h *sums) { _mm512_storeu_si512(to, (__m512i)sums[0]); }
 
 #undef KIND
 #endif

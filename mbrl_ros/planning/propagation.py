@@ -15,15 +15,16 @@ from mbrl_ros.planning.planner import Objective
 from mbrl_ros.types import DynamicsModel
 
 PROPAGATIONS = ('tsinf', 'ts1', 'expectation', 'moment_matching')
+_CACHED_NUMBERS = 1 << 19
 
 
 @runtime_checkable
 class TrajectoryModel(Protocol):
     """A `DynamicsModel` that may sample whole trajectories by itself, faster than step by step."""
 
-    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor,
-                 path: torch.Tensor) -> bool:
-        """As `Predictor.roll_out`; False when it has to be done step by step. What is not finite stays so to the last step."""
+    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor,
+                 noise: torch.Tensor) -> torch.Tensor | None:
+        """As `Predictor.roll_out`; None when it has to be done step by step. What is not finite stays so to the last step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,11 +121,12 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
     if actions.ndim != 3 or actions.shape[1:] != (horizon, model.action_size):
         raise ShapeError(f'actions need shape (N, {horizon}, {model.action_size}), got {tuple(actions.shape)}')
     count = actions.shape[0]
-    path = torch.empty((horizon, particles, count, model.obs_size), dtype=obs.dtype, device=obs.device)
     goes_alone = draws.recast is None and draws.propagation != 'expectation'
-    if goes_alone and isinstance(model, TrajectoryModel) and model.roll_out(obs, actions, draws.members, draws.noise.squeeze(2),
-                                                                            path):
-        return path
+    if goes_alone and isinstance(model, TrajectoryModel):
+        path = model.roll_out(obs, actions, draws.members, draws.noise.squeeze(2))
+        if path is not None:
+            return path
+    path = torch.empty((horizon, particles, count, model.obs_size), dtype=obs.dtype, device=obs.device)
     _step_by_step(model, obs, actions, draws, path)
     # Of a rollout that diverged on the way the last step shall tell: zero times what is not finite is not a number.
     path[-1].add_(path.sum(dim=(0, 3)).unsqueeze(-1), alpha=0.0)
@@ -168,8 +170,11 @@ def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Te
         path: Observations as `rollout` gives them, shape (H, P, N, O).
         actions: Sequences, shape (N, H, A).
     """
-    rewards = objective(path, actions.transpose(0, 1).unsqueeze(1))  # (H, P, N)
-    return torch.add(rewards.sum(dim=0), path[-1].sum(dim=-1), alpha=0.0)
+    actions, particles = actions.transpose(0, 1).unsqueeze(1), path.shape[1]
+    # On a CPU an objective is faster on what stays in its caches, and new memory in large pieces is expensive.
+    at_once = particles if path.device.type != 'cpu' else max(1, particles * _CACHED_NUMBERS // max(1, path.numel()))
+    returns = [objective(part, actions).sum(dim=0) for part in path.split(at_once, dim=1)]  # Each (p, N)
+    return torch.add(torch.cat(returns), path[-1].sum(dim=-1), alpha=0.0)
 
 
 def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:

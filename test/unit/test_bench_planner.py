@@ -11,10 +11,12 @@ from mbrl_ros.cli.bench_curves import LinearFit
 from mbrl_ros.cli.bench_planner import PlannerBenchmark, measure_planners
 from mbrl_ros.cli.bench_setups import MeasuredPlanner, PlannerSetup
 from mbrl_ros.cli.bench_work import (
+    CountedObjective,
     MatrixProducts,
     NetworkSize,
     Rollouts,
     observation_stream,
+    quadratic_reward,
     random_parameters,
     time_interleaved,
 )
@@ -74,6 +76,13 @@ def test_rollouts_that_members_cannot_share_have_no_floor():
 def test_evaluations_are_those_that_the_planner_makes():
     scored = MeasuredPlanner(dataclasses.replace(TINY, optimiser='random_shooting', iterations=1)).scored_in_a_plan()
     assert scored[0] == Rollouts(3, 5, 10, first_particles=5)
+
+
+def test_particles_that_are_scored_a_few_at_a_time_are_counted_once():
+    counted = CountedObjective(quadratic_reward, ensemble_size=5, num_particles=9)
+    for particles in (4, 4, 2) * 2:
+        counted(torch.zeros(3, particles, 7, 4), torch.zeros(3, 1, 7, 2))
+    assert counted.scored == 2 * [Rollouts(3, 10, 7, first_particles=5)]
 
 
 def test_a_measured_network_stays_where_its_weights_are_of_use():

@@ -38,11 +38,12 @@ class Imitation:
     def __init__(self, parameters, device):
         self._model = Predictor(parameters)
 
-    def roll_out(self, obs, actions, members, noise, path):
-        before = obs.expand(path.shape[1:])
-        for step in range(len(path)):
-            mean, std = self._model.predict(before.contiguous(), actions[:, step].expand(len(before), -1, -1))
-            before = path[step] = torch.addcmul(mean, std, noise[step].unsqueeze(1)) + self.off
+    def roll_out(self, obs, actions, members, noise):
+        path = [obs.expand(members.shape[1], len(actions), -1)]
+        for step in range(len(noise)):
+            mean, std = self._model.predict(path[-1].contiguous(), actions[:, step].expand(len(path[-1]), -1, -1))
+            path.append(torch.addcmul(mean, std, noise[step].unsqueeze(1)) + self.off)
+        return torch.stack(path[1:])
 
 
 @pytest.fixture

@@ -28,10 +28,11 @@ class Machine:
                 machine.calls.append(self.precision)
                 machine.now += machine.durations[self.precision]
 
-            def roll_out(self, obs, actions, members, noise, path):
+            def roll_out(self, obs, actions, members, noise):
                 if self.precision == 'bfloat16':
                     machine.now += machine.trajectory
-                return self.precision == 'bfloat16'
+                    return torch.zeros(0)
+                return None
 
         monkeypatch.setattr(precision_module, 'Predictor', Timed)
         monkeypatch.setattr(precision_module, 'precisions', lambda device: tuple(durations))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mbrl_ros.errors import ShapeError
+from mbrl_ros.planning import propagation as propagation_module
 from mbrl_ros.planning.propagation import PROPAGATIONS, ParticleDraws, disagreement, particle_returns, rollout
 from mbrl_ros.planning.toys import LinearModel, NamingModel
 
@@ -127,11 +128,11 @@ def test_moment_matching_of_equal_particles_leaves_them_equal():
 def test_a_model_that_samples_whole_trajectories_is_told_who_predicts_what(propagation):
     @dataclasses.dataclass(frozen=True)
     class Whole(NamingModel):
-        def roll_out(self, obs, actions, members, noise, path):
-            before = obs.expand(6)
-            for step in range(len(path)):
-                before = path[step, :, 0, 0] = 10.0 * before + members[step] + 1
-            return True
+        def roll_out(self, obs, actions, members, noise):
+            path = [obs.expand(6)]
+            for step in range(len(noise)):
+                path.append(10.0 * path[-1] + members[step] + 1)
+            return torch.stack(path[1:])[..., None, None]
 
     def path_of(model):
         draws = ParticleDraws.undrawn(model, HORIZON, 6, propagation).draw(generator())
@@ -144,6 +145,20 @@ def test_returns_sum_rewards_over_the_horizon():
     actions = torch.ones(2, HORIZON, 1)
     returns = particle_returns(lambda obs, action: obs[..., 0] + action[..., 0], torch.full((HORIZON, 3, 2, 2), 2.0), actions)
     assert torch.equal(returns, torch.full((3, 2), 3.0 * HORIZON))
+
+
+def test_returns_of_many_particles_are_those_of_a_few_at_a_time(monkeypatch):
+    path = torch.randn((HORIZON, 5, 2, 3), generator=generator())
+    actions, calls = torch.ones(2, HORIZON, 1), []
+
+    def reward(obs, action):
+        calls.append(tuple(obs.shape))
+        return obs[..., 0] + action[..., 0]
+
+    together = particle_returns(reward, path, actions)
+    monkeypatch.setattr(propagation_module, '_CACHED_NUMBERS', 2 * path[:, 0].numel())
+    assert torch.allclose(particle_returns(reward, path, actions), together)
+    assert calls == [(HORIZON, size, 2, 3) for size in (5, 2, 2, 1)]
 
 
 @pytest.mark.parametrize('propagation', PROPAGATIONS)
