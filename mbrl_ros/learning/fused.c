@@ -1,4 +1,4 @@
-/* Prediction and trajectory sampling of a probabilistic ensemble on the vector instructions of x86-64 (AVX-512).
+/* Prediction and trajectory sampling of a probabilistic ensemble on the vector instructions of x86-64 (AVX-512, or AVX2).
  *
  * A lane is a row. A tile of rows goes through a whole network, and in a rollout through all steps, before the next tile is begun,
  * so that activations stay in the nearest caches. Products and SiLU are float32, or bfloat16 with float32 sums, or float16; the linear
@@ -36,7 +36,8 @@ typedef struct {
 
 /* A block of UNITS by STRIP vectors fills the registers. A tile's activations leave room for a layer's weights in the second-level
  * cache, where a network of several hundred kilobytes comes from farther away for each tile. */
-enum { UNITS = 8, STRIP = 3, LARGEST_TILE = 192 };
+enum { units_float32 = 8, units_bfloat16 = 8, units_float16 = 8, units_avx2 = 4, STRIP = 3, LARGEST_TILE = 192 };
+#define UNITS NAME(units)
 
 static const float zeros[2 * LANES];
 
@@ -48,37 +49,9 @@ static int64_t tile_rows(int64_t batch, int64_t span) {
     return whole(rows, span);
 }
 
-#define KIND float32
-
-/* `count` rows of `size` entries become columns of `lanes` each. */
-TARGET static void from_rows(const float *rows, int size, int count, float *columns, int num_lanes) {
-    for (int r = 0; r < num_lanes; r += LANES) {
-        for (int c = 0; c < size; c += LANES) {
-            __m512 square[LANES];
-            UNROLL for (int q = 0; q < LANES; q++)
-                square[q] = _mm512_maskz_loadu_ps(r + q < count ? lanes(size - c) : 0, rows + (long)(r + q) * size + c);
-            transpose(square);
-            UNROLL for (int q = 0; q < LANES; q++)
-                if (c + q < size) _mm512_storeu_ps(columns + (c + q) * num_lanes + r, square[q]);
-        }
-    }
-}
-
-/* And back. */
-TARGET static void to_rows(const float *columns, int num_lanes, float *rows, int size, int count) {
-    for (int r = 0; r < count; r += LANES) {
-        for (int c = 0; c < size; c += LANES) {
-            __m512 square[LANES];
-            UNROLL for (int q = 0; q < LANES; q++)
-                square[q] = c + q < size ? _mm512_loadu_ps(columns + (c + q) * num_lanes + r) : _mm512_setzero_ps();
-            transpose(square);
-            UNROLL for (int q = 0; q < LANES; q++)
-                if (r + q < count) _mm512_mask_storeu_ps(rows + (long)(r + q) * size + c, lanes(size - c), square[q]);
-        }
-    }
-}
-
-#undef KIND
+/* What multiplies float32, by the width of vectors. */
+#define blocks_wide blocks_float32
+#define blocks_narrow blocks_avx2
 
 #define KIND float32
 #include "fused_kernel.h"
@@ -93,6 +66,15 @@ TARGET static void to_rows(const float *columns, int num_lanes, float *rows, int
 #include "fused_kernel.h"
 #undef KIND
 #endif
+
+#define KIND avx2
+#include "fused_kernel.h"
+#undef KIND
+
+EXPORT int mbrl_supports_avx2(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 
 EXPORT int mbrl_supports_float32(void) {
     __builtin_cpu_init();
@@ -112,6 +94,7 @@ EXPORT int mbrl_supports_float16(void) {
 
 #else
 
+EXPORT int mbrl_supports_avx2(void) { return 0; }
 EXPORT int mbrl_supports_float32(void) { return 0; }
 EXPORT int mbrl_supports_bfloat16(void) { return 0; }
 EXPORT int mbrl_supports_float16(void) { return 0; }

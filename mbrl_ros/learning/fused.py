@@ -3,19 +3,44 @@
 import ctypes
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
+from mbrl_ros.learning import native
 from mbrl_ros.learning.folding import FoldedParameters, padded
-from mbrl_ros.learning.native import is_supported, library, on_threads
+from mbrl_ros.learning.native import library, on_threads
 from mbrl_ros.learning.parameters import DynamicsParameters
 
-_UNITS = 8
 _MAX_LAYERS = 10
-#: By precision: type of weights, how many a product sums over, and how often each is repeated.
-_KINDS = {'float32': (torch.float32, 1, 1), 'bfloat16': (torch.bfloat16, 2, 1), 'float16': (torch.float16, 1, 2)}
-PRECISIONS = tuple(_KINDS)
+PRECISIONS = ('float32', 'bfloat16', 'float16')
+
+
+class _Kind(NamedTuple):
+    """What `fused_kernel.h` was compiled for.
+
+    Attributes:
+        name: As the functions' names end.
+        dtype: Of the weights.
+        units: In a block.
+        group: How many weights a product sums over.
+        repeats: How often each weight lies there.
+    """
+
+    name: str
+    dtype: torch.dtype
+    units: int = 8
+    group: int = 1
+    repeats: int = 1
+
+
+#: Of a precision, the fastest one first.
+_KINDS = {
+    'float32': (_Kind('float32', torch.float32), _Kind('avx2', torch.float32, units=4)),
+    'bfloat16': (_Kind('bfloat16', torch.bfloat16, group=2),),
+    'float16': (_Kind('float16', torch.float16, repeats=2),),
+}
 
 
 class _Network(ctypes.Structure):
@@ -32,6 +57,11 @@ class _Network(ctypes.Structure):
     ]
 
 
+def is_supported(precision: str) -> bool:
+    """Whether there is compiled code that predicts in a precision, and the processor has what it needs."""
+    return _kind(precision) is not None
+
+
 class FusedEnsemble:
     """Predicts with all members of an ensemble; float32 in and out, and in the linear part, variances and noise.
 
@@ -45,11 +75,11 @@ class FusedEnsemble:
     """
 
     def __init__(self, parameters: DynamicsParameters, precision: str) -> None:
-        if not is_supported(precision):
-            raise RuntimeError(f'a compiled ensemble in {precision} needs a processor with AVX-512 that multiplies it, and a '
-                               'compiler at installation')
-        dtype, group, repeats = _KINDS[precision]
-        self._predict, self._roll_out = (getattr(library(), f'mbrl_{name}_{precision}') for name in ('predict', 'rollout'))
+        kind = _kind(precision)
+        if kind is None:
+            raise RuntimeError(f'a compiled ensemble in {precision} needs a compiler at installation and a processor that '
+                               'multiplies it: AVX2 for float32, AVX-512 for the others')
+        self._predict, self._roll_out = (getattr(library(), f'mbrl_{name}_{kind.name}') for name in ('predict', 'rollout'))
         members, obs_size, action_size = parameters.sizes
         folded = FoldedParameters.of(parameters)
         # In the observation's own units weights may be smaller than a float16 can be.
@@ -57,19 +87,22 @@ class FusedEnsemble:
         weights = [*folded.weights, torch.cat([folded.mean / scale, folded.logit], dim=-1)]
         biases = [*folded.biases, torch.cat([torch.zeros_like(folded.logit_bias), folded.logit_bias], dim=-1)]
         self._kept: list[torch.Tensor] = []
-        native = _Network(members, obs_size, action_size, len(weights))
-        native.widest = max(_whole(size, _UNITS) for size in (obs_size + action_size, *(bias.shape[-1] for bias in biases[:-1])))
+        network = _Network(members, obs_size, action_size, len(weights))
+        widths = obs_size + action_size, *(bias.shape[-1] for bias in biases[:-1])
+        network.widest = max(_whole(size, kind.units) for size in widths)
         for layer, (weight, bias) in enumerate(zip(weights, biases)):
-            native.depth[layer], native.units[layer] = _whole(weight.shape[1], group) // group, _whole(weight.shape[2], _UNITS)
-            native.weights[layer] = self._keep(_packed(weight.to(dtype), group, repeats))
-            native.bias[layer] = self._keep(padded(bias, native.units[layer]))
-        native.input_mean, native.input_scale = self._keep(folded.input_mean), self._keep(folded.input_scale)
-        native.linear = self._keep(_packed(folded.linear, 1, 1))
-        native.linear_bias = self._keep(padded(folded.mean_bias, _whole(obs_size, _UNITS)))
-        native.mean_scale = self._keep(scale)
-        native.smallest_variance = self._keep(folded.smallest_variance)
-        native.largest_variance = self._keep(folded.largest_variance)
-        self._native = native
+            network.depth[layer] = _whole(weight.shape[1], kind.group) // kind.group
+            network.units[layer] = _whole(weight.shape[2], kind.units)
+            packed = _packed(weight.to(kind.dtype), kind.units, kind.group)
+            network.weights[layer] = self._keep(packed.repeat_interleave(kind.repeats, dim=-1))
+            network.bias[layer] = self._keep(padded(bias, network.units[layer]))
+        network.input_mean, network.input_scale = self._keep(folded.input_mean), self._keep(folded.input_scale)
+        network.linear = self._keep(_packed(folded.linear, kind.units))
+        network.linear_bias = self._keep(padded(folded.mean_bias, _whole(obs_size, kind.units)))
+        network.mean_scale = self._keep(scale)
+        network.smallest_variance = self._keep(folded.smallest_variance)
+        network.largest_variance = self._keep(folded.largest_variance)
+        self._network = network
 
     def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the next observation, each (E, B, O); arguments as for `Predictor.predict`."""
@@ -81,7 +114,7 @@ class FusedEnsemble:
     def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Path; arguments as for `Predictor.roll_out`. The particles of a member share their first step."""
         count, horizon, _ = actions.shape
-        ensemble_size, particles = self._native.members, members.shape[1]
+        ensemble_size, particles = self._network.members, members.shape[1]
         first = self.predict(*(tensor.expand(ensemble_size, count, -1) for tensor in (obs, actions[:, 0])))
         mean, std = (moment.transpose(1, 2).contiguous()[members[0]] for moment in first)
         path = torch.empty((horizon, particles, *mean.shape[1:]))
@@ -95,7 +128,7 @@ class FusedEnsemble:
         counter = ctypes.c_int64(0)
         words = [ctypes.c_void_p(value.data_ptr()) if isinstance(value, torch.Tensor) else ctypes.c_int64(value)
                  for value in arguments]
-        call = functools.partial(function, ctypes.byref(self._native), *words, ctypes.byref(counter))
+        call = functools.partial(function, ctypes.byref(self._network), *words, ctypes.byref(counter))
         if not on_threads(torch.get_num_threads(), call):
             raise MemoryError('the compiled ensemble found no memory for its working set')
 
@@ -103,6 +136,10 @@ class FusedEnsemble:
         """Address of a tensor that lives as long as this object."""
         self._kept.append(tensor.contiguous())
         return self._kept[-1].data_ptr()
+
+
+def _kind(precision: str) -> _Kind | None:
+    return next((kind for kind in _KINDS[precision] if native.is_supported(kind.name)), None)
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -113,9 +150,8 @@ def _whole(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def _packed(weight: torch.Tensor, group: int, repeats: int) -> torch.Tensor:
+def _packed(weight: torch.Tensor, units: int, group: int = 1) -> torch.Tensor:
     """Weights (E, K, N) as fused_kernel.h reads them: blocks of columns, groups of rows, columns of a block, rows of a group."""
     members, rows, columns = weight.shape
-    whole = functional.pad(weight, (0, -columns % _UNITS, 0, -rows % group))
-    blocks = whole.view(members, -1, group, whole.shape[2] // _UNITS, _UNITS).permute(0, 3, 1, 4, 2)
-    return blocks.repeat_interleave(repeats, dim=-1)
+    whole = functional.pad(weight, (0, -columns % units, 0, -rows % group))
+    return whole.view(members, -1, group, whole.shape[2] // units, units).permute(0, 3, 1, 4, 2)

@@ -111,11 +111,10 @@ TARGET static void NAME(step)(const Network *net, int member, NAME(Tile) *tile) 
         const NAME(Strip) *strip = tile->strips + s;
         const int lanes = strip->lanes;
         for (int i = 0; i < inputs; i++) {
-            const __m512 mean = _mm512_set1_ps(net->input_mean[i]), scale = _mm512_set1_ps(net->input_scale[i]);
+            const FLOATS mean = OF_FLOATS(all)(net->input_mean[i]), scale = OF_FLOATS(all)(net->input_scale[i]);
             const float *from = (i < size ? strip->obs : strip->inputs) + i * lanes;
-            for (int r = 0; r < lanes; r += LANES)
-                _mm512_storeu_ps(strip->inputs + i * lanes + r,
-                                 _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(from + r), mean), scale));
+            for (int r = 0; r < lanes; r += FLOAT_LANES)
+                OF_FLOATS(store)(strip->inputs + i * lanes + r, (OF_FLOATS(load)(from + r) - mean) * scale);
         }
         for (int i = 0; i < inputs; i += GROUP) {
             for (int r = 0; r < lanes; r += SPAN) {
@@ -141,21 +140,49 @@ TARGET static void NAME(step)(const Network *net, int member, NAME(Tile) *tile) 
         const NAME(Strip) *strip = tile->strips + s;
         const int lanes = strip->lanes;
         for (int i = 0; i < size; i += UNITS)
-            for (int r = 0; r < lanes; r += strip->width * LANES)
-                blocks_float32[strip->width](strip->inputs + r, lanes, linear + (long)i * inputs, linear_bias + i, inputs, 0,
-                                             strip->linear + i * lanes + r, lanes);
+            for (int r = 0; r < lanes; r += strip->width * FLOAT_LANES)
+                OF_FLOATS(blocks)[strip->width](strip->inputs + r, lanes, linear + (long)i * inputs, linear_bias + i, inputs, 0,
+                                                strip->linear + i * lanes + r, lanes);
         for (int i = 0; i < size; i++) {
-            const __m512 scale = _mm512_set1_ps(net->mean_scale[first + i]);
-            const __m512 smallest = _mm512_set1_ps(net->smallest_variance[first + i]);
-            const __m512 largest = _mm512_set1_ps(net->largest_variance[first + i]);
-            for (int r = 0; r < lanes; r += LANES) {
+            const FLOATS scale = OF_FLOATS(all)(net->mean_scale[first + i]);
+            const FLOATS smallest = OF_FLOATS(all)(net->smallest_variance[first + i]);
+            const FLOATS largest = OF_FLOATS(all)(net->largest_variance[first + i]);
+            for (int r = 0; r < lanes; r += FLOAT_LANES) {
                 const long at = i * lanes + r, logit = (size + i) * lanes + r;
-                const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(strip->linear + at), _mm512_loadu_ps(strip->obs + at));
-                const __m512 mean = _mm512_fmadd_ps(_mm512_loadu_ps(strip->outputs + at), scale, sum);
-                const __m512 share = NAME(logistic)(_mm512_loadu_ps(strip->outputs + logit));
-                _mm512_storeu_ps(strip->linear + at, mean);
-                _mm512_storeu_ps(strip->outputs + at, _mm512_sqrt_ps(_mm512_fmadd_ps(largest, share, smallest)));
+                const FLOATS rest = OF_FLOATS(load)(strip->linear + at) + OF_FLOATS(load)(strip->obs + at);
+                const FLOATS mean = OF_FLOATS(load)(strip->outputs + at) * scale + rest;
+                const FLOATS share = NAME(logistic)(OF_FLOATS(load)(strip->outputs + logit));
+                OF_FLOATS(store)(strip->linear + at, mean);
+                OF_FLOATS(store)(strip->outputs + at, OF_FLOATS(root)(largest * share + smallest));
             }
+        }
+    }
+}
+
+/* `count` rows of `size` entries become columns of `lanes` each. */
+TARGET static void NAME(from_rows)(const float *rows, int size, int count, float *columns, int lanes) {
+    for (int r = 0; r < lanes; r += FLOAT_LANES) {
+        for (int c = 0; c < size; c += FLOAT_LANES) {
+            FLOATS square[FLOAT_LANES];
+            UNROLL for (int q = 0; q < FLOAT_LANES; q++)
+                square[q] = OF_FLOATS(load_some)(rows + (long)(r + q) * size + c, r + q < count ? size - c : 0);
+            OF_FLOATS(transpose)(square);
+            UNROLL for (int q = 0; q < FLOAT_LANES; q++)
+                if (c + q < size) OF_FLOATS(store)(columns + (c + q) * lanes + r, square[q]);
+        }
+    }
+}
+
+/* And back. */
+TARGET static void NAME(to_rows)(const float *columns, int lanes, float *rows, int size, int count) {
+    for (int r = 0; r < count; r += FLOAT_LANES) {
+        for (int c = 0; c < size; c += FLOAT_LANES) {
+            FLOATS square[FLOAT_LANES];
+            UNROLL for (int q = 0; q < FLOAT_LANES; q++)
+                square[q] = c + q < size ? OF_FLOATS(load)(columns + (c + q) * lanes + r) : OF_FLOATS(all)(0.0f);
+            OF_FLOATS(transpose)(square);
+            UNROLL for (int q = 0; q < FLOAT_LANES; q++)
+                if (r + q < count) OF_FLOATS(store_some)(rows + (long)(r + q) * size + c, square[q], size - c);
         }
     }
 }
@@ -175,15 +202,15 @@ EXPORT TARGET int NAME(mbrl_predict)(const Network *net, int64_t batch, const fl
         for (int s = 0; s < tile.num_strips; s++) {
             const NAME(Strip) *strip = tile.strips + s;
             const int64_t row = member * batch + start + strip->start;
-            from_rows(obs + row * size, size, strip->count, strip->obs, strip->lanes);
-            from_rows(action + row * actions, actions, strip->count, strip->inputs + size * strip->lanes, strip->lanes);
+            NAME(from_rows)(obs + row * size, size, strip->count, strip->obs, strip->lanes);
+            NAME(from_rows)(action + row * actions, actions, strip->count, strip->inputs + size * strip->lanes, strip->lanes);
         }
         NAME(step)(net, (int)member, &tile);
         for (int s = 0; s < tile.num_strips; s++) {
             const NAME(Strip) *strip = tile.strips + s;
             const int64_t row = member * batch + start + strip->start;
-            to_rows(strip->linear, strip->lanes, mean + row * size, size, strip->count);
-            to_rows(strip->outputs, strip->lanes, std + row * size, size, strip->count);
+            NAME(to_rows)(strip->linear, strip->lanes, mean + row * size, size, strip->count);
+            NAME(to_rows)(strip->outputs, strip->lanes, std + row * size, size, strip->count);
         }
     }
     _mm_setcsr(control);
@@ -209,24 +236,24 @@ EXPORT TARGET int NAME(mbrl_rollout)(const Network *net, int64_t horizon, int64_
             if (h) NAME(step)(net, members[place], &tile);
             for (int s = 0; s < tile.num_strips; s++) {
                 const NAME(Strip) *strip = tile.strips + s;
-                for (int r = 0; r < strip->lanes; r += LANES) {
-                    const __mmask16 inside = lanes(strip->count - r);
+                for (int r = 0; r < strip->lanes; r += FLOAT_LANES) {
+                    const int inside = strip->count - r;
                     const int64_t column = start + strip->start + r;
                     for (int i = 0; i < size; i++) {
                         float *next = path + (place * size + i) * candidates + column;
                         const long at = i * strip->lanes + r;
-                        __m512 value = _mm512_maskz_loadu_ps(inside, next);
+                        FLOATS value = OF_FLOATS(load_some)(next, inside);
                         if (h) {
-                            value = _mm512_fmadd_ps(_mm512_loadu_ps(strip->outputs + at), _mm512_set1_ps(noise[place * size + i]),
-                                                    _mm512_loadu_ps(strip->linear + at));
-                            _mm512_mask_storeu_ps(next, inside, value);
+                            value = OF_FLOATS(load)(strip->outputs + at) * OF_FLOATS(all)(noise[place * size + i])
+                                + OF_FLOATS(load)(strip->linear + at);
+                            OF_FLOATS(store_some)(next, value, inside);
                         }
-                        _mm512_storeu_ps(strip->obs + at, value);
+                        OF_FLOATS(store)(strip->obs + at, value);
                     }
-                    for (int a = 0; a < net->action_size && h + 1 < horizon; a++)
-                        _mm512_storeu_ps(strip->inputs + (size + a) * strip->lanes + r,
-                                         _mm512_maskz_loadu_ps(inside, actions + ((h + 1) * net->action_size + a) * candidates
-                                                               + column));
+                    for (int a = 0; a < net->action_size && h + 1 < horizon; a++) {
+                        const float *action = actions + ((h + 1) * net->action_size + a) * candidates + column;
+                        OF_FLOATS(store)(strip->inputs + (size + a) * strip->lanes + r, OF_FLOATS(load_some)(action, inside));
+                    }
                 }
             }
         }

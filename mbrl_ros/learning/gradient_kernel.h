@@ -68,7 +68,7 @@ TARGET static void NAME(pack)(const Network *net, int member, int layer) {
             UNROLL for (int r = 0; r < LANES; r += 2)
                 if (i + r < in) NAME(put)(forward + (long)c * even(in) + (long)(i + r) * LANES, 0xffff, square[r], square[r + 1]);
             if (!backward) continue;
-            transpose(square);
+            transpose_wide(square);
             ENTRY *to = backward + (long)i * even(out) + (long)c * LANES;
             UNROLL for (int r = 0; r < LANES; r += 2)
                 if (c + r < out) NAME(put)(to + r * LANES, 0xffff, square[r], square[r + 1]);

@@ -1,8 +1,9 @@
 """The compiled part of learning and prediction, where there is one.
 
-It is compiled when the package is installed, if there is a compiler, and used where the processor has AVX-512, for bfloat16
-and float16 with its instructions for those; everywhere else `is_supported` says no and torch does the work. It takes threads
-of its own, and they wait without spinning: a neighbour on the same cores costs it its share of them and no more.
+It is compiled when the package is installed, if there is a compiler, and used where the processor has what it needs: AVX-512, for
+bfloat16 and float16 with its instructions for those, or AVX2 for predictions in float32; everywhere else `is_supported` says no
+and torch does the work. It takes threads of its own, and they wait without spinning: a neighbour on the same cores costs it its
+share of them and no more.
 """
 
 import ctypes
@@ -21,14 +22,14 @@ def library() -> ctypes.CDLL | None:
     return ctypes.CDLL(spec.origin)
 
 
-def is_supported(precision: str) -> bool:
+def is_supported(kind: str) -> bool:
     """Whether the compiled part is there and the processor has what it needs.
 
     Args:
-        precision: Of matrix products, `float32`, `bfloat16` or `float16`.
+        kind: Of vectors.h: `float32`, `bfloat16` or `float16` on AVX-512, or `avx2`.
     """
     found = library()
-    return found is not None and bool(getattr(found, f'mbrl_supports_{precision}')())
+    return found is not None and bool(getattr(found, f'mbrl_supports_{kind}')())
 
 
 def on_threads(num_threads: int, call: Callable[[], int]) -> bool:

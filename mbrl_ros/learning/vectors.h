@@ -11,7 +11,8 @@
  * VECTOR        of groups
  * SUM           of products, as many as groups in a vector
  *
- * and the functions `load`, `broadcast`, `multiply_add` and so on, which NAME finds.
+ * and the functions `load`, `broadcast`, `multiply_add` and so on, which NAME finds. What is done in float32 whatever the kind
+ * is done in vectors of FLOATS, as wide as the kind's, whose functions OF_FLOATS finds; they add and multiply as numbers do.
  */
 
 #ifndef MBRL_VECTORS_H
@@ -31,7 +32,16 @@
 #define SPAN NAME(span)
 #define VECTOR NAME(vector)
 #define SUM NAME(sum)
+#define OF_FLOATS(name) PASTED(name, NAME(floats))
+#define FLOATS OF_FLOATS(vector)
+#define FLOAT_LANES OF_FLOATS(lanes)
 
+#define floats_float32 wide
+#define floats_bfloat16 wide
+#define floats_float16 wide
+#define floats_avx2 narrow
+
+#define target_avx2 __attribute__((target("avx2,fma")))
 #define target_float32 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma")))
 #define target_bfloat16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -49,6 +59,40 @@ static unsigned flush_denormals(void) {
 }
 
 #define KIND float32
+
+typedef __m512 vector_wide;
+enum { lanes_wide = LANES };
+
+/* The first `left` lanes, all of them if there are no more. */
+INLINE __mmask16 lanes(int left) { return left >= LANES ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1); }
+
+INLINE __m512 all_wide(float value) { return _mm512_set1_ps(value); }
+
+INLINE __m512 load_wide(const float *from) { return _mm512_loadu_ps(from); }
+
+INLINE void store_wide(float *to, __m512 value) { _mm512_storeu_ps(to, value); }
+
+/* The first `left` numbers; zeros in the place of others. */
+INLINE __m512 load_some_wide(const float *from, int left) { return _mm512_maskz_loadu_ps(lanes(left), from); }
+
+INLINE void store_some_wide(float *to, __m512 value, int left) { _mm512_mask_storeu_ps(to, lanes(left), value); }
+
+INLINE __m512 root_wide(__m512 value) { return _mm512_sqrt_ps(value); }
+
+/* Rows of a square become its columns. */
+INLINE void transpose_wide(__m512 *rows) {
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    UNROLL for (int distance = 1; distance < LANES; distance *= 2) {
+        const __m512i across = _mm512_xor_si512(lane, _mm512_set1_epi32(distance));
+        const __mmask16 upper = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(distance)), lower = ~upper;
+        UNROLL for (int r = 0; r < LANES; r++) {
+            if (r & distance) continue;
+            const __m512 above = rows[r], below = rows[r + distance];
+            rows[r] = _mm512_mask_permutexvar_ps(above, upper, across, below);
+            rows[r + distance] = _mm512_mask_permutexvar_ps(below, lower, across, above);
+        }
+    }
+}
 
 typedef float entry_float32, repeated_float32;
 typedef __m512 vector_float32, sum_float32;
@@ -95,24 +139,6 @@ INLINE __m512 silu_float32(__m512 sum) { return _mm512_mul_ps(sum, logistic_floa
 
 /* A vector of groups, whose entries are the sums. */
 INLINE void gather_float32(float *to, const __m512 *sums) { _mm512_storeu_ps(to, sums[0]); }
-
-/* A square of LANES by LANES: its rows become its columns. */
-INLINE void transpose(__m512 *rows) {
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    UNROLL for (int distance = 1; distance < LANES; distance *= 2) {
-        const __m512i across = _mm512_xor_si512(lane, _mm512_set1_epi32(distance));
-        const __mmask16 upper = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(distance)), lower = ~upper;
-        UNROLL for (int r = 0; r < LANES; r++) {
-            if (r & distance) continue;
-            const __m512 above = rows[r], below = rows[r + distance];
-            rows[r] = _mm512_mask_permutexvar_ps(above, upper, across, below);
-            rows[r + distance] = _mm512_mask_permutexvar_ps(below, lower, across, above);
-        }
-    }
-}
-
-/* The first `left` lanes, all of them if there are no more. */
-INLINE __mmask16 lanes(int left) { return left >= LANES ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1); }
 
 #undef KIND
 #define KIND bfloat16
@@ -213,5 +239,76 @@ INLINE void gather_float16(uint16_t *to, const __m512h *sums) { _mm512_storeu_si
 
 #undef KIND
 #endif
+
+#define KIND avx2
+
+typedef __m256 vector_narrow;
+enum { lanes_narrow = 8 };
+
+INLINE __m256i lanes_of_narrow(int left) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+}
+
+INLINE __m256 all_narrow(float value) { return _mm256_set1_ps(value); }
+
+INLINE __m256 load_narrow(const float *from) { return _mm256_loadu_ps(from); }
+
+INLINE void store_narrow(float *to, __m256 value) { _mm256_storeu_ps(to, value); }
+
+INLINE __m256 load_some_narrow(const float *from, int left) { return _mm256_maskload_ps(from, lanes_of_narrow(left)); }
+
+INLINE void store_some_narrow(float *to, __m256 value, int left) { _mm256_maskstore_ps(to, lanes_of_narrow(left), value); }
+
+INLINE __m256 root_narrow(__m256 value) { return _mm256_sqrt_ps(value); }
+
+INLINE void transpose_narrow(__m256 *rows) {
+    const __m256i lane = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+    UNROLL for (int distance = 1; distance < lanes_narrow; distance *= 2) {
+        const __m256i across = _mm256_xor_si256(lane, _mm256_set1_epi32(distance)), bit = _mm256_and_si256(lane, across ^ lane);
+        const __m256 upper = (__m256)_mm256_cmpgt_epi32(bit, _mm256_setzero_si256());
+        UNROLL for (int r = 0; r < lanes_narrow; r++) {
+            if (r & distance) continue;
+            const __m256 above = rows[r], below = rows[r + distance];
+            rows[r] = _mm256_blendv_ps(above, _mm256_permutevar8x32_ps(below, across), upper);
+            rows[r + distance] = _mm256_blendv_ps(_mm256_permutevar8x32_ps(above, across), below, upper);
+        }
+    }
+}
+
+typedef float entry_avx2, repeated_avx2;
+typedef __m256 vector_avx2, sum_avx2;
+enum { group_avx2 = 1, span_avx2 = lanes_narrow };
+
+INLINE __m256 load_avx2(const float *from) { return _mm256_loadu_ps(from); }
+
+INLINE __m256 broadcast_avx2(const float *from) { return _mm256_broadcast_ss(from); }
+
+INLINE __m256 multiply_add_avx2(__m256 sum, __m256 left, __m256 right) { return _mm256_fmadd_ps(left, right, sum); }
+
+/* As for float32, with 2^n made of its bits. */
+INLINE __m256 logistic_avx2(__m256 x) {
+    const __m256 one = _mm256_set1_ps(1.0f), most = _mm256_set1_ps(126.0f);
+    const __m256 power = _mm256_max_ps(-most, _mm256_min_ps(most, x * _mm256_set1_ps(-1.44269504f)));
+    const __m256i whole = _mm256_cvtps_epi32(power);
+    const __m256 rest = power - _mm256_cvtepi32_ps(whole);
+    __m256 value = rest * _mm256_set1_ps(0.00132647272f) + _mm256_set1_ps(0.00967151264f);
+    value = value * rest + _mm256_set1_ps(0.0555073374f);
+    value = value * rest + _mm256_set1_ps(0.240222421f);
+    value = value * rest + _mm256_set1_ps(0.693146978f);
+    value = value * rest + one;
+    return one / (value * (__m256)_mm256_slli_epi32(_mm256_add_epi32(whole, _mm256_set1_epi32(127)), 23) + one);
+}
+
+INLINE __m256 constant_avx2(const float *value) { return _mm256_set1_ps(*value); }
+
+INLINE __m256 read_avx2(const float *from) { return _mm256_loadu_ps(from); }
+
+INLINE void write_avx2(float *to, __m256 sum) { _mm256_storeu_ps(to, sum); }
+
+INLINE __m256 silu_avx2(__m256 sum) { return sum * logistic_avx2(sum); }
+
+INLINE void gather_avx2(float *to, const __m256 *sums) { _mm256_storeu_ps(to, sums[0]); }
+
+#undef KIND
 
 #endif

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from mbrl_ros.errors import ConfigError, ShapeError
-from mbrl_ros.learning import fused
+from mbrl_ros.learning import fused, native
 from mbrl_ros.learning.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.learning.linear import LinearPart
 from mbrl_ros.learning.normalizer import Normalizer
@@ -15,10 +15,10 @@ from mbrl_ros.learning.parameters import DynamicsParameters
 from mbrl_ros.learning.predictor import Predictor, precisions
 from mbrl_ros.planning.propagation import ParticleDraws, particle_returns, rollout
 
-COMPILED = [pytest.param(precision, marks=pytest.mark.skipif(
-    not fused.is_supported(precision),
-    reason='needs AVX-512, for short numbers its instructions for them, and a compiler at installation'))
-    for precision in fused.PRECISIONS]
+COMPILED = [pytest.param(kind, marks=pytest.mark.skipif(
+    not native.is_supported(kind),
+    reason='needs AVX2 or AVX-512, for short numbers its instructions for them, and a compiler at installation'))
+    for kind in ('float32', 'avx2', 'bfloat16', 'float16')]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 #: E, O, A, hidden layers, units: everyday, the yardstick, and sizes that fill no vector.
 SIZES = [(5, 14, 7, 2, 64), (5, 25, 8, 4, 200), (3, 5, 2, 3, 72), (2, 40, 1, 1, 250), (4, 3, 1, 2, 33), (1, 33, 16, 8, 24)]
@@ -43,6 +43,14 @@ def learned(sizes=SIZES[0], seed=0, offset=0.0):
         Normalizer(offset + draw(obs + action), draw(obs + action, low=0.5, high=1.5)),
         Normalizer(0.01 * draw(obs), draw(obs, low=0.02, high=0.1)),
         LinearPart(0.2 * draw(members, obs + action, obs), 0.1 * draw(members, 1, obs)), draw(obs, low=0.3, high=1.0), network)
+
+
+@pytest.fixture
+def precision(request, monkeypatch):
+    """What a kind of compiled code is asked for by; no faster kind is in its way."""
+    if request.param == 'avx2':
+        monkeypatch.setattr(native, 'is_supported', lambda kind: kind == 'avx2')
+    return 'float32' if request.param == 'avx2' else request.param
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +98,7 @@ def batch(parameters, size, seed=1):
 
 
 @pytest.mark.parametrize('sizes', SIZES, ids=str)
-@pytest.mark.parametrize('precision', precisions('cpu'))
+@pytest.mark.parametrize('precision', [*precisions('cpu'), COMPILED[1]], indirect=True)
 def test_predictions_are_near_the_exact_ones(sizes, precision):
     parameters = learned(sizes)
     obs, action = batch(parameters, 101)
@@ -104,7 +112,8 @@ def test_predictions_are_near_the_exact_ones(sizes, precision):
 
 
 @pytest.mark.parametrize(('device', 'precision'), [*(pytest.param('cpu', *one.values, marks=one.marks) for one in COMPILED),
-                                                   pytest.param('cuda', 'bfloat16', marks=needs_gpu)])
+                                                   pytest.param('cuda', 'bfloat16', marks=needs_gpu)],
+                         indirect=['precision'])
 @pytest.mark.parametrize('propagation', ['ts1', 'tsinf'])
 @pytest.mark.parametrize('sizes', SIZES, ids=str)
 def test_whole_trajectories_equal_step_by_step(sizes, propagation, device, precision):
@@ -124,7 +133,8 @@ def test_whole_trajectories_equal_step_by_step(sizes, propagation, device, preci
 
 
 @pytest.mark.parametrize(('device', 'precision'), [*(pytest.param('cpu', *one.values, marks=one.marks) for one in COMPILED),
-                                                   pytest.param('cuda', 'bfloat16', marks=needs_gpu)])
+                                                   pytest.param('cuda', 'bfloat16', marks=needs_gpu)],
+                         indirect=['precision'])
 @pytest.mark.parametrize('broken', [torch.nan, torch.inf, -torch.inf])
 def test_a_trajectory_that_diverged_is_not_finite_in_its_last_step(broken, device, precision):
     model = Predictor(learned(), device, precision)
@@ -136,7 +146,7 @@ def test_a_trajectory_that_diverged_is_not_finite_in_its_last_step(broken, devic
     assert finite[[0, 1, 3, 4]].all()
 
 
-@pytest.mark.parametrize('precision', COMPILED)
+@pytest.mark.parametrize('precision', COMPILED, indirect=True)
 def test_the_result_does_not_depend_on_the_number_of_threads(precision):
     model = Predictor(learned(SIZES[1]), precision=precision)
     obs, action = batch(learned(SIZES[1]), 500)
@@ -152,7 +162,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads(precision):
     assert torch.equal(found[0], found[2])
 
 
-@pytest.mark.parametrize('precision', COMPILED)
+@pytest.mark.parametrize('precision', COMPILED, indirect=True)
 def test_a_value_that_is_not_finite_stays_in_its_row(precision):
     parameters = learned()
     model = Predictor(parameters, precision=precision)
@@ -167,7 +177,7 @@ def test_a_value_that_is_not_finite_stays_in_its_row(precision):
         assert torch.equal(mean[~rows], clean[~rows])
 
 
-@pytest.mark.parametrize('precision', COMPILED)
+@pytest.mark.parametrize('precision', COMPILED, indirect=True)
 def test_inputs_that_vary_little_far_from_zero_keep_their_digits(precision):
     # 8 bits of 100 are no better than 0.25; the spread around it is about 1.
     parameters = learned(offset=100.0)
@@ -179,7 +189,7 @@ def test_inputs_that_vary_little_far_from_zero_keep_their_digits(precision):
 
 @pytest.mark.parametrize('size', [1, 11, 12, 13, 192, 193, 400])
 @pytest.mark.parametrize('sizes', SIZES, ids=str)
-@pytest.mark.parametrize('precision', COMPILED)
+@pytest.mark.parametrize('precision', COMPILED, indirect=True)
 def test_a_row_is_predicted_the_same_whatever_rows_are_beside_it(sizes, size, precision):
     parameters = learned(sizes)
     model = Predictor(parameters, precision=precision)
@@ -190,7 +200,7 @@ def test_a_row_is_predicted_the_same_whatever_rows_are_beside_it(sizes, size, pr
     assert torch.equal(std[:, -1:], last_std)
 
 
-@pytest.mark.parametrize('precision', COMPILED)
+@pytest.mark.parametrize('precision', COMPILED, indirect=True)
 def test_changes_far_smaller_than_a_short_number_can_be_keep_their_digits(precision):
     parameters = learned(SIZES[1])
     small = dataclasses.replace(parameters, outputs=Normalizer(1e-6 * parameters.outputs.mean, 1e-6 * parameters.outputs.std))
@@ -202,7 +212,7 @@ def test_changes_far_smaller_than_a_short_number_can_be_keep_their_digits(precis
     assert (std / exact_std - 1.0).abs().max() < 0.04
 
 
-@pytest.mark.parametrize('precision', COMPILED[:1])
+@pytest.mark.parametrize('precision', COMPILED[:2], indirect=True)
 def test_units_far_from_zero_are_as_exact_as_those_near_it(precision):
     """One unit that is nearly linear, nearly zero or in between, as the input says: float32's digits everywhere."""
     parameters = learned((1, 1, 1, 1, 1))
