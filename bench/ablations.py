@@ -1,12 +1,11 @@
 """`make bench-ablations`: what the parts of learning a task are worth, each left out or changed in turn."""
 
 import dataclasses
+import functools
 import json
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +14,10 @@ import numpy as np
 import torch
 import typer
 from rich.console import Console
+from run_file import RunFile
 
-from mbrl_ros.cli.bench_planner import machine_figures, machine_line
+from mbrl_ros.cli.bench_planner import machine_line
 from mbrl_ros.cli.evaluation import Evaluation, wilson_interval
-from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.learning_run import LearningRun
 from mbrl_ros.cli.playing import EVALUATION
 from mbrl_ros.cli.task_loop import TaskLoop
@@ -81,32 +80,25 @@ def main(
     console = Console()
     if unknown := set(row) - set(ABLATIONS):
         raise typer.BadParameter(f'no row {", ".join(unknown)}; known: {", ".join(ABLATIONS)}')
-    result = _begun(json_path, {'task': task, 'steps': steps, 'episodes': episodes}, jobs)
-    console.print(machine_line(result['machine']))
-    done = {(run['row'], run['seed']) for run in result['runs']}
-    wanted = [(name, number) for name in row for number in seed]
-    # Forked, a child would wait for threads of torch that only its parent has.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) as pool:
-        pending = {pool.submit(learn_and_evaluate, task, ABLATIONS[name], number, steps, episodes): (name, number)
-                   for name, number in wanted if (name, number) not in done}
-        for future in as_completed(pending):
-            name, number = pending[future]
-            run = {'row': name, 'seed': number, **future.result()}
-            result['runs'].append(run)
-            write_figures(json_path, result)
-            console.print(f'{name}, seed {number}: {sum(run["planned"])} of {len(run["planned"])} planned episodes succeeded, '
-                          f'{run["successes"]} of {episodes} with the last model, {run["wall_s"]:.0f} s', highlight=False)
-    print(markdown_table(result))
-    console.print(f'figures: {json_path}')
+    setting = {'task': task, 'steps': steps, 'episodes': episodes}
+    figures = RunFile(json_path, setting, jobs)
+    console.print(machine_line(figures.result['machine']))
+    wanted = [{'row': name, 'seed': number} for name in row for number in seed]
+    for run in figures.complete(wanted, functools.partial(learn_and_evaluate, **setting)):
+        console.print(f'{run["row"]}, seed {run["seed"]}: {sum(run["planned"])} of {len(run["planned"])} planned episodes '
+                      f'succeeded, {run["successes"]} of {episodes} with the last model, {run["wall_s"]:.0f} s',
+                      highlight=False, soft_wrap=True)
+    print(markdown_table(figures.result))
+    console.print(f'figures: {json_path}', soft_wrap=True)
 
 
-def learn_and_evaluate(task: str, ablation: Ablation, seed: int, steps: int, episodes: int) -> dict[str, Any]:
+def learn_and_evaluate(row: str, seed: int, *, task: str, steps: int, episodes: int) -> dict[str, Any]:
     """One run: learn as `mbrl-ros learn` does, then play episodes that nothing is learned from.
 
     Args:
-        task: Name of the task.
-        ablation: What differs from its settings.
+        row: What differs from the task's settings, one of `ABLATIONS`.
         seed: Of learning, and of the cubes, goals and plans of the evaluation.
+        task: Name of the task.
         steps: Real control steps after which no further episode of learning begins.
         episodes: Episodes of the evaluation.
 
@@ -118,6 +110,7 @@ def learn_and_evaluate(task: str, ablation: Ablation, seed: int, steps: int, epi
         ModelError: No model came of so few steps.
     """
     torch.set_num_threads(1)
+    ablation = ABLATIONS[row]
     config, begin_s = TaskLoopConfig.of_task(task, ablation.changes), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         with closing(ablation.placed(TaskLoop(task, config))) as loop:
@@ -163,13 +156,6 @@ def _share(successes: int, episodes: int) -> str:
 
 def _joined(numbers: Iterable[int]) -> str:
     return ', '.join(map(str, numbers))
-
-
-def _begun(path: Path, setting: dict[str, Any], jobs: int) -> dict[str, Any]:
-    """Figures so far, if those in the file are of the same setting; else none."""
-    if path.exists() and (found := json.loads(path.read_text(encoding='utf-8'))).get('setting') == setting:
-        return found
-    return {'machine': machine_figures(1), 'setting': setting, 'jobs': jobs, 'runs': []}
 
 
 if __name__ == '__main__':

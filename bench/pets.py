@@ -1,10 +1,9 @@
 """`make bench-pets`: returns over steps, beside mbrl-lib's PETS with the same networks, planning budget and rewards."""
 
 import dataclasses
+import functools
 import json
-import multiprocessing
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +14,9 @@ import typer
 from pets_picture import draw_returns
 from pets_runs import Budget, Problem, mbrl_lib, ours
 from rich.console import Console
+from run_file import RunFile
 
-from mbrl_ros.cli.bench_planner import machine_figures, machine_line
-from mbrl_ros.cli.figures import write_figures
+from mbrl_ros.cli.bench_planner import machine_line
 
 _RESULTS = Path(__file__).parent / 'results'
 PROBLEMS = {
@@ -48,24 +47,18 @@ def main(
     console = Console()
     if unknown := set(problem) - set(PROBLEMS):
         raise typer.BadParameter(f'no problem {", ".join(unknown)}; known: {", ".join(PROBLEMS)}')
-    result = _begun(json_path, {'budget': dataclasses.asdict(Budget()), 'episodes': episodes}, jobs)
-    console.print(machine_line(result['machine']))
-    done = {(run['problem'], run['contender'], run['seed']) for run in result['runs']}
-    wanted = [(name, contender, number) for number in seed for name in problem for contender in CONTENDERS]
-    # Forked, a child would wait for threads of torch that only its parent has.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) as pool:
-        pending = {pool.submit(_run, *key, episodes): key for key in wanted if key not in done}
-        for future in as_completed(pending):
-            name, contender, number = pending[future]
-            run = {'problem': name, 'contender': contender, 'seed': number, **future.result()}
-            result['runs'].append(run)
-            write_figures(json_path, result)
-            console.print(f'{name}, {contender}, seed {number}: last {_LAST} episodes {_final(run):.1f}, {run["wall_s"]:.0f} s',
-                          highlight=False)
+    figures = RunFile(json_path, {'budget': dataclasses.asdict(Budget()), 'episodes': episodes}, jobs,
+                      mbrl=metadata.version('mbrl'))
+    console.print(machine_line(figures.result['machine']))
+    wanted = [{'problem': name, 'contender': contender, 'seed': number}
+              for number in seed for name in problem for contender in CONTENDERS]
+    for run in figures.complete(wanted, functools.partial(_run, episodes=episodes)):
+        console.print(f'{run["problem"]}, {run["contender"]}, seed {run["seed"]}: last {_LAST} episodes {_final(run):.1f}, '
+                      f'{run["wall_s"]:.0f} s', highlight=False, soft_wrap=True)
     png_path.parent.mkdir(parents=True, exist_ok=True)
-    draw_returns(result, png_path)
-    print(markdown_table(result))
-    console.print(f'figures: {json_path}\npicture: {png_path}')
+    draw_returns(figures.result, png_path)
+    print(markdown_table(figures.result))
+    console.print(f'figures: {json_path}\npicture: {png_path}', soft_wrap=True)
 
 
 def markdown_table(result: dict[str, Any]) -> str:
@@ -97,17 +90,10 @@ def _interval(values: np.ndarray) -> str:
     return f'{values.mean() - half:.1f} to {values.mean() + half:.1f}'
 
 
-def _begun(path: Path, setting: dict[str, Any], jobs: int) -> dict[str, Any]:
-    """Figures so far, if those in the file are of the same setting; else none."""
-    if path.exists() and (found := json.loads(path.read_text(encoding='utf-8'))).get('setting') == setting:
-        return found
-    return {'machine': machine_figures(1), 'setting': setting, 'jobs': jobs, 'mbrl': metadata.version('mbrl'), 'runs': []}
-
-
-def _run(name: str, contender: str, seed: int, episodes: int) -> dict[str, Any]:
+def _run(problem: str, contender: str, seed: int, episodes: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     warnings.filterwarnings('ignore', module=r'(hydra|mbrl|gymnasium)')
-    return CONTENDERS[contender](PROBLEMS[name], Budget(), seed, episodes)
+    return CONTENDERS[contender](PROBLEMS[problem], Budget(), seed, episodes)
 
 
 if __name__ == '__main__':

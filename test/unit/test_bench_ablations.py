@@ -1,8 +1,7 @@
 """What parts of learning a task are worth: the rows of `make bench-ablations`, a run, and the table of its figures."""
 
 import contextlib
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,11 @@ from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 
 
-@pytest.fixture(scope='module')
-def bench():
+@pytest.fixture
+def bench(monkeypatch):
     """The script as a module; it lies in no package."""
-    path = Path(__file__).resolve().parents[2] / 'bench' / 'ablations.py'
-    spec = importlib.util.spec_from_file_location('ablations', path)
-    sys.modules['ablations'] = module = importlib.util.module_from_spec(spec)  # Where its dataclass looks its names up.
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules['ablations']
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / 'bench')
+    return importlib.import_module('ablations')
 
 
 def test_each_row_is_another_way_to_learn(bench):
@@ -30,11 +25,12 @@ def test_each_row_is_another_way_to_learn(bench):
 
 
 @pytest.mark.parametrize('is_framed', [True, False])
-def test_a_run_learns_and_is_evaluated(bench, is_framed):
+def test_a_run_learns_and_is_evaluated(bench, is_framed, monkeypatch):
     tiny = ('max_episode_steps=20', 'demonstrations=2', 'control.max_disagreement=1000.0', 'planner.horizon=3',
             'planner.population_size=16', 'planner.num_iterations=1', 'learner.min_transitions=20',
             'learner.trainer.max_steps=10')
-    run = bench.learn_and_evaluate('lift', bench.Ablation('tiny', tiny, is_framed), seed=1, steps=70, episodes=3)
+    monkeypatch.setitem(bench.ABLATIONS, 'tiny', bench.Ablation('tiny', tiny, is_framed))
+    run = bench.learn_and_evaluate('tiny', 1, task='lift', steps=70, episodes=3)
     assert run['steps_before'] == [40, 60]
     assert (run['planned'], run['steps'], run['successes'], run['episodes']) == ([False, False], 80, 0, 3)
     assert run['plan_ms'] > 0.0

@@ -1,0 +1,47 @@
+"""Figures of many long runs in one file: written after each, and read again, so that only what is missing is run."""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from mbrl_ros.cli.bench_planner import machine_figures
+from mbrl_ros.cli.figures import write_figures
+
+
+class RunFile:
+    """Runs of one setting.
+
+    Args:
+        path: Where the figures are; runs that are there are kept if they are of the same setting.
+        setting: What all runs share.
+        jobs: Runs at a time, one thread each.
+        facts: What else is to be known of a file that is begun.
+
+    Attributes:
+        result: All figures: `machine`, `setting`, `jobs`, `runs` and the facts.
+    """
+
+    def __init__(self, path: Path, setting: dict[str, Any], jobs: int, **facts: Any) -> None:
+        self._path, self._jobs = path, jobs
+        found = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+        self.result: dict[str, Any] = found if found.get('setting') == setting else {
+            'machine': machine_figures(1), 'setting': setting, 'jobs': jobs, **facts, 'runs': []}
+
+    def complete(self, wanted: Sequence[dict[str, Any]], run: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Make the runs that are missing, in processes of their own, and give each when it is in the file.
+
+        Args:
+            wanted: What tells the runs apart, each by name.
+            run: Makes figures of what tells a run apart, given by name.
+        """
+        missing = [key for key in wanted if not any(key.items() <= found.items() for found in self.result['runs'])]
+        # Forked, a child would wait for threads of torch that only its parent has.
+        with ProcessPoolExecutor(self._jobs, multiprocessing.get_context('spawn')) as pool:
+            pending = {pool.submit(run, **key): key for key in missing}
+            for future in as_completed(pending):
+                self.result['runs'].append({**pending[future], **future.result()})
+                write_figures(self._path, self.result)
+                yield self.result['runs'][-1]
