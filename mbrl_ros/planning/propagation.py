@@ -173,8 +173,9 @@ def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Te
     actions, particles = actions.transpose(0, 1).unsqueeze(1), path.shape[1]
     # On a CPU an objective is faster on what stays in its caches, and new memory in large pieces is expensive.
     at_once = particles if path.device.type != 'cpu' else max(1, particles * _CACHED_NUMBERS // max(1, path.numel()))
-    returns = [objective(part, actions).sum(dim=0) for part in path.split(at_once, dim=1)]  # Each (p, N)
-    return torch.add(torch.cat(returns), path[-1].sum(dim=-1), alpha=0.0)
+    parts = [objective(part, actions).sum(dim=0) for part in path.split(at_once, dim=1)]  # Each (p, N)
+    returns = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return torch.add(returns, path[-1].sum(dim=-1), alpha=0.0)
 
 
 def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
