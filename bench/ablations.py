@@ -55,7 +55,7 @@ ABLATIONS = {row.name: row for row in (
     Ablation("not in the tool's frame", is_framed=False),
     Ablation('smaller search', ('planner.population_size=128', 'planner.num_iterations=3')),
     Ablation('one network', ('learner.trainer.ensemble.ensemble_size=1',)),
-    Ablation('shorter horizon', ('planner.horizon=4',)),
+    Ablation('longer horizon', ('planner.horizon=7',)),
     Ablation('counterfactuals', ('learner.imagined_share=0.5',)),
     Ablation('new networks each round', ('learner.trainer.warm_start=false',)),
     Ablation('seeking disagreement', ('planner.disagreement_bonus=2.0',)),
