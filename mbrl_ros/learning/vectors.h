@@ -60,12 +60,22 @@ INLINE __m512 broadcast_float32(const float *from) { return _mm512_set1_ps(*from
 
 INLINE __m512 multiply_add_float32(__m512 sum, __m512 left, __m512 right) { return _mm512_fmadd_ps(left, right, sum); }
 
+/* As many entries as the mask says, the others zero. */
+INLINE __m512 widen_float32(__mmask16 inside, const float *from) { return _mm512_maskz_loadu_ps(inside, from); }
+
 INLINE void narrow_float32(float *to, __m512 value) { _mm512_storeu_ps(to, value); }
 
-/* Two rows, as far as the mask goes, as products read them. */
-INLINE void put_float32(float *to, __mmask16 inside, __m512 first, __m512 second) {
-    _mm512_mask_storeu_ps(to, inside, first);
-    _mm512_mask_storeu_ps(to + LANES, inside, second);
+/* From the table instruction, with a step of Newton's method, to a few last digits; below 2^126. */
+INLINE __m512 reciprocal(__m512 x) {
+    const __m512 guess = _mm512_rcp14_ps(x);
+    return _mm512_mul_ps(guess, _mm512_fnmadd_ps(x, guess, _mm512_set1_ps(2.0f)));
+}
+
+/* The same way; of zero it is 1e-15. */
+INLINE __m512 square_root(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(1e-30f), x);  /* Of two arguments the instruction returns the second where one is no number. */
+    const __m512 guess = _mm512_rsqrt14_ps(x), root = _mm512_mul_ps(x, guess);
+    return _mm512_fmadd_ps(_mm512_fnmadd_ps(root, root, x), _mm512_mul_ps(guess, _mm512_set1_ps(0.5f)), root);
 }
 
 /* 1 / (1 + exp(-x)) to a few last digits: 2^n by the exponent, 2^f by a polynomial, the reciprocal from the table instruction and
@@ -80,8 +90,7 @@ INLINE __m512 logistic_float32(__m512 x) {
     value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.240222421f));
     value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.693146978f));
     value = _mm512_fmadd_ps(value, rest, one);
-    const __m512 sum = _mm512_add_ps(_mm512_scalef_ps(value, whole), one), guess = _mm512_rcp14_ps(sum);
-    return _mm512_mul_ps(guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2.0f)));
+    return reciprocal(_mm512_add_ps(_mm512_scalef_ps(value, whole), one));
 }
 
 INLINE __m512 constant_float32(const float *value) { return _mm512_set1_ps(*value); }
@@ -131,6 +140,10 @@ INLINE __m512bh broadcast_bfloat16(const uint16_t *from) {
 }
 
 INLINE __m512 multiply_add_bfloat16(__m512 sum, __m512bh left, __m512bh right) { return _mm512_dpbf16_ps(sum, left, right); }
+
+INLINE __m512 widen_bfloat16(__mmask16 inside, const uint16_t *from) {
+    return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(inside, from)), 16);
+}
 
 INLINE void narrow_bfloat16(uint16_t *to, __m512 value) {
     _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(value));
