@@ -35,7 +35,7 @@ class _Step(ctypes.Structure):
     _fields_ = [
         ('inputs', ctypes.c_void_p), ('targets', ctypes.c_void_p),
         ('input_rows', ctypes.c_void_p), ('target_rows', ctypes.c_void_p),
-        ('rate', ctypes.c_float), ('correction', ctypes.c_float),
+        ('rate', ctypes.c_float), ('epsilon', ctypes.c_float),
     ]
 
 
@@ -79,7 +79,9 @@ class CompiledPasses:
         steps = []
         for batch, rate in zip(batches, rates):
             self._steps += 1
-            steps.append(_step(batch, rate / (1.0 - 0.9 ** self._steps), 1.0 / math.sqrt(1.0 - 0.999 ** self._steps)))
+            # The moments are sums, not means, and gradient.c adds this `epsilon` to twice the root of the second one.
+            twice_root = 2.0 * math.sqrt((1.0 - 0.999 ** self._steps) / 0.001)
+            steps.append(_step(batch, 0.1 * rate * twice_root / (1.0 - 0.9 ** self._steps), 1e-8 * twice_root))
         self._run(steps)
 
     def _run(self, steps: list[_Step]) -> None:

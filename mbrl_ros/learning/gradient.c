@@ -43,7 +43,7 @@ typedef struct {
     const void *inputs;
     const float *targets;
     const int64_t *input_rows, *target_rows;
-    float rate, correction;
+    float rate, epsilon;
 } Step;
 
 static long whole(long size, long unit) { return (size + unit - 1) / unit * unit; }
@@ -53,24 +53,27 @@ static int width_of(int vectors) { return vectors / ((vectors + STRIP - 1) / STR
 
 #define KIND float32
 
-/* What a gradient is for: a step of Adam, or to be kept. */
-INLINE void use(const Network *net, const Step *step, long place, __mmask16 inside, float decay, __m512 gradient, float *moments) {
+/* What a gradient is for: a step of Adam, or to be kept. The moments are sums, which `rate` and `epsilon` take account of. */
+INLINE void use(const Network *net, Step step, long place, __mmask16 inside, float decay, __m512 gradient, float *moments) {
     const __m512 value = _mm512_maskz_loadu_ps(inside, net->values + place);
     gradient = _mm512_fmadd_ps(_mm512_set1_ps(decay), value, gradient);
-    if (step->rate == 0.0f) {
+    if (step.rate == 0.0f) {
         _mm512_mask_storeu_ps(net->gradient + place, inside, gradient);
         return;
     }
-    const __m512 keep_first = _mm512_set1_ps(0.9f), keep_second = _mm512_set1_ps(0.999f);
-    const __m512 squared = _mm512_mul_ps(gradient, gradient);
-    __m512 first = _mm512_load_ps(moments), second = _mm512_load_ps(moments + LANES);
-    first = _mm512_fmadd_ps(keep_first, _mm512_sub_ps(first, gradient), gradient);
-    second = _mm512_fmadd_ps(keep_second, _mm512_sub_ps(second, squared), squared);
-    const __m512 size = _mm512_fmadd_ps(square_root(second), _mm512_set1_ps(step->correction), _mm512_set1_ps(1e-8f));
-    const __m512 change = _mm512_mul_ps(_mm512_set1_ps(step->rate), _mm512_mul_ps(first, reciprocal(size)));
+    const __m512 first = _mm512_fmadd_ps(_mm512_load_ps(moments), _mm512_set1_ps(0.9f), gradient);
+    /* A little more, as zero has no reciprocal root. */
+    __m512 second = _mm512_fmadd_ps(_mm512_load_ps(moments + LANES), _mm512_set1_ps(0.999f), _mm512_set1_ps(1e-33f));
+    second = _mm512_fmadd_ps(gradient, gradient, second);
+    /* The root and the reciprocal from the table instructions, each with a step of Newton's method. */
+    const __m512 guess = _mm512_rsqrt14_ps(second), root = _mm512_mul_ps(second, guess);
+    const __m512 error = _mm512_fnmadd_ps(root, guess, _mm512_set1_ps(3.0f));
+    const __m512 size = _mm512_fmadd_ps(root, error, _mm512_set1_ps(step.epsilon));
+    const __m512 inverse = _mm512_rcp14_ps(size);
+    const __m512 change = _mm512_mul_ps(_mm512_mul_ps(first, inverse), _mm512_fnmadd_ps(size, inverse, _mm512_set1_ps(2.0f)));
     _mm512_store_ps(moments, first);
     _mm512_store_ps(moments + LANES, second);
-    _mm512_mask_storeu_ps(net->values + place, inside, _mm512_sub_ps(value, change));
+    _mm512_mask_storeu_ps(net->values + place, inside, _mm512_fnmadd_ps(_mm512_set1_ps(step.rate), change, value));
 }
 
 #undef KIND

@@ -274,8 +274,12 @@ TARGET static void NAME(back)(const Network *net, int layer, const NAME(Workspac
 TARGET static void NAME(weights)(const Network *net, const Step *step, int member, int layer, NAME(Workspace) *space) {
     const int in = net->sizes[layer], out = net->sizes[layer + 1], rows = space->vectors * LANES;
     const long first = net->places[layer] + (long)member * (in + 1) * out;
+    const Step rule = *step;
+    float *moments = space->moments;
     for (int c = 0, width, chunks = (out + LANES - 1) / LANES; c < chunks; c += width) {
         width = width_of(chunks - c);
+        __mmask16 inside[STRIP];
+        for (int q = 0; q < width; q++) inside[q] = lanes(out - (c + q) * LANES);
         float sums[UNITS * STRIP * LANES];
         NAME(Product) product = {space->plain[layer], space->stride, GROUP, space->panels + (long)c * LANES * rows,
                                  width * LANES * GROUP, rows / GROUP, 0, sums, STRIP * LANES};
@@ -283,12 +287,13 @@ TARGET static void NAME(weights)(const Network *net, const Step *step, int membe
             units = NAME(advance)(&product, in + 1 - u, width);
             for (int i = 0; i < units; i++) {
                 const float decay = u + i < in ? net->decay[layer] : 0.0f;
-                for (int q = 0; q < width; q++, space->moments += 2 * LANES)
-                    use(net, step, first + (long)(u + i) * out + (c + q) * LANES, lanes(out - (c + q) * LANES), decay,
-                        _mm512_loadu_ps(sums + (i * STRIP + q) * LANES), space->moments);
+                long place = first + (long)(u + i) * out + c * LANES;
+                for (int q = 0; q < width; q++, place += LANES, moments += 2 * LANES)
+                    use(net, rule, place, inside[q], decay, _mm512_loadu_ps(sums + (i * STRIP + q) * LANES), moments);
             }
         }
     }
+    space->moments = moments;
 }
 
 TARGET static void NAME(bounds)(const Network *net, const Step *step, int member, NAME(Workspace) *space) {
@@ -297,7 +302,7 @@ TARGET static void NAME(bounds)(const Network *net, const Step *step, int member
         const float *gradients = space->bounds + (2 + bound) * size;
         const long first = net->places[net->num_layers] + ((long)bound * net->members + member) * size;
         for (int i = 0; i < size; i += LANES, space->moments += 2 * LANES)
-            use(net, step, first + i, lanes(size - i), 0.0f, _mm512_maskz_loadu_ps(lanes(size - i), gradients + i), space->moments);
+            use(net, *step, first + i, lanes(size - i), 0.0f, _mm512_maskz_loadu_ps(lanes(size - i), gradients + i), space->moments);
     }
 }
 
