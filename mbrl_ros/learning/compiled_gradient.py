@@ -16,6 +16,8 @@ _LANES = 16
 _MAX_LAYERS = 10
 #: Into how many pieces for each thread the steps of a call are cut.
 _PIECES = 4
+_VALIDATED_AT_ONCE = 96
+_NO_MEMORY = 'compiled training found no memory for its working set'
 
 
 class _Network(ctypes.Structure):
@@ -84,12 +86,25 @@ class CompiledPasses:
             steps.append(_step(batch, 0.1 * rate * twice_root / (1.0 - 0.9 ** self._steps), 1e-8 * twice_root))
         self._run(steps)
 
+    def validate(self, batch: Batch) -> torch.Tensor:
+        """As for `LossGradient.validate`."""
+        members, size = self._native.members, self._native.obs_size
+        rows = len(batch.input_rows) // members
+        tiles = math.ceil(rows / _VALIDATED_AT_ONCE)
+        sums = torch.empty(members, tiles)
+        call = functools.partial(library().mbrl_validate, ctypes.byref(self._native), ctypes.byref(_step(batch, 0.0, 0.0)),
+                                 ctypes.c_int64(rows), ctypes.c_int64(tiles), ctypes.c_void_p(sums.data_ptr()),
+                                 ctypes.byref(ctypes.c_int64(0)))
+        if not on_threads(torch.get_num_threads(), call):
+            raise MemoryError(_NO_MEMORY)
+        return sums.sum(dim=1) / (rows * size)
+
     def _run(self, steps: list[_Step]) -> None:
         counters = (ctypes.c_int64 * (1 + self._native.members))()
         call = functools.partial(self._descend, ctypes.byref(self._native), ctypes.c_int64(len(steps)),
                                  (_Step * len(steps))(*steps), ctypes.c_int64(_PIECES * self._num_threads), counters)
         if not on_threads(self._num_threads, call):
-            raise MemoryError('compiled gradient steps found no memory for their working set')
+            raise MemoryError(_NO_MEMORY)
 
 
 def _step(batch: Batch, rate: float, correction: float) -> _Step:

@@ -90,4 +90,51 @@ static void wait_for(const int64_t *done, int64_t needed) {
 #include "gradient_kernel.h"
 #undef KIND
 
+#define KIND float32
+
+/* The likelihood's part of the loss of a member, summed over some rows and all outputs. */
+TARGET static float likelihood(const Network *net, const Step *step, int member, long start, int count, Workspace_float32 *space) {
+    const int size = net->obs_size, last = net->num_layers - 1;
+    const float *maximum = net->values + net->places[last + 1] + (long)member * size, *minimum = maximum + (long)net->members * size;
+    __m512 sum = _mm512_setzero_ps();
+    inputs_float32(net, step, step->input_rows + start, count, space);
+    for (int layer = 0; layer <= last; layer++) {
+        pack_float32(net, member, layer, space);
+        layer_float32(net, member, layer, space);
+    }
+    for (int r = 0; r < count; r += LANES) {
+        targets_float32(net, step, step->target_rows + start + r, count - r, space);
+        const __m512 weight = _mm512_loadu_ps(space->targets + size * LANES);
+        for (int i = 0; i < size; i++) {
+            const float *mean = space->slopes[last] + i * space->stride + r, *logit = mean + size * space->stride;
+            const __m512 share = logistic_float32(_mm512_sub_ps(_mm512_loadu_ps(logit), _mm512_set1_ps(maximum[i])));
+            const __m512 variance = _mm512_fmadd_ps(_mm512_set1_ps(expf(maximum[i])), share, _mm512_set1_ps(expf(minimum[i])));
+            const __m512 error = _mm512_sub_ps(_mm512_loadu_ps(mean), _mm512_loadu_ps(space->targets + i * LANES));
+            float logs[LANES];
+            _mm512_storeu_ps(logs, variance);
+            for (int lane = 0; lane < LANES; lane++) logs[lane] = logf(logs[lane]);
+            const __m512 loss = _mm512_add_ps(_mm512_div_ps(_mm512_mul_ps(error, error), variance), _mm512_loadu_ps(logs));
+            sum = _mm512_mask3_fmadd_ps(loss, weight, sum, lanes(count - r));
+        }
+    }
+    return _mm512_reduce_add_ps(sum);
+}
+
+/* Takes tiles of `rows` rows until none is left, for `sums` (E, tiles). Returns 0, or 1 when there is no memory. */
+EXPORT int mbrl_validate(const Network *net, const Step *step, int64_t rows, int64_t tiles, float *sums, int64_t *counter) {
+    Workspace_float32 space;
+    void *memory = open_float32(net, (int)((rows + tiles - 1) / tiles), &space);
+    if (!memory) return 1;
+    const unsigned control = flush_denormals();
+    for (int64_t taken; (taken = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)) < net->members * tiles;) {
+        const int64_t member = taken / tiles, start = rows * (taken % tiles) / tiles, end = rows * (taken % tiles + 1) / tiles;
+        sums[taken] = likelihood(net, step, (int)member, member * rows + start, (int)(end - start), &space);
+    }
+    _mm_setcsr(control);
+    free(memory);
+    return 0;
+}
+
+#undef KIND
+
 #endif

@@ -70,8 +70,8 @@ typedef struct {
     float *moments;                   /* next in use */
 } NAME(Workspace);
 
-static void *NAME(open)(const Network *net, NAME(Workspace) *space) {
-    const int vectors = (net->batch + LANES - 1) / LANES;
+static void *NAME(open)(const Network *net, int rows, NAME(Workspace) *space) {
+    const int vectors = (rows + LANES - 1) / LANES;
     int widest = 0;
     for (int layer = 0; layer <= net->num_layers; layer++)
         if (net->sizes[layer] > widest) widest = net->sizes[layer];
@@ -138,16 +138,28 @@ INLINE void NAME(keep)(const NAME(Workspace) *space, int layer, int unit, int ro
         UNROLL for (int g = 0; g < GROUP; g++) NAME(narrow)(space->plain[layer] + (unit + g) * space->stride + row, units[g]);
 }
 
-TARGET static void NAME(inputs)(const Network *net, const Step *step, int member, const NAME(Workspace) *space) {
+TARGET static void NAME(inputs)(const Network *net, const Step *step, const int64_t *wanted, int count,
+                                const NAME(Workspace) *space) {
     const int size = net->sizes[0] + 1;
-    const int64_t *wanted = step->input_rows + (long)member * net->batch;
-    for (int r = 0; r < net->batch; r += LANES) {
+    for (int r = 0; r < count; r += LANES) {
         for (int i = 0; i < size; i += LANES) {
             __m512 units[LANES];
-            NAME(columns)(step->inputs, size, wanted + r, net->batch - r, i, units);
+            NAME(columns)(step->inputs, size, wanted + r, count - r, i, units);
             UNROLL for (int u = 0; u < LANES; u += GROUP)
                 if (i + u < size) NAME(keep)(space, 0, i + u, r, units + u);
         }
+    }
+}
+
+/* Up to LANES rows. */
+TARGET static void NAME(targets)(const Network *net, const Step *step, const int64_t *wanted, int count,
+                                 const NAME(Workspace) *space) {
+    const int size = net->obs_size + 1;
+    for (int i = 0; i < size; i += LANES) {
+        __m512 units[LANES];
+        columns_float32(step->targets, size, wanted, count, i, units);
+        UNROLL for (int u = 0; u < LANES; u++)
+            if (i + u < size) _mm512_storeu_ps(space->targets + (i + u) * LANES, units[u]);
     }
 }
 
@@ -196,12 +208,7 @@ TARGET static void NAME(loss)(const Network *net, const Step *step, int member, 
     }
     memset(shares, 0, 2L * size * LANES * sizeof *shares);
     for (int r = 0; r < net->batch; r += LANES) {
-        for (int i = 0; i <= size; i += LANES) {
-            __m512 columns[LANES];
-            columns_float32(step->targets, size + 1, wanted + r, net->batch - r, i, columns);
-            UNROLL for (int c = 0; c < LANES; c++)
-                if (i + c <= size) _mm512_storeu_ps(space->targets + (i + c) * LANES, columns[c]);
-        }
+        NAME(targets)(net, step, wanted + r, net->batch - r, space);
         const __m512 weight = _mm512_mul_ps(_mm512_loadu_ps(space->targets + size * LANES), scale);
         const __mmask16 real = lanes(net->batch - r);
         for (int i = 0; i < size; i++) {
@@ -308,7 +315,7 @@ TARGET static void NAME(bounds)(const Network *net, const Step *step, int member
 
 static void NAME(take)(const Network *net, const Step *step, int member, NAME(Workspace) *space) {
     space->moments = net->moments + member * net->moments_size;
-    NAME(inputs)(net, step, member, space);
+    NAME(inputs)(net, step, step->input_rows + (long)member * net->batch, net->batch, space);
     for (int layer = 0; layer < net->num_layers; layer++) {
         NAME(pack)(net, member, layer, space);
         NAME(layer)(net, member, layer, space);
@@ -328,7 +335,7 @@ static void NAME(take)(const Network *net, const Step *step, int member, NAME(Wo
 EXPORT int NAME(mbrl_descend)(const Network *net, int64_t num_steps, const Step *steps, int64_t pieces, int64_t *counters) {
     int64_t *done = counters + 1;
     NAME(Workspace) space;
-    void *memory = NAME(open)(net, &space);
+    void *memory = NAME(open)(net, net->batch, &space);
     if (!memory) return 1;
     const unsigned control = flush_denormals();
     for (int64_t taken; (taken = __atomic_fetch_add(counters, 1, __ATOMIC_RELAXED)) < net->members * pieces;) {

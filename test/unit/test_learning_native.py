@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mbrl_ros.learning import Ensemble, EnsembleConfig, fused, native
-from mbrl_ros.learning.batches import Batch
+from mbrl_ros.learning.batches import Batch, all_rows
 from mbrl_ros.learning.gradient import LossGradient
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -77,6 +77,18 @@ def test_compiled_step_is_adam_on_the_compiled_gradient(sizes, dtype):
         optimizer.step()
     # Adam magnifies the rounding of a gradient that is nearly zero: a few entries differ more than the rest.
     assert (stepped.values - computed_only.values).norm() < 1e-3 * (stepped.values - start).norm()
+
+
+@pytest.mark.parametrize('dtype', COMPILED[:1])
+@pytest.mark.parametrize('sizes', SIZES)
+@pytest.mark.parametrize('rows', [1, 50, 300])
+def test_compiled_validation_is_that_of_torch_within_rounding(sizes, dtype, rows, monkeypatch):
+    members, inputs, outputs, *_ = sizes
+    generator = torch.Generator().manual_seed(1)
+    held_out = all_rows(torch.randn(rows, inputs, generator=generator), torch.randn(members, rows, outputs, generator=generator))
+    compiled = make(sizes, dtype)[0].validate(held_out)
+    without_library(monkeypatch)
+    torch.testing.assert_close(compiled, make(sizes, dtype)[0].validate(held_out), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
