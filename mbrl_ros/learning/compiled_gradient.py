@@ -4,7 +4,7 @@ import ctypes
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -16,8 +16,8 @@ _LANES = 16
 _MAX_LAYERS = 10
 #: Into how many pieces for each thread the steps of a call are cut.
 _PIECES = 4
-_VALIDATED_AT_ONCE = 96
-_NO_MEMORY = 'compiled training found no memory for its working set'
+#: Most rows that are validated at once.
+_TILE = 96
 
 
 class _Network(ctypes.Structure):
@@ -42,7 +42,7 @@ class _Step(ctypes.Structure):
 
 
 class CompiledPasses:
-    """Forward and back in compiled code, sums in float32; results do not depend on the number of threads.
+    """Forward, back and validation in compiled code, sums in float32; results do not depend on the number of threads.
 
     Args:
         values: All parameters, flat, float32.
@@ -64,51 +64,49 @@ class CompiledPasses:
         native.penalty = network.config.logvar_penalty / size
         native.places[:len(blocks) + 1] = 0, *itertools.accumulate(map(math.prod, blocks))
         native.moments_size = 2 * (sum(rows * _whole(columns) for _, rows, columns in blocks) + 2 * _whole(size))
-        # A line of the cache more, so that they can begin with one.
-        moments = torch.zeros(members * native.moments_size + _LANES)
-        native.values, native.gradient = values.data_ptr(), gradient.data_ptr()
-        native.moments = -(-moments.data_ptr() // 64) * 64
+        moments = torch.zeros(members, native.moments_size)
+        native.values, native.gradient, native.moments = (tensor.data_ptr() for tensor in (values, gradient, moments))
         self._kept = values, gradient, moments
-        self._num_threads = min(torch.get_num_threads(), members)
         self._native, self._steps = native, 0
 
     def compute(self, batch: Batch) -> None:
         """As for `LossGradient.compute`."""
-        self._run([_step(batch, 0.0, 0.0)])
+        self._take([_step(batch)])
 
     def descend(self, batches: Sequence[Batch], rates: Sequence[float]) -> None:
         """As for `LossGradient.descend`; the gradient is not kept."""
         steps = []
         for batch, rate in zip(batches, rates):
             self._steps += 1
-            # The moments are sums, not means, and gradient.c adds this `epsilon` to twice the root of the second one.
-            twice_root = 2.0 * math.sqrt((1.0 - 0.999 ** self._steps) / 0.001)
-            steps.append(_step(batch, 0.1 * rate * twice_root / (1.0 - 0.9 ** self._steps), 1e-8 * twice_root))
-        self._run(steps)
+            # The moments are sums, not means, and twice the root of the second one is what `epsilon` is added to.
+            scale = 2.0 * math.sqrt((1.0 - 0.999 ** self._steps) / 0.001)
+            steps.append(_step(batch, 0.1 * rate * scale / (1.0 - 0.9 ** self._steps), 1e-8 * scale))
+        self._take(steps)
 
     def validate(self, batch: Batch) -> torch.Tensor:
         """As for `LossGradient.validate`."""
         members, size = self._native.members, self._native.obs_size
         rows = len(batch.input_rows) // members
-        tiles = math.ceil(rows / _VALIDATED_AT_ONCE)
+        tiles = math.ceil(rows / _TILE)
         sums = torch.empty(members, tiles)
-        call = functools.partial(library().mbrl_validate, ctypes.byref(self._native), ctypes.byref(_step(batch, 0.0, 0.0)),
-                                 ctypes.c_int64(rows), ctypes.c_int64(tiles), ctypes.c_void_p(sums.data_ptr()),
-                                 ctypes.byref(ctypes.c_int64(0)))
-        if not on_threads(torch.get_num_threads(), call):
-            raise MemoryError(_NO_MEMORY)
+        self._run(torch.get_num_threads(), library().mbrl_validate, ctypes.byref(_step(batch)), ctypes.c_int64(rows),
+                  ctypes.c_int64(tiles), ctypes.c_void_p(sums.data_ptr()), ctypes.byref(ctypes.c_int64(0)))
         return sums.sum(dim=1) / (rows * size)
 
-    def _run(self, steps: list[_Step]) -> None:
-        counters = (ctypes.c_int64 * (1 + self._native.members))()
-        call = functools.partial(self._descend, ctypes.byref(self._native), ctypes.c_int64(len(steps)),
-                                 (_Step * len(steps))(*steps), ctypes.c_int64(_PIECES * self._num_threads), counters)
-        if not on_threads(self._num_threads, call):
-            raise MemoryError(_NO_MEMORY)
+    def _take(self, steps: list[_Step]) -> None:
+        members = self._native.members
+        num_threads = min(torch.get_num_threads(), members)
+        self._run(num_threads, self._descend, ctypes.c_int64(len(steps)), (_Step * len(steps))(*steps),
+                  ctypes.c_int64(_PIECES * num_threads), (ctypes.c_int64 * (1 + members))())
+
+    def _run(self, num_threads: int, function: Callable[..., int], *arguments: object) -> None:
+        """Call on every thread; they share the work through a counter."""
+        if not on_threads(num_threads, functools.partial(function, ctypes.byref(self._native), *arguments)):
+            raise MemoryError('compiled training found no memory for its working set')
 
 
-def _step(batch: Batch, rate: float, correction: float) -> _Step:
-    return _Step(*(tensor.data_ptr() for tensor in batch), rate, correction)
+def _step(batch: Batch, rate: float = 0.0, epsilon: float = 0.0) -> _Step:
+    return _Step(*(tensor.data_ptr() for tensor in batch), rate, epsilon)
 
 
 def _whole(size: int) -> int:

@@ -38,7 +38,7 @@ typedef struct {
 /* UNITS by STRIP vectors fill the registers. */
 enum { UNITS = 8, STRIP = 3 };
 
-/* One step: a `Batch` of batches.py, and two factors of Adam. Without a rate the gradient is kept, and nothing else changes. */
+/* One step: a `Batch` of batches.py, and two numbers of Adam. Without a rate the gradient is kept, and nothing else changes. */
 typedef struct {
     const void *inputs;
     const float *targets;
@@ -61,18 +61,17 @@ INLINE void use(const Network *net, Step step, long place, __mmask16 inside, flo
         _mm512_mask_storeu_ps(net->gradient + place, inside, gradient);
         return;
     }
-    const __m512 first = _mm512_fmadd_ps(_mm512_load_ps(moments), _mm512_set1_ps(0.9f), gradient);
+    const __m512 first = _mm512_fmadd_ps(_mm512_loadu_ps(moments), _mm512_set1_ps(0.9f), gradient);
     /* A little more, as zero has no reciprocal root. */
-    __m512 second = _mm512_fmadd_ps(_mm512_load_ps(moments + LANES), _mm512_set1_ps(0.999f), _mm512_set1_ps(1e-33f));
+    __m512 second = _mm512_fmadd_ps(_mm512_loadu_ps(moments + LANES), _mm512_set1_ps(0.999f), _mm512_set1_ps(1e-33f));
     second = _mm512_fmadd_ps(gradient, gradient, second);
-    /* The root and the reciprocal from the table instructions, each with a step of Newton's method. */
+    /* Twice the root, from the table instruction with a step of Newton's method. */
     const __m512 guess = _mm512_rsqrt14_ps(second), root = _mm512_mul_ps(second, guess);
-    const __m512 error = _mm512_fnmadd_ps(root, guess, _mm512_set1_ps(3.0f));
-    const __m512 size = _mm512_fmadd_ps(root, error, _mm512_set1_ps(step.epsilon));
-    const __m512 inverse = _mm512_rcp14_ps(size);
-    const __m512 change = _mm512_mul_ps(_mm512_mul_ps(first, inverse), _mm512_fnmadd_ps(size, inverse, _mm512_set1_ps(2.0f)));
-    _mm512_store_ps(moments, first);
-    _mm512_store_ps(moments + LANES, second);
+    const __m512 twice = _mm512_fnmadd_ps(root, guess, _mm512_set1_ps(3.0f));
+    const __m512 size = _mm512_fmadd_ps(root, twice, _mm512_set1_ps(step.epsilon));
+    const __m512 change = _mm512_mul_ps(first, reciprocal(size));
+    _mm512_storeu_ps(moments, first);
+    _mm512_storeu_ps(moments + LANES, second);
     _mm512_mask_storeu_ps(net->values + place, inside, _mm512_fnmadd_ps(_mm512_set1_ps(step.rate), change, value));
 }
 
@@ -93,9 +92,11 @@ static void wait_for(const int64_t *done, int64_t needed) {
 #define KIND float32
 
 /* The likelihood's part of the loss of a member, summed over some rows and all outputs. */
-TARGET static float likelihood(const Network *net, const Step *step, int member, long start, int count, Workspace_float32 *space) {
+TARGET static float likelihood(const Network *net, const Step *step, int member, long start, int count,
+                               Workspace_float32 *space) {
     const int size = net->obs_size, last = net->num_layers - 1;
-    const float *maximum = net->values + net->places[last + 1] + (long)member * size, *minimum = maximum + (long)net->members * size;
+    const float *maximum = net->values + net->places[net->num_layers] + (long)member * size;
+    const float *minimum = maximum + (long)net->members * size;
     __m512 sum = _mm512_setzero_ps();
     inputs_float32(net, step, step->input_rows + start, count, space);
     for (int layer = 0; layer <= last; layer++) {

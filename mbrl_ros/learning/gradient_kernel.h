@@ -19,11 +19,11 @@ INLINE void NAME(multiply)(const int units, const int width, const NAME(Product)
     UNROLL for (int u = 0; u < units; u++)
         UNROLL for (int v = 0; v < width; v++) sums[u][v] = p->start ? _mm512_set1_ps(p->start[u]) : _mm512_setzero_ps();
     for (int g = 0; g < p->groups; g++) {
-        VECTOR lanes[STRIP];
-        UNROLL for (int v = 0; v < width; v++) lanes[v] = NAME(load)(right + v * LANES * GROUP);
+        VECTOR vectors[STRIP];
+        UNROLL for (int v = 0; v < width; v++) vectors[v] = NAME(load)(right + v * LANES * GROUP);
         UNROLL for (int u = 0; u < units; u++) {
             const VECTOR unit = NAME(broadcast)(left + u * p->unit_step);
-            UNROLL for (int v = 0; v < width; v++) sums[u][v] = NAME(multiply_add)(sums[u][v], unit, lanes[v]);
+            UNROLL for (int v = 0; v < width; v++) sums[u][v] = NAME(multiply_add)(sums[u][v], unit, vectors[v]);
         }
         left += p->group_step;
         right += p->right_step;
@@ -37,37 +37,39 @@ INLINE void NAME(multiply)(const int units, const int width, const NAME(Product)
 MULTIPLY(1, 1)
 MULTIPLY(1, 2)
 MULTIPLY(1, 3)
-MULTIPLY(8, 1)
-MULTIPLY(8, 2)
-MULTIPLY(8, 3)
+MULTIPLY(UNITS, 1)
+MULTIPLY(UNITS, 2)
+MULTIPLY(UNITS, 3)
 #undef MULTIPLY
 
-/* UNITS units, or one where fewer are left; then the product is at the next ones. Returns how many. */
+static void (*const NAME(multiplies)[2][STRIP + 1])(const NAME(Product) *) = {
+    {0, NAME(multiply_1_1), NAME(multiply_1_2), NAME(multiply_1_3)},
+    {0, NAME(multiply_UNITS_1), NAME(multiply_UNITS_2), NAME(multiply_UNITS_3)}};
+
+/* UNITS units, or one where fewer are left; the product then goes on with the next. Returns how many. */
 static int NAME(advance)(NAME(Product) *p, int left, int width) {
-    static void (*const some[][STRIP])(const NAME(Product) *) = {
-        {NAME(multiply_1_1), NAME(multiply_1_2), NAME(multiply_1_3)}, {NAME(multiply_8_1), NAME(multiply_8_2), NAME(multiply_8_3)}};
     const int units = left < UNITS ? 1 : UNITS;
-    some[left >= UNITS][width - 1](p);
+    NAME(multiplies)[units == UNITS][width](p);
     p->left += units * p->unit_step;
     if (p->start) p->start += units;
     return units;
 }
 
-/* What one thread works in. Arrays are (units, lanes), rows of `stride`; entries of a group lie side by side, lane by lane. */
+/* What one thread works in. Most arrays are (units, lanes), `stride` from unit to unit; units of a group lie side by side. */
 typedef struct {
-    int vectors;                      /* of rows, each a lane */
+    int vectors;                      /* that the rows fill */
     long stride;
-    ENTRY *entries[MAX_LAYERS];       /* of a layer, in groups; after them a unit of ones */
-    ENTRY *plain[MAX_LAYERS];         /* and not in groups */
-    float *slopes[MAX_LAYERS];        /* at a layer's outputs; before, the last outputs, and the derivatives of the other units */
-    ENTRY *grouped;                   /* of one layer */
-    ENTRY *panels;                    /* the same by rows, (out, in strips of columns; B, in groups; strip) */
+    ENTRY *entries[MAX_LAYERS];       /* of a layer, in groups, and after them ones */
+    ENTRY *plain[MAX_LAYERS];         /* the same, not in groups */
+    float *slopes[MAX_LAYERS];        /* at a layer's outputs; at first derivatives of its units, and outputs of the last layer */
+    ENTRY *grouped;                   /* slopes of one layer, in groups */
+    ENTRY *panels;                    /* the same turned, strip by strip (rows, columns), in groups of rows */
     const ENTRY *forward[MAX_LAYERS]; /* weights (in, out), in groups of rows */
     const ENTRY *back[MAX_LAYERS];    /* the same in groups of columns */
-    ENTRY *packed[2][MAX_LAYERS];     /* where they are not used where they lie */
-    float *targets;                   /* of a vector of rows, and what they count */
-    float *bounds;                    /* (2, O): exponentials, gradients; (2, O, LANES): shares of the lanes */
-    float *moments;                   /* next in use */
+    ENTRY *packed[2][MAX_LAYERS];     /* room for both */
+    float *targets;                   /* of a vector of rows, and what these count */
+    float *bounds;                    /* exponentials and gradients, each (2, O), and the lanes' shares of these (2, O, LANES) */
+    float *moments;                   /* that are next */
 } NAME(Workspace);
 
 static void *NAME(open)(const Network *net, int rows, NAME(Workspace) *space) {
@@ -100,7 +102,7 @@ static void *NAME(open)(const Network *net, int rows, NAME(Workspace) *space) {
     return memory;
 }
 
-/* A layer's weights as products read them. */
+/* A layer's weights as products read them; where nothing is narrowed, that is as they are. */
 TARGET static void NAME(pack)(const Network *net, int member, int layer, NAME(Workspace) *space) {
     const int in = net->sizes[layer], out = net->sizes[layer + 1];
     const float *values = net->values + net->places[layer] + (long)member * (in + 1) * out;
@@ -193,8 +195,8 @@ TARGET static void NAME(layer)(const Network *net, int member, int layer, const 
     }
 }
 
-/* Slopes at the outputs in their place, and the gradient of the variance bounds. The softly bounded log-variance of a raw output v
- * is log(exp(min) + exp(max) * share), share = sigmoid(v - max). Rows behind the batch have a slope of zero. */
+/* Slopes at the outputs in their place, and the gradient of the variance bounds. The softly bounded log-variance of a raw
+ * output v is log(exp(min) + exp(max) * share), share = sigmoid(v - max). Rows behind the batch have a slope of zero. */
 TARGET static void NAME(loss)(const Network *net, const Step *step, int member, const NAME(Workspace) *space) {
     const int size = net->obs_size;
     const float *maximum = net->values + net->places[net->num_layers] + (long)member * size;
@@ -219,7 +221,8 @@ TARGET static void NAME(loss)(const Network *net, const Step *step, int member, 
             const __m512 inverse = _mm512_div_ps(one, _mm512_fmadd_ps(limit, share, _mm512_set1_ps(smallest[i])));
             const __m512 distance = _mm512_sub_ps(_mm512_loadu_ps(mean), _mm512_loadu_ps(space->targets + i * LANES));
             const __m512 error = _mm512_mul_ps(distance, inverse);
-            const __m512 slope = _mm512_maskz_mul_ps(real, _mm512_fnmadd_ps(error, error, inverse), weight);  /* of the variance */
+            /* Of the variance. */
+            const __m512 slope = _mm512_maskz_mul_ps(real, _mm512_fnmadd_ps(error, error, inverse), weight);
             const __m512 shared = _mm512_mul_ps(slope, share), squared = _mm512_mul_ps(shared, share);
             _mm512_storeu_ps(above, _mm512_add_ps(_mm512_loadu_ps(above), squared));
             _mm512_storeu_ps(below, _mm512_add_ps(_mm512_loadu_ps(below), slope));
@@ -309,7 +312,8 @@ TARGET static void NAME(bounds)(const Network *net, const Step *step, int member
         const float *gradients = space->bounds + (2 + bound) * size;
         const long first = net->places[net->num_layers] + ((long)bound * net->members + member) * size;
         for (int i = 0; i < size; i += LANES, space->moments += 2 * LANES)
-            use(net, *step, first + i, lanes(size - i), 0.0f, _mm512_maskz_loadu_ps(lanes(size - i), gradients + i), space->moments);
+            use(net, *step, first + i, lanes(size - i), 0.0f, _mm512_maskz_loadu_ps(lanes(size - i), gradients + i),
+                space->moments);
     }
 }
 
@@ -329,9 +333,9 @@ static void NAME(take)(const Network *net, const Step *step, int member, NAME(Wo
     }
 }
 
-/* Takes pieces until none is left: some steps in a row of one member. `counters`, zero at first: pieces taken, and how many steps of
- * each member are done. A piece waits for the member's piece before, which is taken before it. Returns 0, or 1 when there is no
- * memory. */
+/* Takes pieces, some steps of one member in a row, until none is left. `counters`, zero at first: pieces taken, and how many
+ * steps of each member are done. A piece waits for the member's piece before, which is taken before it. Returns 0, or 1 when
+ * there is no memory. */
 EXPORT int NAME(mbrl_descend)(const Network *net, int64_t num_steps, const Step *steps, int64_t pieces, int64_t *counters) {
     int64_t *done = counters + 1;
     NAME(Workspace) space;

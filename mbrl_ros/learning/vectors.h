@@ -71,13 +71,6 @@ INLINE __m512 reciprocal(__m512 x) {
     return _mm512_mul_ps(guess, _mm512_fnmadd_ps(x, guess, _mm512_set1_ps(2.0f)));
 }
 
-/* The same way; of zero it is 1e-15. */
-INLINE __m512 square_root(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(1e-30f), x);  /* Of two arguments the instruction returns the second where one is no number. */
-    const __m512 guess = _mm512_rsqrt14_ps(x), root = _mm512_mul_ps(x, guess);
-    return _mm512_fmadd_ps(_mm512_fnmadd_ps(root, root, x), _mm512_mul_ps(guess, _mm512_set1_ps(0.5f)), root);
-}
-
 /* 1 / (1 + exp(-x)) to a few last digits: 2^n by the exponent, 2^f by a polynomial, the reciprocal from the table instruction and
  * a step of Newton's method. */
 INLINE __m512 logistic_float32(__m512 x) {
@@ -149,13 +142,6 @@ INLINE void narrow_bfloat16(uint16_t *to, __m512 value) {
     _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(value));
 }
 
-/* Two rows, as far as the mask goes, side by side; the first one's entries first. */
-INLINE void put_bfloat16(uint16_t *to, __mmask16 inside, __m512 first, __m512 second) {
-    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(first));
-    const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(second));
-    _mm512_mask_storeu_epi32(to, inside, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
-}
-
 /* As for float32, but to about 1e-4, which is less than its products are rounded by. */
 INLINE __m512 logistic_bfloat16(__m512 x) {
     const __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f));
@@ -175,7 +161,11 @@ INLINE void write_bfloat16(float *to, __m512 sum) { _mm512_storeu_ps(to, sum); }
 
 INLINE __m512 silu_bfloat16(__m512 sum) { return _mm512_mul_ps(sum, logistic_bfloat16(sum)); }
 
-INLINE void gather_bfloat16(uint16_t *to, const __m512 *sums) { put_bfloat16(to, 0xffff, sums[0], sums[1]); }
+INLINE void gather_bfloat16(uint16_t *to, const __m512 *sums) {
+    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(sums[0]));
+    const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(sums[1]));
+    _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
 
 #undef KIND
 
