@@ -75,8 +75,9 @@ def test_compiled_step_is_adam_on_the_compiled_gradient(sizes, dtype):
         computed_only.compute(batch)
         optimizer.param_groups[0]['lr'] = rate
         optimizer.step()
-    # Adam magnifies the rounding of a gradient that is nearly zero: a few entries differ more than the rest.
-    assert (stepped.values - computed_only.values).norm() < 1e-3 * (stepped.values - start).norm()
+    # Where the last digit of a weight is rounded to another bfloat16, its gradients differ by more.
+    tolerance = 1e-5 if dtype is torch.float32 else 1e-3
+    assert (stepped.values - computed_only.values).norm() < tolerance * (stepped.values - start).norm()
 
 
 @pytest.mark.parametrize('dtype', COMPILED[:1])
@@ -113,6 +114,17 @@ def test_steps_are_the_same_bytes_on_any_number_of_threads(sizes, dtype, num_thr
         return gradient.values
     alone = stepped(1)
     assert torch.equal(alone, stepped(2)) and torch.equal(alone, stepped(5))
+
+
+@pytest.mark.parametrize('dtype', COMPILED)
+def test_validation_is_the_same_bytes_on_any_number_of_threads(dtype, num_threads):
+    gradient, _ = make(SIZES[0], dtype)
+    held_out = all_rows(torch.randn(500, 33), torch.randn(5, 500, 25))
+    losses = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        losses.append(gradient.validate(held_out))
+    assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
