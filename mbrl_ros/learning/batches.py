@@ -29,6 +29,24 @@ class Batch(NamedTuple):
     target_rows: torch.Tensor
 
 
+def all_rows(inputs: torch.Tensor, targets: torch.Tensor) -> Batch:
+    """Every row once for each member.
+
+    Args:
+        inputs: Shape (N, I).
+        targets: Shape (E, N, O).
+    """
+    members, size, _ = targets.shape
+    rows = torch.arange(members * size)
+    return Batch(*_tables(inputs, targets, targets.new_ones(members, size)), rows % size, rows)
+
+
+def _tables(inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs (N, I + 1) and targets (E * N, O + 1) of a `Batch`."""
+    ones = inputs.new_ones(len(inputs), 1)
+    return torch.cat([inputs, ones], dim=1), torch.cat([targets, weights.unsqueeze(-1)], dim=-1).flatten(0, 1)
+
+
 class BootstrapBatches:
     """Endless batches for all members.
 
@@ -42,11 +60,10 @@ class BootstrapBatches:
 
     def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor, batch_size: int,
                  generator: torch.Generator) -> None:
-        members, size, columns = targets.shape
+        members, size, _ = targets.shape
         counts = torch.where(counts.any(dim=1, keepdim=True), counts, 1)
         weights = counts * ((counts > 0).sum(dim=1, keepdim=True) / counts.sum(dim=1, keepdim=True))
-        self._inputs = torch.cat([inputs, inputs.new_ones(size, 1)], dim=1)                          # (N, I + 1)
-        self._targets = torch.cat([targets, weights.unsqueeze(-1)], dim=-1).view(members * size, columns + 1)
+        self._inputs, self._targets = _tables(inputs, targets, weights)
         self._rows = [member.nonzero().squeeze(1) for member in counts]
         self._left = [rows[:0] for rows in self._rows]
         self._offsets = size * torch.arange(members).unsqueeze(1)

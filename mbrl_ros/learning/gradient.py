@@ -77,12 +77,22 @@ class LossGradient:
         """
         self._passes.descend(batches, rates)
 
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> torch.Tensor:
+        """Each member's loss without what penalises its parameters, shape (E,).
+
+        Args:
+            batch: Of any size, inputs in the network's type.
+        """
+        return self._passes.validate(batch)
+
 
 class _TorchPasses:
     """Forward and back in torch's batched products."""
 
     def __init__(self, values: torch.Tensor, gradient: torch.Tensor, shapes: list[tuple[int, ...]], network: Ensemble,
                  batch_size: int, dtype: torch.dtype) -> None:
+        self._network = network
         kind, (_, members, _, size) = values.dtype, shapes[-1]
         self._bounds, self._bounds_gradient = (_split(flat, shapes)[-1] for flat in (values, gradient))
         shapes = shapes[:-1]
@@ -143,6 +153,13 @@ class _TorchPasses:
             self.compute(batch)
             self._optimizer.param_groups[0]['lr'] = rate
             self._optimizer.step()
+
+    def validate(self, batch: Batch) -> torch.Tensor:
+        members = self._network.config.ensemble_size
+        inputs, targets = (table[rows].view(members, -1, table.shape[1]) for table, rows in zip(batch[:2], batch[2:]))
+        mean, logvar = self._network(inputs[..., :-1])
+        loss = torch.square(mean - targets[..., :-1]) * torch.exp(-logvar) + logvar
+        return (loss * targets[..., -1:]).mean(dim=(1, 2))
 
     def _output_slope(self, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Gradient at the last layer's outputs, and that of the variance bounds.

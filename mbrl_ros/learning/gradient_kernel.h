@@ -1,260 +1,355 @@
 /* Gradient steps with one kind of product; `gradient.c` includes this once for each. */
 
+/* For each unit and lane the sum over groups of what the unit has on the left and the lane on the right. */
 typedef struct {
-    const ENTRY *left;          /* group k of row r lies at left + r * row_step + k * group_step */
-    long row_step, group_step;
-    const ENTRY *right;         /* in chunks */
-    int rows;                   /* of `right`, even */
-    const float *start;         /* of the sums, the same for all rows; zero where null */
+    const ENTRY *left;          /* group g of unit u lies at left + u * unit_step + g * group_step */
+    long unit_step, group_step;
+    const ENTRY *right;         /* group g of all lanes at right + g * right_step */
+    long right_step;
+    int groups;
+    const float *start;         /* of the units' sums; zero where null */
     float *out;
-    long out_step;
+    long out_step;              /* from unit to unit */
 } NAME(Product);
 
-/* ROWS rows of `width` chunks, a constant where this is inlined. */
-INLINE void NAME(product)(const int width, const NAME(Product) *p) {
+/* `units` units for `width` vectors of lanes, both constant where this is inlined. */
+INLINE void NAME(multiply)(const int units, const int width, const NAME(Product) *p) {
     const ENTRY *left = p->left, *right = p->right;
-    __m512 sums[ROWS][STRIP];
-    UNROLL for (int r = 0; r < ROWS; r++)
-        UNROLL for (int c = 0; c < width; c++)
-            sums[r][c] = p->start ? _mm512_loadu_ps(p->start + LANES * c) : _mm512_setzero_ps();
-    for (int k = 0; k < p->rows; k += GROUP) {
+    __m512 sums[UNITS][STRIP];
+    UNROLL for (int u = 0; u < units; u++)
+        UNROLL for (int v = 0; v < width; v++) sums[u][v] = p->start ? _mm512_set1_ps(p->start[u]) : _mm512_setzero_ps();
+    for (int g = 0; g < p->groups; g++) {
         VECTOR vectors[STRIP];
-        UNROLL for (int c = 0; c < width; c++) vectors[c] = NAME(load)(right + c * packed_size(p->rows, LANES));
-        UNROLL for (int r = 0; r < ROWS; r++) {
-            const VECTOR all = NAME(broadcast)(left + r * p->row_step);
-            UNROLL for (int c = 0; c < width; c++) sums[r][c] = NAME(multiply_add)(sums[r][c], all, vectors[c]);
+        UNROLL for (int v = 0; v < width; v++) vectors[v] = NAME(load)(right + v * LANES * GROUP);
+        UNROLL for (int u = 0; u < units; u++) {
+            const VECTOR unit = NAME(broadcast)(left + u * p->unit_step);
+            UNROLL for (int v = 0; v < width; v++) sums[u][v] = NAME(multiply_add)(sums[u][v], unit, vectors[v]);
         }
         left += p->group_step;
-        right += GROUP * LANES;
+        right += p->right_step;
     }
-    UNROLL for (int r = 0; r < ROWS; r++)
-        UNROLL for (int c = 0; c < width; c++) _mm512_storeu_ps(p->out + r * p->out_step + LANES * c, sums[r][c]);
+    UNROLL for (int u = 0; u < units; u++)
+        UNROLL for (int v = 0; v < width; v++) _mm512_storeu_ps(p->out + u * p->out_step + v * LANES, sums[u][v]);
 }
 
-TARGET static void NAME(product_1)(const NAME(Product) *p) { NAME(product)(1, p); }
-TARGET static void NAME(product_2)(const NAME(Product) *p) { NAME(product)(2, p); }
-TARGET static void NAME(product_3)(const NAME(Product) *p) { NAME(product)(3, p); }
+#define MULTIPLY(units, width) \
+    TARGET static void NAME(multiply_##units##_##width)(const NAME(Product) *p) { NAME(multiply)(units, width, p); }
+MULTIPLY(1, 1)
+MULTIPLY(1, 2)
+MULTIPLY(1, 3)
+MULTIPLY(UNITS, 1)
+MULTIPLY(UNITS, 2)
+MULTIPLY(UNITS, 3)
+#undef MULTIPLY
 
-/* `rows` rows, a multiple of ROWS, of whole chunks. */
-static void NAME(multiply)(NAME(Product) product, int rows, int columns) {
-    for (int c = 0, width; c < chunks(columns); c += width) {
-        const int left = chunks(columns) - c;
-        width = left < STRIP ? left : STRIP;
-        NAME(Product) part = product;
-        part.right += c * packed_size(product.rows, LANES);
-        part.out += LANES * c;
-        if (part.start) part.start += LANES * c;
-        for (int r = 0; r < rows; r += ROWS) {
-            if (width == 3) NAME(product_3)(&part);
-            else if (width == 2) NAME(product_2)(&part);
-            else NAME(product_1)(&part);
-            part.left += ROWS * product.row_step;
-            part.out += ROWS * product.out_step;
-        }
-    }
+static void (*const NAME(multiplies)[2][STRIP + 1])(const NAME(Product) *) = {
+    {0, NAME(multiply_1_1), NAME(multiply_1_2), NAME(multiply_1_3)},
+    {0, NAME(multiply_UNITS_1), NAME(multiply_UNITS_2), NAME(multiply_UNITS_3)}};
+
+/* UNITS units, or one where fewer are left; the product then goes on with the next. Returns how many. */
+static int NAME(advance)(NAME(Product) *p, int left, int width) {
+    const int units = left < UNITS ? 1 : UNITS;
+    NAME(multiplies)[units == UNITS][width](p);
+    p->left += units * p->unit_step;
+    if (p->start) p->start += units;
+    return units;
 }
 
-/* Weights and bias of one layer, as the passes forward and back read them. */
-TARGET static void NAME(pack)(const Network *net, int member, int layer) {
-    const int in = net->sizes[layer], out = net->sizes[layer + 1];
-    const float *values = net->values + net->places[layer] + (long)member * (in + 1) * out;
-    ENTRY *forward = (ENTRY *)net->forward[layer] + member * packed_size(even(in), out);
-    ENTRY *backward = layer ? (ENTRY *)net->backward[layer] + member * packed_size(even(out), in) : 0;
-    for (int c = 0; c < out; c += LANES) {
-        for (int i = 0; i < in; i += LANES) {
-            __m512 square[LANES];
-            UNROLL for (int r = 0; r < LANES; r++)
-                square[r] = _mm512_maskz_loadu_ps(i + r < in ? lanes(out - c) : 0, values + (long)(i + r) * out + c);
-            UNROLL for (int r = 0; r < LANES; r += 2)
-                if (i + r < in) NAME(put)(forward + (long)c * even(in) + (long)(i + r) * LANES, 0xffff, square[r], square[r + 1]);
-            if (!backward) continue;
-            transpose_wide(square);
-            ENTRY *to = backward + (long)i * even(out) + (long)c * LANES;
-            UNROLL for (int r = 0; r < LANES; r += 2)
-                if (c + r < out) NAME(put)(to + r * LANES, 0xffff, square[r], square[r + 1]);
-        }
-    }
-    memcpy(net->bias[layer] + (long)member * chunks(out) * LANES, values + (long)in * out, out * sizeof(float));
-}
-
-/* What one thread works in: arrays of TILE rows. */
+/* What one thread works in. Most arrays are (units, lanes), `stride` from unit to unit; units of a group lie side by side. */
 typedef struct {
-    float *outputs;
-    float *derivatives;  /* of the units, layer by layer */
-    ENTRY *rows;
+    int vectors;                      /* that the rows fill */
+    long stride;
+    ENTRY *entries[MAX_LAYERS];       /* of a layer, in groups, and after them ones */
+    ENTRY *plain[MAX_LAYERS];         /* the same, not in groups */
+    float *slopes[MAX_LAYERS];        /* at a layer's outputs; at first derivatives of its units, and outputs of the last layer */
+    ENTRY *grouped;                   /* slopes of one layer, in groups */
+    ENTRY *panels;                    /* the same turned, strip by strip (rows, columns), in groups of rows */
+    const ENTRY *forward[MAX_LAYERS]; /* weights (in, out), in groups of rows */
+    const ENTRY *back[MAX_LAYERS];    /* the same in groups of columns */
+    ENTRY *packed[2][MAX_LAYERS];     /* room for both */
+    float *targets;                   /* of a vector of rows, and what these count */
+    float *bounds;                    /* exponentials and gradients, each (2, O), and the lanes' shares of these (2, O, LANES) */
+    float *moments;                   /* that are next */
 } NAME(Workspace);
 
-/* Rows r and r + 1 of a tile, as they are for the next product and in chunks for the gradient of the weights. */
-INLINE void NAME(keep)(const Network *net, const NAME(Workspace) *space, int r, int c, int size, __m512 first, __m512 second,
-                       ENTRY *packed) {
-    ENTRY *row = space->rows + (long)r * net->stride + c;
-    NAME(narrow)(row, first);
-    NAME(narrow)(row + net->stride, second);
-    NAME(put)(packed + (long)c * net->batch_rows + (long)r * LANES, lanes(size - c), first, second);
+static void *NAME(open)(const Network *net, int rows, NAME(Workspace) *space) {
+    const int vectors = (rows + LANES - 1) / LANES;
+    int widest = 0;
+    for (int layer = 0; layer <= net->num_layers; layer++)
+        if (net->sizes[layer] > widest) widest = net->sizes[layer];
+    space->vectors = vectors;
+    /* An odd number, so that a column of vectors is spread over all sets of a cache. */
+    space->stride = LANES * (vectors > STRIP ? vectors | 1 : vectors);
+    const long size = whole(widest + 1, LANES), array = size * space->stride, layers = net->num_layers;
+    const long weights = GROUP > 1 ? size * size : 0;
+    const long bytes = layers * (2 * array + 2 * weights) * sizeof(ENTRY) + layers * array * sizeof(float)
+                     + 2 * array * sizeof(ENTRY) + (LANES * size + (4 + 2 * LANES) * size) * sizeof(float);
+    void *memory = 0;
+    if (posix_memalign(&memory, 64, bytes)) return 0;
+    float *next = memory;
+    for (int layer = 0; layer < layers; layer++, next += array) space->slopes[layer] = next;
+    space->targets = next;
+    space->bounds = next + LANES * size;
+    ENTRY *entries = (ENTRY *)(space->bounds + (4 + 2 * LANES) * size);
+    for (int layer = 0; layer < layers; layer++) {
+        space->entries[layer] = space->plain[layer] = entries;
+        if (GROUP > 1) space->plain[layer] = entries += array;
+        entries += array;
+        for (int side = 0; side < 2; side++, entries += weights) space->packed[side][layer] = entries;
+    }
+    space->grouped = entries;
+    space->panels = entries + array;
+    return memory;
 }
 
-/* Slope at the outputs instead of the outputs, and a tile's share of that of the variance bounds. The softly bounded
- * log-variance of a raw output v is log(exp(min) + exp(max) * share), share = sigmoid(v - max). */
-TARGET static void NAME(loss)(const Network *net, const Step *step, int member, int tile, int count,
-                              const NAME(Workspace) *space) {
-    const int size = net->obs_size, padded = chunks(size) * LANES;
-    const int tiles = tiles_of(net->batch);
+/* A layer's weights as products read them; where nothing is narrowed, that is as they are. */
+TARGET static void NAME(pack)(const Network *net, int member, int layer, NAME(Workspace) *space) {
+    const int in = net->sizes[layer], out = net->sizes[layer + 1];
+    const float *values = net->values + net->places[layer] + (long)member * (in + 1) * out;
+    if (GROUP == 1) {
+        space->forward[layer] = space->back[layer] = (const ENTRY *)values;
+        return;
+    }
+    ENTRY *forward = space->packed[0][layer], *back = space->packed[1][layer];
+    space->forward[layer] = forward;
+    space->back[layer] = back;
+    for (int i = 0; i < in; i++)
+        for (int c = 0; c < out; c += LANES)  /* What is too much of a row is overwritten by the next one. */
+            NAME(narrow)(back + i * whole(out, GROUP) + c, _mm512_maskz_loadu_ps(lanes(out - c), values + (long)i * out + c));
+    for (int i = 0; i < in; i += GROUP) {
+        for (int c = 0; c < out; c += LANES) {
+            __m512 rows[GROUP];
+            UNROLL for (int g = 0; g < GROUP; g++)
+                rows[g] = _mm512_maskz_loadu_ps(i + g < in ? lanes(out - c) : 0, values + (long)(i + g) * out + c);
+            NAME(gather)(forward + (long)i * out + c * GROUP, rows);
+        }
+    }
+}
+
+/* LANES columns of a table from one on, a lane for each of the wanted rows. */
+INLINE void NAME(columns)(const ENTRY *table, int size, const int64_t *rows, int count, int start, __m512 *columns) {
+    UNROLL for (int r = 0; r < LANES; r++)
+        columns[r] = r < count ? NAME(widen)(lanes(size - start), table + rows[r] * size + start) : _mm512_setzero_ps();
+    transpose_wide(columns);
+}
+
+/* Entries of a group of units. */
+INLINE void NAME(keep)(const NAME(Workspace) *space, int layer, int unit, int row, const __m512 *units) {
+    NAME(gather)(space->entries[layer] + unit * space->stride + row * GROUP, units);
+    if (GROUP > 1)
+        UNROLL for (int g = 0; g < GROUP; g++) NAME(narrow)(space->plain[layer] + (unit + g) * space->stride + row, units[g]);
+}
+
+TARGET static void NAME(inputs)(const Network *net, const Step *step, const int64_t *wanted, int count,
+                                const NAME(Workspace) *space) {
+    const int size = net->sizes[0] + 1;
+    for (int r = 0; r < count; r += LANES) {
+        for (int i = 0; i < size; i += LANES) {
+            __m512 units[LANES];
+            NAME(columns)(step->inputs, size, wanted + r, count - r, i, units);
+            UNROLL for (int u = 0; u < LANES; u += GROUP)
+                if (i + u < size) NAME(keep)(space, 0, i + u, r, units + u);
+        }
+    }
+}
+
+/* Up to LANES rows. */
+TARGET static void NAME(targets)(const Network *net, const Step *step, const int64_t *wanted, int count,
+                                 const NAME(Workspace) *space) {
+    const int size = net->obs_size + 1;
+    for (int i = 0; i < size; i += LANES) {
+        __m512 units[LANES];
+        columns_float32(step->targets, size, wanted, count, i, units);
+        UNROLL for (int u = 0; u < LANES; u++)
+            if (i + u < size) _mm512_storeu_ps(space->targets + (i + u) * LANES, units[u]);
+    }
+}
+
+/* Outputs of a layer, and for a hidden one the entries of the next. */
+TARGET static void NAME(layer)(const Network *net, int member, int layer, const NAME(Workspace) *space) {
+    const int in = net->sizes[layer], out = net->sizes[layer + 1];
+    const float *bias = net->values + net->places[layer] + ((long)member * (in + 1) + in) * out;
+    const __m512 one = _mm512_set1_ps(1.0f);
+    for (int v = 0, width; v < space->vectors; v += width) {
+        width = width_of(space->vectors - v);
+        float *outputs = space->slopes[layer] + v * LANES;
+        NAME(Product) product = {space->forward[layer], GROUP, (long)out * GROUP, space->entries[layer] + v * LANES * GROUP,
+                                 space->stride * GROUP, (in + GROUP - 1) / GROUP, bias, outputs, space->stride};
+        for (int u = 0, units; u < out; u += units, product.out += units * space->stride)
+            units = NAME(advance)(&product, out - u, width);
+        if (layer + 1 == net->num_layers) continue;
+        for (int u = 0; u < out + 1; u += GROUP) {
+            for (int r = 0; r < width * LANES; r += LANES) {
+                __m512 active[GROUP];
+                UNROLL for (int g = 0; g < GROUP; g++) {
+                    active[g] = one;
+                    if (u + g >= out) continue;
+                    float *output = outputs + (u + g) * space->stride + r;
+                    const __m512 value = _mm512_loadu_ps(output), share = NAME(logistic)(value);
+                    active[g] = _mm512_mul_ps(value, share);
+                    _mm512_storeu_ps(output, _mm512_fmadd_ps(active[g], _mm512_sub_ps(one, share), share));
+                }
+                NAME(keep)(space, layer + 1, u, v * LANES + r, active);
+            }
+        }
+    }
+}
+
+/* Slopes at the outputs in their place, and the gradient of the variance bounds. The softly bounded log-variance of a raw
+ * output v is log(exp(min) + exp(max) * share), share = sigmoid(v - max). Rows behind the batch have a slope of zero. */
+TARGET static void NAME(loss)(const Network *net, const Step *step, int member, const NAME(Workspace) *space) {
+    const int size = net->obs_size;
     const float *maximum = net->values + net->places[net->num_layers] + (long)member * size;
     const float *minimum = maximum + (long)net->members * size;
-    float *shares = net->bounds_shares + ((long)member * tiles + tile) * 2 * padded;
-    const int64_t *rows = step->target_rows + (long)member * net->batch + (long)tile * TILE;
-    const float scale = 1.0f / ((float)net->batch * (float)size);
-    for (int c = 0; c < size; c += LANES) {
-        const __mmask16 inside = lanes(size - c);
-        float exponentials[2][LANES] = {{0.0f}};
-        for (int i = 0; i < LANES && c + i < size; i++) {
-            exponentials[0][i] = expf(maximum[c + i]);
-            exponentials[1][i] = expf(minimum[c + i]);
-        }
-        const __m512 largest = _mm512_loadu_ps(exponentials[0]), smallest = _mm512_loadu_ps(exponentials[1]);
-        const __m512 limit = _mm512_maskz_loadu_ps(inside, maximum + c), one = _mm512_set1_ps(1.0f);
-        __m512 above = _mm512_setzero_ps(), below = _mm512_setzero_ps();
-        for (int r = 0; r < count; r++) {
-            float *out = space->outputs + (long)r * net->stride + c;
-            const float *targets = step->targets + rows[r] * (size + 1);
-            const __m512 weight = _mm512_set1_ps(targets[size] * scale);
-            const __m512 share = NAME(logistic)(_mm512_sub_ps(_mm512_maskz_loadu_ps(inside, out + size), limit));
-            const __m512 inverse = _mm512_div_ps(one, _mm512_fmadd_ps(largest, share, smallest));
-            const __m512 distance = _mm512_sub_ps(_mm512_maskz_loadu_ps(inside, out),
-                                                  _mm512_maskz_loadu_ps(inside, targets + c));
+    const int64_t *wanted = step->target_rows + (long)member * net->batch;
+    const __m512 scale = _mm512_set1_ps(1.0f / ((float)net->batch * (float)size)), one = _mm512_set1_ps(1.0f);
+    float *largest = space->bounds, *smallest = largest + size, *gradients = smallest + size, *shares = gradients + 2 * size;
+    for (int i = 0; i < size; i++) {
+        largest[i] = expf(maximum[i]);
+        smallest[i] = expf(minimum[i]);
+    }
+    memset(shares, 0, 2L * size * LANES * sizeof *shares);
+    for (int r = 0; r < net->batch; r += LANES) {
+        NAME(targets)(net, step, wanted + r, net->batch - r, space);
+        const __m512 weight = _mm512_mul_ps(_mm512_loadu_ps(space->targets + size * LANES), scale);
+        const __mmask16 real = lanes(net->batch - r);
+        for (int i = 0; i < size; i++) {
+            float *mean = space->slopes[net->num_layers - 1] + i * space->stride + r, *logit = mean + size * space->stride;
+            float *above = shares + i * LANES, *below = above + size * LANES;
+            const __m512 limit = _mm512_set1_ps(largest[i]);
+            const __m512 share = NAME(logistic)(_mm512_sub_ps(_mm512_loadu_ps(logit), _mm512_set1_ps(maximum[i])));
+            const __m512 inverse = _mm512_div_ps(one, _mm512_fmadd_ps(limit, share, _mm512_set1_ps(smallest[i])));
+            const __m512 distance = _mm512_sub_ps(_mm512_loadu_ps(mean), _mm512_loadu_ps(space->targets + i * LANES));
             const __m512 error = _mm512_mul_ps(distance, inverse);
-            const __m512 slope = _mm512_mul_ps(_mm512_fnmadd_ps(error, error, inverse), weight);  /* of the variance */
+            /* Of the variance. */
+            const __m512 slope = _mm512_maskz_mul_ps(real, _mm512_fnmadd_ps(error, error, inverse), weight);
             const __m512 shared = _mm512_mul_ps(slope, share), squared = _mm512_mul_ps(shared, share);
-            above = _mm512_add_ps(above, squared);
-            below = _mm512_add_ps(below, slope);
-            _mm512_mask_storeu_ps(out, inside, _mm512_mul_ps(_mm512_add_ps(error, error), weight));
-            _mm512_mask_storeu_ps(out + size, inside, _mm512_mul_ps(_mm512_sub_ps(shared, squared), largest));
+            _mm512_storeu_ps(above, _mm512_add_ps(_mm512_loadu_ps(above), squared));
+            _mm512_storeu_ps(below, _mm512_add_ps(_mm512_loadu_ps(below), slope));
+            _mm512_storeu_ps(mean, _mm512_maskz_mul_ps(real, _mm512_add_ps(error, error), weight));
+            _mm512_storeu_ps(logit, _mm512_mul_ps(_mm512_sub_ps(shared, squared), limit));
         }
-        _mm512_storeu_ps(shares + c, _mm512_mul_ps(above, largest));
-        _mm512_storeu_ps(shares + padded + c, _mm512_mul_ps(below, smallest));
     }
+    for (int i = 0; i < 2 * size; i++)
+        gradients[i] = _mm512_reduce_add_ps(_mm512_loadu_ps(shares + i * LANES)) * largest[i]
+                     + (i < size ? net->penalty : -net->penalty);
 }
 
-/* A tile of rows forward and back. Rows behind the batch have a slope of zero. */
-TARGET static void NAME(pass)(const Network *net, const Step *step, int member, int tile, const NAME(Workspace) *space) {
-    const int start = tile * TILE, left = net->batch - start, count = left < TILE ? left : TILE;
-    const int rows = (count + ROWS - 1) / ROWS * ROWS, last = net->num_layers - 1, in = net->sizes[0];
-    const int64_t *wanted = step->input_rows + (long)member * net->batch + start;
-    ENTRY *entries = (ENTRY *)net->entries[0] + member * packed_size(net->batch_rows, in + 1) + (long)start * LANES;
-    memset(space->rows, 0, (long)rows * net->stride * sizeof *space->rows);
-    for (int r = 0; r < count; r++) {
-        const ENTRY *row = (const ENTRY *)step->inputs + wanted[r] * (in + 1);
-        memcpy(space->rows + (long)r * net->stride, row, in * sizeof *row);
-        ENTRY *column = entries + (long)(r / GROUP) * GROUP * LANES + r % GROUP;
-        for (int i = 0; i < in; i++) column[i / LANES * packed_size(net->batch_rows, LANES) + i % LANES * GROUP] = row[i];
-    }
-    const __m512 one = _mm512_set1_ps(1.0f);
-    for (int layer = 0; layer <= last; layer++) {
-        const int from = net->sizes[layer], to = net->sizes[layer + 1];
-        const ENTRY *forward = (const ENTRY *)net->forward[layer] + member * packed_size(even(from), to);
-        const float *bias = net->bias[layer] + (long)member * chunks(to) * LANES;
-        NAME(multiply)((NAME(Product)){space->rows, net->stride, GROUP, forward, even(from), bias, space->outputs, net->stride},
-                       rows, to);
-        if (layer == last) break;
-        float *derivatives = space->derivatives + (long)layer * TILE * net->stride;
-        entries = (ENTRY *)net->entries[layer + 1] + member * packed_size(net->batch_rows, to + 1) + (long)start * LANES;
-        for (int r = 0; r < rows; r += 2) {
-            for (int c = 0; c < to; c += LANES) {
-                __m512 activated[2];
-                UNROLL for (int q = 0; q < 2; q++) {
-                    const long place = (long)(r + q) * net->stride + c;
-                    const __m512 value = _mm512_loadu_ps(space->outputs + place), share = NAME(logistic)(value);
-                    activated[q] = _mm512_mul_ps(value, share);
-                    _mm512_storeu_ps(derivatives + place, _mm512_fmadd_ps(activated[q], _mm512_sub_ps(one, share), share));
-                }
-                NAME(keep)(net, space, r, c, to, activated[0], activated[1], entries);
+/* Slopes of a layer as products read them. */
+TARGET static void NAME(turn)(const Network *net, int layer, const NAME(Workspace) *space) {
+    const int out = net->sizes[layer + 1], rows = space->vectors * LANES;
+    const float *slopes = space->slopes[layer];
+    for (int c = 0, width, chunks = (out + LANES - 1) / LANES; c < chunks; c += width) {
+        width = width_of(chunks - c);
+        ENTRY *panel = space->panels + (long)c * LANES * rows;
+        for (int i = 0; i < width; i++) {
+            const int first = (c + i) * LANES;
+            for (int r = 0; r < rows; r += LANES) {
+                __m512 square[LANES];
+                UNROLL for (int u = 0; u < LANES; u++)
+                    square[u] = first + u < out ? _mm512_loadu_ps(slopes + (first + u) * space->stride + r) : _mm512_setzero_ps();
+                if (GROUP > 1)
+                    UNROLL for (int u = 0; u < LANES; u += GROUP)
+                        if (first + u < out) NAME(gather)(space->grouped + (first + u) * space->stride + r * GROUP, square + u);
+                transpose_wide(square);
+                UNROLL for (int q = 0; q < LANES; q += GROUP)
+                    NAME(gather)(panel + ((long)(r + q) * width + i * GROUP) * LANES, square + q);
             }
         }
     }
-    NAME(loss)(net, step, member, tile, count, space);
-    memset(space->outputs + (long)count * net->stride, 0, (long)(rows - count) * net->stride * sizeof(float));
-    for (int layer = last; layer >= 0; layer--) {
-        const int from = net->sizes[layer], to = net->sizes[layer + 1];
-        const float *derivatives = space->derivatives + (long)layer * TILE * net->stride;
-        ENTRY *slopes = (ENTRY *)net->slopes[layer] + member * packed_size(net->batch_rows, to) + (long)start * LANES;
-        for (int r = 0; r < rows; r += 2) {
-            for (int c = 0; c < to; c += LANES) {
-                __m512 slope[2];
-                UNROLL for (int q = 0; q < 2; q++) {
-                    const long place = (long)(r + q) * net->stride + c;
-                    slope[q] = _mm512_loadu_ps(space->outputs + place);
-                    if (layer < last) slope[q] = _mm512_mul_ps(slope[q], _mm512_loadu_ps(derivatives + place));
+}
+
+/* Slopes of the layer below. */
+TARGET static void NAME(back)(const Network *net, int layer, const NAME(Workspace) *space) {
+    const int in = net->sizes[layer], out = net->sizes[layer + 1];
+    const ENTRY *grouped = GROUP > 1 ? space->grouped : (const ENTRY *)space->slopes[layer];
+    for (int v = 0, width; v < space->vectors; v += width) {
+        width = width_of(space->vectors - v);
+        float sums[UNITS * STRIP * LANES];
+        NAME(Product) product = {space->back[layer], whole(out, GROUP), GROUP, grouped + v * LANES * GROUP,
+                                 space->stride * GROUP, (out + GROUP - 1) / GROUP, 0, sums, STRIP * LANES};
+        for (int u = 0, units; u < in; u += units) {
+            units = NAME(advance)(&product, in - u, width);
+            for (int i = 0; i < units; i++) {
+                for (int r = 0; r < width * LANES; r += LANES) {
+                    float *slope = space->slopes[layer - 1] + (u + i) * space->stride + v * LANES + r;
+                    _mm512_storeu_ps(slope, _mm512_mul_ps(_mm512_loadu_ps(slope), _mm512_loadu_ps(sums + i * STRIP * LANES + r)));
                 }
-                NAME(keep)(net, space, r, c, to, slope[0], slope[1], slopes);
             }
         }
-        if (!layer) break;
-        const ENTRY *backward = (const ENTRY *)net->backward[layer] + member * packed_size(even(to), from);
-        NAME(multiply)((NAME(Product)){space->rows, net->stride, GROUP, backward, even(to), 0, space->outputs, net->stride},
-                       rows, from);
     }
 }
 
-/* TILE rows of a layer's weights, of which the bias is the last. */
-TARGET static void NAME(weights)(const Network *net, const Step *step, int member, int layer, int tile, float *sums) {
-    const int rows = net->sizes[layer] + 1, out = net->sizes[layer + 1], start = tile * TILE;
-    const int count = rows - start < TILE ? rows - start : TILE;
-    const ENTRY *slopes = (const ENTRY *)net->slopes[layer] + member * packed_size(net->batch_rows, out);
-    const ENTRY *entries = (const ENTRY *)net->entries[layer] + member * packed_size(net->batch_rows, rows);
-    NAME(Product) product = {0, GROUP, GROUP * LANES, slopes, net->batch_rows, 0, sums, net->stride};
-    for (int r = 0; r < count; r += LANES) {
-        product.left = entries + (start + r) / LANES * packed_size(net->batch_rows, LANES);
-        product.out = sums + (long)r * net->stride;
-        NAME(multiply)(product, count - r > ROWS ? LANES : ROWS, out);
+/* A layer's weights, of which the bias is the last row. */
+TARGET static void NAME(weights)(const Network *net, const Step *step, int member, int layer, NAME(Workspace) *space) {
+    const int in = net->sizes[layer], out = net->sizes[layer + 1], rows = space->vectors * LANES;
+    const long first = net->places[layer] + (long)member * (in + 1) * out;
+    const Step rule = *step;
+    float *moments = space->moments;
+    for (int c = 0, width, chunks = (out + LANES - 1) / LANES; c < chunks; c += width) {
+        width = width_of(chunks - c);
+        __mmask16 inside[STRIP];
+        for (int q = 0; q < width; q++) inside[q] = lanes(out - (c + q) * LANES);
+        float sums[UNITS * STRIP * LANES];
+        NAME(Product) product = {space->plain[layer], space->stride, GROUP, space->panels + (long)c * LANES * rows,
+                                 width * LANES * GROUP, rows / GROUP, 0, sums, STRIP * LANES};
+        for (int u = 0, units; u <= in; u += units) {
+            units = NAME(advance)(&product, in + 1 - u, width);
+            for (int i = 0; i < units; i++) {
+                const float decay = u + i < in ? net->decay[layer] : 0.0f;
+                long place = first + (long)(u + i) * out + c * LANES;
+                for (int q = 0; q < width; q++, place += LANES, moments += 2 * LANES)
+                    use(net, rule, place, inside[q], decay, _mm512_loadu_ps(sums + (i * STRIP + q) * LANES), moments);
+            }
+        }
     }
-    const long first = net->places[layer] + ((long)member * rows + start) * out;
-    for (int r = 0; r < count; r++) {
-        const __m512 decay = _mm512_set1_ps(start + r + 1 < rows ? net->decay[layer] : 0.0f);
-        for (int c = 0; c < out; c += LANES)
-            use(net, step, first + (long)r * out + c, lanes(out - c), decay, _mm512_loadu_ps(sums + (long)r * net->stride + c));
+    space->moments = moments;
+}
+
+TARGET static void NAME(bounds)(const Network *net, const Step *step, int member, NAME(Workspace) *space) {
+    const int size = net->obs_size;
+    for (int bound = 0; bound < 2; bound++) {
+        const float *gradients = space->bounds + (2 + bound) * size;
+        const long first = net->places[net->num_layers] + ((long)bound * net->members + member) * size;
+        for (int i = 0; i < size; i += LANES, space->moments += 2 * LANES)
+            use(net, *step, first + i, lanes(size - i), 0.0f, _mm512_maskz_loadu_ps(lanes(size - i), gradients + i),
+                space->moments);
     }
 }
 
-/* Takes units of all steps until none is left. `counters`, zero at first: units taken, workspaces taken, and for each member
- * how many units of the three kinds are done. A unit waits for those that it needs, all of which are taken before it. */
-EXPORT int NAME(mbrl_descend)(const Network *net, int64_t num_steps, const Step *steps, int64_t *counters) {
-    const int64_t layers = net->num_layers, tiles = tiles_of(net->batch);
-    int64_t parts = 0;
-    for (int layer = 0; layer < layers; layer++) parts += tiles_of(net->sizes[layer] + 1);
-    const int64_t packs_end = net->members * layers, passes_end = packs_end + net->members * tiles;
-    const int64_t end = passes_end + net->members * parts, room = (int64_t)TILE * net->stride;
-    int64_t *packed = counters + 2, *passed = packed + net->members, *used = passed + net->members;
+static void NAME(take)(const Network *net, const Step *step, int member, NAME(Workspace) *space) {
+    space->moments = net->moments + member * net->moments_size;
+    NAME(inputs)(net, step, step->input_rows + (long)member * net->batch, net->batch, space);
+    for (int layer = 0; layer < net->num_layers; layer++) {
+        NAME(pack)(net, member, layer, space);
+        NAME(layer)(net, member, layer, space);
+    }
+    NAME(loss)(net, step, member, space);
+    NAME(bounds)(net, step, member, space);
+    for (int layer = net->num_layers - 1; layer >= 0; layer--) {
+        NAME(turn)(net, layer, space);
+        if (layer) NAME(back)(net, layer, space);
+        NAME(weights)(net, step, member, layer, space);
+    }
+}
+
+/* Takes pieces, some steps of one member in a row, until none is left. `counters`, zero at first: pieces taken, and how many
+ * steps of each member are done. A piece waits for the member's piece before, which is taken before it. Returns 0, or 1 when
+ * there is no memory. */
+EXPORT int NAME(mbrl_descend)(const Network *net, int64_t num_steps, const Step *steps, int64_t pieces, int64_t *counters) {
+    int64_t *done = counters + 1;
     NAME(Workspace) space;
-    space.outputs = (float *)(net->workspaces + __atomic_fetch_add(counters + 1, 1, __ATOMIC_RELAXED) * net->workspace_size);
-    space.derivatives = space.outputs + room;
-    space.rows = (ENTRY *)(space.derivatives + room * layers);
+    void *memory = NAME(open)(net, net->batch, &space);
+    if (!memory) return 1;
     const unsigned control = flush_denormals();
-    for (int64_t taken; (taken = __atomic_fetch_add(counters, 1, __ATOMIC_RELAXED)) < num_steps * end;) {
-        const int64_t index = taken / end;
-        const Step *step = steps + index;
-        int64_t unit = taken % end;
-        if (unit < packs_end) {
-            const int64_t member = unit / layers;
-            wait_for(used + member, index * parts);
-            NAME(pack)(net, (int)member, (int)(unit % layers));
-            __atomic_fetch_add(packed + member, 1, __ATOMIC_RELEASE);
-        } else if (unit < passes_end) {
-            unit -= packs_end;
-            const int64_t member = unit / tiles;
-            wait_for(packed + member, (index + 1) * layers);
-            NAME(pass)(net, step, (int)member, (int)(unit % tiles), &space);
-            __atomic_fetch_add(passed + member, 1, __ATOMIC_RELEASE);
-        } else {
-            unit -= passes_end;
-            const int64_t member = unit / parts;
-            int part = (int)(unit % parts), layer = 0;
-            wait_for(passed + member, (index + 1) * tiles);
-            if (!part) bounds(net, step, (int)member);
-            for (int count; part >= (count = tiles_of(net->sizes[layer] + 1)); part -= count) layer++;
-            NAME(weights)(net, step, (int)member, layer, part, space.outputs);
-            __atomic_fetch_add(used + member, 1, __ATOMIC_RELEASE);
-        }
+    for (int64_t taken; (taken = __atomic_fetch_add(counters, 1, __ATOMIC_RELAXED)) < net->members * pieces;) {
+        const int64_t member = taken % net->members, piece = taken / net->members;
+        const int64_t start = num_steps * piece / pieces, end = num_steps * (piece + 1) / pieces;
+        wait_for(done + member, start);
+        for (int64_t index = start; index < end; index++) NAME(take)(net, steps + index, (int)member, &space);
+        __atomic_fetch_add(done + member, end - start, __ATOMIC_RELEASE);
     }
     _mm_setcsr(control);
+    free(memory);
     return 0;
 }

@@ -9,7 +9,7 @@ import torch
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ModelError, ShapeError
-from mbrl_ros.learning.batches import BootstrapBatches
+from mbrl_ros.learning.batches import Batch, BootstrapBatches, all_rows
 from mbrl_ros.learning.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.learning.gradient import PRECISIONS, LossGradient, product_type
 from mbrl_ros.learning.linear import LinearPart
@@ -132,9 +132,9 @@ class EnsembleTrainer:
             network.rebase(inputs, inputs, 1.0 / scale)
         dtype = product_type(config.precision, config.ensemble.hidden_size, config.batch_size)
         batches = BootstrapBatches(x[seen].to(dtype), errors[:, seen] / scale, counts, config.batch_size, generator)
-        validation = (x[~seen].expand(members, -1, -1), errors[:, ~seen] / scale)
+        validation = all_rows(x[~seen], errors[:, ~seen] / scale)
         gradient = LossGradient(network, config.batch_size, dtype)
-        curves, best, steps = self._descend(gradient, batches, _BestMembers(network, validation), is_cancelled)
+        curves, best, steps = self._descend(gradient, batches, _BestMembers(network, gradient, validation), is_cancelled)
         parameters = DynamicsParameters(inputs, outputs, linear, scale, best)
         return TrainingResult(parameters, curves, curves.argmin(axis=0), steps, num_trained_on, holdout)
 
@@ -160,8 +160,8 @@ class EnsembleTrainer:
 class _BestMembers:
     """Each member's weights at its best validation; a non-finite loss is never best."""
 
-    def __init__(self, network: Ensemble, validation: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self._network, self._validation = network, validation
+    def __init__(self, network: Ensemble, gradient: LossGradient, validation: Batch) -> None:
+        self._network, self._gradient, self._validation = network, gradient, validation
         self._lowest = torch.full((network.config.ensemble_size,), math.inf)
         self.best = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()}
         self.curves: list[np.ndarray] = []
@@ -170,9 +170,7 @@ class _BestMembers:
     @torch.no_grad()
     def check(self) -> None:
         """Validate all members and keep those that are better than ever."""
-        inputs, targets = self._validation
-        mean, logvar = self._network(inputs)
-        loss = (torch.square(mean - targets) * torch.exp(-logvar) + logvar).mean(dim=(1, 2))
+        loss = self._gradient.validate(self._validation)
         loss = torch.where(torch.isfinite(loss), loss, torch.full_like(loss, math.inf))
         better = loss < self._lowest
         self._lowest = torch.where(better, loss, self._lowest)

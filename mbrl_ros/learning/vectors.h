@@ -104,12 +104,15 @@ INLINE __m512 broadcast_float32(const float *from) { return _mm512_set1_ps(*from
 
 INLINE __m512 multiply_add_float32(__m512 sum, __m512 left, __m512 right) { return _mm512_fmadd_ps(left, right, sum); }
 
+/* As many entries as the mask says, the others zero. */
+INLINE __m512 widen_float32(__mmask16 inside, const float *from) { return _mm512_maskz_loadu_ps(inside, from); }
+
 INLINE void narrow_float32(float *to, __m512 value) { _mm512_storeu_ps(to, value); }
 
-/* Two rows, as far as the mask goes, as products read them. */
-INLINE void put_float32(float *to, __mmask16 inside, __m512 first, __m512 second) {
-    _mm512_mask_storeu_ps(to, inside, first);
-    _mm512_mask_storeu_ps(to + LANES, inside, second);
+/* From the table instruction, with a step of Newton's method, to a few last digits; below 2^126. */
+INLINE __m512 reciprocal(__m512 x) {
+    const __m512 guess = _mm512_rcp14_ps(x);
+    return _mm512_mul_ps(guess, _mm512_fnmadd_ps(x, guess, _mm512_set1_ps(2.0f)));
 }
 
 /* 1 / (1 + exp(-x)) to a few last digits: 2^n by the exponent, 2^f by a polynomial, the reciprocal from the table instruction and
@@ -124,8 +127,7 @@ INLINE __m512 logistic_float32(__m512 x) {
     value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.240222421f));
     value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.693146978f));
     value = _mm512_fmadd_ps(value, rest, one);
-    const __m512 sum = _mm512_add_ps(_mm512_scalef_ps(value, whole), one), guess = _mm512_rcp14_ps(sum);
-    return _mm512_mul_ps(guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2.0f)));
+    return reciprocal(_mm512_add_ps(_mm512_scalef_ps(value, whole), one));
 }
 
 INLINE __m512 constant_float32(const float *value) { return _mm512_set1_ps(*value); }
@@ -158,15 +160,12 @@ INLINE __m512bh broadcast_bfloat16(const uint16_t *from) {
 
 INLINE __m512 multiply_add_bfloat16(__m512 sum, __m512bh left, __m512bh right) { return _mm512_dpbf16_ps(sum, left, right); }
 
-INLINE void narrow_bfloat16(uint16_t *to, __m512 value) {
-    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(value));
+INLINE __m512 widen_bfloat16(__mmask16 inside, const uint16_t *from) {
+    return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(inside, from)), 16);
 }
 
-/* Two rows, as far as the mask goes, side by side; the first one's entries first. */
-INLINE void put_bfloat16(uint16_t *to, __mmask16 inside, __m512 first, __m512 second) {
-    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(first));
-    const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(second));
-    _mm512_mask_storeu_epi32(to, inside, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+INLINE void narrow_bfloat16(uint16_t *to, __m512 value) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(value));
 }
 
 /* As for float32, but to about 1e-4, which is less than its products are rounded by. */
@@ -188,7 +187,11 @@ INLINE void write_bfloat16(float *to, __m512 sum) { _mm512_storeu_ps(to, sum); }
 
 INLINE __m512 silu_bfloat16(__m512 sum) { return _mm512_mul_ps(sum, logistic_bfloat16(sum)); }
 
-INLINE void gather_bfloat16(uint16_t *to, const __m512 *sums) { put_bfloat16(to, 0xffff, sums[0], sums[1]); }
+INLINE void gather_bfloat16(uint16_t *to, const __m512 *sums) {
+    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(sums[0]));
+    const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(sums[1]));
+    _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
 
 #undef KIND
 

@@ -33,7 +33,7 @@ SETTINGS = {
                 'trainer': {'ensemble': {'hidden_layers': 1, 'hidden_size': 16}, 'max_steps': 150, 'learning_rate': 0.01}},
 }
 CONFIG = EnvLoopConfig.from_mapping(SETTINGS)
-SEED, STEPS = 5, 84
+SEED, STEPS = 7, 84
 PLAN_TIMES = {'plan_ms_p50': None, 'plan_ms_p99': None}
 
 

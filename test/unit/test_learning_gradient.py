@@ -61,6 +61,14 @@ def test_gradient_equals_autograd(layers, kind, dtype, tolerance):
         assert (found - truth[name]).norm() < tolerance * truth[name].norm(), name
 
 
+def test_validation_is_the_loss_without_its_penalties():
+    network, inputs, targets, weights = make()
+    gradient = LossGradient(network, BATCH, torch.float64)
+    mean, logvar = network(inputs)
+    expected = ((torch.square(mean - targets) * torch.exp(-logvar) + logvar) * weights).mean(dim=(1, 2))
+    torch.testing.assert_close(gradient.validate(batch_of(inputs, targets, weights, torch.float64)), expected.detach())
+
+
 def test_gradient_equals_finite_difference():
     network, *batch = make()
     found = computed(network, *batch, torch.float64)

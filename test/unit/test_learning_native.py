@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mbrl_ros.learning import Ensemble, EnsembleConfig, fused, native
-from mbrl_ros.learning.batches import Batch
+from mbrl_ros.learning.batches import Batch, all_rows
 from mbrl_ros.learning.gradient import LossGradient
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -75,8 +75,21 @@ def test_compiled_step_is_adam_on_the_compiled_gradient(sizes, dtype):
         computed_only.compute(batch)
         optimizer.param_groups[0]['lr'] = rate
         optimizer.step()
-    # Adam magnifies the rounding of a gradient that is nearly zero: a few entries differ more than the rest.
-    assert (stepped.values - computed_only.values).norm() < 1e-3 * (stepped.values - start).norm()
+    # Where the last digit of a weight is rounded to another bfloat16, its gradients differ by more.
+    tolerance = 1e-5 if dtype is torch.float32 else 1e-3
+    assert (stepped.values - computed_only.values).norm() < tolerance * (stepped.values - start).norm()
+
+
+@pytest.mark.parametrize('dtype', COMPILED[:1])
+@pytest.mark.parametrize('sizes', SIZES)
+@pytest.mark.parametrize('rows', [1, 50, 300])
+def test_compiled_validation_is_that_of_torch_within_rounding(sizes, dtype, rows, monkeypatch):
+    members, inputs, outputs, *_ = sizes
+    generator = torch.Generator().manual_seed(1)
+    held_out = all_rows(torch.randn(rows, inputs, generator=generator), torch.randn(members, rows, outputs, generator=generator))
+    compiled = make(sizes, dtype)[0].validate(held_out)
+    without_library(monkeypatch)
+    torch.testing.assert_close(compiled, make(sizes, dtype)[0].validate(held_out), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
@@ -101,6 +114,17 @@ def test_steps_are_the_same_bytes_on_any_number_of_threads(sizes, dtype, num_thr
         return gradient.values
     alone = stepped(1)
     assert torch.equal(alone, stepped(2)) and torch.equal(alone, stepped(5))
+
+
+@pytest.mark.parametrize('dtype', COMPILED)
+def test_validation_is_the_same_bytes_on_any_number_of_threads(dtype, num_threads):
+    gradient, _ = make(SIZES[0], dtype)
+    held_out = all_rows(torch.randn(500, 33), torch.randn(5, 500, 25))
+    losses = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        losses.append(gradient.validate(held_out))
+    assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
