@@ -29,8 +29,9 @@ def product_type(precision: str, hidden_size: int, batch_size: int) -> torch.dty
     """
     if precision == 'auto':
         processor = torch.cpu.get_capabilities()
-        # Without matrix units, Intel's bfloat16 instructions do no more products than its float32 ones.
-        is_faster = processor.get('amx_bf16') or (processor.get('avx512_bf16') and 'Intel' not in processor.get('cpu_name', ''))
+        # Intel's vector instructions do no more products in bfloat16 than in float32; of its matrix units only torch makes use.
+        is_torchs = processor.get('amx_bf16') and not native.is_supported('bfloat16')
+        is_faster = is_torchs or (processor.get('avx512_bf16') and 'Intel' not in processor.get('cpu_name', ''))
         precision = 'bfloat16' if is_faster and hidden_size * batch_size >= _LOW_PRECISION_SIZE else 'float32'
     return getattr(torch, precision)
 

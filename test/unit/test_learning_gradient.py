@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mbrl_ros.learning import Ensemble, EnsembleConfig
+from mbrl_ros.learning import Ensemble, EnsembleConfig, native
 from mbrl_ros.learning.batches import Batch, BootstrapBatches
 from mbrl_ros.learning.gradient import LossGradient, product_type
 
@@ -102,13 +102,15 @@ def test_network_computes_with_the_values_of_the_buffer():
     assert not network(inputs)[0].any()
 
 
-@pytest.mark.parametrize(('processor', 'fast'), [
-    ({'amx_bf16': True, 'avx512_bf16': True, 'cpu_name': 'Intel Xeon'}, torch.bfloat16),
-    ({'amx_bf16': False, 'avx512_bf16': True, 'cpu_name': 'AMD EPYC 9654'}, torch.bfloat16),
-    ({'amx_bf16': False, 'avx512_bf16': True, 'cpu_name': 'Intel Xeon'}, torch.float32),
-    ({'avx2': True}, torch.float32)])
-def test_the_type_of_products_follows_from_processor_and_sizes(processor, fast, monkeypatch):
+@pytest.mark.parametrize(('processor', 'is_compiled', 'fast'), [
+    ({'amx_bf16': True, 'avx512_bf16': True, 'cpu_name': 'Intel Xeon'}, True, torch.float32),
+    ({'amx_bf16': True, 'avx512_bf16': True, 'cpu_name': 'Intel Xeon'}, False, torch.bfloat16),
+    ({'amx_bf16': False, 'avx512_bf16': True, 'cpu_name': 'AMD EPYC 9654'}, True, torch.bfloat16),
+    ({'amx_bf16': False, 'avx512_bf16': True, 'cpu_name': 'Intel Xeon'}, True, torch.float32),
+    ({'avx2': True}, False, torch.float32)])
+def test_the_type_of_products_follows_from_processor_and_sizes(processor, is_compiled, fast, monkeypatch):
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: processor)
+    monkeypatch.setattr(native, 'is_supported', lambda kind: is_compiled)
     assert product_type('auto', 64, 64) == torch.float32
     assert product_type('auto', 200, 256) == fast
     assert product_type('bfloat16', 64, 64) == torch.bfloat16
