@@ -87,7 +87,7 @@ class CompiledPasses:
         """As for `LossGradient.validate`."""
         members, size = self._native.members, self._native.obs_size
         rows = len(batch.input_rows) // members
-        tiles = math.ceil(rows / _TILE)
+        tiles = max(1, math.ceil(rows / _TILE))
         sums = torch.empty(members, tiles)
         self._run(torch.get_num_threads(), library().mbrl_validate, ctypes.byref(_step(batch)), ctypes.c_int64(rows),
                   ctypes.c_int64(tiles), ctypes.c_void_p(sums.data_ptr()), ctypes.byref(ctypes.c_int64(0)))

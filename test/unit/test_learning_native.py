@@ -92,6 +92,12 @@ def test_compiled_validation_is_that_of_torch_within_rounding(sizes, dtype, rows
     torch.testing.assert_close(compiled, make(sizes, dtype)[0].validate(held_out), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('dtype', COMPILED)
+def test_a_validation_of_nothing_is_no_number(dtype):
+    gradient, _ = make(SIZES[2], dtype)
+    assert gradient.validate(all_rows(torch.zeros(0, 16), torch.zeros(3, 0, 16))).isnan().all()
+
+
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('sizes', SIZES)
 def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes, dtype):
