@@ -79,7 +79,8 @@ class FusedEnsemble:
         if kind is None:
             raise RuntimeError(f'a compiled ensemble in {precision} needs a compiler at installation and a processor that '
                                'multiplies it: AVX2 for float32, AVX-512 for the others')
-        self._predict, self._roll_out = (getattr(library(), f'mbrl_{name}_{kind.name}') for name in ('predict', 'rollout'))
+        self._predict, self._begin, self._roll_out = (
+            getattr(library(), f'mbrl_{name}_{kind.name}') for name in ('predict', 'begin', 'rollout'))
         members, obs_size, action_size = parameters.sizes
         folded = FoldedParameters.of(parameters)
         # In the observation's own units weights may be smaller than a float16 can be.
@@ -114,13 +115,13 @@ class FusedEnsemble:
     def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Path; arguments as for `Predictor.roll_out`. The particles of a member share their first step."""
         count, horizon, _ = actions.shape
-        ensemble_size, particles = self._network.members, members.shape[1]
-        first = self.predict(*(tensor.expand(ensemble_size, count, -1) for tensor in (obs, actions[:, 0])))
-        mean, std = (moment.transpose(1, 2).contiguous()[members[0]] for moment in first)
-        path = torch.empty((horizon, particles, *mean.shape[1:]))
-        torch.addcmul(mean, std, noise[0].unsqueeze(-1), out=path[0])
-        self._run(self._roll_out, horizon, particles, count, members.to(torch.int32).contiguous(),
-                  _plain(actions.permute(1, 2, 0)), _plain(noise), path)
+        ensemble_size, particles, obs_size = self._network.members, members.shape[1], self._network.obs_size
+        actions = _plain(actions.permute(1, 2, 0))
+        first = torch.empty((ensemble_size, 2, obs_size, count))
+        self._run(self._begin, count, _plain(obs), actions, first)
+        path = torch.empty((horizon, particles, obs_size, count))
+        self._run(self._roll_out, horizon, particles, count, members.to(torch.int32).contiguous(), actions, _plain(noise), first,
+                  path)
         return path.transpose(2, 3)
 
     def _run(self, function: Callable[..., int], *arguments: int | torch.Tensor) -> None:

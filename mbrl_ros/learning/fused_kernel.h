@@ -218,10 +218,55 @@ EXPORT TARGET int NAME(mbrl_predict)(const Network *net, int64_t batch, const fl
     return 0;
 }
 
-/* Fills path[1:], (horizon, particles, obs_size, candidates), from path[0]; as for predicting otherwise. */
+/* Actions of a strip's candidates, from (action_size, candidates) at a column on, in the place of its inputs. */
+TARGET static void NAME(load_actions)(const Network *net, const NAME(Strip) *strip, const float *actions, int64_t candidates) {
+    for (int a = 0; a < net->action_size; a++)
+        for (int r = 0; r < strip->lanes; r += FLOAT_LANES)
+            OF_FLOATS(store)(strip->inputs + (net->obs_size + a) * strip->lanes + r,
+                             OF_FLOATS(load_some)(actions + a * candidates + r, strip->count - r));
+}
+
+/* Fills first, (members, 2, obs_size, candidates): mean and standard deviation after one step from one observation. */
+EXPORT TARGET int NAME(mbrl_begin)(const Network *net, int64_t candidates, const float *obs, const float *actions, float *first,
+                                   int64_t *counter) {
+    const int64_t rows = tile_rows(candidates, SPAN), tiles = (candidates + rows - 1) / rows;
+    NAME(Tile) tile;
+    void *memory = NAME(open_tile)(net, &tile);
+    if (!memory) return 1;
+    const unsigned control = flush_denormals();
+    const int size = net->obs_size;
+    for (int64_t unit; (unit = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)) < net->members * tiles;) {
+        const int64_t member = unit % net->members, start = unit / net->members * rows;  /* The smallest tiles come last. */
+        NAME(divide)(&tile, (int)(candidates - start < rows ? candidates - start : rows));
+        for (int s = 0; s < tile.num_strips; s++) {
+            const NAME(Strip) *strip = tile.strips + s;
+            for (int i = 0; i < size; i++)
+                for (int r = 0; r < strip->lanes; r += FLOAT_LANES)
+                    OF_FLOATS(store)(strip->obs + i * strip->lanes + r, OF_FLOATS(all)(obs[i]));
+            NAME(load_actions)(net, strip, actions + start + strip->start, candidates);
+        }
+        NAME(step)(net, (int)member, &tile);
+        for (int s = 0; s < tile.num_strips; s++) {
+            const NAME(Strip) *strip = tile.strips + s;
+            for (int i = 0; i < size; i++) {
+                float *mean = first + (member * 2 * size + i) * candidates + start + strip->start, *std = mean + size * candidates;
+                for (int r = 0; r < strip->lanes; r += FLOAT_LANES) {
+                    const long at = i * strip->lanes + r;
+                    OF_FLOATS(store_some)(mean + r, OF_FLOATS(load)(strip->linear + at), strip->count - r);
+                    OF_FLOATS(store_some)(std + r, OF_FLOATS(load)(strip->outputs + at), strip->count - r);
+                }
+            }
+        }
+    }
+    _mm_setcsr(control);
+    free(memory);
+    return 0;
+}
+
+/* Fills path, (horizon, particles, obs_size, candidates), from what `mbrl_begin` left on. */
 EXPORT TARGET int NAME(mbrl_rollout)(const Network *net, int64_t horizon, int64_t particles, int64_t candidates,
-                                     const int32_t *members, const float *actions, const float *noise, float *path,
-                                     int64_t *counter) {
+                                     const int32_t *members, const float *actions, const float *noise, const float *first,
+                                     float *path, int64_t *counter) {
     const int64_t rows = tile_rows(candidates, SPAN), tiles = (candidates + rows - 1) / rows;
     NAME(Tile) tile;
     void *memory = NAME(open_tile)(net, &tile);
@@ -229,32 +274,31 @@ EXPORT TARGET int NAME(mbrl_rollout)(const Network *net, int64_t horizon, int64_
     const unsigned control = flush_denormals();
     const int size = net->obs_size;
     for (int64_t unit; (unit = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)) < particles * tiles;) {
-        const int64_t particle = unit / tiles, start = unit % tiles * rows;
+        const int64_t particle = unit % particles, start = unit / particles * rows;  /* The smallest tiles come last. */
         NAME(divide)(&tile, (int)(candidates - start < rows ? candidates - start : rows));
         for (int64_t h = 0; h < horizon; h++) {
             const int64_t place = h * particles + particle;
             if (h) NAME(step)(net, members[place], &tile);
             for (int s = 0; s < tile.num_strips; s++) {
                 const NAME(Strip) *strip = tile.strips + s;
-                for (int r = 0; r < strip->lanes; r += FLOAT_LANES) {
-                    const int inside = strip->count - r;
-                    const int64_t column = start + strip->start + r;
-                    for (int i = 0; i < size; i++) {
-                        float *next = path + (place * size + i) * candidates + column;
+                const int64_t column = start + strip->start;
+                for (int i = 0; i < size; i++) {
+                    const FLOATS by = OF_FLOATS(all)(noise[place * size + i]);
+                    const float *known = first + (members[place] * 2L * size + i) * candidates + column;
+                    float *next = path + (place * size + i) * candidates + column;
+                    for (int r = 0; r < strip->lanes; r += FLOAT_LANES) {
                         const long at = i * strip->lanes + r;
-                        FLOATS value = OF_FLOATS(load_some)(next, inside);
-                        if (h) {
-                            value = OF_FLOATS(load)(strip->outputs + at) * OF_FLOATS(all)(noise[place * size + i])
-                                + OF_FLOATS(load)(strip->linear + at);
-                            OF_FLOATS(store_some)(next, value, inside);
-                        }
+                        const int inside = strip->count - r;
+                        const FLOATS mean = h ? OF_FLOATS(load)(strip->linear + at) : OF_FLOATS(load_some)(known + r, inside);
+                        const FLOATS std = h ? OF_FLOATS(load)(strip->outputs + at)
+                                             : OF_FLOATS(load_some)(known + size * candidates + r, inside);
+                        const FLOATS value = std * by + mean;
+                        OF_FLOATS(store_some)(next + r, value, inside);
                         OF_FLOATS(store)(strip->obs + at, value);
                     }
-                    for (int a = 0; a < net->action_size && h + 1 < horizon; a++) {
-                        const float *action = actions + ((h + 1) * net->action_size + a) * candidates + column;
-                        OF_FLOATS(store)(strip->inputs + (size + a) * strip->lanes + r, OF_FLOATS(load_some)(action, inside));
-                    }
                 }
+                if (h + 1 < horizon)
+                    NAME(load_actions)(net, strip, actions + (h + 1) * net->action_size * candidates + column, candidates);
             }
         }
     }
