@@ -43,7 +43,8 @@ setup(
     # Loaded through ctypes. Without a compiler the package installs all the same, and does it all with torch.
     ext_modules=[Extension(f'{NAME}.learning._native', [f'{NAME}/learning/{name}.c' for name in ('fused', 'gradient')],
                            depends=[*(f'{NAME}/learning/{name}.h' for name in ('fused_kernel', 'gradient_kernel', 'vectors'))],
-                           libraries=['m'], optional=True, extra_compile_args=['-O3', '-fvisibility=hidden'])],
+                           libraries=['m'], optional=True, extra_compile_args=['-O3', '-fopenmp', '-fvisibility=hidden'],
+                           extra_link_args=['-fopenmp'])],
     data_files=data_files(),
     install_requires=names('core.txt'),
     extras_require={'ros': names('ros.txt'), 'gym': names('gym.txt'), 'test': names('test.txt'), 'compare': names('compare.txt'),

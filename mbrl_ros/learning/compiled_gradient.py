@@ -1,7 +1,6 @@
 """The compiled counterpart of the passes that `gradient.py` does with torch."""
 
 import ctypes
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ import torch
 
 from mbrl_ros.learning.batches import Batch
 from mbrl_ros.learning.ensemble import Ensemble
-from mbrl_ros.learning.native import library, on_threads
+from mbrl_ros.learning.native import library
 
 _LANES = 16
 _MAX_LAYERS = 10
@@ -90,18 +89,17 @@ class CompiledPasses:
         tiles = max(1, math.ceil(rows / _TILE))
         sums = torch.empty(members, tiles)
         self._run(torch.get_num_threads(), library().mbrl_validate, ctypes.byref(_step(batch)), ctypes.c_int64(rows),
-                  ctypes.c_int64(tiles), ctypes.c_void_p(sums.data_ptr()), ctypes.byref(ctypes.c_int64(0)))
+                  ctypes.c_int64(tiles), ctypes.c_void_p(sums.data_ptr()))
         return sums.sum(dim=1) / (rows * size)
 
     def _take(self, steps: list[_Step]) -> None:
         members = self._native.members
         num_threads = min(torch.get_num_threads(), members)
         self._run(num_threads, self._descend, ctypes.c_int64(len(steps)), (_Step * len(steps))(*steps),
-                  ctypes.c_int64(_PIECES * num_threads), (ctypes.c_int64 * (1 + members))())
+                  ctypes.c_int64(_PIECES * num_threads), (ctypes.c_int64 * members)())
 
     def _run(self, num_threads: int, function: Callable[..., int], *arguments: object) -> None:
-        """Call on every thread; they share the work through a counter."""
-        if not on_threads(num_threads, functools.partial(function, ctypes.byref(self._native), *arguments)):
+        if function(ctypes.byref(self._native), num_threads, *arguments):
             raise MemoryError('compiled training found no memory for its working set')
 
 

@@ -1,7 +1,6 @@
 """Prediction in compiled code for the processor: the counterpart of what `Predictor` does with torch."""
 
 import ctypes
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,11 +9,13 @@ from torch.nn import functional
 
 from mbrl_ros.learning import native
 from mbrl_ros.learning.folding import FoldedParameters, padded
-from mbrl_ros.learning.native import library, on_threads
+from mbrl_ros.learning.native import library
 from mbrl_ros.learning.parameters import DynamicsParameters
 
 _MAX_LAYERS = 10
 PRECISIONS = ('float32', 'bfloat16', 'float16')
+#: Rows that a member predicts as fast as one.
+_FEW = 32
 
 
 class _Kind(NamedTuple):
@@ -79,8 +80,7 @@ class FusedEnsemble:
         if kind is None:
             raise RuntimeError(f'a compiled ensemble in {precision} needs a compiler at installation and a processor that '
                                'multiplies it: AVX2 for float32, AVX-512 for the others')
-        self._predict, self._begin, self._roll_out = (
-            getattr(library(), f'mbrl_{name}_{kind.name}') for name in ('predict', 'begin', 'rollout'))
+        self._predict, self._roll_out = (getattr(library(), f'mbrl_{name}_{kind.name}') for name in ('predict', 'rollout'))
         members, obs_size, action_size = parameters.sizes
         folded = FoldedParameters.of(parameters)
         # In the observation's own units weights may be smaller than a float16 can be.
@@ -112,25 +112,26 @@ class FusedEnsemble:
         self._run(self._predict, obs.shape[1], obs, action, mean, std)
         return mean, std
 
-    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Path; arguments as for `Predictor.roll_out`. The particles of a member share their first step."""
+    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor,
+                 noise: torch.Tensor) -> torch.Tensor | None:
+        """As `Predictor.roll_out`; the particles of a member share their first step.
+
+        None where there are so few candidates that those of all particles that a member predicts at a step go together.
+        """
         count, horizon, _ = actions.shape
         ensemble_size, particles, obs_size = self._network.members, members.shape[1], self._network.obs_size
-        actions = _plain(actions.permute(1, 2, 0))
+        if ensemble_size < particles <= ensemble_size * _FEW // count:
+            return None
         first = torch.empty((ensemble_size, 2, obs_size, count))
-        self._run(self._begin, count, _plain(obs), actions, first)
         path = torch.empty((horizon, particles, obs_size, count))
-        self._run(self._roll_out, horizon, particles, count, members.to(torch.int32).contiguous(), actions, _plain(noise), first,
-                  path)
+        self._run(self._roll_out, horizon, particles, count, members.to(torch.int32).contiguous(), _plain(obs),
+                  _plain(actions.permute(1, 2, 0)), _plain(noise), first, path)
         return path.transpose(2, 3)
 
     def _run(self, function: Callable[..., int], *arguments: int | torch.Tensor) -> None:
-        """Call on every thread; they share the work through a counter."""
-        counter = ctypes.c_int64(0)
         words = [ctypes.c_void_p(value.data_ptr()) if isinstance(value, torch.Tensor) else ctypes.c_int64(value)
                  for value in arguments]
-        call = functools.partial(function, ctypes.byref(self._network), *words, ctypes.byref(counter))
-        if not on_threads(torch.get_num_threads(), call):
+        if function(ctypes.byref(self._network), torch.get_num_threads(), *words):
             raise MemoryError('the compiled ensemble found no memory for its working set')
 
     def _keep(self, tensor: torch.Tensor) -> int:

@@ -187,16 +187,16 @@ TARGET static void NAME(to_rows)(const float *columns, int lanes, float *rows, i
     }
 }
 
-/* Takes tiles until none is left. Returns 0, or 1 when there is no memory. */
-EXPORT TARGET int NAME(mbrl_predict)(const Network *net, int64_t batch, const float *obs, const float *action, float *mean,
-                                     float *std, int64_t *counter) {
+/* Takes tiles until none is left; `taken` are those that threads have begun. Returns 0, or 1 when there is no memory. */
+TARGET static int NAME(predict)(const Network *net, int64_t batch, const float *obs, const float *action, float *mean, float *std,
+                                int64_t *taken) {
     const int64_t rows = tile_rows(batch, SPAN), tiles = (batch + rows - 1) / rows;
     NAME(Tile) tile;
     void *memory = NAME(open_tile)(net, &tile);
     if (!memory) return 1;
     const unsigned control = flush_denormals();
     const int size = net->obs_size, actions = net->action_size;
-    for (int64_t unit; (unit = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)) < net->members * tiles;) {
+    for (int64_t unit; (unit = __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED)) < net->members * tiles;) {
         const int64_t member = unit / tiles, start = unit % tiles * rows;
         NAME(divide)(&tile, (int)(batch - start < rows ? batch - start : rows));
         for (int s = 0; s < tile.num_strips; s++) {
@@ -226,16 +226,16 @@ TARGET static void NAME(load_actions)(const Network *net, const NAME(Strip) *str
                              OF_FLOATS(load_some)(actions + a * candidates + r, strip->count - r));
 }
 
-/* Fills first, (members, 2, obs_size, candidates): mean and standard deviation after one step from one observation. */
-EXPORT TARGET int NAME(mbrl_begin)(const Network *net, int64_t candidates, const float *obs, const float *actions, float *first,
-                                   int64_t *counter) {
+/* Fills first, (members, 2, obs_size, candidates): mean and standard deviation after one step from one observation; likewise. */
+TARGET static int NAME(begin)(const Network *net, int64_t candidates, const float *obs, const float *actions, float *first,
+                              int64_t *taken) {
     const int64_t rows = tile_rows(candidates, SPAN), tiles = (candidates + rows - 1) / rows;
     NAME(Tile) tile;
     void *memory = NAME(open_tile)(net, &tile);
     if (!memory) return 1;
     const unsigned control = flush_denormals();
     const int size = net->obs_size;
-    for (int64_t unit; (unit = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)) < net->members * tiles;) {
+    for (int64_t unit; (unit = __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED)) < net->members * tiles;) {
         const int64_t member = unit % net->members, start = unit / net->members * rows;  /* The smallest tiles come last. */
         NAME(divide)(&tile, (int)(candidates - start < rows ? candidates - start : rows));
         for (int s = 0; s < tile.num_strips; s++) {
@@ -263,17 +263,16 @@ EXPORT TARGET int NAME(mbrl_begin)(const Network *net, int64_t candidates, const
     return 0;
 }
 
-/* Fills path, (horizon, particles, obs_size, candidates), from what `mbrl_begin` left on. */
-EXPORT TARGET int NAME(mbrl_rollout)(const Network *net, int64_t horizon, int64_t particles, int64_t candidates,
-                                     const int32_t *members, const float *actions, const float *noise, const float *first,
-                                     float *path, int64_t *counter) {
+/* Fills path, (horizon, particles, obs_size, candidates), from what `begin` left on; likewise. */
+TARGET static int NAME(rollout)(const Network *net, int64_t horizon, int64_t particles, int64_t candidates, const int32_t *members,
+                                const float *actions, const float *noise, const float *first, float *path, int64_t *taken) {
     const int64_t rows = tile_rows(candidates, SPAN), tiles = (candidates + rows - 1) / rows;
     NAME(Tile) tile;
     void *memory = NAME(open_tile)(net, &tile);
     if (!memory) return 1;
     const unsigned control = flush_denormals();
     const int size = net->obs_size;
-    for (int64_t unit; (unit = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)) < particles * tiles;) {
+    for (int64_t unit; (unit = __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED)) < particles * tiles;) {
         const int64_t particle = unit % particles, start = unit / particles * rows;  /* The smallest tiles come last. */
         NAME(divide)(&tile, (int)(candidates - start < rows ? candidates - start : rows));
         for (int64_t h = 0; h < horizon; h++) {
@@ -305,4 +304,27 @@ EXPORT TARGET int NAME(mbrl_rollout)(const Network *net, int64_t horizon, int64_
     _mm_setcsr(control);
     free(memory);
     return 0;
+}
+
+EXPORT int NAME(mbrl_predict)(const Network *net, int threads, int64_t batch, const float *obs, const float *action, float *mean,
+                              float *std) {
+    int64_t taken = 0;
+    int failed = 0;
+    #pragma omp parallel num_threads(threads) reduction(|:failed)
+    failed = NAME(predict)(net, batch, obs, action, mean, std, &taken);
+    return failed;
+}
+
+EXPORT int NAME(mbrl_rollout)(const Network *net, int threads, int64_t horizon, int64_t particles, int64_t candidates,
+                              const int32_t *members, const float *obs, const float *actions, const float *noise, float *first,
+                              float *path) {
+    int64_t begun = 0, taken = 0;
+    int failed = 0;
+    #pragma omp parallel num_threads(threads) reduction(|:failed)
+    {
+        failed = NAME(begin)(net, candidates, obs, actions, first, &begun);
+        #pragma omp barrier
+        failed |= NAME(rollout)(net, horizon, particles, candidates, members, actions, noise, first, path, &taken);
+    }
+    return failed;
 }

@@ -122,18 +122,26 @@ TARGET static float likelihood(const Network *net, const Step *step, int member,
 }
 
 /* Takes tiles of `rows` rows until none is left, for `sums` (E, tiles). Returns 0, or 1 when there is no memory. */
-EXPORT int mbrl_validate(const Network *net, const Step *step, int64_t rows, int64_t tiles, float *sums, int64_t *counter) {
+static int validate(const Network *net, const Step *step, int64_t rows, int64_t tiles, float *sums, int64_t *taken) {
     Workspace_float32 space;
     void *memory = open_float32(net, (int)((rows + tiles - 1) / tiles), &space);
     if (!memory) return 1;
     const unsigned control = flush_denormals();
-    for (int64_t taken; (taken = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)) < net->members * tiles;) {
-        const int64_t member = taken / tiles, start = rows * (taken % tiles) / tiles, end = rows * (taken % tiles + 1) / tiles;
-        sums[taken] = likelihood(net, step, (int)member, member * rows + start, (int)(end - start), &space);
+    for (int64_t unit; (unit = __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED)) < net->members * tiles;) {
+        const int64_t member = unit / tiles, start = rows * (unit % tiles) / tiles, end = rows * (unit % tiles + 1) / tiles;
+        sums[unit] = likelihood(net, step, (int)member, member * rows + start, (int)(end - start), &space);
     }
     _mm_setcsr(control);
     free(memory);
     return 0;
+}
+
+EXPORT int mbrl_validate(const Network *net, int threads, const Step *step, int64_t rows, int64_t tiles, float *sums) {
+    int64_t taken = 0;
+    int failed = 0;
+    #pragma omp parallel num_threads(threads) reduction(|:failed)
+    failed = validate(net, step, rows, tiles, sums, &taken);
+    return failed;
 }
 
 #undef KIND

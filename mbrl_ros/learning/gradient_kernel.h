@@ -333,17 +333,16 @@ static void NAME(take)(const Network *net, const Step *step, int member, NAME(Wo
     }
 }
 
-/* Takes pieces, some steps of one member in a row, until none is left. `counters`, zero at first: pieces taken, and how many
- * steps of each member are done. A piece waits for the member's piece before, which is taken before it. Returns 0, or 1 when
- * there is no memory. */
-EXPORT int NAME(mbrl_descend)(const Network *net, int64_t num_steps, const Step *steps, int64_t pieces, int64_t *counters) {
-    int64_t *done = counters + 1;
+/* Takes pieces, some steps of one member in a row, until none is left. `taken` are those that threads have begun, `done` how many
+ * steps of each member are. A piece waits for the member's piece before, which is taken before it. Returns 0, or 1 when there is
+ * no memory. */
+static int NAME(descend)(const Network *net, int64_t num_steps, const Step *steps, int64_t pieces, int64_t *taken, int64_t *done) {
     NAME(Workspace) space;
     void *memory = NAME(open)(net, net->batch, &space);
     if (!memory) return 1;
     const unsigned control = flush_denormals();
-    for (int64_t taken; (taken = __atomic_fetch_add(counters, 1, __ATOMIC_RELAXED)) < net->members * pieces;) {
-        const int64_t member = taken % net->members, piece = taken / net->members;
+    for (int64_t unit; (unit = __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED)) < net->members * pieces;) {
+        const int64_t member = unit % net->members, piece = unit / net->members;
         const int64_t start = num_steps * piece / pieces, end = num_steps * (piece + 1) / pieces;
         wait_for(done + member, start);
         for (int64_t index = start; index < end; index++) NAME(take)(net, steps + index, (int)member, &space);
@@ -352,4 +351,13 @@ EXPORT int NAME(mbrl_descend)(const Network *net, int64_t num_steps, const Step 
     _mm_setcsr(control);
     free(memory);
     return 0;
+}
+
+/* `done`, zero at first, has a place for each member. */
+EXPORT int NAME(mbrl_descend)(const Network *net, int threads, int64_t num_steps, const Step *steps, int64_t pieces, int64_t *done) {
+    int64_t taken = 0;
+    int failed = 0;
+    #pragma omp parallel num_threads(threads) reduction(|:failed)
+    failed = NAME(descend)(net, num_steps, steps, pieces, &taken, done);
+    return failed;
 }

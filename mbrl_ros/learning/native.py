@@ -2,14 +2,12 @@
 
 It is compiled when the package is installed, if there is a compiler, and used where the processor has what it needs: AVX-512, for
 bfloat16 and float16 with its instructions for those, or AVX2 for predictions in float32; everywhere else `is_supported` says no
-and torch does the work. It takes threads of its own, and they wait without spinning: a neighbour on the same cores costs it its
-share of them and no more.
+and torch does the work. Its threads are those of the OpenMP runtime that torch has loaded, so that none of torch's is still
+waiting for work, and spinning, on a core that is needed here.
 """
 
 import ctypes
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib import util
 
 
@@ -31,19 +29,3 @@ def is_supported(kind: str) -> bool:
     found = library()
     return found is not None and bool(getattr(found, f'mbrl_supports_{kind}')())
 
-
-def on_threads(num_threads: int, call: Callable[[], int]) -> bool:
-    """Make the same call on several threads, this one among them; the calls share their work through a counter.
-
-    Returns:
-        Whether all of them returned 0.
-    """
-    helpers = [_threads().submit(call) for _ in range(num_threads - 1)]
-    failed = call()
-    # By now all work is taken: a helper that has not begun is not waited for.
-    return not any([failed, *(helper.result() for helper in helpers if not helper.cancel())])
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix='native')

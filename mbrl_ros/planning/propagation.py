@@ -15,7 +15,7 @@ from mbrl_ros.planning.planner import Objective
 from mbrl_ros.types import DynamicsModel
 
 PROPAGATIONS = ('tsinf', 'ts1', 'expectation', 'moment_matching')
-_CACHED_NUMBERS = 1 << 19
+_CACHED_NUMBERS = 1 << 20
 
 
 @runtime_checkable

@@ -1,6 +1,9 @@
 """The compiled part against torch: same gradient, same step, on any number of threads; torch alone where it is not there."""
 
-import threading
+import os
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
@@ -143,10 +146,32 @@ def test_without_the_library_torch_does_the_work(dtype, monkeypatch):
     assert torch.isfinite(gradient.values).all() and not torch.equal(gradient.values, before)
 
 
-@pytest.mark.parametrize('failing', [0, 2])
-def test_a_call_that_fails_on_one_of_the_threads_is_a_failure(failing):
-    together = threading.Barrier(3)
-    codes = [0, 0, 0]
-    assert native.on_threads(3, lambda: codes[together.wait(timeout=10)])
-    codes[failing] = 1
-    assert not native.on_threads(3, lambda: codes[together.wait(timeout=10)])
+@pytest.mark.skipif(not fused.is_supported('float32'), reason='needs AVX2, and a compiler at installation')
+def test_no_memory_for_the_working_set_is_an_error():
+    """In a process of its own, which may take no more than it has."""
+    script = """
+        import resource
+        import torch
+        from mbrl_ros.learning import Ensemble, EnsembleConfig, LinearPart, Normalizer
+        from mbrl_ros.learning.fused import FusedEnsemble
+        from mbrl_ros.learning.parameters import DynamicsParameters
+
+        def number(size):
+            return Normalizer(torch.zeros(size), torch.ones(size))
+
+        torch.set_num_threads(1)
+        network = Ensemble(2, 1, EnsembleConfig(ensemble_size=1, hidden_layers=1, hidden_size=2048),
+                           generator=torch.Generator().manual_seed(0)).state_dict()
+        linear = LinearPart(torch.zeros(1, 2, 1), torch.zeros(1, 1, 1))
+        model = FusedEnsemble(DynamicsParameters(number(2), number(1), linear, torch.ones(1), network), 'float32')
+        obs = torch.zeros(1, 300, 1)
+        with open('/proc/self/statm') as file:
+            taken = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken, taken))
+        model.predict(obs, obs)
+    """
+    # The working set is not to come from what was freed before.
+    run = subprocess.run([sys.executable, '-c', textwrap.dedent(script)], capture_output=True, text=True, check=False,
+                         env={**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536'})
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == 'MemoryError: the compiled ensemble found no memory for its working set'
