@@ -107,9 +107,10 @@ class JointToolSpace(ToolSpace):
 class JointToolFrame:
     """The tool's frame for `JointToolSpace`'s observations and actions, O = 18 + 2 * (2 + J), A = J + 1 and A' = 7 + J.
 
-    Of what `ToolSpace` sees the features are those of `ToolFrame`; tilt and joints stay as they are. Those of an action are, in
-    order, those of the twist and opening that it amounts to where the joints are, by the arm's kinematics, the tool's turn about
-    x and y, rad/s, and the joint velocities.
+    Of what `ToolSpace` sees the features are those of `ToolFrame`, and the tilt stays as it is. Those of an action are, in order,
+    those of the twist and opening that it amounts to where the joints are, by the arm's kinematics, the tool's turn about x and
+    y, rad/s, and the joint velocities. The joints themselves are hidden, zero: what they mean for the tool is in that twist, and
+    of what else they were in a few episodes a network would make something that is not so.
 
     Args:
         kinematics: Chain of the arm.
@@ -129,7 +130,9 @@ class JointToolFrame:
         twist = (self._kinematics.jacobian(q) @ (self._speed * joints).unsqueeze(-1)).squeeze(-1)  # (..., 6)
         planned = torch.cat([twist[..., :3] / self._linear, twist[..., _AXES - 1:] / self._yaw, grip], dim=-1)
         features, seen = self._tool.encode(obs[..., _SCENE], planned)
-        return (torch.cat([features, obs[..., _SCENE.stop:]], dim=-1),
+        tilt, _, tilt_rate, _ = obs[..., _SCENE.stop:].split([2, size, 2, size], dim=-1)
+        hidden = torch.zeros_like(q)
+        return (torch.cat([features, tilt, hidden, tilt_rate, hidden], dim=-1),
                 torch.cat([seen, twist[..., 3:_AXES - 1], joints], dim=-1))
 
     def change(self, obs: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:

@@ -89,6 +89,8 @@ def test_in_the_frame_the_tool_goes_where_the_features_of_an_action_say():
     obs, next_obs = (torch.from_numpy(SPACE.observe(one)) for one in (state, after))
     features, inner = SPACE.frame.encode(obs, torch.from_numpy(action))
     assert (features.shape, inner.shape) == ((TASK.obs_size,), (14,))
+    assert not features[JOINTS:JOINTS + 7].any() and not features[-7:].any()
+    torch.testing.assert_close(features[TILT], obs[TILT])
     change = SPACE.frame.change(obs, next_obs)
     np.testing.assert_allclose(change[TOOL] / 1e-4, 0.4 * inner[:3], rtol=1e-2, atol=1e-3)
     torch.testing.assert_close(inner[-7:], torch.from_numpy(action[:7]))
