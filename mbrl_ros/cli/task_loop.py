@@ -67,7 +67,7 @@ class TaskLoop:
         world = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
         self._world = TabletopWorld(self.robot, world, control_hz=config.control_rate_hz)
         change = self.task.space.largest_change(config.control.safety.acceleration_scale, self.period_s)
-        self.planner = make_planner(config.planner, self.task.action_size, change, self.task.space.directions())
+        self.planner = make_planner(config.planner, self.task.action_size, change, self.task.space.is_directed)
         precision = 'float32' if repeatable and config.planner.precision == 'auto' else config.planner.precision
         self._precision = PrecisionChooser(precision, self.planner.device,
                                            config.planner.population_size * config.planner.num_particles,

@@ -164,7 +164,7 @@ class MpcControllerNode(LifecycleNode):
         self._period_s = 1.0 / config.rate_hz
         self._planner = make_planner(config.planner, self._task.action_size,
                                      self._task.space.largest_change(config.control.safety.acceleration_scale, self._period_s),
-                                     self._task.space.directions())
+                                     self._task.space.is_directed)
         # In lockstep there is no deadline, and what a timing would choose may differ from run to run.
         precision = 'float32' if config.lockstep and config.planner.precision == 'auto' else config.planner.precision
         self._precision = PrecisionChooser(precision, self._planner.device,

@@ -217,7 +217,7 @@ class MpcController:
         obs = predict_effect_state(inputs.model, space.observe(inputs.state), previous, latency_s, self._period_s)
         budget_s = self._config.plan_budget_periods * self._period_s if inputs.anytime else None
         return self._planner.plan(inputs.model, obs, self._task.objective(goal, self.weights), previous_action=previous,
-                                  deadline_s=budget_s)
+                                  directions=space.directions(obs), deadline_s=budget_s)
 
     def _judge(self, inputs: TickInputs, plan: Plan) -> _Wish:
         """Whether a plan may be followed, and what to do when it may not."""

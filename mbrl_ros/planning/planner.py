@@ -35,7 +35,8 @@ class Planner(Protocol):
     """Turns an observation into the best action sequence it finds; remembers its last plan as a warm start."""
 
     def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
-             previous_action: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
+             previous_action: np.ndarray | None = None, directions: np.ndarray | None = None,
+             deadline_s: float | None = None) -> Plan:
         """Plan one control tick.
 
         Args:
@@ -44,11 +45,13 @@ class Planner(Protocol):
             objective: What to maximise, summed over the horizon.
             previous_action: Action in effect until then, shape (A,); the first action's change is measured from it.
                 Zeros when left out.
+            directions: What actions are tried along from now on, as columns, shape (A, A), invertible; a column is a change of
+                one deviation where that is 1. As before when left out.
             deadline_s: Planning time allowed from the call on. None plans the configured iterations, repeatably.
 
         Raises:
             PlanningError: No candidate has a finite return, or an input is not finite; there is no action to give.
-            ShapeError: `obs`, `previous_action`, the model or what the objective returns does not fit.
+            ShapeError: `obs`, `previous_action`, `directions`, the model or what the objective returns does not fit.
             ConfigError: The plan would need more memory than is allowed.
         """
 

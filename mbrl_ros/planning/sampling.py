@@ -16,7 +16,7 @@ from mbrl_ros.types import DynamicsModel, Plan
 
 
 def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None,
-                 directions: np.ndarray | None = None, *, seed: int = 0,
+                 is_directed: bool = False, *, seed: int = 0,
                  clock: Callable[[], float] = time.perf_counter) -> 'SamplingPlanner':
     """Planner with the optimiser and on the device that a config names.
 
@@ -25,14 +25,14 @@ def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.
         action_size: A.
         max_action_change: Largest change of a normalised action within one step, shape (A,); candidates keep to it, so that
             the plan is what an acceleration-limiting command filter will let through. None: no limit.
-        directions: What actions are tried along, as columns, shape (A, A), invertible: where those that are worth trying are
-            made of several entries together. None: each entry by itself.
+        is_directed: Whether actions are tried along directions that each plan may change, as those that are worth trying are
+            made of several entries together; otherwise, and before the first ones, each entry by itself.
         seed: Seed of all randomness until `reset`.
         clock: As for `SamplingPlanner`.
 
     Raises:
         ConfigError: The configured device does not exist, or `max_action_change` is negative or NaN.
-        ShapeError: `max_action_change` is not (A,), or `directions` not an invertible (A, A).
+        ShapeError: `max_action_change` is not (A,).
     """
     device = resolve_device(config.device)
     max_change = None
@@ -40,14 +40,8 @@ def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.
         max_change = _vector(max_action_change, action_size, 'max_action_change').to(device)
         if not bool((max_change >= 0.0).all()):
             raise ConfigError(f'max_action_change needs values of at least 0, got {np.asarray(max_action_change).tolist()}')
-    if directions is not None:
-        directions = torch.as_tensor(directions, dtype=torch.float32, device=device)
-        is_matrix = directions.shape == (action_size, action_size) and bool(torch.isfinite(directions).all())
-        if not is_matrix or torch.linalg.matrix_rank(directions) < action_size:
-            raise ShapeError(f'directions needs an invertible matrix of shape ({action_size}, {action_size}), '
-                             f'got {directions.tolist()}')
     generator = torch.Generator(device).manual_seed(seed)
-    optimiser = make_optimiser(config, action_size, max_change, directions, generator=generator)
+    optimiser = make_optimiser(config, action_size, max_change, is_directed, generator=generator)
     return SamplingPlanner(config, optimiser, clock=clock,
                            make_recorder=CudaRecorder if device.type == 'cuda' else None)
 
@@ -126,7 +120,8 @@ class SamplingPlanner:
 
     @torch.inference_mode()
     def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
-             previous_action: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
+             previous_action: np.ndarray | None = None, directions: np.ndarray | None = None,
+             deadline_s: float | None = None) -> Plan:
         """Plan one control tick; see `Planner.plan`.
 
         The first iteration always runs, whatever the deadline. A further one starts only when the slowest so far would still
@@ -136,6 +131,8 @@ class SamplingPlanner:
         start = self._clock()
         if deadline_s is not None and math.isnan(deadline_s):
             raise PlanningError('deadline_s needs a number of seconds, or None for no deadline, got nan')
+        if directions is not None:
+            self._direct(directions)
         search = self._loaded(model, obs, objective, previous_action)
         search.steps[BEGIN]()
         num_iterations = self.config.num_iterations
@@ -153,6 +150,15 @@ class SamplingPlanner:
         plan = self._result(search, done, start)
         self._finish_s = plan.elapsed_s - (ended - start)
         return plan
+
+    def _direct(self, directions: np.ndarray) -> None:
+        size = self.optimiser.mean.shape[1]
+        if not self.optimiser.is_directed:
+            raise ShapeError('this planner tries each action by itself, and was given directions')
+        matrix = np.asarray(directions, dtype=np.float64)
+        if matrix.shape != (size, size) or not np.isfinite(matrix).all() or np.linalg.matrix_rank(matrix) < size:
+            raise ShapeError(f'directions needs an invertible matrix of shape ({size}, {size}), got {matrix.tolist()}')
+        self.optimiser.direct(torch.from_numpy(matrix))
 
     def _loaded(self, model: DynamicsModel, obs: np.ndarray, objective: Objective,
                 previous_action: np.ndarray | None) -> Search | CapturedSearch:

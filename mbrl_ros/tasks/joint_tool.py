@@ -22,7 +22,9 @@ _SCENE = slice(0, 2 * SIZE)
 #: Entries of a twist: the motions that a tool over a table makes, and those that tilt it.
 _USUAL, _TILTING = [0, 1, 2, 5], [3, 4]
 #: How far what tilts the tool, and what does not move it, is tried beside the motions of the tool.
-_TILTED, _UNMOVED = 0.3, 0.1
+_TILTED, _UNMOVED = 0.1, 0.1
+#: Of a Jacobian, m/s or rad/s of the tool for 1 rad/s of joints: with less the arm does not move that way.
+_SINGULAR = 0.01
 _AXES = 6
 
 
@@ -59,6 +61,7 @@ class JointToolSpace(ToolSpace):
         self.state_names = (*self.state_names, 'tool_tilt_x', 'tool_tilt_y', *robot.joints)
         self.action_names = (*robot.joints, robot.gripper.name)
         self.tilt, self.home = TILT, robot.home_rad
+        self.is_directed = len(robot.joints) >= _AXES
         self.frame = JointToolFrame(kinematics, self._speed, self._resolver.scale)
 
     def observe(self, state: RobotState) -> np.ndarray:
@@ -87,15 +90,18 @@ class JointToolSpace(ToolSpace):
         """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
         return np.array([*(self._acceleration * acceleration_scale * period_s / self._speed), 2.0])
 
-    def directions(self) -> np.ndarray | None:
-        """See `ActionSpace.directions`: joint velocities that at home move the tool along an axis, turn it, tilt it or leave it.
+    def directions(self, obs: np.ndarray) -> np.ndarray | None:
+        """See `ActionSpace.directions`: joint velocities that move the tool along an axis, turn it, tilt it or leave it.
 
-        Of joints that move at random nearly all tilt the tool, and a search among them stays where it is.
+        Of joints that move at random nearly all tilt the tool, and a search among them stays where it is. Where the arm
+        cannot move its tool every way the directions are those at home.
         """
-        home = torch.tensor(self._robot.home_rad, dtype=torch.float64)
-        jacobian = self._kinematics.jacobian(home).numpy()
-        if jacobian.shape[1] < _AXES:
+        if not self.is_directed:
             return None
+        where = obs[TILT.stop:TILT.stop + len(self._robot.joints)]
+        jacobian = self._kinematics.jacobian(torch.as_tensor(where, dtype=torch.float64)).numpy()
+        if np.linalg.matrix_rank(jacobian, tol=_SINGULAR) < _AXES:
+            jacobian = self._kinematics.jacobian(torch.tensor(self._robot.home_rad, dtype=torch.float64)).numpy()
         moving = np.linalg.pinv(jacobian)
         *_, axes = np.linalg.svd(jacobian)
         columns = np.concatenate([moving[:, _USUAL], moving[:, _TILTING], axes[_AXES:].T], axis=1)

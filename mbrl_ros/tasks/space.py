@@ -32,12 +32,14 @@ class ActionSpace(Protocol):
         action_names: Entries of an action.
         raw_names: Entries of the raw state that observations are made from.
         frame: What the dynamics of observations are learned in; None for as they are.
+        is_directed: Whether actions that are worth trying are made of several entries together, as `directions` says.
     """
 
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     raw_names: tuple[str, ...]
     frame: 'Frame | None'
+    is_directed: bool
 
     def observe(self, state: RobotState) -> np.ndarray:
         """Observation of a raw state, shape (O,), O = 2 * len(state_names).
@@ -60,8 +62,14 @@ class ActionSpace(Protocol):
             period_s: Control period.
         """
 
-    def directions(self) -> np.ndarray | None:
-        """What actions are tried along when one is looked for, as columns, shape (A, A); None for each entry by itself."""
+    def directions(self, obs: np.ndarray) -> np.ndarray | None:
+        """What actions are tried along when one is looked for, as columns, shape (A, A), invertible.
+
+        None where not `is_directed`.
+
+        Args:
+            obs: Where, shape (O,).
+        """
 
 
 class JointSpace:
@@ -70,6 +78,8 @@ class JointSpace:
     Args:
         robot: Joints and limits.
     """
+
+    is_directed = False
 
     def __init__(self, robot: RobotProfile) -> None:
         self.state_names = self.action_names = self.raw_names = robot.joints
@@ -93,7 +103,7 @@ class JointSpace:
         """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
         return self._acceleration * acceleration_scale * period_s / self._limits
 
-    def directions(self) -> None:
+    def directions(self, obs: np.ndarray) -> None:
         """See `ActionSpace.directions`."""
 
 
@@ -116,6 +126,8 @@ class ToolSpace:
         tilt: Entries of an observation that say how the tool is tilted, 0 where it points down; None as twists keep it upright.
         home: Where the joints of an observation are wanted, rad; empty as twists keep them there.
     """
+
+    is_directed = False
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
                  config: TwistConfig | None = None) -> None:
@@ -159,7 +171,7 @@ class ToolSpace:
         twist = self._resolver.max_acceleration * acceleration_scale * period_s / self._resolver.scale
         return np.array([*twist, 2.0])
 
-    def directions(self) -> np.ndarray | None:
+    def directions(self, obs: np.ndarray) -> np.ndarray | None:
         """See `ActionSpace.directions`."""
         return None
 

@@ -40,10 +40,10 @@ class ScriptedPlanner:
         self.seeds: list[int] = []
         self.asked: list[dict] = []
 
-    def plan(self, model, obs, objective, *, previous_action=None, deadline_s=None) -> Plan:
+    def plan(self, model, obs, objective, *, previous_action=None, directions=None, deadline_s=None) -> Plan:
         """Give the answer."""
-        self.asked.append({'model': model, 'obs': obs, 'previous_action': previous_action, 'deadline_s': deadline_s,
-                           'objective': objective})
+        self.asked.append({'model': model, 'obs': obs, 'previous_action': previous_action, 'directions': directions,
+                           'deadline_s': deadline_s, 'objective': objective})
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

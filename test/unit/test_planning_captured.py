@@ -82,15 +82,14 @@ def test_captured_plans_with_a_model_in_a_frame_are_the_eager_plans(actions):
     sizes = [len(part) for part in frame.encode(torch.zeros(obs_size), torch.zeros(action_size))]
     models = [FramedModel(frame, Predictor(stand_in(*sizes, SIZES, seed=seed)), action_size) for seed in (0, 1)]
     config = dataclasses.replace(CONFIG, propagation='ts1')
-    directions = task.space.directions()
     optimiser = make_optimiser(config, action_size, torch.full((action_size,), 0.3),
-                               None if directions is None else torch.from_numpy(directions).float(),
-                               generator=torch.Generator().manual_seed(3))
-    eager = make_planner(config, action_size, np.full(action_size, 0.3), directions, seed=3)
+                               task.space.is_directed, generator=torch.Generator().manual_seed(3))
+    eager = make_planner(config, action_size, np.full(action_size, 0.3), task.space.is_directed, seed=3)
     captured = SamplingPlanner(config, optimiser, make_recorder=GraphRecorder)
     for model in (models[0], models[1], models[0]):
-        arguments = model, rng.normal(scale=0.1, size=obs_size), task.objective(GOALS[0])
-        assert same(eager.plan(*arguments), captured.plan(*arguments))
+        obs = rng.normal(scale=0.1, size=obs_size)
+        directions = task.space.directions(obs)
+        assert same(*(one.plan(model, obs, task.objective(GOALS[0]), directions=directions) for one in (eager, captured)))
     assert captured.num_captures == 1
 
 

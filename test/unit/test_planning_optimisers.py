@@ -19,8 +19,10 @@ DIRECTIONS = torch.tensor([[1.0, 0.1], [1.0, -0.1]])
 
 
 def make(name, seed=0, change=None, directions=None, **changes):
-    optimiser = make_optimiser(dataclasses.replace(CONFIG, optimiser=name, **changes), 2, change, directions,
-                               generator=torch.Generator().manual_seed(seed))
+    optimiser = make_optimiser(dataclasses.replace(CONFIG, optimiser=name, **changes), 2, change,
+                               is_directed=directions is not None, generator=torch.Generator().manual_seed(seed))
+    if directions is not None:
+        optimiser.direct(directions.double())
     optimiser.begin(torch.tensor([0.9, -1.0]))
     return optimiser
 

@@ -168,7 +168,12 @@ def test_a_change_limit_that_does_not_fit_is_refused(change, error, message):
 @pytest.mark.parametrize('directions', [np.eye(3), np.ones(2), np.ones((2, 2)), np.array([[1.0, 0.0], [0.0, np.nan]])])
 def test_directions_that_do_not_fit_are_refused(directions):
     with pytest.raises(ShapeError, match=r'directions needs an invertible matrix of shape \(2, 2\), got \['):
-        make_planner(CONFIG, 2, directions=directions)
+        make_planner(CONFIG, 2, is_directed=True).plan(MODEL, OBS, reward, directions=directions)
+
+
+def test_a_planner_that_is_not_directed_takes_no_directions():
+    with pytest.raises(ShapeError, match='tries each action by itself'):
+        planner().plan(MODEL, OBS, reward, directions=np.eye(1))
 
 
 @pytest.mark.parametrize('settings', [{'horizon': 0}, {'population_size': 0}, {'num_particles': 0}, {'num_iterations': 0},

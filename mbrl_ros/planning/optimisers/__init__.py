@@ -14,9 +14,9 @@ OPTIMISERS = {'icem': Icem, 'cem': Cem, 'mppi': Mppi, 'random_shooting': RandomS
 
 
 def make_optimiser(config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
-                   directions: torch.Tensor | None = None, *, generator: torch.Generator) -> Optimiser:
+                   is_directed: bool = False, *, generator: torch.Generator) -> Optimiser:
     """The optimiser that a config names; arguments as for `Optimiser`."""
-    return OPTIMISERS[config.optimiser](config, action_size, max_change, directions, generator=generator)
+    return OPTIMISERS[config.optimiser](config, action_size, max_change, is_directed, generator=generator)
 
 
 __all__ = ['OPTIMISERS', 'Cem', 'Icem', 'Mppi', 'Optimiser', 'RandomShooting', 'make_optimiser']

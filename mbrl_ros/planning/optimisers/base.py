@@ -26,11 +26,12 @@ class Optimiser(abc.ABC):
         config: Settings.
         action_size: A.
         max_change: Largest change of each action within one step, shape (A,); None: bounds only.
-        directions: What samples of a normal distribution differ from its mean along, as columns, shape (A, A), invertible; a
-            column is a change of one deviation where that is 1. None: each action by itself.
+        is_directed: Whether samples of a normal distribution differ from its mean along directions, those of the last `direct`.
+            Otherwise, and until then, along each action by itself.
         generator: Source of all randomness; its device is where everything happens.
 
     Attributes:
+        is_directed: As given.
         solution_is_mean: Whether a plan's answer is the final `mean`; otherwise it is the best candidate of all iterations.
         generator: As given.
         mean: Centre of the distribution, shape (H, A), within [-1, 1].
@@ -42,13 +43,12 @@ class Optimiser(abc.ABC):
     solution_is_mean = False
 
     def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
-                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
-        self.config, self.generator = config, generator
+                 is_directed: bool = False, *, generator: torch.Generator) -> None:
+        self.config, self.is_directed, self.generator = config, is_directed, generator
         shape, device = (config.horizon, action_size), generator.device
         self._max_change = max_change
         # Of row vectors, which actions are: from directions to actions, and back.
-        self._along = None if directions is None else directions.T.contiguous()
-        self._back = None if directions is None else torch.linalg.inv(directions.double()).T.float().contiguous()
+        self._along, self._back = (torch.eye(action_size, device=device) if is_directed else None for _ in range(2))
         self._previous = torch.zeros(action_size, device=device)
         numbers = math.prod(shape)
         sizes = (1 + config.num_elites) * numbers, numbers, config.num_elites
@@ -72,6 +72,16 @@ class Optimiser(abc.ABC):
     def tensors(self) -> list[torch.Tensor]:
         """All of its state, in tensors that stay where they are."""
         return [value for value in vars(self).values() if isinstance(value, torch.Tensor)]
+
+    def direct(self, directions: torch.Tensor) -> None:
+        """Try actions along other directions from now on.
+
+        Args:
+            directions: As columns, shape (A, A), invertible, float64, on the host; a column is a change of one
+                deviation where that is 1.
+        """
+        self._along.copy_(directions.T)
+        self._back.copy_(torch.linalg.inv(directions).T)
 
     def begin(self, previous_action: torch.Tensor) -> None:
         """Start a plan from the warm start, and draw all of its chance.

@@ -16,15 +16,15 @@ class GaussianOptimiser(Optimiser):
         config: Settings.
         action_size: A.
         max_change: As for `Optimiser`.
-        directions: As for `Optimiser`.
+        is_directed: As for `Optimiser`.
         generator: As for `Optimiser`.
     """
 
     solution_is_mean = True
 
     def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
-                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
-        super().__init__(config, action_size, max_change, directions, generator=generator)
+                 is_directed: bool = False, *, generator: torch.Generator) -> None:
+        super().__init__(config, action_size, max_change, is_directed, generator=generator)
         self._colour = ColouredNoise(config.horizon, config.noise_beta, generator.device)
         shape = config.num_iterations, config.population_size, *self.mean.shape
         self._noise = torch.zeros(shape, device=generator.device)

@@ -18,7 +18,7 @@ class Icem(Optimiser):
         config: Settings.
         action_size: A.
         max_change: As for `Optimiser`.
-        directions: As for `Optimiser`.
+        is_directed: As for `Optimiser`.
         generator: As for `Optimiser`.
 
     Note:
@@ -28,8 +28,8 @@ class Icem(Optimiser):
     """
 
     def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
-                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
-        super().__init__(config, action_size, max_change, directions, generator=generator)
+                 is_directed: bool = False, *, generator: torch.Generator) -> None:
+        super().__init__(config, action_size, max_change, is_directed, generator=generator)
         self._colour = ColouredNoise(config.horizon, config.noise_beta, generator.device)
         self._counts = [max(2 * config.num_elites, round(config.population_size * config.population_decay**-iteration))
                         for iteration in range(config.num_iterations)]

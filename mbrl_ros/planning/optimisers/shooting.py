@@ -16,13 +16,13 @@ class RandomShooting(Optimiser):
         config: Settings; those of the distribution have no effect here.
         action_size: A.
         max_change: As for `Optimiser`.
-        directions: As for `Optimiser`; without effect here.
+        is_directed: As for `Optimiser`; without effect here.
         generator: As for `Optimiser`.
     """
 
     def __init__(self, config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
-                 directions: torch.Tensor | None = None, *, generator: torch.Generator) -> None:
-        super().__init__(config, action_size, max_change, directions, generator=generator)
+                 is_directed: bool = False, *, generator: torch.Generator) -> None:
+        super().__init__(config, action_size, max_change, is_directed, generator=generator)
         self.std.fill_(3.0**-0.5)
         self._shares = torch.zeros((config.num_iterations, config.population_size, *self.mean.shape), device=generator.device)
 
