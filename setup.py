@@ -42,7 +42,8 @@ setup(
     package_data={f'{NAME}.learning': ['*.cu']},
     # Loaded through ctypes. Without a compiler the package installs all the same, and does it all with torch.
     ext_modules=[Extension(f'{NAME}.learning._native', [f'{NAME}/learning/{name}.c' for name in ('fused', 'gradient')],
-                           depends=[*(f'{NAME}/learning/{name}.h' for name in ('fused_kernel', 'gradient_kernel', 'vectors'))],
+                           depends=[f'{NAME}/learning/{name}.h'
+                                    for name in ('fused_kernel', 'gradient_kernel', 'validation_kernel', 'vectors')],
                            libraries=['m'], optional=True, extra_compile_args=['-O3', '-fopenmp', '-fvisibility=hidden'],
                            extra_link_args=['-fopenmp'])],
     data_files=data_files(),

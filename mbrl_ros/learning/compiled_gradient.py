@@ -9,8 +9,9 @@ import torch
 
 from mbrl_ros.learning.batches import Batch
 from mbrl_ros.learning.ensemble import Ensemble
-from mbrl_ros.learning.native import library
+from mbrl_ros.learning.native import fastest, library
 
+#: Of the widest vectors.
 _LANES = 16
 _MAX_LAYERS = 10
 #: Into how many pieces for each thread the steps of a call are cut.
@@ -49,14 +50,15 @@ class CompiledPasses:
         shapes: Of the layers' blocks (E, in + 1, out) and the variance bounds (2, E, 1, O) in them.
         network: Regularisation.
         batch_size: B.
-        dtype: Of matrix products, float32 or bfloat16.
+        precision: Of matrix products, float32 or bfloat16; one that has a fastest kind.
     """
 
     def __init__(self, values: torch.Tensor, gradient: torch.Tensor, shapes: list[tuple[int, ...]], network: Ensemble,
-                 batch_size: int, dtype: torch.dtype) -> None:
+                 batch_size: int, precision: str) -> None:
         *blocks, (_, members, _, size) = shapes
         sizes = [blocks[0][1] - 1, *(out for _, _, out in blocks)]
-        self._descend = getattr(library(), f'mbrl_descend_{str(dtype).removeprefix("torch.")}')
+        self._descend = getattr(library(), f'mbrl_descend_{fastest(precision)}')
+        self._validate = getattr(library(), f'mbrl_validate_{fastest("float32")}')
         native = _Network(members, batch_size, len(blocks), size)
         native.sizes[:len(sizes)] = sizes
         native.decay[:len(blocks)] = network.decay_rates
@@ -88,7 +90,7 @@ class CompiledPasses:
         rows = len(batch.input_rows) // members
         tiles = max(1, math.ceil(rows / _TILE))
         sums = torch.empty(members, tiles)
-        self._run(torch.get_num_threads(), library().mbrl_validate, ctypes.byref(_step(batch)), ctypes.c_int64(rows),
+        self._run(torch.get_num_threads(), self._validate, ctypes.byref(_step(batch)), ctypes.c_int64(rows),
                   ctypes.c_int64(tiles), ctypes.c_void_p(sums.data_ptr()))
         return sums.sum(dim=1) / (rows * size)
 

@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from mbrl_ros.learning import native
 from mbrl_ros.learning.folding import FoldedParameters, padded
-from mbrl_ros.learning.native import library
 from mbrl_ros.learning.parameters import DynamicsParameters
 
 _MAX_LAYERS = 10
@@ -22,25 +21,23 @@ class _Kind(NamedTuple):
     """What `fused_kernel.h` was compiled for.
 
     Attributes:
-        name: As the functions' names end.
         dtype: Of the weights.
         units: In a block.
         group: How many weights a product sums over.
         repeats: How often each weight lies there.
     """
 
-    name: str
     dtype: torch.dtype
     units: int = 8
     group: int = 1
     repeats: int = 1
 
 
-#: Of a precision, the fastest one first.
 _KINDS = {
-    'float32': (_Kind('float32', torch.float32), _Kind('avx2', torch.float32, units=4)),
-    'bfloat16': (_Kind('bfloat16', torch.bfloat16, group=2),),
-    'float16': (_Kind('float16', torch.float16, repeats=2),),
+    'float32': _Kind(torch.float32),
+    'avx2': _Kind(torch.float32, units=4),
+    'bfloat16': _Kind(torch.bfloat16, group=2),
+    'float16': _Kind(torch.float16, repeats=2),
 }
 
 
@@ -60,7 +57,7 @@ class _Network(ctypes.Structure):
 
 def is_supported(precision: str) -> bool:
     """Whether there is compiled code that predicts in a precision, and the processor has what it needs."""
-    return _kind(precision) is not None
+    return native.fastest(precision) is not None
 
 
 class FusedEnsemble:
@@ -76,11 +73,12 @@ class FusedEnsemble:
     """
 
     def __init__(self, parameters: DynamicsParameters, precision: str) -> None:
-        kind = _kind(precision)
-        if kind is None:
+        name = native.fastest(precision)
+        if name is None:
             raise RuntimeError(f'a compiled ensemble in {precision} needs a compiler at installation and a processor that '
                                'multiplies it: AVX2 for float32, AVX-512 for the others')
-        self._predict, self._roll_out = (getattr(library(), f'mbrl_{name}_{kind.name}') for name in ('predict', 'rollout'))
+        kind = _KINDS[name]
+        self._predict, self._roll_out = (getattr(native.library(), f'mbrl_{what}_{name}') for what in ('predict', 'rollout'))
         members, obs_size, action_size = parameters.sizes
         folded = FoldedParameters.of(parameters)
         # In the observation's own units weights may be smaller than a float16 can be.
@@ -138,10 +136,6 @@ class FusedEnsemble:
         """Address of a tensor that lives as long as this object."""
         self._kept.append(tensor.contiguous())
         return self._kept[-1].data_ptr()
-
-
-def _kind(precision: str) -> _Kind | None:
-    return next((kind for kind in _KINDS[precision] if native.is_supported(kind.name)), None)
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:

@@ -165,7 +165,7 @@ TARGET static void NAME(from_rows)(const float *rows, int size, int count, float
         for (int c = 0; c < size; c += FLOAT_LANES) {
             FLOATS square[FLOAT_LANES];
             UNROLL for (int q = 0; q < FLOAT_LANES; q++)
-                square[q] = OF_FLOATS(load_some)(rows + (long)(r + q) * size + c, r + q < count ? size - c : 0);
+                square[q] = OF_FLOATS(load_some)(rows + (long)(r + q) * size + c, OF_FLOATS(first)(r + q < count ? size - c : 0));
             OF_FLOATS(transpose)(square);
             UNROLL for (int q = 0; q < FLOAT_LANES; q++)
                 if (c + q < size) OF_FLOATS(store)(columns + (c + q) * lanes + r, square[q]);
@@ -182,7 +182,7 @@ TARGET static void NAME(to_rows)(const float *columns, int lanes, float *rows, i
                 square[q] = c + q < size ? OF_FLOATS(load)(columns + (c + q) * lanes + r) : OF_FLOATS(all)(0.0f);
             OF_FLOATS(transpose)(square);
             UNROLL for (int q = 0; q < FLOAT_LANES; q++)
-                if (r + q < count) OF_FLOATS(store_some)(rows + (long)(r + q) * size + c, square[q], size - c);
+                if (r + q < count) OF_FLOATS(store_some)(rows + (long)(r + q) * size + c, square[q], OF_FLOATS(first)(size - c));
         }
     }
 }
@@ -223,7 +223,7 @@ TARGET static void NAME(load_actions)(const Network *net, const NAME(Strip) *str
     for (int a = 0; a < net->action_size; a++)
         for (int r = 0; r < strip->lanes; r += FLOAT_LANES)
             OF_FLOATS(store)(strip->inputs + (net->obs_size + a) * strip->lanes + r,
-                             OF_FLOATS(load_some)(actions + a * candidates + r, strip->count - r));
+                             OF_FLOATS(load_some)(actions + a * candidates + r, OF_FLOATS(first)(strip->count - r)));
 }
 
 /* Fills first, (members, 2, obs_size, candidates): mean and standard deviation after one step from one observation; likewise. */
@@ -252,8 +252,9 @@ TARGET static int NAME(begin)(const Network *net, int64_t candidates, const floa
                 float *mean = first + (member * 2 * size + i) * candidates + start + strip->start, *std = mean + size * candidates;
                 for (int r = 0; r < strip->lanes; r += FLOAT_LANES) {
                     const long at = i * strip->lanes + r;
-                    OF_FLOATS(store_some)(mean + r, OF_FLOATS(load)(strip->linear + at), strip->count - r);
-                    OF_FLOATS(store_some)(std + r, OF_FLOATS(load)(strip->outputs + at), strip->count - r);
+                    const MASK inside = OF_FLOATS(first)(strip->count - r);
+                    OF_FLOATS(store_some)(mean + r, OF_FLOATS(load)(strip->linear + at), inside);
+                    OF_FLOATS(store_some)(std + r, OF_FLOATS(load)(strip->outputs + at), inside);
                 }
             }
         }
@@ -287,7 +288,7 @@ TARGET static int NAME(rollout)(const Network *net, int64_t horizon, int64_t par
                     float *next = path + (place * size + i) * candidates + column;
                     for (int r = 0; r < strip->lanes; r += FLOAT_LANES) {
                         const long at = i * strip->lanes + r;
-                        const int inside = strip->count - r;
+                        const MASK inside = OF_FLOATS(first)(strip->count - r);
                         const FLOATS mean = h ? OF_FLOATS(load)(strip->linear + at) : OF_FLOATS(load_some)(known + r, inside);
                         const FLOATS std = h ? OF_FLOATS(load)(strip->outputs + at)
                                              : OF_FLOATS(load_some)(known + size * candidates + r, inside);

@@ -59,9 +59,9 @@ class LossGradient:
         shapes = [*((members, weight.shape[1] + 1, weight.shape[2]) for weight in network.weights), (2, members, 1, size)]
         self.values, self.gradient = (torch.zeros(sum(map(math.prod, shapes)), dtype=kind) for _ in range(2))
         _adopt(network, _split(self.values, shapes))
-        is_compiled = kind is torch.float32 and native.is_supported(str(dtype).removeprefix('torch.'))
-        self._passes = (CompiledPasses if is_compiled else _TorchPasses)(
-            self.values, self.gradient, shapes, network, batch_size, dtype)
+        precision, what = str(dtype).removeprefix('torch.'), (self.values, self.gradient, shapes, network, batch_size)
+        is_compiled = kind is torch.float32 and native.fastest(precision) is not None
+        self._passes = CompiledPasses(*what, precision) if is_compiled else _TorchPasses(*what, dtype)
 
     @torch.no_grad()
     def compute(self, batch: Batch) -> None:

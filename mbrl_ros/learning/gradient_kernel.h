@@ -1,5 +1,23 @@
 /* Gradient steps with one kind of product; `gradient.c` includes this once for each. */
 
+/* What a gradient is for: a step of Adam, or to be kept. The moments are sums, which `rate` and `epsilon` take account of. */
+INLINE void NAME(use)(const Network *net, Step step, long place, MASK some, float decay, FLOATS gradient, float *moments) {
+    const FLOATS value = OF_FLOATS(load_some)(net->values + place, some);
+    gradient = OF_FLOATS(all)(decay) * value + gradient;
+    if (step.rate == 0.0f) {
+        OF_FLOATS(store_some)(net->gradient + place, gradient, some);
+        return;
+    }
+    const FLOATS first = OF_FLOATS(load)(moments) * OF_FLOATS(all)(0.9f) + gradient;
+    /* A little more, as not every kind knows a root of zero. */
+    FLOATS second = OF_FLOATS(load)(moments + FLOAT_LANES) * OF_FLOATS(all)(0.999f) + OF_FLOATS(all)(1e-33f);
+    second = gradient * gradient + second;
+    const FLOATS change = OF_FLOATS(quotient)(first, OF_FLOATS(twice_root)(second) + OF_FLOATS(all)(step.epsilon));
+    OF_FLOATS(store)(moments, first);
+    OF_FLOATS(store)(moments + FLOAT_LANES, second);
+    OF_FLOATS(store_some)(net->values + place, value - OF_FLOATS(all)(step.rate) * change, some);
+}
+
 /* For each unit and lane the sum over groups of what the unit has on the left and the lane on the right. */
 typedef struct {
     const ENTRY *left;          /* group g of unit u lies at left + u * unit_step + g * group_step */
@@ -15,12 +33,12 @@ typedef struct {
 /* `units` units for `width` vectors of lanes, both constant where this is inlined. */
 INLINE void NAME(multiply)(const int units, const int width, const NAME(Product) *p) {
     const ENTRY *left = p->left, *right = p->right;
-    __m512 sums[UNITS][STRIP];
+    FLOATS sums[UNITS][STRIP];
     UNROLL for (int u = 0; u < units; u++)
-        UNROLL for (int v = 0; v < width; v++) sums[u][v] = p->start ? _mm512_set1_ps(p->start[u]) : _mm512_setzero_ps();
+        UNROLL for (int v = 0; v < width; v++) sums[u][v] = p->start ? OF_FLOATS(all)(p->start[u]) : OF_FLOATS(all)(0.0f);
     for (int g = 0; g < p->groups; g++) {
         VECTOR vectors[STRIP];
-        UNROLL for (int v = 0; v < width; v++) vectors[v] = NAME(load)(right + v * LANES * GROUP);
+        UNROLL for (int v = 0; v < width; v++) vectors[v] = NAME(load)(right + v * FLOAT_LANES * GROUP);
         UNROLL for (int u = 0; u < units; u++) {
             const VECTOR unit = NAME(broadcast)(left + u * p->unit_step);
             UNROLL for (int v = 0; v < width; v++) sums[u][v] = NAME(multiply_add)(sums[u][v], unit, vectors[v]);
@@ -29,7 +47,7 @@ INLINE void NAME(multiply)(const int units, const int width, const NAME(Product)
         right += p->right_step;
     }
     UNROLL for (int u = 0; u < units; u++)
-        UNROLL for (int v = 0; v < width; v++) _mm512_storeu_ps(p->out + u * p->out_step + v * LANES, sums[u][v]);
+        UNROLL for (int v = 0; v < width; v++) OF_FLOATS(store)(p->out + u * p->out_step + v * FLOAT_LANES, sums[u][v]);
 }
 
 #define MULTIPLY(units, width) \
@@ -68,29 +86,29 @@ typedef struct {
     const ENTRY *back[MAX_LAYERS];    /* the same in groups of columns */
     ENTRY *packed[2][MAX_LAYERS];     /* room for both */
     float *targets;                   /* of a vector of rows, and what these count */
-    float *bounds;                    /* exponentials and gradients, each (2, O), and the lanes' shares of these (2, O, LANES) */
+    float *bounds;                    /* exponentials and gradients, each (2, O), and the lanes' shares of these (2, O, lanes) */
     float *moments;                   /* that are next */
 } NAME(Workspace);
 
 static void *NAME(open)(const Network *net, int rows, NAME(Workspace) *space) {
-    const int vectors = (rows + LANES - 1) / LANES;
+    const int vectors = (rows + FLOAT_LANES - 1) / FLOAT_LANES;
     int widest = 0;
     for (int layer = 0; layer <= net->num_layers; layer++)
         if (net->sizes[layer] > widest) widest = net->sizes[layer];
     space->vectors = vectors;
     /* An odd number, so that a column of vectors is spread over all sets of a cache. */
-    space->stride = LANES * (vectors > STRIP ? vectors | 1 : vectors);
-    const long size = whole(widest + 1, LANES), array = size * space->stride, layers = net->num_layers;
+    space->stride = FLOAT_LANES * (vectors > STRIP ? vectors | 1 : vectors);
+    const long size = whole(widest + 1, FLOAT_LANES), array = size * space->stride, layers = net->num_layers;
     const long weights = GROUP > 1 ? size * size : 0;
     const long bytes = layers * (2 * array + 2 * weights) * sizeof(ENTRY) + layers * array * sizeof(float)
-                     + 2 * array * sizeof(ENTRY) + (LANES * size + (4 + 2 * LANES) * size) * sizeof(float);
+                     + 2 * array * sizeof(ENTRY) + (FLOAT_LANES * size + (4 + 2 * FLOAT_LANES) * size) * sizeof(float);
     void *memory = 0;
     if (posix_memalign(&memory, 64, bytes)) return 0;
     float *next = memory;
     for (int layer = 0; layer < layers; layer++, next += array) space->slopes[layer] = next;
     space->targets = next;
-    space->bounds = next + LANES * size;
-    ENTRY *entries = (ENTRY *)(space->bounds + (4 + 2 * LANES) * size);
+    space->bounds = next + FLOAT_LANES * size;
+    ENTRY *entries = (ENTRY *)(space->bounds + (4 + 2 * FLOAT_LANES) * size);
     for (int layer = 0; layer < layers; layer++) {
         space->entries[layer] = space->plain[layer] = entries;
         if (GROUP > 1) space->plain[layer] = entries += array;
@@ -114,27 +132,29 @@ TARGET static void NAME(pack)(const Network *net, int member, int layer, NAME(Wo
     space->forward[layer] = forward;
     space->back[layer] = back;
     for (int i = 0; i < in; i++)
-        for (int c = 0; c < out; c += LANES)  /* What is too much of a row is overwritten by the next one. */
-            NAME(narrow)(back + i * whole(out, GROUP) + c, _mm512_maskz_loadu_ps(lanes(out - c), values + (long)i * out + c));
+        for (int c = 0; c < out; c += FLOAT_LANES)  /* What is too much of a row is overwritten by the next one. */
+            NAME(narrow)(back + i * whole(out, GROUP) + c,
+                         OF_FLOATS(load_some)(values + (long)i * out + c, OF_FLOATS(first)(out - c)));
     for (int i = 0; i < in; i += GROUP) {
-        for (int c = 0; c < out; c += LANES) {
-            __m512 rows[GROUP];
+        for (int c = 0; c < out; c += FLOAT_LANES) {
+            FLOATS rows[GROUP];
             UNROLL for (int g = 0; g < GROUP; g++)
-                rows[g] = _mm512_maskz_loadu_ps(i + g < in ? lanes(out - c) : 0, values + (long)(i + g) * out + c);
+                rows[g] = OF_FLOATS(load_some)(values + (long)(i + g) * out + c, OF_FLOATS(first)(i + g < in ? out - c : 0));
             NAME(gather)(forward + (long)i * out + c * GROUP, rows);
         }
     }
 }
 
-/* LANES columns of a table from one on, a lane for each of the wanted rows. */
-INLINE void NAME(columns)(const ENTRY *table, int size, const int64_t *rows, int count, int start, __m512 *columns) {
-    UNROLL for (int r = 0; r < LANES; r++)
-        columns[r] = r < count ? NAME(widen)(lanes(size - start), table + rows[r] * size + start) : _mm512_setzero_ps();
-    transpose_wide(columns);
+/* As many columns as lanes of a table from one on, a lane for each of the wanted rows. */
+INLINE void NAME(columns)(const ENTRY *table, int size, const int64_t *rows, int count, int start, FLOATS *columns) {
+    const MASK inside = OF_FLOATS(first)(size - start);
+    UNROLL for (int r = 0; r < FLOAT_LANES; r++)
+        columns[r] = r < count ? NAME(widen)(table + rows[r] * size + start, inside) : OF_FLOATS(all)(0.0f);
+    OF_FLOATS(transpose)(columns);
 }
 
 /* Entries of a group of units. */
-INLINE void NAME(keep)(const NAME(Workspace) *space, int layer, int unit, int row, const __m512 *units) {
+INLINE void NAME(keep)(const NAME(Workspace) *space, int layer, int unit, int row, const FLOATS *units) {
     NAME(gather)(space->entries[layer] + unit * space->stride + row * GROUP, units);
     if (GROUP > 1)
         UNROLL for (int g = 0; g < GROUP; g++) NAME(narrow)(space->plain[layer] + (unit + g) * space->stride + row, units[g]);
@@ -143,25 +163,25 @@ INLINE void NAME(keep)(const NAME(Workspace) *space, int layer, int unit, int ro
 TARGET static void NAME(inputs)(const Network *net, const Step *step, const int64_t *wanted, int count,
                                 const NAME(Workspace) *space) {
     const int size = net->sizes[0] + 1;
-    for (int r = 0; r < count; r += LANES) {
-        for (int i = 0; i < size; i += LANES) {
-            __m512 units[LANES];
+    for (int r = 0; r < count; r += FLOAT_LANES) {
+        for (int i = 0; i < size; i += FLOAT_LANES) {
+            FLOATS units[FLOAT_LANES];
             NAME(columns)(step->inputs, size, wanted + r, count - r, i, units);
-            UNROLL for (int u = 0; u < LANES; u += GROUP)
+            UNROLL for (int u = 0; u < FLOAT_LANES; u += GROUP)
                 if (i + u < size) NAME(keep)(space, 0, i + u, r, units + u);
         }
     }
 }
 
-/* Up to LANES rows. */
+/* Up to a vector of rows. */
 TARGET static void NAME(targets)(const Network *net, const Step *step, const int64_t *wanted, int count,
                                  const NAME(Workspace) *space) {
     const int size = net->obs_size + 1;
-    for (int i = 0; i < size; i += LANES) {
-        __m512 units[LANES];
-        columns_float32(step->targets, size, wanted, count, i, units);
-        UNROLL for (int u = 0; u < LANES; u++)
-            if (i + u < size) _mm512_storeu_ps(space->targets + (i + u) * LANES, units[u]);
+    for (int i = 0; i < size; i += FLOAT_LANES) {
+        FLOATS units[FLOAT_LANES];
+        OF_FLOATS(columns)(step->targets, size, wanted, count, i, units);
+        UNROLL for (int u = 0; u < FLOAT_LANES; u++)
+            if (i + u < size) OF_FLOATS(store)(space->targets + (i + u) * FLOAT_LANES, units[u]);
     }
 }
 
@@ -169,27 +189,27 @@ TARGET static void NAME(targets)(const Network *net, const Step *step, const int
 TARGET static void NAME(layer)(const Network *net, int member, int layer, const NAME(Workspace) *space) {
     const int in = net->sizes[layer], out = net->sizes[layer + 1];
     const float *bias = net->values + net->places[layer] + ((long)member * (in + 1) + in) * out;
-    const __m512 one = _mm512_set1_ps(1.0f);
+    const FLOATS one = OF_FLOATS(all)(1.0f);
     for (int v = 0, width; v < space->vectors; v += width) {
         width = width_of(space->vectors - v);
-        float *outputs = space->slopes[layer] + v * LANES;
-        NAME(Product) product = {space->forward[layer], GROUP, (long)out * GROUP, space->entries[layer] + v * LANES * GROUP,
+        float *outputs = space->slopes[layer] + v * FLOAT_LANES;
+        NAME(Product) product = {space->forward[layer], GROUP, (long)out * GROUP, space->entries[layer] + v * FLOAT_LANES * GROUP,
                                  space->stride * GROUP, (in + GROUP - 1) / GROUP, bias, outputs, space->stride};
         for (int u = 0, units; u < out; u += units, product.out += units * space->stride)
             units = NAME(advance)(&product, out - u, width);
         if (layer + 1 == net->num_layers) continue;
         for (int u = 0; u < out + 1; u += GROUP) {
-            for (int r = 0; r < width * LANES; r += LANES) {
-                __m512 active[GROUP];
+            for (int r = 0; r < width * FLOAT_LANES; r += FLOAT_LANES) {
+                FLOATS active[GROUP];
                 UNROLL for (int g = 0; g < GROUP; g++) {
                     active[g] = one;
                     if (u + g >= out) continue;
                     float *output = outputs + (u + g) * space->stride + r;
-                    const __m512 value = _mm512_loadu_ps(output), share = NAME(logistic)(value);
-                    active[g] = _mm512_mul_ps(value, share);
-                    _mm512_storeu_ps(output, _mm512_fmadd_ps(active[g], _mm512_sub_ps(one, share), share));
+                    const FLOATS value = OF_FLOATS(load)(output), share = NAME(logistic)(value);
+                    active[g] = value * share;
+                    OF_FLOATS(store)(output, active[g] * (one - share) + share);
                 }
-                NAME(keep)(space, layer + 1, u, v * LANES + r, active);
+                NAME(keep)(space, layer + 1, u, v * FLOAT_LANES + r, active);
             }
         }
     }
@@ -202,58 +222,58 @@ TARGET static void NAME(loss)(const Network *net, const Step *step, int member, 
     const float *maximum = net->values + net->places[net->num_layers] + (long)member * size;
     const float *minimum = maximum + (long)net->members * size;
     const int64_t *wanted = step->target_rows + (long)member * net->batch;
-    const __m512 scale = _mm512_set1_ps(1.0f / ((float)net->batch * (float)size)), one = _mm512_set1_ps(1.0f);
+    const FLOATS scale = OF_FLOATS(all)(1.0f / ((float)net->batch * (float)size)), one = OF_FLOATS(all)(1.0f);
     float *largest = space->bounds, *smallest = largest + size, *gradients = smallest + size, *shares = gradients + 2 * size;
     for (int i = 0; i < size; i++) {
         largest[i] = expf(maximum[i]);
         smallest[i] = expf(minimum[i]);
     }
-    memset(shares, 0, 2L * size * LANES * sizeof *shares);
-    for (int r = 0; r < net->batch; r += LANES) {
+    memset(shares, 0, 2L * size * FLOAT_LANES * sizeof *shares);
+    for (int r = 0; r < net->batch; r += FLOAT_LANES) {
+        const MASK real = OF_FLOATS(first)(net->batch - r);
         NAME(targets)(net, step, wanted + r, net->batch - r, space);
-        const __m512 weight = _mm512_mul_ps(_mm512_loadu_ps(space->targets + size * LANES), scale);
-        const __mmask16 real = lanes(net->batch - r);
+        const FLOATS weight = OF_FLOATS(load)(space->targets + size * FLOAT_LANES) * scale;
         for (int i = 0; i < size; i++) {
             float *mean = space->slopes[net->num_layers - 1] + i * space->stride + r, *logit = mean + size * space->stride;
-            float *above = shares + i * LANES, *below = above + size * LANES;
-            const __m512 limit = _mm512_set1_ps(largest[i]);
-            const __m512 share = NAME(logistic)(_mm512_sub_ps(_mm512_loadu_ps(logit), _mm512_set1_ps(maximum[i])));
-            const __m512 inverse = _mm512_div_ps(one, _mm512_fmadd_ps(limit, share, _mm512_set1_ps(smallest[i])));
-            const __m512 distance = _mm512_sub_ps(_mm512_loadu_ps(mean), _mm512_loadu_ps(space->targets + i * LANES));
-            const __m512 error = _mm512_mul_ps(distance, inverse);
+            float *above = shares + i * FLOAT_LANES, *below = above + size * FLOAT_LANES;
+            const FLOATS limit = OF_FLOATS(all)(largest[i]);
+            const FLOATS share = NAME(logistic)(OF_FLOATS(load)(logit) - OF_FLOATS(all)(maximum[i]));
+            const FLOATS inverse = one / (limit * share + OF_FLOATS(all)(smallest[i]));
+            const FLOATS distance = OF_FLOATS(load)(mean) - OF_FLOATS(load)(space->targets + i * FLOAT_LANES);
+            const FLOATS error = distance * inverse;
             /* Of the variance. */
-            const __m512 slope = _mm512_maskz_mul_ps(real, _mm512_fnmadd_ps(error, error, inverse), weight);
-            const __m512 shared = _mm512_mul_ps(slope, share), squared = _mm512_mul_ps(shared, share);
-            _mm512_storeu_ps(above, _mm512_add_ps(_mm512_loadu_ps(above), squared));
-            _mm512_storeu_ps(below, _mm512_add_ps(_mm512_loadu_ps(below), slope));
-            _mm512_storeu_ps(mean, _mm512_maskz_mul_ps(real, _mm512_add_ps(error, error), weight));
-            _mm512_storeu_ps(logit, _mm512_mul_ps(_mm512_sub_ps(shared, squared), limit));
+            const FLOATS slope = OF_FLOATS(only)((inverse - error * error) * weight, real);
+            const FLOATS shared = slope * share, squared = shared * share;
+            OF_FLOATS(store)(above, OF_FLOATS(load)(above) + squared);
+            OF_FLOATS(store)(below, OF_FLOATS(load)(below) + slope);
+            OF_FLOATS(store)(mean, OF_FLOATS(only)((error + error) * weight, real));
+            OF_FLOATS(store)(logit, (shared - squared) * limit);
         }
     }
     for (int i = 0; i < 2 * size; i++)
-        gradients[i] = _mm512_reduce_add_ps(_mm512_loadu_ps(shares + i * LANES)) * largest[i]
+        gradients[i] = OF_FLOATS(total)(OF_FLOATS(load)(shares + i * FLOAT_LANES)) * largest[i]
                      + (i < size ? net->penalty : -net->penalty);
 }
 
 /* Slopes of a layer as products read them. */
 TARGET static void NAME(turn)(const Network *net, int layer, const NAME(Workspace) *space) {
-    const int out = net->sizes[layer + 1], rows = space->vectors * LANES;
+    const int out = net->sizes[layer + 1], rows = space->vectors * FLOAT_LANES;
     const float *slopes = space->slopes[layer];
-    for (int c = 0, width, chunks = (out + LANES - 1) / LANES; c < chunks; c += width) {
+    for (int c = 0, width, chunks = (out + FLOAT_LANES - 1) / FLOAT_LANES; c < chunks; c += width) {
         width = width_of(chunks - c);
-        ENTRY *panel = space->panels + (long)c * LANES * rows;
+        ENTRY *panel = space->panels + (long)c * FLOAT_LANES * rows;
         for (int i = 0; i < width; i++) {
-            const int first = (c + i) * LANES;
-            for (int r = 0; r < rows; r += LANES) {
-                __m512 square[LANES];
-                UNROLL for (int u = 0; u < LANES; u++)
-                    square[u] = first + u < out ? _mm512_loadu_ps(slopes + (first + u) * space->stride + r) : _mm512_setzero_ps();
+            const int first = (c + i) * FLOAT_LANES;
+            for (int r = 0; r < rows; r += FLOAT_LANES) {
+                FLOATS square[FLOAT_LANES];
+                UNROLL for (int u = 0; u < FLOAT_LANES; u++)
+                    square[u] = OF_FLOATS(load)(first + u < out ? slopes + (first + u) * space->stride + r : zeros);
                 if (GROUP > 1)
-                    UNROLL for (int u = 0; u < LANES; u += GROUP)
+                    UNROLL for (int u = 0; u < FLOAT_LANES; u += GROUP)
                         if (first + u < out) NAME(gather)(space->grouped + (first + u) * space->stride + r * GROUP, square + u);
-                transpose_wide(square);
-                UNROLL for (int q = 0; q < LANES; q += GROUP)
-                    NAME(gather)(panel + ((long)(r + q) * width + i * GROUP) * LANES, square + q);
+                OF_FLOATS(transpose)(square);
+                UNROLL for (int q = 0; q < FLOAT_LANES; q += GROUP)
+                    NAME(gather)(panel + ((long)(r + q) * width + i * GROUP) * FLOAT_LANES, square + q);
             }
         }
     }
@@ -265,15 +285,16 @@ TARGET static void NAME(back)(const Network *net, int layer, const NAME(Workspac
     const ENTRY *grouped = GROUP > 1 ? space->grouped : (const ENTRY *)space->slopes[layer];
     for (int v = 0, width; v < space->vectors; v += width) {
         width = width_of(space->vectors - v);
-        float sums[UNITS * STRIP * LANES];
-        NAME(Product) product = {space->back[layer], whole(out, GROUP), GROUP, grouped + v * LANES * GROUP,
-                                 space->stride * GROUP, (out + GROUP - 1) / GROUP, 0, sums, STRIP * LANES};
+        float sums[UNITS * STRIP * FLOAT_LANES];
+        NAME(Product) product = {space->back[layer], whole(out, GROUP), GROUP, grouped + v * FLOAT_LANES * GROUP,
+                                 space->stride * GROUP, (out + GROUP - 1) / GROUP, 0, sums, STRIP * FLOAT_LANES};
         for (int u = 0, units; u < in; u += units) {
             units = NAME(advance)(&product, in - u, width);
             for (int i = 0; i < units; i++) {
-                for (int r = 0; r < width * LANES; r += LANES) {
-                    float *slope = space->slopes[layer - 1] + (u + i) * space->stride + v * LANES + r;
-                    _mm512_storeu_ps(slope, _mm512_mul_ps(_mm512_loadu_ps(slope), _mm512_loadu_ps(sums + i * STRIP * LANES + r)));
+                for (int r = 0; r < width * FLOAT_LANES; r += FLOAT_LANES) {
+                    float *slope = space->slopes[layer - 1] + (u + i) * space->stride + v * FLOAT_LANES + r;
+                    const FLOATS sum = OF_FLOATS(load)(sums + i * STRIP * FLOAT_LANES + r);
+                    OF_FLOATS(store)(slope, OF_FLOATS(load)(slope) * sum);
                 }
             }
         }
@@ -282,24 +303,24 @@ TARGET static void NAME(back)(const Network *net, int layer, const NAME(Workspac
 
 /* A layer's weights, of which the bias is the last row. */
 TARGET static void NAME(weights)(const Network *net, const Step *step, int member, int layer, NAME(Workspace) *space) {
-    const int in = net->sizes[layer], out = net->sizes[layer + 1], rows = space->vectors * LANES;
+    const int in = net->sizes[layer], out = net->sizes[layer + 1], rows = space->vectors * FLOAT_LANES;
     const long first = net->places[layer] + (long)member * (in + 1) * out;
     const Step rule = *step;
     float *moments = space->moments;
-    for (int c = 0, width, chunks = (out + LANES - 1) / LANES; c < chunks; c += width) {
+    for (int c = 0, width, chunks = (out + FLOAT_LANES - 1) / FLOAT_LANES; c < chunks; c += width) {
         width = width_of(chunks - c);
-        __mmask16 inside[STRIP];
-        for (int q = 0; q < width; q++) inside[q] = lanes(out - (c + q) * LANES);
-        float sums[UNITS * STRIP * LANES];
-        NAME(Product) product = {space->plain[layer], space->stride, GROUP, space->panels + (long)c * LANES * rows,
-                                 width * LANES * GROUP, rows / GROUP, 0, sums, STRIP * LANES};
+        MASK inside[STRIP];
+        for (int q = 0; q < width; q++) inside[q] = OF_FLOATS(first)(out - (c + q) * FLOAT_LANES);
+        float sums[UNITS * STRIP * FLOAT_LANES];
+        NAME(Product) product = {space->plain[layer], space->stride, GROUP, space->panels + (long)c * FLOAT_LANES * rows,
+                                 width * FLOAT_LANES * GROUP, rows / GROUP, 0, sums, STRIP * FLOAT_LANES};
         for (int u = 0, units; u <= in; u += units) {
             units = NAME(advance)(&product, in + 1 - u, width);
             for (int i = 0; i < units; i++) {
                 const float decay = u + i < in ? net->decay[layer] : 0.0f;
-                long place = first + (long)(u + i) * out + c * LANES;
-                for (int q = 0; q < width; q++, place += LANES, moments += 2 * LANES)
-                    use(net, rule, place, inside[q], decay, _mm512_loadu_ps(sums + (i * STRIP + q) * LANES), moments);
+                long place = first + (long)(u + i) * out + c * FLOAT_LANES;
+                for (int q = 0; q < width; q++, place += FLOAT_LANES, moments += 2 * FLOAT_LANES)
+                    NAME(use)(net, rule, place, inside[q], decay, OF_FLOATS(load)(sums + (i * STRIP + q) * FLOAT_LANES), moments);
             }
         }
     }
@@ -311,9 +332,10 @@ TARGET static void NAME(bounds)(const Network *net, const Step *step, int member
     for (int bound = 0; bound < 2; bound++) {
         const float *gradients = space->bounds + (2 + bound) * size;
         const long first = net->places[net->num_layers] + ((long)bound * net->members + member) * size;
-        for (int i = 0; i < size; i += LANES, space->moments += 2 * LANES)
-            use(net, *step, first + i, lanes(size - i), 0.0f, _mm512_maskz_loadu_ps(lanes(size - i), gradients + i),
-                space->moments);
+        for (int i = 0; i < size; i += FLOAT_LANES, space->moments += 2 * FLOAT_LANES) {
+            const MASK inside = OF_FLOATS(first)(size - i);
+            NAME(use)(net, *step, first + i, inside, 0.0f, OF_FLOATS(load_some)(gradients + i, inside), space->moments);
+        }
     }
 }
 

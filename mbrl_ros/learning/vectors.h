@@ -13,6 +13,7 @@
  *
  * and the functions `load`, `broadcast`, `multiply_add` and so on, which NAME finds. What is done in float32 whatever the kind
  * is done in vectors of FLOATS, as wide as the kind's, whose functions OF_FLOATS finds; they add and multiply as numbers do.
+ * Which of their lanes are meant says a MASK.
  */
 
 #ifndef MBRL_VECTORS_H
@@ -35,6 +36,7 @@
 #define OF_FLOATS(name) PASTED(name, NAME(floats))
 #define FLOATS OF_FLOATS(vector)
 #define FLOAT_LANES OF_FLOATS(lanes)
+#define MASK OF_FLOATS(mask)
 
 #define floats_float32 wide
 #define floats_bfloat16 wide
@@ -61,10 +63,11 @@ static unsigned flush_denormals(void) {
 #define KIND float32
 
 typedef __m512 vector_wide;
+typedef __mmask16 mask_wide;
 enum { lanes_wide = LANES };
 
 /* The first `left` lanes, all of them if there are no more. */
-INLINE __mmask16 lanes(int left) { return left >= LANES ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1); }
+INLINE __mmask16 first_wide(int left) { return left >= LANES ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1); }
 
 INLINE __m512 all_wide(float value) { return _mm512_set1_ps(value); }
 
@@ -72,10 +75,14 @@ INLINE __m512 load_wide(const float *from) { return _mm512_loadu_ps(from); }
 
 INLINE void store_wide(float *to, __m512 value) { _mm512_storeu_ps(to, value); }
 
-/* The first `left` numbers; zeros in the place of others. */
-INLINE __m512 load_some_wide(const float *from, int left) { return _mm512_maskz_loadu_ps(lanes(left), from); }
+/* Zeros in the place of other numbers. */
+INLINE __m512 load_some_wide(const float *from, __mmask16 some) { return _mm512_maskz_loadu_ps(some, from); }
 
-INLINE void store_some_wide(float *to, __m512 value, int left) { _mm512_mask_storeu_ps(to, lanes(left), value); }
+INLINE void store_some_wide(float *to, __m512 value, __mmask16 some) { _mm512_mask_storeu_ps(to, some, value); }
+
+INLINE __m512 only_wide(__m512 value, __mmask16 some) { return _mm512_maskz_mov_ps(some, value); }
+
+INLINE float total_wide(__m512 value) { return _mm512_reduce_add_ps(value); }
 
 INLINE __m512 root_wide(__m512 value) { return _mm512_sqrt_ps(value); }
 
@@ -104,8 +111,7 @@ INLINE __m512 broadcast_float32(const float *from) { return _mm512_set1_ps(*from
 
 INLINE __m512 multiply_add_float32(__m512 sum, __m512 left, __m512 right) { return _mm512_fmadd_ps(left, right, sum); }
 
-/* As many entries as the mask says, the others zero. */
-INLINE __m512 widen_float32(__mmask16 inside, const float *from) { return _mm512_maskz_loadu_ps(inside, from); }
+INLINE __m512 widen_float32(const float *from, __mmask16 some) { return load_some_wide(from, some); }
 
 INLINE void narrow_float32(float *to, __m512 value) { _mm512_storeu_ps(to, value); }
 
@@ -113,6 +119,14 @@ INLINE void narrow_float32(float *to, __m512 value) { _mm512_storeu_ps(to, value
 INLINE __m512 reciprocal(__m512 x) {
     const __m512 guess = _mm512_rcp14_ps(x);
     return _mm512_mul_ps(guess, _mm512_fnmadd_ps(x, guess, _mm512_set1_ps(2.0f)));
+}
+
+INLINE __m512 quotient_wide(__m512 above, __m512 below) { return above * reciprocal(below); }
+
+/* Likewise, of what is not zero. */
+INLINE __m512 twice_root_wide(__m512 value) {
+    const __m512 guess = _mm512_rsqrt14_ps(value), root = value * guess;
+    return root * (_mm512_set1_ps(3.0f) - root * guess);
 }
 
 /* 1 / (1 + exp(-x)) to a few last digits: 2^n by the exponent, 2^f by a polynomial, the reciprocal from the table instruction and
@@ -160,8 +174,8 @@ INLINE __m512bh broadcast_bfloat16(const uint16_t *from) {
 
 INLINE __m512 multiply_add_bfloat16(__m512 sum, __m512bh left, __m512bh right) { return _mm512_dpbf16_ps(sum, left, right); }
 
-INLINE __m512 widen_bfloat16(__mmask16 inside, const uint16_t *from) {
-    return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(inside, from)), 16);
+INLINE __m512 widen_bfloat16(const uint16_t *from, __mmask16 some) {
+    return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, from)), 16);
 }
 
 INLINE void narrow_bfloat16(uint16_t *to, __m512 value) {
@@ -246,9 +260,10 @@ INLINE void gather_float16(uint16_t *to, const __m512h *sums) { _mm512_storeu_si
 #define KIND avx2
 
 typedef __m256 vector_narrow;
+typedef __m256i mask_narrow;
 enum { lanes_narrow = 8 };
 
-INLINE __m256i lanes_of_narrow(int left) {
+INLINE __m256i first_narrow(int left) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
 }
 
@@ -258,11 +273,27 @@ INLINE __m256 load_narrow(const float *from) { return _mm256_loadu_ps(from); }
 
 INLINE void store_narrow(float *to, __m256 value) { _mm256_storeu_ps(to, value); }
 
-INLINE __m256 load_some_narrow(const float *from, int left) { return _mm256_maskload_ps(from, lanes_of_narrow(left)); }
+INLINE __m256 load_some_narrow(const float *from, __m256i some) { return _mm256_maskload_ps(from, some); }
 
-INLINE void store_some_narrow(float *to, __m256 value, int left) { _mm256_maskstore_ps(to, lanes_of_narrow(left), value); }
+/* Some processors take many times as long where there is a mask. */
+INLINE void store_some_narrow(float *to, __m256 value, __m256i some) {
+    if (_mm256_movemask_ps((__m256)some) == 0xff) _mm256_storeu_ps(to, value);
+    else _mm256_maskstore_ps(to, some, value);
+}
+
+INLINE __m256 only_narrow(__m256 value, __m256i some) { return _mm256_and_ps(value, (__m256)some); }
+
+INLINE float total_narrow(__m256 value) {
+    __m128 sum = _mm256_castps256_ps128(value) + _mm256_extractf128_ps(value, 1);
+    sum += _mm_movehl_ps(sum, sum);
+    return sum[0] + sum[1];
+}
 
 INLINE __m256 root_narrow(__m256 value) { return _mm256_sqrt_ps(value); }
+
+INLINE __m256 quotient_narrow(__m256 above, __m256 below) { return above / below; }
+
+INLINE __m256 twice_root_narrow(__m256 value) { return _mm256_set1_ps(2.0f) * _mm256_sqrt_ps(value); }
 
 INLINE void transpose_narrow(__m256 *rows) {
     const __m256i lane = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
@@ -287,6 +318,10 @@ INLINE __m256 load_avx2(const float *from) { return _mm256_loadu_ps(from); }
 INLINE __m256 broadcast_avx2(const float *from) { return _mm256_broadcast_ss(from); }
 
 INLINE __m256 multiply_add_avx2(__m256 sum, __m256 left, __m256 right) { return _mm256_fmadd_ps(left, right, sum); }
+
+INLINE __m256 widen_avx2(const float *from, __m256i some) { return load_some_narrow(from, some); }
+
+INLINE void narrow_avx2(float *to, __m256 value) { _mm256_storeu_ps(to, value); }
 
 /* As for float32, with 2^n made of its bits. */
 INLINE __m256 logistic_avx2(__m256 x) {

@@ -12,12 +12,21 @@ from mbrl_ros.learning import Ensemble, EnsembleConfig, fused, native
 from mbrl_ros.learning.batches import Batch, all_rows
 from mbrl_ros.learning.gradient import LossGradient
 
-DTYPES = [torch.float32, torch.bfloat16]
-COMPILED = [pytest.param(dtype, marks=pytest.mark.skipif(
-    not native.is_supported(str(dtype).removeprefix('torch.')),
-    reason='needs AVX-512, for bfloat16 its instructions, and a compiler at installation')) for dtype in DTYPES]
+KINDS = 'float32', 'avx2', 'bfloat16'
+COMPILED = [pytest.param(kind, marks=pytest.mark.skipif(
+    not native.is_supported(kind), reason='needs AVX2 or AVX-512, for bfloat16 its instructions, and a compiler at installation'))
+    for kind in KINDS]
 #: E, I, O, hidden layers, units, batch: the yardstick, and sizes that fill no vector, pair or tile.
 SIZES = [(5, 33, 25, 4, 200, 256), (2, 3, 1, 1, 1, 1), (3, 16, 16, 2, 32, 64), (1, 7, 17, 3, 33, 37), (2, 48, 40, 1, 15, 70)]
+
+
+@pytest.fixture
+def dtype(request, monkeypatch):
+    """What a kind of compiled code is asked for by; no faster kind is in its way."""
+    if request.param == 'avx2':
+        is_supported = native.is_supported
+        monkeypatch.setattr(native, 'is_supported', lambda kind: kind == 'avx2' and is_supported(kind))
+    return torch.bfloat16 if request.param == 'bfloat16' else torch.float32
 
 
 @pytest.fixture
@@ -55,7 +64,7 @@ def without_library(monkeypatch):
     monkeypatch.setattr(native, 'library', lambda: None)
 
 
-@pytest.mark.parametrize('dtype', COMPILED)
+@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
 @pytest.mark.parametrize('sizes', SIZES)
 def test_compiled_gradient_is_that_of_torch_within_rounding(sizes, dtype, monkeypatch):
     compiled = computed(sizes, dtype)
@@ -65,7 +74,7 @@ def test_compiled_gradient_is_that_of_torch_within_rounding(sizes, dtype, monkey
     assert (compiled - by_torch).norm() < (1e-5 if dtype is torch.float32 else 0.01) * by_torch.norm()
 
 
-@pytest.mark.parametrize('dtype', COMPILED)
+@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
 @pytest.mark.parametrize('sizes', SIZES)
 def test_compiled_step_is_adam_on_the_compiled_gradient(sizes, dtype):
     (stepped, batch), (computed_only, _) = make(sizes, dtype), make(sizes, dtype)
@@ -83,7 +92,7 @@ def test_compiled_step_is_adam_on_the_compiled_gradient(sizes, dtype):
     assert (stepped.values - computed_only.values).norm() < tolerance * (stepped.values - start).norm()
 
 
-@pytest.mark.parametrize('dtype', COMPILED[:1])
+@pytest.mark.parametrize('dtype', COMPILED[:2], indirect=True)
 @pytest.mark.parametrize('sizes', SIZES)
 @pytest.mark.parametrize('rows', [1, 50, 300])
 def test_compiled_validation_is_that_of_torch_within_rounding(sizes, dtype, rows, monkeypatch):
@@ -95,13 +104,13 @@ def test_compiled_validation_is_that_of_torch_within_rounding(sizes, dtype, rows
     torch.testing.assert_close(compiled, make(sizes, dtype)[0].validate(held_out), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('dtype', COMPILED)
+@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
 def test_a_validation_of_nothing_is_no_number(dtype):
     gradient, _ = make(SIZES[2], dtype)
     assert gradient.validate(all_rows(torch.zeros(0, 16), torch.zeros(3, 0, 16))).isnan().all()
 
 
-@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('dtype', KINDS, indirect=True)
 @pytest.mark.parametrize('sizes', SIZES)
 def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes, dtype):
     (together, batch), (single, _) = make(sizes, dtype), make(sizes, dtype)
@@ -113,7 +122,7 @@ def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes, dtype):
     assert torch.equal(together.values, single.values)
 
 
-@pytest.mark.parametrize('dtype', COMPILED)
+@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
 @pytest.mark.parametrize('sizes', SIZES)
 def test_steps_are_the_same_bytes_on_any_number_of_threads(sizes, dtype, num_threads):
     def stepped(threads):
@@ -125,7 +134,7 @@ def test_steps_are_the_same_bytes_on_any_number_of_threads(sizes, dtype, num_thr
     assert torch.equal(alone, stepped(2)) and torch.equal(alone, stepped(5))
 
 
-@pytest.mark.parametrize('dtype', COMPILED)
+@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
 def test_validation_is_the_same_bytes_on_any_number_of_threads(dtype, num_threads):
     gradient, _ = make(SIZES[0], dtype)
     held_out = all_rows(torch.randn(500, 33), torch.randn(5, 500, 25))
@@ -136,7 +145,14 @@ def test_validation_is_the_same_bytes_on_any_number_of_threads(dtype, num_thread
     assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
 
 
-@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize(('there', 'taken'), [
+    (('float32', 'avx2'), 'float32'), (('avx2',), 'avx2'), (('bfloat16',), None), ((), None)])
+def test_the_fastest_kind_that_is_there_is_taken(there, taken, monkeypatch):
+    monkeypatch.setattr(native, 'is_supported', lambda kind: kind in there)
+    assert native.fastest('float32') == taken
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_without_the_library_torch_does_the_work(dtype, monkeypatch):
     without_library(monkeypatch)
     assert not native.is_supported('bfloat16') and not fused.is_supported('float32')
