@@ -33,7 +33,6 @@ def is_supported(kind: str) -> bool:
     return found is not None and bool(getattr(found, f'mbrl_supports_{kind}')())
 
 
-
 def fastest(precision: str) -> str | None:
     """The kind of compiled code that is fastest here; None where torch does the work.
 
