@@ -221,7 +221,8 @@ def test_a_pretrained_model_without_its_experience_is_not_trained_on_little(make
 
 
 def test_joint_velocities_are_what_is_planned_where_that_is_asked_for(make_bench, pretrained_in_joints, world):
-    plans = {**SMALL_PLANS, 'planner.population_size': 256, 'planner.num_iterations': 4}
+    # A model of two demonstrations knows little about joints that go their own ways.
+    plans = {**SMALL_PLANS, 'planner.population_size': 256, 'planner.num_iterations': 4, 'control.max_disagreement': 1e3}
     bench = make_bench(MpcControllerNode, lockstep=True, actions='joints', **plans)
     applied = bench.hear(JointState, 'applied_command', qos.LATCHED_RECORD)
     bench.connect()
