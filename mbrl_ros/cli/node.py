@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mbrl_ros.config import suggestion
-from mbrl_ros.launching.executables import NODES, SUPERVISOR_VARIABLE, ros_environment
+from mbrl_ros.launching.executables import END_WITH_PARENT_VARIABLE, NODES, SUPERVISOR_VARIABLE, ros_environment
 
 _PR_SET_PDEATHSIG = 1
 
@@ -29,7 +29,7 @@ def run_node(name: str, arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Loading torch takes seconds, and there is nothing to close until `runtime.run` takes these signals over.
         signal.signal(number, lambda *_: os._exit(0))
-    _end_with_supervisor()
+    _end_with_launch()
     os.environ.update(ros_environment(os.environ))
     code = importlib.import_module(NODES[name]).main([name, *arguments])
     # The node has closed what it had open. Taking the interpreter and torch apart in good order would do nothing more, but
@@ -44,13 +44,13 @@ def main() -> int:
     return run_node(Path(sys.argv[0]).name, sys.argv[1:])
 
 
-def _end_with_supervisor() -> None:
-    """Ask the kernel for SIGINT when the supervisor dies, even by SIGKILL: an arm must not move on without one."""
+def _end_with_launch() -> None:
+    """Ask the kernel for SIGINT when the launch dies, even by SIGKILL: an arm must not move on without one."""
     supervisor = os.environ.get(SUPERVISOR_VARIABLE)
-    if supervisor is None or not sys.platform.startswith('linux'):
+    if not sys.platform.startswith('linux') or supervisor is None and END_WITH_PARENT_VARIABLE not in os.environ:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-    if os.getppid() != int(supervisor):
+    if supervisor is not None and os.getppid() != int(supervisor):
         sys.exit(f'error: the launch (process {supervisor}) has ended; not starting')
 
 

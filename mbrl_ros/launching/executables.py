@@ -23,6 +23,8 @@ NODES = {
 
 #: Names the process whose end ends a node, too; set by the supervisor, read by `mbrl_ros.cli.node`.
 SUPERVISOR_VARIABLE = 'MBRL_SUPERVISOR_PID'
+#: Says that whatever has started a node ends it, too; set by the launch files, as ROS 2's own launch names no process.
+END_WITH_PARENT_VARIABLE = 'MBRL_END_WITH_PARENT'
 
 
 def command(package: str, executable: str, environment: Mapping[str, str]) -> list[str]:

@@ -38,6 +38,12 @@ def test_the_controller_is_started_last_so_that_the_arm_stops_first(name, tmp_pa
     assert resolve(name, tmp_path)[-1].name.startswith('mpc_controller-')
 
 
+@pytest.mark.parametrize('name', _FILES)
+def test_no_node_outlives_a_launch_that_is_killed(name, tmp_path):
+    for spec in resolve(name, tmp_path):
+        assert spec.environment[executables.END_WITH_PARENT_VARIABLE] == '1', spec.name
+
+
 def test_the_demo_runs_all_nodes_but_those_that_demonstrate_and_ends_with_its_episode_manager(tmp_path):
     specs = resolve('demo.launch.yaml', tmp_path)
     others = {'scripted_demonstrator', 'keyboard_teleop'}

@@ -120,6 +120,20 @@ def test_a_node_does_not_start_for_a_supervisor_that_has_ended():
     assert 'has ended; not starting' in late.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='asks the kernel of Linux')
+def test_a_node_of_a_launch_file_ends_with_whatever_started_it():
+    command = [sys.executable, '-m', 'mbrl_ros.cli.node', 'model_trainer']
+    starter = subprocess.Popen(
+        [sys.executable, '-c', f'import subprocess; node = subprocess.Popen({command}); print(node.pid, flush=True); node.wait()'],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, executables.END_WITH_PARENT_VARIABLE: '1'})
+    node = Path('/proc') / starter.stdout.readline().strip()
+    while 'mbrl_ros' not in (node / 'cmdline').read_text() or 'libtorch' not in (node / 'maps').read_text():
+        time.sleep(0.01)  # By then it has asked.
+    starter.kill()
+    starter.communicate(timeout=60)  # The node holds the pipe too, so that its end is waited for.
+    assert not (node / 'maps').exists() or not (node / 'maps').read_text()
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_node_that_is_still_loading_when_it_is_stopped_ends_as_quietly_as_later(number, tmp_path):
     node = subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.node', 'model_trainer'], stdout=subprocess.PIPE,
