@@ -12,7 +12,7 @@ from mbrl_ros.config import Config, setting
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.tasks.space import ToolSpace
-from mbrl_ros.tasks.tabletop import GRIP, SIZE, TILT
+from mbrl_ros.tasks.tabletop import BODY, GRIP, OPENING, SIZE, TILT, TOOL
 from mbrl_ros.tasks.tool_frame import ToolFrame
 from mbrl_ros.types import ArmCommand, RobotState
 
@@ -26,6 +26,10 @@ _TILTED, _UNMOVED = 0.1, 0.1
 #: Of a Jacobian, m/s or rad/s of the tool for 1 rad/s of joints: with less the arm does not move that way.
 _SINGULAR = 0.01
 _AXES = 6
+#: Heights of a body's centre, metres, up to which a cube may lie on the table, and from which on it is in the air.
+_ON_TABLE_M, _IN_AIR_M = 0.035, 0.055
+#: Distance, metres, within which the tool may hold it: half of what an open gripper spans.
+_AT_TOOL_M = 0.04
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +122,10 @@ class JointToolFrame:
     y, rad/s, and the joint velocities. The joints themselves are hidden, zero: what they mean for the tool is in that twist, and
     of what else they were in a few episodes a network would make something that is not so.
 
+    A change is that of `ToolFrame`, but of a body in the air at the tool it is what the body does besides going with the tool.
+    So a grasp holds in a prediction unless something was seen to loosen it. Joints turn and jerk the tool in many ways, and
+    that a held body does likewise would have to be learned for each.
+
     Args:
         kinematics: Chain of the arm.
         speed_rad_s: Of a joint at an action of 1.
@@ -144,11 +152,11 @@ class JointToolFrame:
     def change(self, obs: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:
         """See `learning.Frame.change`."""
         scene = self._tool.change(obs[..., _SCENE], next_obs[..., _SCENE])
-        return torch.cat([scene, (next_obs - obs)[..., _SCENE.stop:]], dim=-1)
+        return torch.cat([_taken_along(scene, -_held(obs)), (next_obs - obs)[..., _SCENE.stop:]], dim=-1)
 
     def moved(self, obs: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         """See `learning.Frame.moved`."""
-        scene = self._tool.moved(obs[..., _SCENE], change[..., _SCENE])
+        scene = self._tool.moved(obs[..., _SCENE], _taken_along(change[..., _SCENE], _held(obs)))
         return torch.cat([scene, (obs + change)[..., _SCENE.stop:]], dim=-1)
 
     def counterfactuals(self, obs: torch.Tensor, action: torch.Tensor, next_obs: torch.Tensor,
@@ -160,6 +168,22 @@ class JointToolFrame:
         scene, carried, next_scene = self._tool.counterfactuals(obs[:, _SCENE], carried, next_obs[:, _SCENE], generator)
         action, rest, next_rest = carried.split([action.shape[-1], *[size - _SCENE.stop] * 2], dim=-1)
         return torch.cat([scene, rest], dim=-1), action, torch.cat([next_scene, next_rest], dim=-1)
+
+
+def _held(obs: torch.Tensor) -> torch.Tensor:
+    """Share of the tool's motion that the body makes with it, shape (...), for obs of shape (..., O).
+
+    What is in the air at the tool is held by it; on the table, whatever the tool does, nothing is said beforehand.
+    """
+    away = (obs[..., BODY] - obs[..., TOOL]).square().sum(dim=-1)
+    up = ((obs[..., BODY.stop - 1] - _ON_TABLE_M) / (_IN_AIR_M - _ON_TABLE_M)).clamp(min=0.0, max=1.0)
+    return up * torch.exp(-(away / _AT_TOOL_M**2).square())
+
+
+def _taken_along(change: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """The same change of a scene, to the body's a share of the tool's added; shapes (..., 18) and (...)."""
+    tool, opening, body = change.unflatten(-1, (2, SIZE)).split([OPENING, 1, OPENING], dim=-1)
+    return torch.cat([tool, opening, body + share[..., None, None] * tool], dim=-1).flatten(-2)
 
 
 def table_space(robot: RobotProfile, actions: str = 'twist') -> ToolSpace:

@@ -15,7 +15,7 @@ from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import JointToolSpace, ToolSpace, make_task, state_at_home
 from mbrl_ros.tasks.demonstrator import Demonstrator
-from mbrl_ros.tasks.tabletop import GRIP, SIZE, TILT, TOOL
+from mbrl_ros.tasks.tabletop import BODY, GRIP, OPENING, SIZE, TILT, TOOL
 from mbrl_ros.types import ArmCommand, EpisodeReport, Phase, RobotState
 
 PANDA = load_robot('panda')
@@ -96,6 +96,39 @@ def test_in_the_frame_the_tool_goes_where_the_features_of_an_action_say():
     np.testing.assert_allclose(change[TOOL] / 1e-4, 0.4 * inner[:3], rtol=1e-2, atol=1e-3)
     torch.testing.assert_close(inner[-7:], torch.from_numpy(action[:7]))
     torch.testing.assert_close(SPACE.frame.moved(obs, change), next_obs, atol=1e-9, rtol=0.0)
+
+
+def scene(height_m, beside_m=0.0):
+    """What is seen of a body at the tool, or beside it, at some height."""
+    obs = torch.from_numpy(SPACE.observe(moved(HOME_STATE, np.linspace(-0.3, 0.3, 7))))
+    obs[TOOL.stop - 1] = height_m
+    obs[BODY.start:SIZE], obs[SIZE + BODY.start:SCENE] = obs[:OPENING], obs[SIZE:SIZE + OPENING]
+    obs[BODY.start] += beside_m
+    return obs
+
+
+def test_what_a_body_in_the_air_does_with_the_tool_at_it_is_no_change_of_its_own():
+    obs = scene(height_m=0.2)
+    next_obs, together = obs.clone(), 0.02 * torch.randn(2, OPENING, generator=torch.Generator().manual_seed(1), dtype=obs.dtype)
+    for halves in (next_obs[:SCENE].view(2, SIZE)[:, :OPENING], next_obs[:SCENE].view(2, SIZE)[:, BODY.start:]):
+        halves += together
+    change = SPACE.frame.change(obs, next_obs)
+    torch.testing.assert_close(change[BODY], torch.zeros_like(change[BODY]))
+    torch.testing.assert_close(change[SIZE + BODY.start:SCENE], torch.zeros(OPENING, dtype=obs.dtype))
+    assert change[TOOL].abs().max() > 0.01
+    torch.testing.assert_close(SPACE.frame.moved(obs, change), next_obs)
+    next_obs[BODY.stop - 1] -= 0.01  # It slips.
+    assert float(SPACE.frame.change(obs, next_obs)[BODY.stop - 1]) == pytest.approx(-0.01)
+
+
+@pytest.mark.parametrize('height_m, beside_m', [(0.03, 0.0), (0.2, 0.15)], ids=['on the table', 'beside the tool'])
+def test_of_a_body_that_nothing_holds_the_change_is_all_its_own(height_m, beside_m):
+    obs = scene(height_m, beside_m)
+    next_obs = obs.clone()
+    next_obs[TOOL] += 0.02
+    change = SPACE.frame.change(obs, next_obs)
+    torch.testing.assert_close(change[BODY], torch.zeros_like(change[BODY]))
+    torch.testing.assert_close(SPACE.frame.moved(obs, change), next_obs)
 
 
 def test_in_a_counterfactual_the_joints_go_with_the_tool():
