@@ -12,7 +12,7 @@ from mbrl_ros.learning import ContinualConfig
 from mbrl_ros.planning import PlannerConfig
 from mbrl_ros.planning.tick import ControllerConfig
 from mbrl_ros.resources import config_file
-from mbrl_ros.tasks import ACTIONS
+from mbrl_ros.tasks import ACTIONS, RewardsConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,7 @@ class TaskLoopConfig(Config):
     actions: str = setting('twist', "What an action is in a task over the table, besides the opening: the tool's twist, or the "
                                     'velocities of the joints.', choices=ACTIONS)
     explorations: int = setting(0, 'Episodes of random motion after those.', low=0)
+    rewards: RewardsConfig = section(RewardsConfig, 'What is wanted, for each task; the one that is played has its own.')
     planner: PlannerConfig = section(PlannerConfig, 'The planner.')
     control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
     learner: ContinualConfig = section(ContinualConfig, 'How to train and which model to keep.')
@@ -46,7 +47,8 @@ class TaskLoopConfig(Config):
 
     def for_controller(self) -> dict[str, Any]:
         """What the controller node takes of it, as nested parameters."""
-        return {'rate_hz': self.control_rate_hz, 'control': self.control.to_mapping(), 'planner': self.planner.to_mapping()}
+        return {'rate_hz': self.control_rate_hz, 'control': self.control.to_mapping(), 'planner': self.planner.to_mapping(),
+                **self.rewards.to_mapping()}
 
     def for_trainer(self) -> dict[str, Any]:
         """What the trainer node takes of it, likewise."""

@@ -57,7 +57,7 @@ class TaskLoop:
     def __init__(self, task: str, config: TaskLoopConfig, robot: str = 'panda', object_kind: str = 'cube', *,
                  repeatable: bool = True) -> None:
         self.config, self.robot, self._robot_given = config, load_robot(robot), robot
-        self.task = make_task(task, self.robot, actions=config.actions)
+        self.task = make_task(task, self.robot, config.rewards, actions=config.actions)
         self.frame, self.period_s = self.task.space.frame, 1.0 / config.control_rate_hz
         if config.demonstrations:
             Demonstrator(task)  # There may be none of this task; better to know at once.

@@ -203,6 +203,14 @@ def test_every_task_has_settings(task):
     assert TaskLoopConfig.of_task(task) != TaskLoopConfig()
 
 
+def test_weights_of_a_reward_are_settings_in_the_loop_and_for_the_controller():
+    config = TaskLoopConfig.of_task('lift', ['rewards.lift.weights.goal=33'])
+    assert config.for_controller()['lift']['weights']['goal'] == 33.0
+    loop = TaskLoop('lift', config)
+    loop.close()
+    assert loop.task.weights.goal == 33.0
+
+
 def test_evaluation_sees_other_scenes_than_learning_and_the_same_ones_each_time(learned):
     loop = TaskLoop('lift', dataclasses.replace(CONFIG, max_episode_steps=2))
     model = loop.ready(ModelSnapshot.load(learned.model))

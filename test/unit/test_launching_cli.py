@@ -123,8 +123,9 @@ def test_a_node_does_not_start_for_a_supervisor_that_has_ended():
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='asks the kernel of Linux')
 def test_a_node_of_a_launch_file_ends_with_whatever_started_it():
     command = [sys.executable, '-m', 'mbrl_ros.cli.node', 'model_trainer']
+    script = f'import subprocess; node = subprocess.Popen({command}); print(node.pid, flush=True); node.wait()'
     starter = subprocess.Popen(
-        [sys.executable, '-c', f'import subprocess; node = subprocess.Popen({command}); print(node.pid, flush=True); node.wait()'],
+        [sys.executable, '-c', script],
         stdout=subprocess.PIPE, text=True, env={**os.environ, executables.END_WITH_PARENT_VARIABLE: '1'})
     node = Path('/proc') / starter.stdout.readline().strip()
     while 'mbrl_ros' not in (node / 'cmdline').read_text() or 'libtorch' not in (node / 'maps').read_text():
