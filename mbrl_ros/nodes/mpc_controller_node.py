@@ -182,6 +182,7 @@ class MpcControllerNode(LifecycleNode):
 
     def _warm_up(self) -> None:
         parameters = stand_in(*inner_sizes(self._task.space.frame, self._task.obs_size, self._task.action_size))
+        self._planner.check_memory(self._task.obs_size, parameters.shape.ensemble_size, parameters.shape.hidden_units)
         choice = self._precision.choose(parameters)
         self.get_logger().info(f'planning on {self._planner.device} in {choice}')
         model = self._ready(Predictor(parameters, self._planner.device, choice.precision))
