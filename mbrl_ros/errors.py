@@ -16,6 +16,9 @@
 Every message says what was given, where, and what would fit.
 """
 
+#: Exit code of a process that cannot start with what it was given; another start would meet the same.
+EXIT_REFUSED = 2
+
 
 class MbrlError(Exception):
     """Base of every error that this package raises on purpose."""

@@ -88,6 +88,9 @@ class MeasuredPlanner:
         setup: What to build.
         seed: Of weights, observations and plans.
 
+    Raises:
+        ConfigError: A plan would need more memory than its settings allow.
+
     Attributes:
         setup: As given.
         device: Where it plans.
@@ -103,6 +106,7 @@ class MeasuredPlanner:
         self._planner = make_planner(config, setup.network.action_size, change, seed=seed)
         self.device = self._planner.device
         parameters = random_parameters(setup.network, seed)
+        self._planner.check_memory(setup.network.obs_size, setup.network.ensemble_size, parameters.shape.hidden_units)
         chooser = PrecisionChooser(config.precision, self.device, config.population_size * config.num_particles, config.horizon)
         self.precision = chooser.choose(parameters).precision
         self._model = Predictor(parameters, self.device, self.precision)

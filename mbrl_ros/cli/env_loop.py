@@ -16,7 +16,7 @@ from mbrl_ros.environments.rewards import KNOWN, load_reward
 from mbrl_ros.episodes import EpisodeScore
 from mbrl_ros.episodes.curve import save_return_curve
 from mbrl_ros.errors import ConfigError, PlanningError
-from mbrl_ros.learning import ContinualConfig, ModelSnapshot, out_of_frame
+from mbrl_ros.learning import ContinualConfig, EnsembleConfig, ModelSnapshot, out_of_frame
 from mbrl_ros.learning.precision import PrecisionChooser
 from mbrl_ros.planning import Objective, PlannerConfig, make_planner
 from mbrl_ros.resources import config_file, share_directory
@@ -116,13 +116,23 @@ class EnvLoop:
         return {'robot': 'gymnasium', 'task': self._env.env_id, 'state_names': (*self._env.obs_names, *outcome),
                 'action_names': self._env.action_names, 'period_s': self.period_s, 'has_velocities': False}
 
+    def check_memory(self, ensemble: EnsembleConfig) -> None:
+        """Raise unless there is memory for plans with a model of this size, which need not be there yet.
+
+        Raises:
+            ConfigError: A plan would need more than the planner's settings allow.
+        """
+        self.planner.check_memory(len(self.layout['state_names']), ensemble.ensemble_size, ensemble.hidden_units)
+
     def ready(self, model: ModelSnapshot) -> DynamicsModel:
         """A learned model as the planner takes it: on its device, in its precision, out of the frame.
 
         Raises:
             ModelMismatchError: It is for another environment, or its reward was learned and here it is not, or the reverse.
+            ConfigError: As for `check_memory`.
         """
         model.check_fits(**self.layout)
+        self.check_memory(model.parameters.shape)
         placed = model.to(self.planner.device, self._precision.choose(model.parameters).precision)
         return out_of_frame(self.frame, placed, len(self._env.action_names))
 

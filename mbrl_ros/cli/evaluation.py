@@ -113,7 +113,7 @@ def require_fit(evaluation: AnyEvaluation) -> None:
     """Require that an evaluation can be made.
 
     Raises:
-        ConfigError: As for `Evaluation.loop`.
+        ConfigError: As for `Evaluation.loop`, or there is no memory for plans with the model.
         ModelError: The model cannot be read, or is for another task, robot, layout or period.
     """
     model = ModelSnapshot.load(evaluation.model)

@@ -64,7 +64,8 @@ class LearningRun:
         shown: Recorded episodes that a new run begins with, instead of those of the loop's own expert. The run keeps them.
 
     Raises:
-        ConfigError: The folder cannot be written, holds another run, or none that can be gone on with.
+        ConfigError: The folder cannot be written, holds another run, or none that can be gone on with; or there would be no
+            memory for plans with the models to come.
 
     Attributes:
         loop: As given.
@@ -76,6 +77,7 @@ class LearningRun:
                  shown: Sequence[DemonstratedEpisode] = ()) -> None:
         if resume and shown:
             raise ConfigError(f'{folder}: the run has its demonstrations already; to go on with it, leave the bags out')
+        loop.check_memory(loop.config.learner.trainer.ensemble)
         self._folder, self._seed, self.loop = folder, seed, loop
         identity = {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}
         bags = {'demos': list(dict.fromkeys(episode.bag for episode in shown))} if shown else {}

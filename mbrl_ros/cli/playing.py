@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mbrl_ros.episodes import EpisodeScore
-from mbrl_ros.learning import ContinualConfig, Frame, ModelSnapshot
+from mbrl_ros.learning import ContinualConfig, EnsembleConfig, Frame, ModelSnapshot
 from mbrl_ros.types import DynamicsModel
 
 #: Episodes of learning and those of evaluating are drawn from different streams of a seed.
@@ -83,11 +83,19 @@ class Loop(Protocol):
     demonstrations: int
     has_goal: bool
 
+    def check_memory(self, ensemble: EnsembleConfig) -> None:
+        """Raise unless there is memory for plans with a model of this size, which need not be there yet.
+
+        Raises:
+            ConfigError: A plan would need more than the planner's settings allow.
+        """
+
     def ready(self, model: ModelSnapshot) -> DynamicsModel:
         """A learned model as `play` takes it.
 
         Raises:
             ModelMismatchError: It is for something else.
+            ConfigError: As for `check_memory`.
         """
 
     def play(self, model: DynamicsModel | None, *, seed: int, episode: int, stream: int = LEARNING) -> Episode:

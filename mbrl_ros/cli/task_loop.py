@@ -16,7 +16,7 @@ from mbrl_ros.episodes import EpisodeScore
 from mbrl_ros.episodes.curve import save_learning_curve
 from mbrl_ros.episodes.scripted import ScriptedEpisodes
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.learning import ModelSnapshot, out_of_frame
+from mbrl_ros.learning import EnsembleConfig, ModelSnapshot, out_of_frame
 from mbrl_ros.learning.precision import PrecisionChooser
 from mbrl_ros.planning import make_planner
 from mbrl_ros.planning.controller import MpcController
@@ -99,13 +99,23 @@ class TaskLoop:
         return {'robot': self.robot.name, 'task': self.task.name, 'state_names': self.task.state_names,
                 'action_names': self.task.action_names, 'period_s': self.period_s}
 
+    def check_memory(self, ensemble: EnsembleConfig) -> None:
+        """Raise unless there is memory for plans with a model of this size, which need not be there yet.
+
+        Raises:
+            ConfigError: A plan would need more than the planner's settings allow.
+        """
+        self.planner.check_memory(self.task.obs_size, ensemble.ensemble_size, ensemble.hidden_units)
+
     def ready(self, model: ModelSnapshot) -> DynamicsModel:
         """A learned model as the planner takes it: on its device, in its precision, out of the frame.
 
         Raises:
             ModelMismatchError: It is for another task, robot, layout or period.
+            ConfigError: As for `check_memory`.
         """
         model.check_fits(**self.layout)
+        self.check_memory(model.parameters.shape)
         placed = model.to(self.planner.device, self._precision.choose(model.parameters).precision)
         return out_of_frame(self.frame, placed, self.task.action_size)
 

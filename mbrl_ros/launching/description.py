@@ -30,7 +30,7 @@ class ProcessSpec:
         environment: Variables on top of the launch's own.
         output: `screen`, `log` or `both`.
         required: Whether its end ends the launch.
-        respawn: Whether it is started again when it ends.
+        respawn: Whether it is started again when it ends; with `EXIT_REFUSED` it ends the launch instead.
         respawn_delay_s: Wait before that.
         respawn_max_retries: How often at most; below zero, without limit.
     """

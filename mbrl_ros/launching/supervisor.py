@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
+from mbrl_ros.errors import EXIT_REFUSED
 from mbrl_ros.launching.console import PLAIN_VARIABLE, Console
 from mbrl_ros.launching.description import ProcessSpec
 from mbrl_ros.launching.executables import SUPERVISOR_VARIABLE
@@ -58,13 +59,16 @@ class Supervisor:
         self._interrupts = 0
         self._exit_code: int | None = None
         self._failed = False
+        self._last_error: dict[str, str] = {}
+        self._refusal = ''
 
     async def run(self) -> int:
         """Start everything and wait for the end.
 
         Returns:
-            The exit code of the required process that ended first; 128 + the signal after SIGINT or SIGTERM; 1 if a
-            process could not be kept running or, where none is required, if one failed; else 0.
+            The exit code of the required process that ended first; `EXIT_REFUSED` after a process, to be kept running, that ended
+            with it, and whose last line of standard error is then the last of all; 128 + the signal after SIGINT or SIGTERM;
+            1 if a process could not be kept running or, where none is required, if one failed; else 0.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,6 +83,8 @@ class Supervisor:
                 _kill_group(process)
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+        if self._refusal:
+            self._console.error('launch', self._refusal)
         return int(self._failed) if self._exit_code is None else self._exit_code
 
     def _interrupted(self, number: int) -> None:
@@ -106,6 +112,10 @@ class Supervisor:
             elif not spec.respawn:
                 self._failed |= code != 0
                 return
+            elif code == EXIT_REFUSED:
+                reason = self._last_error.get(spec.name, 'it does not say why')
+                self._refusal = f'{spec.name} cannot run as it was started: {reason}'
+                self._stop(code, spec.name, 'would end like this again; stopping the rest')
             elif 0 <= spec.respawn_max_retries <= restarts:
                 self._console.error(spec.name, f'gave up after {restarts} restarts')
                 self._stop(code or 1, 'launch', f'stopping: {spec.name} does not stay up')
@@ -156,6 +166,8 @@ class Supervisor:
         try:
             while line := await _next_line(reader):
                 text = line.decode('utf-8', 'replace').rstrip('\r\n')
+                if is_error:
+                    self._last_error[spec.name] = text
                 self._console.process_line(spec.name, text, spec.output, is_error, plain)
         finally:
             transport.close()

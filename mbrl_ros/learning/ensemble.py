@@ -31,6 +31,11 @@ class EnsembleConfig(Config):
             raise ConfigError(f'EnsembleConfig.weight_decay needs three numbers (first, hidden, last layers), '
                               f'got {self.weight_decay!r}')
 
+    @property
+    def hidden_units(self) -> int:
+        """Units of two hidden layers, which a prediction holds at a time for each row."""
+        return 2 * self.hidden_size
+
 
 class Ensemble(torch.nn.Module):
     """E independent networks with SiLU units and diagonal Gaussian outputs, on normalised inputs and outputs.

@@ -30,7 +30,7 @@ class Predictor:
     Attributes:
         device: Where it predicts.
         precision: As given.
-        hidden_units: Units of two hidden layers, which a prediction holds at a time for each row.
+        hidden_units: As `EnsembleConfig.hidden_units`.
     """
 
     def __init__(self, parameters: DynamicsParameters, device: torch.device | str = 'cpu', precision: str = 'float32') -> None:
@@ -40,7 +40,7 @@ class Predictor:
             raise ConfigError(f'precision {precision!r} is not there on {self.device.type!r}; '
                               f'there is {", ".join(precisions(self.device))}')
         self.output_scale = parameters.outputs.std.to(device)
-        self.hidden_units = 2 * parameters.shape.hidden_size
+        self.hidden_units = parameters.shape.hidden_units
         is_compiled = self.device.type == 'cpu' and fused.is_supported(precision)
         self._fused = FusedEnsemble(parameters, precision) if is_compiled else None
         self._network = None if self._fused else _Network(parameters, self.device, precision)

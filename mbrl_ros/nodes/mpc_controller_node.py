@@ -91,6 +91,7 @@ class MpcControllerNode(LifecycleNode):
         self._owned: list = []
         self._diagnostics = diagnostics.Diagnostics(self, self._config.robot)
         self.exit_code: int | None = None
+        self._failure_code = 1
         self.create_service(Trigger, '~/stop', self.on_stop)
         self.create_service(Trigger, '~/release', self.on_release)
         self.get_logger().info(f'configuration: {self._config.to_mapping()}')
@@ -100,7 +101,7 @@ class MpcControllerNode(LifecycleNode):
     def _start_by_itself(self) -> None:
         success = TransitionCallbackReturn.SUCCESS
         if self.trigger_configure() is not success or self.trigger_activate() is not success:
-            self.exit_code = 1
+            self.exit_code = self._failure_code
 
     # Lifecycle. rclpy swallows exceptions of these callbacks, so each says itself what went wrong.
 
@@ -112,6 +113,7 @@ class MpcControllerNode(LifecycleNode):
         except Exception as error:  # Whatever it is, nobody else would say it.
             name = '' if isinstance(error, MbrlError) else f'{type(error).__name__}: '
             self.get_logger().error(f'cannot be configured: {name}{error}')
+            self._failure_code = runtime.refusal_code(error)
             self._tear_down()
             return TransitionCallbackReturn.FAILURE
         self._subscribe()
@@ -182,6 +184,7 @@ class MpcControllerNode(LifecycleNode):
 
     def _warm_up(self) -> None:
         parameters = stand_in(*inner_sizes(self._task.space.frame, self._task.obs_size, self._task.action_size))
+        self._planner.check_memory(self._task.obs_size, parameters.shape.ensemble_size, parameters.shape.hidden_units)
         choice = self._precision.choose(parameters)
         self.get_logger().info(f'planning on {self._planner.device} in {choice}')
         model = self._ready(Predictor(parameters, self._planner.device, choice.precision))

@@ -110,12 +110,25 @@ class SamplingPlanner:
         device = model.output_scale.device
         if device.type != self.device.type or self.device.index not in (None, device.index):
             raise ShapeError(f'the planner plans on {self.device}, the model is on {device}')
-        hidden_units = getattr(model, 'hidden_units', HIDDEN_UNITS)
-        needed_mb = plan_bytes(self.config, model.obs_size, action_size, model.ensemble_size, hidden_units) / 1e6
+        self.check_memory(model.obs_size, model.ensemble_size, getattr(model, 'hidden_units', HIDDEN_UNITS))
+
+    def check_memory(self, obs_size: int, ensemble_size: int, hidden_units: int) -> None:
+        """Raise unless there is memory for plans with a model of these sizes, which need not be there yet.
+
+        Args:
+            obs_size: O.
+            ensemble_size: E.
+            hidden_units: As for `plan_bytes`.
+
+        Raises:
+            ConfigError: A plan would need more memory than `max_memory_mb`.
+        """
+        action_size = self.optimiser.mean.shape[1]
+        needed_mb = plan_bytes(self.config, obs_size, action_size, ensemble_size, hidden_units) / 1e6
         if needed_mb > self.config.max_memory_mb:
             raise ConfigError(
                 f'a plan of horizon {self.config.horizon}, population_size {self.config.population_size} and num_particles '
-                f'{self.config.num_particles} with {model.ensemble_size} members and {model.obs_size} observations needs about '
+                f'{self.config.num_particles} with {ensemble_size} members and {obs_size} observations needs about '
                 f'{needed_mb:.0f} MB, max_memory_mb allows {self.config.max_memory_mb}')
 
     @torch.inference_mode()

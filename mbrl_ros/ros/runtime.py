@@ -10,7 +10,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from mbrl_ros.errors import MbrlError
+from mbrl_ros.errors import EXIT_REFUSED, ConfigError, MbrlError, ModelError
 
 _POLL_S = 0.1
 
@@ -26,7 +26,8 @@ def run(build: Callable[[], Node], args: Sequence[str] | None = None) -> int:
         args: Command line, `sys.argv` by default.
 
     Returns:
-        The process's exit code: 0 after a signal, 1 after an `MbrlError`, else the node's.
+        The process's exit code: 0 after a signal; `EXIT_REFUSED` where settings, or a model that they name, do not let the node
+        be made; 1 after any other `MbrlError`; else the node's.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -39,7 +40,7 @@ def run(build: Callable[[], Node], args: Sequence[str] | None = None) -> int:
         return _spin(node, stop)
     except MbrlError as error:
         print(f'error: {error}', file=sys.stderr, flush=True)
-        return 1
+        return refusal_code(error) if node is None else 1
     except ExternalShutdownException:
         return 0
     finally:
@@ -48,6 +49,11 @@ def run(build: Callable[[], Node], args: Sequence[str] | None = None) -> int:
                 node.close()
             node.destroy_node()
         rclpy.try_shutdown()
+
+
+def refusal_code(error: Exception) -> int:
+    """Exit code of a process whose node an error keeps from starting: `EXIT_REFUSED` where it would do so again, else 1."""
+    return EXIT_REFUSED if isinstance(error, (ConfigError, ModelError)) else 1
 
 
 def _spin(node: Node, stop: threading.Event) -> int:

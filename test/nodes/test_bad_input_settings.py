@@ -1,4 +1,4 @@
-"""Wrong settings given to the nodes' processes as a person would: exit code 1 and one line that names what and where."""
+"""Wrong settings given to the nodes' processes as a person would: exit code 2 and one line that names what and where."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def refuse(node: str, *arguments: str) -> str:
     """The one line that a node ends with."""
     command = [sys.executable, '-m', 'mbrl_ros.cli.node', node, '--ros-args', *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 2, done.stderr
     # What the controller runs with comes first, and PyBullet greets whoever imports it.
     lines = [line for line in done.stderr.splitlines() if 'configuration: ' not in line and 'pybullet build time' not in line]
     assert len(lines) == 1, done.stderr
@@ -60,6 +60,11 @@ def test_a_typo_in_a_profile_is_named_with_its_file(tmp_path, node, kind, profil
     line = refuse(node, '-p', f'{kind}:={path}')
     assert str(path) in line
     assert f'{key}s' in line
+
+
+def test_a_model_of_another_task_is_named():
+    line = refuse('model_trainer', '-p', 'task:=lift', '-p', 'model:=push')
+    assert line.startswith('error: ') and "'push'" in line
 
 
 def test_a_typo_in_a_parameter_file_is_named(tmp_path):

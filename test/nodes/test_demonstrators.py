@@ -215,6 +215,6 @@ def test_keys_become_actions_and_the_terminal_is_left_as_it_was(bench, person, n
 
 def test_without_a_terminal_the_keyboard_node_says_so_in_one_line():
     done = subprocess.run(KEYBOARD, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert done.returncode == 1
+    assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith('error: keyboard_teleop needs a terminal to read keys from')

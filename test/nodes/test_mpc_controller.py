@@ -57,8 +57,14 @@ def test_without_autostart_nothing_moves(make_bench):
 
 def test_a_robot_that_does_not_exist_fails_to_configure_with_a_sentence(make_bench, said):
     bench = make_bench(robot='pandda')
-    assert bench.controller.exit_code == 1
+    assert bench.controller.exit_code == 2
     assert said("there is no 'pandda' in config/robots")
+
+
+def test_a_plan_without_memory_fails_to_configure_before_anything_is_measured(make_bench, said):
+    bench = make_bench(planner__horizon=200, planner__population_size=100_000, planner__num_particles=200)
+    assert bench.controller.exit_code == 2
+    assert said('cannot be configured: a plan of horizon 200, population_size 100000 and num_particles 200')
 
 
 def test_an_unknown_parameter_is_an_error(make_bench):

@@ -20,6 +20,7 @@ from mbrl_ros.cli.bench_work import (
     random_parameters,
     time_interleaved,
 )
+from mbrl_ros.errors import ConfigError
 from mbrl_ros.learning import Predictor
 from mbrl_ros.planning import PlannerConfig
 
@@ -124,6 +125,13 @@ def test_rows_carry_what_is_promised():
     assert set(row) == {'planner', 'horizon', 'precision', 'median_ms', 'p95_ms', 'p99_ms', 'model_evals', 'evals_per_s',
                         'floor_ms', 'ratio_to_floor', 'first_ms', 'later_ms', 'later_plan', 'memory_mb', 'memory_bound_mb'}
     assert (row['planner'], row['horizon'], row['precision'], row['later_plan']) == ('CEM TS1', 2, 'float32', 2)
+
+
+def test_a_plan_without_memory_is_refused_before_anything_is_measured():
+    # Choosing a precision would need as much, and take the machine's memory or torch's word for it.
+    setup = PlannerSetup(horizon=200, population=100_000, particles=200)
+    with pytest.raises(ConfigError, match='population_size 100000 and num_particles 200 .* needs about [0-9]{7} MB'):
+        MeasuredPlanner(setup)
 
 
 def test_a_precision_that_auto_chooses_is_measured_once():

@@ -154,6 +154,12 @@ def test_a_model_whose_reward_was_learned_is_no_model_for_a_given_reward(learned
         loop.ready(ModelSnapshot.load(learned.model))
 
 
+def test_a_model_without_memory_for_its_plans_is_not_played_with(learned):
+    config = dataclasses.replace(CONFIG, planner=dataclasses.replace(CONFIG.planner, population_size=1000, max_memory_mb=1))
+    with contextlib.closing(EnvLoop(SLIDER, config)) as loop, pytest.raises(ConfigError, match='5 members and 3 observations'):
+        loop.ready(ModelSnapshot.load(learned.model))
+
+
 def test_an_environment_that_breaks_is_named(tmp_path):
     with pytest.raises(MeasurementError, match='tiny/Broken-v0 gave the reward nan'):
         learn(tmp_path / 'run', env_id='tiny_environments:tiny/Broken-v0')
@@ -187,6 +193,7 @@ def test_every_environment_has_settings():
     (['--env', SLIDER, '--robot', 'iiwa'], '--robot: is for a task, which excludes --env'),
     (['--task', 'lift', '--no-learned-reward'], '--no-learned-reward: is for an environment, which needs --env'),
     (['--env', SLIDER, '--no-learned-reward'], 'there is no built-in reward for'),
+    (['--env', SLIDER, '--set', 'planner.max_memory_mb=1'], 'MB, max_memory_mb allows 1'),
 ])
 def test_the_command_refuses_before_any_work(words, text, tmp_path):
     result = command('learn', *words, '--out', tmp_path / 'run')

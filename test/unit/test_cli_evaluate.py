@@ -39,6 +39,8 @@ def folder(card, tmp_path_factory):
     folder = tmp_path_factory.mktemp('evaluate')
     (folder / 'tiny.yaml').write_text(yaml.safe_dump(SETTINGS))
     (folder / 'slow.yaml').write_text(yaml.safe_dump({**SETTINGS, 'control_rate_hz': 10.0}))
+    (folder / 'large.yaml').write_text(yaml.safe_dump(
+        {**SETTINGS, 'planner': {**SETTINGS['planner'], 'population_size': 1000, 'max_memory_mb': 1}}))
     (folder / 'odd.yaml').write_text('epsiodes: 3\n')
     parameters = stand_in(2 * len(card.state_names), len(card.action_names))
     for name, changes in (('model', {}), ('iiwa', {'robot': 'iiwa'}), ('layout', {'state_names': card.state_names[::-1]})):
@@ -73,6 +75,7 @@ def command(folder, **options):
     ({'model': 'none.safetensors'}, r'none\.safetensors: cannot be read \(No such file'),
     ({'model': ''}, r'cannot be read \(Is a directory\)'),
     ({'config': 'slow.yaml'}, 'model version 1 predicts 0.05 s ahead, the control period is 0.1 s'),
+    ({'config': 'large.yaml'}, 'a plan of horizon 2, population_size 1000 .* needs about . MB, max_memory_mb allows 1'),
     ({'config': 'odd.yaml'}, r"odd\.yaml: unknown key 'epsiodes' in TaskLoopConfig"),
     ({'config': 'none.yaml'}, r'none\.yaml: no such file'),
     ({'json': ''}, 'cannot be written, it is a folder'),

@@ -165,6 +165,14 @@ def test_a_folder_without_a_run_is_not_gone_on_with(tmp_path):
     assert not (tmp_path / 'none').exists()
 
 
+def test_a_plan_without_memory_is_refused_before_the_first_step(tiny_yaml, tmp_path):
+    result = command('learn', '--task', 'lift', '--config', tiny_yaml, '--out', tmp_path / 'run',
+                     '--set', 'planner.population_size=2000', '--set', 'planner.max_memory_mb=1')
+    assert isinstance(result.exception, ConfigError)
+    assert 'a plan of horizon 3, population_size 2000' in str(result.exception)
+    assert not (tmp_path / 'run').exists()
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(ConfigError, match='file/run: cannot be written'), run_in(tmp_path / 'file' / 'run'):

@@ -125,6 +125,15 @@ def test_a_process_that_does_not_stay_up_ends_the_launch_with_its_code():
     assert '[bad-2]: gave up after 2 restarts' in screen
 
 
+def test_a_process_that_refuses_what_it_was_started_with_ends_the_launch_and_has_the_last_word():
+    refusal = 'import sys; print("error: no such model", file=sys.stderr); print("bye"); raise SystemExit(2)'
+    code, screen = run(python('good-1', 'import time; time.sleep(60)'),
+                       python('bad-2', refusal, respawn=True, respawn_max_retries=5))
+    assert code == 2
+    assert screen.count('[bad-2]: process has died') == 1
+    assert screen.splitlines()[-1] == '[ERROR] [launch]: bad-2 cannot run as it was started: error: no such model'
+
+
 @pytest.mark.parametrize('result', [0, 4])
 def test_the_end_of_a_required_process_ends_the_launch_with_its_code(result):
     other, main = python('other-1', 'import time; time.sleep(60)'), python('main-2', f'raise SystemExit({result})', required=True)
