@@ -65,17 +65,21 @@ def evaluate(
     require_fit(kind.evaluation)
     outcomes = []
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('episodes'), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(kind.name, total=episodes)
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            bar = progress.add_task(kind.name, total=episodes)
 
-        def show(outcome: 'Outcome') -> None:
-            outcomes.append(outcome)
-            progress.update(bar, advance=1, description=f'{kind.name}: {kind.progress(outcomes)}')
+            def show(outcome: 'Outcome') -> None:
+                outcomes.append(outcome)
+                progress.update(bar, advance=1, description=f'{kind.name}: {kind.progress(outcomes)}')
 
-        if live:
-            results = play_live(kind.evaluation, episodes, out, show)
-        else:
-            results = play(kind.evaluation, episodes, workers or os.cpu_count() or 1, show)
+            if live:
+                results = play_live(kind.evaluation, episodes, out, show)
+            else:
+                results = play(kind.evaluation, episodes, workers or os.cpu_count() or 1, show)
+    except KeyboardInterrupt:
+        console.print(f'interrupted after {len(outcomes)} of {episodes} episodes', highlight=False)
+        raise typer.Exit(130) from None
     figures = kind.summary(kind.evaluation, results)
     for line in kind.lines(figures):
         console.print(line, highlight=False, soft_wrap=True)

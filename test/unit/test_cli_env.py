@@ -5,6 +5,10 @@ import csv
 import dataclasses
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +26,8 @@ from mbrl_ros.cli.main import app
 from mbrl_ros.cli.playing import EVALUATION
 from mbrl_ros.environments.outcome import learned_reward
 from mbrl_ros.errors import ConfigError, MeasurementError, ModelMismatchError
-from mbrl_ros.learning import EnsembleTrainer, FramedModel, ModelSnapshot, Predictor, framed_transitions
+from mbrl_ros.learning import EnsembleTrainer, FramedModel, ModelCard, ModelSnapshot, Predictor, framed_transitions
+from mbrl_ros.learning.precision import stand_in
 from mbrl_ros.resources import share_directory
 
 SLIDER, WALLED = 'tiny_environments:tiny/Slider-v0', 'tiny_environments:tiny/Walled-v0'
@@ -233,3 +238,30 @@ def test_the_command_evaluates_returns_and_makes_a_moving_picture(learned, setti
     assert f'mean return {written["mean_return"]:.1f} over 3 episodes' in result.output
     with Image.open(video) as picture:
         assert picture.format == 'GIF' and picture.n_frames > 1
+
+
+def untrained(path, env_id, **arguments):
+    """Leave a model for an environment that knows nothing of it."""
+    with contextlib.closing(EnvLoop(env_id, CONFIG, **arguments)) as loop:
+        card = ModelCard(**loop.layout, version=1, num_transitions=50, trained_episode=0, holdout_rmse=0.1, holdout_nll=0.0,
+                         created_ns=0, real_steps=60)
+    ModelSnapshot(card, stand_in(card.obs_size, len(card.action_names))).save(path)
+    return path
+
+
+@pytest.mark.parametrize('name', ['Interrupted', 'InterruptedEarly'])
+def test_ctrl_c_ends_the_command_and_its_workers_with_a_line(settings, tmp_path, name):
+    env_id = f'tiny_environments:tiny/{name}-v0'
+    words = ['evaluate', '--env', env_id, '--model', untrained(tmp_path / 'model.safetensors', env_id), '--config', settings,
+             '--workers', '2', '--episodes', '9999']
+    process = subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.main', *words],
+                               cwd=Path(__file__).parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               start_new_session=True)
+    try:
+        # Whoever is left would hold the pipe open.
+        output, _ = process.communicate(timeout=60.0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert 'Traceback' not in output and output.endswith('\ninterrupted after 0 of 9999 episodes\n')
