@@ -23,6 +23,7 @@ from rich.table import Table
 
 from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.machine import describe_machine
+from mbrl_ros.cli.outputs import require_writable
 from mbrl_ros.launching.domain import OwnDomain
 from mbrl_ros.launching.executables import NODES, ros_environment
 from mbrl_ros.ros import convert, qos, topics
@@ -102,7 +103,11 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
 
     Returns:
         0, or 1 when the stack or one of its nodes ended by itself, or the controller never planned.
+
+    Raises:
+        ConfigError: The file cannot be written.
     """
+    require_writable(json_path)
     console = Console()
     # A benchmark must never be heard by an arm that happens to listen.
     domain = OwnDomain()

@@ -54,8 +54,7 @@ def evaluate(
         refuse_options({'--out': out}, 'is for --live; nothing is recorded in one process')
     if video is not None:
         require_video(video)
-    for path in filter(None, (json_path, video, out and out / 'launch.log')):
-        require_writable(path)
+    require_writable(json_path, video, out and out / 'launch.log')
     if env is None:
         refuse_options({'--reward': reward}, 'is for an environment, which needs --env')
         kind = _of_task(task or 'lift', robot or 'panda', object_kind or 'cube', config, changes or (), model, seed, live)
