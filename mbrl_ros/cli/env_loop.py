@@ -114,13 +114,14 @@ class EnvLoop:
         """What a model has to be for; as `ModelSnapshot.check_fits` takes it."""
         outcome = ('reward', 'ended') if self._reward == LEARNED else ('ended',)
         return {'robot': 'gymnasium', 'task': self._env.env_id, 'state_names': (*self._env.obs_names, *outcome),
-                'action_names': self._env.action_names, 'period_s': self.period_s, 'has_velocities': False}
+                'action_names': self._env.action_names, 'period_s': self.period_s, 'has_velocities': False,
+                'reward': self._reward}
 
     def ready(self, model: ModelSnapshot) -> DynamicsModel:
         """A learned model as the planner takes it: on its device, in its precision, out of the frame.
 
         Raises:
-            ModelMismatchError: It is for another environment, or its reward was learned and here it is not, or the reverse.
+            ModelMismatchError: It is for another environment, or was learned with another reward.
         """
         model.check_fits(**self.layout)
         placed = model.to(self.planner.device, self._precision.choose(model.parameters).precision)

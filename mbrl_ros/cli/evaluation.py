@@ -116,7 +116,7 @@ def require_fit(evaluation: AnyEvaluation) -> None:
 
     Raises:
         ConfigError: As for `Evaluation.loop`.
-        ModelError: The model cannot be read, or is for another task, robot, layout or period.
+        ModelError: The model cannot be read, or is for another task, robot, layout, period or reward.
     """
     model = ModelSnapshot.load(evaluation.model)
     loop = evaluation.loop()

@@ -47,6 +47,10 @@ def mark_reward(obs, action):
     return -(obs[..., 0] - 0.6).square()
 
 
+def other_reward(obs, action):
+    return obs[..., 0]
+
+
 @pytest.fixture(scope='module')
 def settings(tmp_path_factory):
     path = tmp_path_factory.mktemp('config') / 'slider.yaml'
@@ -78,6 +82,15 @@ def learn(folder, *, env_id=SLIDER, episodes=None, reward=LEARNED, **arguments):
 @pytest.fixture(scope='module')
 def learned(tmp_path_factory):
     return learn(tmp_path_factory.mktemp('learned') / 'run')
+
+
+def untrained(path, env_id, **arguments):
+    """Leave a model for an environment that knows nothing of it."""
+    with contextlib.closing(EnvLoop(env_id, CONFIG, **arguments)) as loop:
+        card = ModelCard(**loop.layout, version=1, num_transitions=50, trained_episode=0, holdout_rmse=0.1, holdout_nll=0.0,
+                         created_ns=0, real_steps=60)
+    ModelSnapshot(card, stand_in(card.obs_size, len(card.action_names))).save(path)
+    return path
 
 
 def command(*words):
@@ -200,6 +213,14 @@ def test_the_command_refuses_before_any_work(words, text, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+def test_a_model_is_evaluated_with_the_reward_that_it_was_learned_with(settings, tmp_path):
+    model = untrained(tmp_path / 'model.safetensors', SLIDER, reward=f'{__name__}:mark_reward')
+    result = command('evaluate', '--env', SLIDER, '--model', model, '--config', settings, '--reward', f'{__name__}:other_reward')
+    assert isinstance(result.exception, ModelMismatchError)
+    assert str(result.exception) == (f"{model}: model version 1 was learned with the reward '{__name__}:mark_reward', "
+                                     f"here it is '{__name__}:other_reward'")
+
+
 def test_the_command_learns_and_prints_returns(settings, tmp_path):
     result = command('learn', '--env', SLIDER, '--steps', 60, '--config', settings, '--out', tmp_path / 'run', '--reward',
                      f'{__name__}:mark_reward')
@@ -238,15 +259,6 @@ def test_the_command_evaluates_returns_and_makes_a_moving_picture(learned, setti
     assert f'mean return {written["mean_return"]:.1f} over 3 episodes' in result.output
     with Image.open(video) as picture:
         assert picture.format == 'GIF' and picture.n_frames > 1
-
-
-def untrained(path, env_id, **arguments):
-    """Leave a model for an environment that knows nothing of it."""
-    with contextlib.closing(EnvLoop(env_id, CONFIG, **arguments)) as loop:
-        card = ModelCard(**loop.layout, version=1, num_transitions=50, trained_episode=0, holdout_rmse=0.1, holdout_nll=0.0,
-                         created_ns=0, real_steps=60)
-    ModelSnapshot(card, stand_in(card.obs_size, len(card.action_names))).save(path)
-    return path
 
 
 @pytest.mark.parametrize('name', ['Interrupted', 'InterruptedEarly'])
