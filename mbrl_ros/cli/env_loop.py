@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.cli.playing import LEARNING, Episode
-from mbrl_ros.config import Config, load_yaml, section, setting, with_changes
+from mbrl_ros.config import Config, section, setting
 from mbrl_ros.environments.adapter import FlatEnvironment, file_name
 from mbrl_ros.environments.outcome import GivenReward, OutcomeFrame, learned_reward
 from mbrl_ros.environments.rewards import KNOWN, load_reward
@@ -50,7 +50,7 @@ class EnvLoopConfig(Config):
         if path is None:
             own = share_directory() / 'config' / 'envs' / f'{file_name(env_id)}.yaml'
             path = own if own.is_file() else config_file('envs', 'default')
-        return cls.from_mapping(with_changes(load_yaml(path), changes), str(path))
+        return cls.from_file(path, changes)
 
 
 class EnvLoop:
