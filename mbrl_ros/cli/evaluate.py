@@ -131,11 +131,12 @@ def _of_env(env: str, reward: str | None, pictures: bool, config: Path | None, c
         return f'mean return {sum(done.episode_return for done in outcomes) / len(outcomes):.1f}'
 
     def lines(figures: dict[str, Any]) -> list[str]:
-        low, high = figures['ci95']
-        rate = figures['success_rate']
+        (low, high), rate = figures['ci95'], figures['success_rate']
+        over = 'over one episode' if figures['episodes'] == 1 else (
+            f'over {figures["episodes"]} episodes (95 % interval {low:.1f} to {high:.1f}; '
+            f'{figures["min_return"]:.1f} to {figures["max_return"]:.1f})')
         told = [] if rate is None else [f'{100 * rate:.0f} % of them succeeded, by the environment\'s word']
-        return [f'{env}: mean return {figures["mean_return"]:.1f} over {figures["episodes"]} episodes '
-                f'(95 % interval {low:.1f} to {high:.1f}; {figures["min_return"]:.1f} to {figures["max_return"]:.1f})', *told,
+        return [f'{env}: mean return {figures["mean_return"]:.1f} {over}', *told,
                 f'{_trained(figures)}; mean steps {figures["mean_steps"]:.0f}; {_planned(figures)}']
 
     settings = EnvLoopConfig.of_env(env, config, changes)

@@ -239,6 +239,13 @@ def test_figures_of_returns_have_students_interval(learned):
     assert (figures['success_rate'], figures['plan_ms_p50'], figures['mean_steps']) == (None, 1.5, 12.0)
 
 
+def test_one_episode_has_no_interval(learned, settings):
+    result = command('evaluate', '--env', SLIDER, '--model', learned.model, '--config', settings, '--episodes', 1)
+    assert result.exit_code == 0, result.output
+    [line] = [line for line in result.output.splitlines() if 'mean return' in line]
+    assert line.endswith(' over one episode')
+
+
 def test_evaluation_sees_other_episodes_than_learning(learned):
     with contextlib.closing(EnvLoop(SLIDER, CONFIG)) as loop:
         model = loop.ready(ModelSnapshot.load(learned.model))
