@@ -246,6 +246,14 @@ def test_one_episode_has_no_interval(learned, settings):
     assert line.endswith(' over one episode')
 
 
+def test_ctrl_c_leaves_a_curve_of_what_was_learned(settings, tmp_path):
+    words = ['--env', 'tiny_environments:tiny/InterruptedLater-v0', '--config', settings, '--out', tmp_path / 'run']
+    result = command('learn', *words)
+    assert result.exit_code == 130
+    assert 'interrupted; --resume goes on' in result.output and 'learning curve: ' in result.output
+    assert (tmp_path / 'run' / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
+
+
 def test_evaluation_sees_other_episodes_than_learning(learned):
     with contextlib.closing(EnvLoop(SLIDER, CONFIG)) as loop:
         model = loop.ready(ModelSnapshot.load(learned.model))

@@ -95,11 +95,24 @@ class Interrupted(Slider):
         return super().reset(seed=seed)
 
 
+class InterruptedLater(Slider):
+    """A person presses Ctrl-C when its second episode begins."""
+
+    episodes = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.episodes += 1
+        if self.episodes == 2:
+            signal.raise_signal(signal.SIGINT)
+        return super().reset(seed=seed)
+
+
 for _name, _kind, _limit, _arguments in (
         ('Slider-v0', Slider, 12, {}), ('Walled-v0', Slider, 12, {'wall': 0.7}), ('Parts-v0', Parts, 12, {}),
         ('Endless-v0', Slider, None, {}), ('Discrete-v0', Odd, 12, {'actions': Discrete(3)}),
         ('Unbounded-v0', Odd, 12, {'actions': Box(-np.inf, 1.0, (2,), np.float32)}),
         ('Pixels-v0', Odd, 12, {'observations': Box(0, 255, (4, 4), np.uint8)}),
         ('Broken-v0', Odd, 12, {'paid': float('nan')}), ('Interrupted-v0', Interrupted, 12, {}),
+        ('InterruptedLater-v0', InterruptedLater, 12, {}),
         ('InterruptedEarly-v0', Interrupted, 12, {'early': True})):
     gymnasium.register(f'tiny/{_name}', _kind, max_episode_steps=_limit, kwargs=_arguments)
