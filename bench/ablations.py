@@ -19,6 +19,7 @@ from run_file import RunFile
 from mbrl_ros.cli.bench_planner import machine_line
 from mbrl_ros.cli.evaluation import Evaluation, wilson_interval
 from mbrl_ros.cli.learning_run import LearningRun
+from mbrl_ros.cli.outputs import require_writable
 from mbrl_ros.cli.playing import EVALUATION
 from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ModelError
@@ -77,6 +78,7 @@ def main(
     if markdown:
         print(markdown_table(json.loads(json_path.read_text(encoding='utf-8'))))
         return
+    require_writable(json_path)
     console = Console()
     if unknown := set(row) - set(ABLATIONS):
         raise typer.BadParameter(f'no row {", ".join(unknown)}; known: {", ".join(ABLATIONS)}')

@@ -28,6 +28,7 @@ from mbrl_ros.cli.bench_planner import machine_figures, machine_line
 from mbrl_ros.cli.bench_setups import PlannerSetup
 from mbrl_ros.cli.bench_work import MatrixProducts, NetworkSize, Rollouts, observation_stream, summary, time_interleaved
 from mbrl_ros.cli.figures import write_figures
+from mbrl_ros.cli.outputs import require_writable
 from mbrl_ros.learning.predictor import precisions
 from mbrl_ros.planning import resolve_device
 
@@ -55,6 +56,7 @@ def main(
     if markdown:
         print(markdown_tables(json.loads(json_path.read_text(encoding='utf-8'))))
         return
+    require_writable(json_path, png_path)
     console = Console()
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)

@@ -17,6 +17,7 @@ from rich.console import Console
 from run_file import RunFile
 
 from mbrl_ros.cli.bench_planner import machine_line
+from mbrl_ros.cli.outputs import require_writable
 
 _RESULTS = Path(__file__).parent / 'results'
 PROBLEMS = {
@@ -44,6 +45,7 @@ def main(
     if markdown:
         print(markdown_table(json.loads(json_path.read_text(encoding='utf-8'))))
         return
+    require_writable(json_path, png_path)
     console = Console()
     if unknown := set(problem) - set(PROBLEMS):
         raise typer.BadParameter(f'no problem {", ".join(unknown)}; known: {", ".join(PROBLEMS)}')

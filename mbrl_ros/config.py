@@ -100,6 +100,21 @@ class Config:
         except ConfigError as error:
             raise ConfigError(f'{place}{error}') from None
 
+    @classmethod
+    def from_file(cls: type[_ConfigT], path: Path, changes: Sequence[str] = ()) -> _ConfigT:
+        """Read a YAML file and change single settings of it.
+
+        Args:
+            path: Of the file, whose settings have to fit without the changes.
+            changes: As for `with_changes`; errors name them as the command line does, `--set`.
+
+        Raises:
+            ConfigError: No such file, or a key or value of it or of a change that does not fit.
+        """
+        values = load_yaml(path)
+        config = cls.from_mapping(values, str(path))
+        return cls.from_mapping(with_changes(values, changes), '--set') if changes else config
+
     def to_mapping(self) -> dict[str, Any]:
         """Plain nested dict of every resolved value, ready for YAML or JSON."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mbrl_ros.config import Config, load_yaml, section, setting, with_changes
+from mbrl_ros.config import Config, section, setting
 from mbrl_ros.learning import ContinualConfig
 from mbrl_ros.planning import PlannerConfig
 from mbrl_ros.planning.tick import ControllerConfig
@@ -42,8 +42,7 @@ class TaskLoopConfig(Config):
         Raises:
             ConfigError: No such file, or a key or value that does not fit.
         """
-        path = config_file('tasks', task)
-        return cls.from_mapping(with_changes(load_yaml(path), changes), str(path))
+        return cls.from_file(config_file('tasks', task), changes)
 
     def for_controller(self) -> dict[str, Any]:
         """What the controller node takes of it, as nested parameters."""

@@ -19,6 +19,7 @@ from mbrl_ros.cli.bench_work import CountedObjective
 from mbrl_ros.cli.evaluation import wilson_interval
 from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.learning_run import LearningRun, Progress
+from mbrl_ros.cli.outputs import require_writable
 from mbrl_ros.cli.playing import EVALUATION, Episode
 from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ModelError
@@ -124,9 +125,13 @@ def run_budget_benchmark(benchmark: BudgetBenchmark, *, json_path: Path | None =
         benchmark: What to measure.
         json_path: File for all figures.
         plot_path: Picture of success against budget.
+
+    Raises:
+        ConfigError: A file cannot be written.
     """
     from mbrl_ros.cli.bench_budget_plot import draw_budget
 
+    require_writable(json_path, plot_path)
     console = Console()
     result = measure_budget(benchmark, console)
     console.print(_table(result))

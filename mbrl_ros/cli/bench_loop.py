@@ -23,6 +23,7 @@ from rich.table import Table
 
 from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.machine import describe_machine
+from mbrl_ros.cli.outputs import require_writable
 from mbrl_ros.launching.domain import OwnDomain
 from mbrl_ros.launching.executables import NODES, ros_environment
 from mbrl_ros.robots import load_robot
@@ -105,9 +106,10 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
         0, or 1 when the stack or one of its nodes ended by itself, or the controller never planned.
 
     Raises:
-        ConfigError: The robot's profile cannot be used.
+        ConfigError: The robot's profile cannot be used, or the file cannot be written.
     """
     load_robot(robot)
+    require_writable(json_path)
     console = Console()
     # A benchmark must never be heard by an arm that happens to listen.
     domain = OwnDomain()

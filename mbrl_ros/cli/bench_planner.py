@@ -19,6 +19,7 @@ from mbrl_ros.cli.bench_work import MatrixProducts, Rollouts, summary, time_inte
 from mbrl_ros.cli.bench_worker import TIGHT_MALLOC, Worker, setup_arguments
 from mbrl_ros.cli.figures import write_figures
 from mbrl_ros.cli.machine import describe_machine, matrix_instructions
+from mbrl_ros.cli.outputs import require_writable
 from mbrl_ros.planning import plan_bytes
 
 #: Wall time that counting to the hundredth plan may take; slower planners are followed as far as this lets them.
@@ -74,7 +75,11 @@ def run_planner_benchmark(benchmark: PlannerBenchmark, *, curves: Path | None = 
         curves: Picture of how cost grows around the first of the planners, or None for no curves.
         busy: Whether to plan beside a busy neighbour too.
         json_path: File for all figures.
+
+    Raises:
+        ConfigError: A file cannot be written.
     """
+    require_writable(curves, json_path)
     console = Console()
     console.print(f'measuring on {describe_machine()} …')
     result = {'machine': machine_figures(benchmark.threads), 'rows': measure_planners(benchmark)}

@@ -50,6 +50,7 @@ def compare(
     from mbrl_ros.cli.comparison_plot import draw_comparison
     from mbrl_ros.cli.comparison_runs import Comparison, train_missing
     from mbrl_ros.cli.figures import write_figures
+    from mbrl_ros.cli.outputs import require_writable
     from mbrl_ros.cli.sac import SacConfig
     from mbrl_ros.config import load_yaml
     from mbrl_ros.task_settings import TaskLoopConfig
@@ -57,6 +58,7 @@ def compare(
     torch.set_num_threads(threads)
     console = Console()
     out = out or Path('runs') / f'compare-{task}'
+    require_writable(*(out / name for name in ('comparison.json', 'curves.csv', 'comparison.png')))
     sac = SacConfig.from_mapping(load_yaml(sac_config), str(sac_config)) if sac_config else SacConfig.of_task(task)
     loop = TaskLoopConfig.of_task(str(config) if config else task)
     comparison = Comparison(task, loop, robot, tuple(seeds), tuple(ours or ()), steps, tuple(methods), sac_steps, sac,

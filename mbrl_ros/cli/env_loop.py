@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.cli.playing import LEARNING, Episode
-from mbrl_ros.config import Config, load_yaml, section, setting, with_changes
+from mbrl_ros.config import Config, section, setting
 from mbrl_ros.environments.adapter import FlatEnvironment, file_name
 from mbrl_ros.environments.outcome import GivenReward, OutcomeFrame, learned_reward
 from mbrl_ros.environments.rewards import KNOWN, load_reward
@@ -50,7 +50,7 @@ class EnvLoopConfig(Config):
         if path is None:
             own = share_directory() / 'config' / 'envs' / f'{file_name(env_id)}.yaml'
             path = own if own.is_file() else config_file('envs', 'default')
-        return cls.from_mapping(with_changes(load_yaml(path), changes), str(path))
+        return cls.from_file(path, changes)
 
 
 class EnvLoop:
@@ -114,7 +114,8 @@ class EnvLoop:
         """What a model has to be for; as `ModelSnapshot.check_fits` takes it."""
         outcome = ('reward', 'ended') if self._reward == LEARNED else ('ended',)
         return {'robot': 'gymnasium', 'task': self._env.env_id, 'state_names': (*self._env.obs_names, *outcome),
-                'action_names': self._env.action_names, 'period_s': self.period_s, 'has_velocities': False}
+                'action_names': self._env.action_names, 'period_s': self.period_s, 'has_velocities': False,
+                'reward': self._reward}
 
     def check_memory(self, ensemble: EnsembleConfig) -> None:
         """Raise unless there is memory for plans with a model of this size, which need not be there yet.
@@ -128,7 +129,7 @@ class EnvLoop:
         """A learned model as the planner takes it: on its device, in its precision, out of the frame.
 
         Raises:
-            ModelMismatchError: It is for another environment, or its reward was learned and here it is not, or the reverse.
+            ModelMismatchError: It is for another environment, or was learned with another reward.
             ConfigError: As for `check_memory`.
         """
         model.check_fits(**self.layout)

@@ -54,8 +54,7 @@ def evaluate(
         refuse_options({'--out': out}, 'is for --live; nothing is recorded in one process')
     if video is not None:
         require_video(video)
-    for path in filter(None, (json_path, video, out and out / 'launch.log')):
-        require_writable(path)
+    require_writable(json_path, video, out and out / 'launch.log')
     if env is None:
         refuse_options({'--reward': reward}, 'is for an environment, which needs --env')
         kind = _of_task(task or 'lift', robot or 'panda', object_kind or 'cube', config, changes or (), model, seed, live)
@@ -65,17 +64,21 @@ def evaluate(
     require_fit(kind.evaluation)
     outcomes = []
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('episodes'), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(kind.name, total=episodes)
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            bar = progress.add_task(kind.name, total=episodes)
 
-        def show(outcome: 'Outcome') -> None:
-            outcomes.append(outcome)
-            progress.update(bar, advance=1, description=f'{kind.name}: {kind.progress(outcomes)}')
+            def show(outcome: 'Outcome') -> None:
+                outcomes.append(outcome)
+                progress.update(bar, advance=1, description=f'{kind.name}: {kind.progress(outcomes)}')
 
-        if live:
-            results = play_live(kind.evaluation, episodes, out, show)
-        else:
-            results = play(kind.evaluation, episodes, workers or os.cpu_count() or 1, show)
+            if live:
+                results = play_live(kind.evaluation, episodes, out, show)
+            else:
+                results = play(kind.evaluation, episodes, workers or os.cpu_count() or 1, show)
+    except KeyboardInterrupt:
+        console.print(f'interrupted after {len(outcomes)} of {episodes} episodes', highlight=False)
+        raise typer.Exit(130) from None
     figures = kind.summary(kind.evaluation, results)
     for line in kind.lines(figures):
         console.print(line, highlight=False, soft_wrap=True)
@@ -128,11 +131,12 @@ def _of_env(env: str, reward: str | None, pictures: bool, config: Path | None, c
         return f'mean return {sum(done.episode_return for done in outcomes) / len(outcomes):.1f}'
 
     def lines(figures: dict[str, Any]) -> list[str]:
-        low, high = figures['ci95']
-        rate = figures['success_rate']
+        (low, high), rate = figures['ci95'], figures['success_rate']
+        over = 'over one episode' if figures['episodes'] == 1 else (
+            f'over {figures["episodes"]} episodes (95 % interval {low:.1f} to {high:.1f}; '
+            f'{figures["min_return"]:.1f} to {figures["max_return"]:.1f})')
         told = [] if rate is None else [f'{100 * rate:.0f} % of them succeeded, by the environment\'s word']
-        return [f'{env}: mean return {figures["mean_return"]:.1f} over {figures["episodes"]} episodes '
-                f'(95 % interval {low:.1f} to {high:.1f}; {figures["min_return"]:.1f} to {figures["max_return"]:.1f})', *told,
+        return [f'{env}: mean return {figures["mean_return"]:.1f} {over}', *told,
                 f'{_trained(figures)}; mean steps {figures["mean_steps"]:.0f}; {_planned(figures)}']
 
     settings = EnvLoopConfig.of_env(env, config, changes)

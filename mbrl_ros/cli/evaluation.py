@@ -1,8 +1,10 @@
 """How well a learned model does: many episodes, spread over the cores, with nothing learned from them."""
 
+import contextlib
 import dataclasses
 import itertools
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -114,7 +116,7 @@ def require_fit(evaluation: AnyEvaluation) -> None:
 
     Raises:
         ConfigError: As for `Evaluation.loop`, or there is no memory for plans with the model.
-        ModelError: The model cannot be read, or is for another task, robot, layout or period.
+        ModelError: The model cannot be read, or is for another task, robot, layout, period or reward.
     """
     model = ModelSnapshot.load(evaluation.model)
     loop = evaluation.loop()
@@ -130,6 +132,8 @@ def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome:
              ) -> list[Outcome]:
     """Play episodes in processes of their own; the same evaluation gives the same outcomes however many there are.
 
+    What is raised meanwhile, Ctrl-C included, ends all episodes at once.
+
     Args:
         evaluation: What to evaluate.
         episodes: How many.
@@ -141,12 +145,37 @@ def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome:
     """
     outcomes: dict[int, Outcome] = {}
     # Forked, a child would wait for threads of torch that only its parent has.
-    with ProcessPoolExecutor(min(workers, episodes), multiprocessing.get_context('spawn'), _start_worker, (evaluation,)) as pool:
-        pending = {pool.submit(_play, index): index for index in range(episodes)}
+    with (ProcessPoolExecutor(min(workers, episodes), multiprocessing.get_context('spawn'), _start_worker, (evaluation,)) as pool,
+          _terminated_by_errors()):
+        with _interrupts_blocked():
+            pending = {pool.submit(_play, index): index for index in range(episodes)}
         for future in as_completed(pending):
             outcomes[pending[future]] = future.result()
             on_outcome(outcomes[pending[future]])
     return [outcomes[index] for index in range(episodes)]
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C is no matter of processes that are started meanwhile, not even while they import: they begin with it blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _terminated_by_errors() -> Iterator[None]:
+    """Where something is raised, end the processes that were started meanwhile: a pool waits for all that is queued."""
+    before = multiprocessing.active_children()
+    try:
+        yield
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            if worker not in before:
+                worker.terminate()
+        raise
 
 
 def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:

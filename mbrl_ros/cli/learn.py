@@ -57,9 +57,11 @@ def learn(
     with contextlib.closing(loop):
         shown = _demonstrations(loop, demos, console) if demos else ()
         run = LearningRun(loop, seed=seed, folder=out or Path('runs') / f'{loop.file_name}-{seed}', resume=resume, shown=shown)
-        _follow(run, steps, console, shows_recorded=not resume)
+        is_interrupted = _follow(run, steps, console, shows_recorded=not resume)
         if run.board.scores:
             console.print(f'learning curve: {run.draw()}', highlight=False)
+        if is_interrupted:
+            raise typer.Exit(130)
 
 
 def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str]) -> 'TaskLoop':
@@ -82,8 +84,12 @@ def _env_loop(env: str, reward: str, config: Path | None, changes: Sequence[str]
     return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes), reward=reward)
 
 
-def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> None:
-    """Run the episodes and show a line of each, those that the run began with too if wanted; after Ctrl-C say how to go on."""
+def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> bool:
+    """Run the episodes and show a line of each, those that the run began with too if wanted; after Ctrl-C say how to go on.
+
+    Returns:
+        Whether it was interrupted.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('steps'), TimeRemainingColumn())
@@ -98,4 +104,5 @@ def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorde
                 progress.update(bar, completed=min(done.score.total_steps, steps))
     except KeyboardInterrupt:
         console.print('interrupted; --resume goes on with the last episode that was finished')
-        raise typer.Exit(130) from None
+        return True
+    return False

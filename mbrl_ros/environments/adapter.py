@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Space
 from gymnasium.spaces.utils import flatten
 
-from mbrl_ros.environments.modules import working_directory_modules
+from mbrl_ros.environments.modules import first_line, working_directory_modules
 from mbrl_ros.errors import ConfigError, MeasurementError
 
 
@@ -85,7 +85,7 @@ class FlatEnvironment:
         try:
             picture = self._env.render()
         except Exception as error:  # Pictures are made by libraries and drivers that fail in ways of their own.
-            raise ConfigError(f'{self.env_id} cannot be pictured ({_first_line(error)})') from None
+            raise ConfigError(f'{self.env_id} cannot be pictured ({first_line(error)})') from None
         if not isinstance(picture, np.ndarray) or picture.ndim != 3:
             raise ConfigError(f'{self.env_id} cannot be pictured: it has no render mode rgb_array')
         return picture
@@ -114,11 +114,11 @@ def _made(env_id: str, render: bool) -> gymnasium.Env:
             # Gymnasium's checker warns of what is an error here.
             return gymnasium.make(env_id, disable_env_checker=True, **arguments)
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ConfigError(f'{env_id} needs what is not installed: {_first_line(error)}') from None
+        raise ConfigError(f'{env_id} needs what is not installed: {first_line(error)}') from None
     except gymnasium.error.Error as error:
-        raise ConfigError(_first_line(error)) from None
+        raise ConfigError(first_line(error)) from None
     except Exception as error:  # Whatever an environment may raise while it is made.
-        raise ConfigError(f'{env_id} cannot be made: {type(error).__name__}: {_first_line(error)}') from None
+        raise ConfigError(f'{env_id} cannot be made: {type(error).__name__}: {first_line(error)}') from None
 
 
 def _names(space: Space, env_id: str, key: str = '') -> list[str]:
@@ -143,7 +143,3 @@ def _checked_actions(space: Space, env_id: str) -> Box:
 def _period_s(env: gymnasium.Env) -> float:
     period, rate = getattr(env.unwrapped, 'dt', None), env.metadata.get('render_fps')
     return float(period or (1.0 / rate if rate else 1.0))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition('\n')[0]

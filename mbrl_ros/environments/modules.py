@@ -15,3 +15,8 @@ def working_directory_modules() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(folder)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of such code says, as far as it goes into a line."""
+    return str(error).strip().partition('\n')[0]

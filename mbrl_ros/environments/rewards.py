@@ -7,7 +7,7 @@ import importlib
 
 import torch
 
-from mbrl_ros.environments.modules import working_directory_modules
+from mbrl_ros.environments.modules import first_line, working_directory_modules
 from mbrl_ros.environments.outcome import RewardFunction
 from mbrl_ros.errors import ConfigError
 
@@ -71,13 +71,13 @@ def load_reward(name: str, obs_size: int, action_size: int) -> RewardFunction:
     try:
         with working_directory_modules():
             function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise ConfigError(f'reward {name!r} cannot be had ({error})') from None
+    except Exception as error:  # Whatever the module of a user may raise while it is imported.
+        raise ConfigError(f'reward {name!r} cannot be had ({type(error).__name__}: {first_line(error)})') from None
     try:
         reward = function(torch.zeros(2, obs_size), torch.zeros(2, action_size))
     except Exception as error:  # Whatever the function of a user may raise.
         raise ConfigError(f'reward {name!r} fails on observations (2, {obs_size}) and actions (2, {action_size}): '
-                          f'{type(error).__name__}: {error}') from None
+                          f'{type(error).__name__}: {first_line(error)}') from None
     if not isinstance(reward, torch.Tensor) or reward.shape != (2,) or not reward.is_floating_point():
         kind = f'{reward.dtype} of shape {tuple(reward.shape)}' if isinstance(reward, torch.Tensor) else type(reward).__name__
         raise ConfigError(f'reward {name!r} needs to return a float tensor of shape (2,) for observations (2, {obs_size}) and '

@@ -52,6 +52,7 @@ class ContinualLearner:
         action_names: Commanded joints.
         period_s: Control period.
         has_velocities: As for `ModelCard`.
+        reward: As for `ModelCard`.
         frame: What the dynamics are learned in; None for as they are.
 
     Attributes:
@@ -61,12 +62,13 @@ class ContinualLearner:
 
     def __init__(self, config: ContinualConfig, *, seed: int, robot: str, task: str, state_names: tuple[str, ...],
                  action_names: tuple[str, ...], period_s: float, has_velocities: bool = True,
-                 frame: Frame | None = None) -> None:
+                 reward: str = '', frame: Frame | None = None) -> None:
         self.config = config
         self.current: ModelSnapshot | None = None
         self.drift = DriftState()
         self._layout = {'robot': robot, 'task': task, 'state_names': tuple(state_names),
-                        'action_names': tuple(action_names), 'period_s': period_s, 'has_velocities': has_velocities}
+                        'action_names': tuple(action_names), 'period_s': period_s, 'has_velocities': has_velocities,
+                        'reward': reward}
         self._seed, self._frame = seed, frame
         self._trainer = EnsembleTrainer(config.trainer)
         # Which transitions the model in use was made from, and which have had their say on whether the world has changed.
@@ -93,7 +95,7 @@ class ContinualLearner:
             drift: What was known of changes, likewise.
 
         Raises:
-            ModelMismatchError: It is for another robot, task, layout or period.
+            ModelMismatchError: It is for another robot, task, layout, period or reward.
         """
         snapshot.check_fits(**self._layout)
         self.current = snapshot

@@ -36,6 +36,7 @@ class ModelCard:
         real_steps: Control steps that the arm had made by then, those included that are trained on no longer, and those whose
             models were refused.
         has_velocities: Whether an observation is the entries' positions, then their velocities; otherwise it is the entries.
+        reward: Name of the reward that was planned with while it was learned; empty where it is the task's own, or not known.
     """
 
     version: int
@@ -51,6 +52,7 @@ class ModelCard:
     created_ns: int
     real_steps: int
     has_velocities: bool = True
+    reward: str = ''
 
     @property
     def obs_size(self) -> int:
@@ -58,8 +60,8 @@ class ModelCard:
         return len(self.state_names) * (2 if self.has_velocities else 1)
 
     def check_fits(self, *, robot: str, task: str, state_names: Sequence[str], action_names: Sequence[str],
-                   period_s: float, has_velocities: bool = True) -> None:
-        """Require that the model is for this robot, task, layout and period.
+                   period_s: float, has_velocities: bool = True, reward: str = '') -> None:
+        """Require that the model is for this robot, task, layout, period and reward.
 
         Raises:
             ModelMismatchError: It is not; the text says in what.
@@ -75,6 +77,9 @@ class ModelCard:
         if not math.isclose(self.period_s, period_s, rel_tol=1e-6):
             raise ModelMismatchError(f'model version {self.version} predicts {self.period_s:g} s ahead, '
                                      f'the control period is {period_s:g} s')
+        if self.reward and self.reward != reward:
+            raise ModelMismatchError(f'model version {self.version} was learned with the reward {self.reward!r}, '
+                                     f'here it is {reward!r}')
 
 
 class ModelSnapshot(Predictor):
@@ -112,10 +117,10 @@ class ModelSnapshot(Predictor):
         return ModelSnapshot(self.card, self.parameters, device, precision)
 
     def check_fits(self, *, robot: str, task: str, state_names: Sequence[str], action_names: Sequence[str],
-                   period_s: float, has_velocities: bool = True) -> None:
+                   period_s: float, has_velocities: bool = True, reward: str = '') -> None:
         """As `ModelCard.check_fits`."""
         self.card.check_fits(robot=robot, task=task, state_names=state_names, action_names=action_names, period_s=period_s,
-                             has_velocities=has_velocities)
+                             has_velocities=has_velocities, reward=reward)
 
     def to_bytes(self) -> bytes:
         """Safetensors message; equal snapshots give equal bytes."""
@@ -169,8 +174,9 @@ class ModelSnapshot(Predictor):
 
 def _card(metadata: dict[str, str]) -> ModelCard:
     hints = typing.get_type_hints(ModelCard)
-    # Files from before steps were counted, of which all were trained on, and before there were observations without velocities.
-    metadata = {'real_steps': metadata.get('num_transitions', ''), 'has_velocities': 'true', **metadata}
+    # Files from before steps were counted, of which all were trained on, before there were observations without velocities, and
+    # before rewards were named.
+    metadata = {'real_steps': metadata.get('num_transitions', ''), 'has_velocities': 'true', 'reward': '""', **metadata}
     values = {}
     for name, hint in hints.items():
         try:

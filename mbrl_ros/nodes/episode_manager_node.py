@@ -291,7 +291,8 @@ class EpisodeManagerNode(Node):
         """Say where the results are that there are."""
         if self._output_dir is None:
             return
-        files = {'learning curve': 'learning_curve.png', 'scores': 'scores.csv', 'recording': 'bag', 'model': 'model.safetensors'}
+        files = {'learning curve': 'learning_curve.png', 'scores': 'scores.csv', 'recording': 'bag', 'model': 'model.safetensors',
+                 'video': 'episodes.gif'}
         paths = {what: self._output_dir / name for what, name in files.items()}
         _show([f'{what + ":":<15} {path}' for what, path in paths.items() if path.exists()])
 

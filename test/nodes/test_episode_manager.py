@@ -19,9 +19,8 @@ from mbrl_ros.types import RobotState, TrainingReport
 ROBOT = load_robot('panda')
 
 
-def test_episodes_go_on_to_their_verdict_where_nothing_can_be_written(tmp_path, capsys):
-    (tmp_path / 'file').touch()
-    settings = {'output_dir': str(tmp_path / 'file'), 'driver': 'forward_velocity', 'wait_for': ['nobody'], 'wait_for_s': 0.0,
+def exit_code_after_an_episode(output_dir):
+    settings = {'output_dir': str(output_dir), 'driver': 'forward_velocity', 'wait_for': ['nobody'], 'wait_for_s': 0.0,
                 'exit_when_finished': True, 'episodes.episodes': 1, 'episodes.max_episode_steps': 1,
                 'episodes.wait_for_training': False}
     context = rclpy.Context()
@@ -33,11 +32,24 @@ def test_episodes_go_on_to_their_verdict_where_nothing_can_be_written(tmp_path, 
         for tick in range(1, 100):
             state = RobotState(tick * 50_000_000, ROBOT.joints, np.array(ROBOT.home_rad), np.zeros(7))
             node.on_state(convert.state_to_msg(state, ROBOT.base_link))
-        assert node.exit_code == 1
-        assert 'too few episodes to tell' in capsys.readouterr().out
+        return node.exit_code
     finally:
         node.destroy_node()
         context.try_shutdown()
+
+
+def test_episodes_go_on_to_their_verdict_where_nothing_can_be_written(tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    assert exit_code_after_an_episode(tmp_path / 'file') == 1
+    assert 'too few episodes to tell' in capsys.readouterr().out
+
+
+def test_what_there_is_of_results_is_listed_at_the_end_a_video_too(tmp_path, capsys):
+    (tmp_path / 'episodes.gif').touch()
+    exit_code_after_an_episode(tmp_path)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[-3:]] == [
+        ['learning', 'curve:', str(tmp_path / 'learning_curve.png')], ['scores:', str(tmp_path / 'scores.csv')],
+        ['video:', str(tmp_path / 'episodes.gif')]]
 
 
 @pytest.mark.parametrize(('phase', 'is_said'), [('exploring', False), ('running', True)])

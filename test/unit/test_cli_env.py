@@ -5,6 +5,10 @@ import csv
 import dataclasses
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +26,8 @@ from mbrl_ros.cli.main import app
 from mbrl_ros.cli.playing import EVALUATION
 from mbrl_ros.environments.outcome import learned_reward
 from mbrl_ros.errors import ConfigError, MeasurementError, ModelMismatchError
-from mbrl_ros.learning import EnsembleTrainer, FramedModel, ModelSnapshot, Predictor, framed_transitions
+from mbrl_ros.learning import EnsembleTrainer, FramedModel, ModelCard, ModelSnapshot, Predictor, framed_transitions
+from mbrl_ros.learning.precision import stand_in
 from mbrl_ros.resources import share_directory
 
 SLIDER, WALLED = 'tiny_environments:tiny/Slider-v0', 'tiny_environments:tiny/Walled-v0'
@@ -40,6 +45,10 @@ PLAN_TIMES = {'plan_ms_p50': None, 'plan_ms_p99': None}
 def mark_reward(obs, action):
     """What `tiny_environments.Slider` pays."""
     return -(obs[..., 0] - 0.6).square()
+
+
+def other_reward(obs, action):
+    return obs[..., 0]
 
 
 @pytest.fixture(scope='module')
@@ -73,6 +82,15 @@ def learn(folder, *, env_id=SLIDER, episodes=None, reward=LEARNED, **arguments):
 @pytest.fixture(scope='module')
 def learned(tmp_path_factory):
     return learn(tmp_path_factory.mktemp('learned') / 'run')
+
+
+def untrained(path, env_id, **arguments):
+    """Leave a model for an environment that knows nothing of it."""
+    with contextlib.closing(EnvLoop(env_id, CONFIG, **arguments)) as loop:
+        card = ModelCard(**loop.layout, version=1, num_transitions=50, trained_episode=0, holdout_rmse=0.1, holdout_nll=0.0,
+                         created_ns=0, real_steps=60)
+    ModelSnapshot(card, stand_in(card.obs_size, len(card.action_names))).save(path)
+    return path
 
 
 def command(*words):
@@ -202,6 +220,14 @@ def test_the_command_refuses_before_any_work(words, text, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+def test_a_model_is_evaluated_with_the_reward_that_it_was_learned_with(settings, tmp_path):
+    model = untrained(tmp_path / 'model.safetensors', SLIDER, reward=f'{__name__}:mark_reward')
+    result = command('evaluate', '--env', SLIDER, '--model', model, '--config', settings, '--reward', f'{__name__}:other_reward')
+    assert isinstance(result.exception, ModelMismatchError)
+    assert str(result.exception) == (f"{model}: model version 1 was learned with the reward '{__name__}:mark_reward', "
+                                     f"here it is '{__name__}:other_reward'")
+
+
 def test_the_command_learns_and_prints_returns(settings, tmp_path):
     result = command('learn', '--env', SLIDER, '--steps', 60, '--config', settings, '--out', tmp_path / 'run', '--reward',
                      f'{__name__}:mark_reward')
@@ -218,6 +244,21 @@ def test_figures_of_returns_have_students_interval(learned):
     half = 4.302653 * np.std([1.0, 2.0, 6.0], ddof=1) / np.sqrt(3.0)
     np.testing.assert_allclose([figures['mean_return'], *figures['ci95']], [3.0, 3.0 - half, 3.0 + half], rtol=1e-5)
     assert (figures['success_rate'], figures['plan_ms_p50'], figures['mean_steps']) == (None, 1.5, 12.0)
+
+
+def test_one_episode_has_no_interval(learned, settings):
+    result = command('evaluate', '--env', SLIDER, '--model', learned.model, '--config', settings, '--episodes', 1)
+    assert result.exit_code == 0, result.output
+    [line] = [line for line in result.output.splitlines() if 'mean return' in line]
+    assert line.endswith(' over one episode')
+
+
+def test_ctrl_c_leaves_a_curve_of_what_was_learned(settings, tmp_path):
+    words = ['--env', 'tiny_environments:tiny/InterruptedLater-v0', '--config', settings, '--out', tmp_path / 'run']
+    result = command('learn', *words)
+    assert result.exit_code == 130
+    assert 'interrupted; --resume goes on' in result.output and 'learning curve: ' in result.output
+    assert (tmp_path / 'run' / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_evaluation_sees_other_episodes_than_learning(learned):
@@ -240,3 +281,21 @@ def test_the_command_evaluates_returns_and_makes_a_moving_picture(learned, setti
     assert f'mean return {written["mean_return"]:.1f} over 3 episodes' in result.output
     with Image.open(video) as picture:
         assert picture.format == 'GIF' and picture.n_frames > 1
+
+
+@pytest.mark.parametrize('name', ['Interrupted', 'InterruptedEarly'])
+def test_ctrl_c_ends_the_command_and_its_workers_with_a_line(settings, tmp_path, name):
+    env_id = f'tiny_environments:tiny/{name}-v0'
+    words = ['evaluate', '--env', env_id, '--model', untrained(tmp_path / 'model.safetensors', env_id), '--config', settings,
+             '--workers', '2', '--episodes', '9999']
+    process = subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.main', *words],
+                               cwd=Path(__file__).parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               start_new_session=True)
+    try:
+        # Whoever is left would hold the pipe open.
+        output, _ = process.communicate(timeout=60.0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert 'Traceback' not in output and output.endswith('\ninterrupted after 0 of 9999 episodes\n')

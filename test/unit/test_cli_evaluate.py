@@ -78,9 +78,11 @@ def command(folder, **options):
     ({'config': 'large.yaml'}, 'a plan of horizon 2, population_size 1000 .* needs about . MB, max_memory_mb allows 1'),
     ({'config': 'odd.yaml'}, r"odd\.yaml: unknown key 'epsiodes' in TaskLoopConfig"),
     ({'config': 'none.yaml'}, r'none\.yaml: no such file'),
-    ({'json': ''}, 'cannot be written, it is a folder'),
-    ({'json': 'file/figures.json'}, r'file/figures\.json: cannot be written, .*file is no folder'),
-    ({'video': 'file/lift.gif'}, r'file/lift\.gif: cannot be written, .*file is no folder'),
+    ({'json': ''}, r'cannot be written \(Is a directory\)'),
+    ({'json': 'file/figures.json'}, r'file/figures\.json: cannot be written \(Not a directory\)'),
+    ({'json': '/proc/new/figures.json'}, r'/proc/new/figures\.json: cannot be written \(No such file'),
+    ({'video': 'file/new/lift.gif'}, r'file/new/lift\.gif: cannot be written \(Not a directory\)'),
+    ({'video': '/proc/lift.gif'}, r'/proc/lift\.gif: cannot be written \(No such file'),
     ({'video': 'lift.avi'}, r'lift\.avi: a video needs the suffix \.gif or \.mp4'),
 ])
 def test_what_cannot_be_evaluated_is_refused_before_any_episode(folder, options, text):
@@ -102,7 +104,8 @@ def test_what_cannot_be_evaluated_is_refused_before_any_episode(folder, options,
     ('--live --config lift.yaml', '--config: the nodes of --live take the settings of config/tasks'),
     ('--live --env Pendulum-v1', '--env: the nodes of --live play tasks'),
     ('--live --out OLD', 'old: holds the scores of another run; --out needs a folder of its own'),
-    ('--live --out OLD/scores.csv', 'scores.csv is no folder'),
+    ('--live --out OLD/scores.csv', 'launch.log: cannot be written (Not a directory)'),
+    ('--live --out /proc/new', '/proc/new/launch.log: cannot be written (No such file'),
     ('--out OLD', '--out: is for --live; nothing is recorded in one process'),
     ('--live', 'model version 1 predicts 0.05 s ahead, the control period is 0.1 s'),
 ])
@@ -129,7 +132,7 @@ def test_nodes_that_evaluate_do_not_learn_explore_or_come_back(evaluation, tmp_p
 def test_a_folder_without_permission_is_refused(folder, tmp_path):
     tmp_path.chmod(0o500)
     result = command(folder, json=tmp_path / 'figures.json')
-    assert str(result.exception).endswith(f'cannot be written, there is no permission for {tmp_path}')
+    assert str(result.exception).endswith('figures.json: cannot be written (Permission denied)')
 
 
 @pytest.mark.parametrize(('name', 'value'), [('episodes', 0), ('episodes', -3), ('workers', -1), ('seed', -1),

@@ -206,6 +206,13 @@ def test_environments_and_rewards_of_the_working_directory_are_found(tmp_path, m
     FlatEnvironment('lying_here:tiny/Here-v0').close()
 
 
+def test_a_reward_whose_module_breaks_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / 'breaking_here.py').write_text('raise RuntimeError("no display\\nat all")\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^reward 'breaking_here:reward' cannot be had \(RuntimeError: no display\)$"):
+        load_reward('breaking_here:reward', 1, 1)
+
+
 @pytest.mark.parametrize(('name', 'text'), [
     ('paid', 'a reward needs the form module:function'), ('no_such_module:f', "reward 'no_such_module:f' cannot be had"),
     (f'{__name__}:no_such_function', 'cannot be had'),

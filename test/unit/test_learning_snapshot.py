@@ -187,6 +187,14 @@ def test_a_card_from_before_there_were_others_has_velocities(snapshot):
     assert ModelSnapshot.from_bytes(resealed(snapshot, lambda t, m: m.pop('has_velocities'))).card == CARD
 
 
+def test_a_model_fits_the_reward_that_its_card_names_and_any_where_it_names_none(snapshot):
+    again = ModelSnapshot.from_bytes(ModelSnapshot(dataclasses.replace(CARD, reward='own:this'), snapshot.parameters).to_bytes())
+    again.check_fits(**LAYOUT, reward='own:this')
+    with pytest.raises(ModelMismatchError, match="version 3 was learned with the reward 'own:this', here it is 'built-in'"):
+        again.check_fits(**LAYOUT, reward='built-in')
+    ModelSnapshot.from_bytes(resealed(snapshot, lambda t, m: m.pop('reward'))).check_fits(**LAYOUT, reward='built-in')
+
+
 def test_fitting_model_passes(snapshot):
     snapshot.check_fits(**LAYOUT)
 

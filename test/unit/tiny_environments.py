@@ -1,5 +1,9 @@
 """Environments so small that they are learned within a test; `gymnasium.make('tiny_environments:tiny/…')` finds them."""
 
+import multiprocessing
+import os
+import signal
+
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
@@ -76,10 +80,39 @@ class Odd(Slider):
         return self.paid
 
 
+class Interrupted(Slider):
+    """A person presses Ctrl-C, which all processes of the group are told, when a worker makes it or begins an episode."""
+
+    def __init__(self, early=False):
+        super().__init__()
+        self.early = early
+        if early and multiprocessing.parent_process():
+            os.killpg(0, signal.SIGINT)
+
+    def reset(self, *, seed=None, options=None):
+        if not self.early:
+            os.killpg(0, signal.SIGINT)
+        return super().reset(seed=seed)
+
+
+class InterruptedLater(Slider):
+    """A person presses Ctrl-C when its second episode begins."""
+
+    episodes = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.episodes += 1
+        if self.episodes == 2:
+            signal.raise_signal(signal.SIGINT)
+        return super().reset(seed=seed)
+
+
 for _name, _kind, _limit, _arguments in (
         ('Slider-v0', Slider, 12, {}), ('Walled-v0', Slider, 12, {'wall': 0.7}), ('Parts-v0', Parts, 12, {}),
         ('Endless-v0', Slider, None, {}), ('Discrete-v0', Odd, 12, {'actions': Discrete(3)}),
         ('Unbounded-v0', Odd, 12, {'actions': Box(-np.inf, 1.0, (2,), np.float32)}),
         ('Pixels-v0', Odd, 12, {'observations': Box(0, 255, (4, 4), np.uint8)}),
-        ('Broken-v0', Odd, 12, {'paid': float('nan')})):
+        ('Broken-v0', Odd, 12, {'paid': float('nan')}), ('Interrupted-v0', Interrupted, 12, {}),
+        ('InterruptedLater-v0', InterruptedLater, 12, {}),
+        ('InterruptedEarly-v0', Interrupted, 12, {'early': True})):
     gymnasium.register(f'tiny/{_name}', _kind, max_episode_steps=_limit, kwargs=_arguments)
