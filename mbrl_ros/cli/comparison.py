@@ -15,13 +15,12 @@ from rich import box
 from rich.table import Table
 
 from mbrl_ros.config import load_yaml
-from mbrl_ros.episodes.scores import EpisodeScore, load_scores
+from mbrl_ros.episodes.scores import WINDOW, EpisodeScore, load_scores, success_curve
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.types import Phase
 
 OURS = 'mbrl_ros'
-#: Episodes that a success rate is over, and the rates that are looked for.
-WINDOW, LEVELS = 20, (0.5, 0.8, 0.95)
+#: Success rates that are looked for.
+LEVELS = (0.5, 0.8, 0.95)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,16 +139,8 @@ def load_checks(path: Path) -> tuple[Check, ...]:
 
 
 def curves_of(run: Run) -> list[Curve]:
-    """The curve of a run's own episodes, and that of looks at its policy if there were any.
-
-    The rate of its own episodes is over the last 20 that its policy of the moment played; those still missing of 20 count as
-    failed. What was random or scripted is left out of them, but its steps count.
-    """
-    played = [score for score in run.scores if score.phase == Phase.RUNNING.value]
-    success = np.array([score.success for score in played], dtype=float)
-    rate = np.array([success[max(0, end - WINDOW):end].sum() / WINDOW for end in range(1, len(success) + 1)])
-    curves = [Curve(run.method, f'last {WINDOW} episodes', run.seed, np.array([score.total_steps for score in played]), rate,
-                    run.wall_s)]
+    """The curve of a run's own episodes, as `success_curve` has it, and that of looks at its policy if there were any."""
+    curves = [Curve(run.method, f'last {WINDOW} episodes', run.seed, *success_curve(run.scores), run.wall_s)]
     if run.checks:
         curves.append(Curve(run.method, f'{run.checks[0].episodes} episodes without noise', run.seed,
                             np.array([check.steps for check in run.checks]),

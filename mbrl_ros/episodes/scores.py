@@ -10,7 +10,10 @@ import numpy as np
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.types import Phase
 
+#: Episodes that a success rate is over.
+WINDOW = 20
 _COLUMNS = ('episode', 'steps', 'phase', 'success', 'distance', 'return', 'model', 'error', 'plan p50', 'p99', 'missed')
 _UNITS = ('', 'real', '', '', 'cm', '', 'version', 'rmse', 'ms', 'ms', 'ticks')
 _WIDTHS = (7, 6, 12, 7, 8, 9, 7, 7, 8, 7, 6)
@@ -168,6 +171,25 @@ def load_scores(path: Path) -> list[EpisodeScore]:
                                     for field in dataclasses.fields(EpisodeScore)}) for row in csv.DictReader(file)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f'{path}: cannot be read as scores ({error})') from None
+
+
+def success_curve(scores: Sequence[EpisodeScore]) -> tuple[np.ndarray, np.ndarray]:
+    """Success of a policy in the episodes that it played itself, over real control steps.
+
+    The rate is over the last 20 that the policy of the moment played; those still missing of 20 count as failed. What was random
+    or demonstrated is left out of them, but its steps count.
+
+    Args:
+        scores: Finished episodes in order.
+
+    Returns:
+        Real control steps after each of the T episodes that were played, shape (T,), and the rate from there on, shape (T,); NaN
+        where nothing says what a success is.
+    """
+    played = [score for score in scores if score.phase == Phase.RUNNING.value]
+    success = np.array([score.success for score in played], dtype=float)
+    rate = np.array([success[max(0, end - WINDOW):end].sum() / WINDOW for end in range(1, len(played) + 1)])
+    return np.array([score.total_steps for score in played]), rate
 
 
 def _number(value: float, digits: int) -> str:
