@@ -103,7 +103,7 @@ class LearningRun:
         Args:
             steps: Control steps after which no further episode begins, those of earlier parts of the run included.
         """
-        with contextlib.closing(ScalarLog(self._folder / 'tensorboard', self.total_steps)) as log:
+        with contextlib.closing(ScalarLog(self._folder / 'tensorboard', self.board.scores)) as log:
             if self._is_untrained:
                 self._learn_from_recorded()
             while self.total_steps < steps:

@@ -1,5 +1,6 @@
 """Figures of a run as TensorBoard shows them: success, returns and errors against real control steps, while it learns."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
@@ -14,12 +15,13 @@ class ScalarLog:
 
     Args:
         folder: Where the event files go; those of an earlier part of the run stay.
-        total_steps: Control steps of that part; what an interrupted run wrote after them is left out of the curves.
+        scores: Of that part; what an interrupted run wrote after them is left out of the curves.
     """
 
-    def __init__(self, folder: Path, total_steps: int = 0) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=total_steps or None)
-        self._scores: list[EpisodeScore] = []
+    def __init__(self, folder: Path, scores: Sequence[EpisodeScore] = ()) -> None:
+        # What was written from that step on is hidden; the point of the last score stays.
+        self._writer = SummaryWriter(str(folder), purge_step=scores[-1].total_steps + 1 if scores else None)
+        self._scores = list(scores)
 
     def add(self, score: EpisodeScore, training: TrainingReport | None, wall_s: float) -> None:
         """Note an episode, and the round of training after it if there was one; it can be seen at once.

@@ -80,8 +80,22 @@ def test_without_a_goal_there_is_no_success(tmp_path):
 
 
 def test_a_run_that_goes_on_takes_back_what_was_written_after_its_checkpoint(folder):
-    log = ScalarLog(folder, total_steps=50)
+    log = ScalarLog(folder, [SCORE])
     log.add(dataclasses.replace(SCORE, total_steps=99), None, 1.0)
     log.close()
     starts = [event.step for event in events(folder) if event.session_log.status == event.session_log.START]
-    assert starts == [50]
+    assert starts == [51]
+
+
+def test_the_success_of_a_run_that_goes_on_goes_on_from_its_scores(tmp_path):
+    scores = [dataclasses.replace(SCORE, total_steps=50 * count, success=count % 3 > 0) for count in range(1, 31)]
+    curves = {}
+    for begin, end in ((0, 30), (0, 7), (7, 28), (28, 30)):
+        folder = tmp_path / f'{begin}-{end}'  # Files of one folder are named by the second.
+        log = ScalarLog(folder, scores[:begin])
+        for score in scores[begin:end]:
+            log.add(score, None, 1.0)
+        log.close()
+        curves[begin, end] = scalars(folder)['episode/success_of_last_20']
+    assert curves[0, 7] + curves[7, 28] + curves[28, 30] == curves[0, 30]
+    assert len(curves[0, 30]) == 30
