@@ -49,7 +49,7 @@ class Run:
         seed: Its seed.
         scores: Its episodes.
         checks: Looks at its policy; empty where there were none.
-        wall_s: Wall time of learning.
+        wall_s: Wall time of learning; NaN where its scores have none.
     """
 
     method: str
@@ -111,8 +111,7 @@ def read_run(folder: Path, task: str, robot: str) -> Run:
     if not scores:
         raise ConfigError(f'{folder}: no episode of its run is finished yet')
     checks = load_checks(folder / 'checks.csv') if (folder / 'checks.csv').exists() else ()
-    # The settings are written when a run begins, the scores after its last episode.
-    wall_s = checks[-1].wall_s if checks else (folder / 'scores.csv').stat().st_mtime - path.stat().st_mtime
+    wall_s = checks[-1].wall_s if checks else sum(score.wall_s for score in scores)
     return Run(str(identity.get('method', OURS)), int(identity.get('seed', 0)), scores, checks, wall_s)
 
 
@@ -202,7 +201,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     """What follows the names in a row: each number as its median and range over the seeds."""
     return [*(_reached(row['steps_to'][f'{level:g}'], max(row['steps'])) for level in LEVELS),
             _range(row['final_rate'], lambda rate: f'{100 * rate:.0f}'), _range(row['steps'], lambda steps: f'{steps:,.0f}'),
-            ', '.join(map(str, row['seeds'])), _range(row['wall_s'], lambda wall_s: f'{wall_s / 60:.1f}')]
+            ', '.join(map(str, row['seeds'])), _range(row['wall_s'], _minutes)]
 
 
 def _reached(steps: Sequence[int | None], longest: int) -> str:
@@ -214,6 +213,10 @@ def _reached(steps: Sequence[int | None], longest: int) -> str:
     return text if len(there) == len(steps) else f'{text}, {len(there)} of {len(steps)} seeds'
 
 
+def _minutes(wall_s: float) -> str:
+    return f'{wall_s / 60:.1f}' if np.isfinite(wall_s) else '–'
+
+
 def _range(values: Sequence[float], show: Callable[[float], str]) -> str:
-    low, middle, high = (show(float(value)) for value in (min(values), np.median(values), max(values)))
+    low, middle, high = (show(float(value)) for value in (np.min(values), np.median(values), np.max(values)))
     return middle if low == high else f'{middle} ({low}–{high})'

@@ -23,18 +23,17 @@ class ScalarLog:
         self._writer = SummaryWriter(str(folder), purge_step=scores[-1].total_steps + 1 if scores else None)
         self._scores = list(scores)
 
-    def add(self, score: EpisodeScore, training: TrainingReport | None, wall_s: float) -> None:
+    def add(self, score: EpisodeScore, training: TrainingReport | None) -> None:
         """Note an episode, and the round of training after it if there was one; it can be seen at once.
 
         Args:
             score: Of the episode.
             training: The round.
-            wall_s: Wall time of both.
         """
         self._scores.append(score)
         figures = {
             'episode/return': score.episode_return, 'episode/distance_m': score.distance_m, 'time/plan_ms_p50': score.plan_ms_p50,
-            'time/plan_ms_p99': score.plan_ms_p99, 'time/episode_s': wall_s,
+            'time/plan_ms_p99': score.plan_ms_p99, 'time/episode_s': score.wall_s,
         }
         if score.phase == Phase.RUNNING.value:
             figures[f'episode/success_of_last_{WINDOW}'] = success_curve(self._scores)[1][-1]

@@ -47,6 +47,8 @@ class EpisodeScore:
         deadline_misses: Ticks of the episode whose plan was late, or that were skipped; in lockstep, which has no deadline,
             those that would have been late.
         changed: Whether the round of training after it found that the world had changed.
+        wall_s: Wall time of the episode and the round of training after it, 0 s being that of an episode recorded before the run;
+            in a live run the time since the episode before ended. NaN where nothing measured it.
     """
 
     episode: int
@@ -61,6 +63,7 @@ class EpisodeScore:
     plan_ms_p99: float
     deadline_misses: int
     changed: bool = False
+    wall_s: float = float('nan')
 
 
 class ScoreBoard:
@@ -91,6 +94,10 @@ class ScoreBoard:
     def note_change(self) -> None:
         """The round of training after the last episode found that the world had changed."""
         self.scores[-1] = dataclasses.replace(self.scores[-1], changed=True)
+
+    def note_training(self, wall_s: float) -> None:
+        """The round of training after the last episode took that long besides."""
+        self.scores[-1] = dataclasses.replace(self.scores[-1], wall_s=self.scores[-1].wall_s + wall_s)
 
     def line(self, score: EpisodeScore) -> str:
         """A score as a line of the table."""
@@ -157,7 +164,7 @@ class ScoreBoard:
 
 
 def load_scores(path: Path) -> list[EpisodeScore]:
-    """Read what `ScoreBoard.save` wrote.
+    """Read what `ScoreBoard.save` wrote; what earlier versions did not write has its default.
 
     Raises:
         ConfigError: There is no such file, or it is damaged.
@@ -168,7 +175,8 @@ def load_scores(path: Path) -> list[EpisodeScore]:
     try:
         with path.open(newline='', encoding='utf-8') as file:
             return [EpisodeScore(**{field.name: parse.get(field.name, float)(row[field.name])
-                                    for field in dataclasses.fields(EpisodeScore)}) for row in csv.DictReader(file)]
+                                    for field in dataclasses.fields(EpisodeScore) if field.name in row})
+                    for row in csv.DictReader(file)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f'{path}: cannot be read as scores ({error})') from None
 
