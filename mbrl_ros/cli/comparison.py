@@ -15,13 +15,12 @@ from rich import box
 from rich.table import Table
 
 from mbrl_ros.config import load_yaml
-from mbrl_ros.episodes.scores import EpisodeScore, load_scores
+from mbrl_ros.episodes.scores import WINDOW, EpisodeScore, load_scores, success_curve
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.types import Phase
 
 OURS = 'mbrl_ros'
-#: Episodes that a success rate is over, and the rates that are looked for.
-WINDOW, LEVELS = 20, (0.5, 0.8, 0.95)
+#: Success rates that are looked for.
+LEVELS = (0.5, 0.8, 0.95)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Run:
         seed: Its seed.
         scores: Its episodes.
         checks: Looks at its policy; empty where there were none.
-        wall_s: Wall time of learning.
+        wall_s: Wall time of learning; NaN where its scores have none.
     """
 
     method: str
@@ -112,8 +111,7 @@ def read_run(folder: Path, task: str, robot: str) -> Run:
     if not scores:
         raise ConfigError(f'{folder}: no episode of its run is finished yet')
     checks = load_checks(folder / 'checks.csv') if (folder / 'checks.csv').exists() else ()
-    # The settings are written when a run begins, the scores after its last episode.
-    wall_s = checks[-1].wall_s if checks else (folder / 'scores.csv').stat().st_mtime - path.stat().st_mtime
+    wall_s = checks[-1].wall_s if checks else sum(score.wall_s for score in scores)
     return Run(str(identity.get('method', OURS)), int(identity.get('seed', 0)), scores, checks, wall_s)
 
 
@@ -140,16 +138,8 @@ def load_checks(path: Path) -> tuple[Check, ...]:
 
 
 def curves_of(run: Run) -> list[Curve]:
-    """The curve of a run's own episodes, and that of looks at its policy if there were any.
-
-    The rate of its own episodes is over the last 20 that its policy of the moment played; those still missing of 20 count as
-    failed. What was random or scripted is left out of them, but its steps count.
-    """
-    played = [score for score in run.scores if score.phase == Phase.RUNNING.value]
-    success = np.array([score.success for score in played], dtype=float)
-    rate = np.array([success[max(0, end - WINDOW):end].sum() / WINDOW for end in range(1, len(success) + 1)])
-    curves = [Curve(run.method, f'last {WINDOW} episodes', run.seed, np.array([score.total_steps for score in played]), rate,
-                    run.wall_s)]
+    """The curve of a run's own episodes, as `success_curve` has it, and that of looks at its policy if there were any."""
+    curves = [Curve(run.method, f'last {WINDOW} episodes', run.seed, *success_curve(run.scores), run.wall_s)]
     if run.checks:
         curves.append(Curve(run.method, f'{run.checks[0].episodes} episodes without noise', run.seed,
                             np.array([check.steps for check in run.checks]),
@@ -211,7 +201,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     """What follows the names in a row: each number as its median and range over the seeds."""
     return [*(_reached(row['steps_to'][f'{level:g}'], max(row['steps'])) for level in LEVELS),
             _range(row['final_rate'], lambda rate: f'{100 * rate:.0f}'), _range(row['steps'], lambda steps: f'{steps:,.0f}'),
-            ', '.join(map(str, row['seeds'])), _range(row['wall_s'], lambda wall_s: f'{wall_s / 60:.1f}')]
+            ', '.join(map(str, row['seeds'])), _range(row['wall_s'], _minutes)]
 
 
 def _reached(steps: Sequence[int | None], longest: int) -> str:
@@ -223,6 +213,10 @@ def _reached(steps: Sequence[int | None], longest: int) -> str:
     return text if len(there) == len(steps) else f'{text}, {len(there)} of {len(steps)} seeds'
 
 
+def _minutes(wall_s: float) -> str:
+    return f'{wall_s / 60:.1f}' if np.isfinite(wall_s) else '–'
+
+
 def _range(values: Sequence[float], show: Callable[[float], str]) -> str:
-    low, middle, high = (show(float(value)) for value in (min(values), np.median(values), max(values)))
+    low, middle, high = (show(float(value)) for value in (np.min(values), np.median(values), np.max(values)))
     return middle if low == high else f'{middle} ({low}–{high})'

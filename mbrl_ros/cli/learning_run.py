@@ -44,13 +44,11 @@ class Progress:
         episode: What happened.
         score: For the table.
         training: The round after it; None where there was no model to train yet.
-        wall_s: Wall time of the episode and its round.
     """
 
     episode: Episode
     score: EpisodeScore
     training: TrainingReport | None
-    wall_s: float
 
 
 class LearningRun:
@@ -105,24 +103,25 @@ class LearningRun:
         Args:
             steps: Control steps after which no further episode begins, those of earlier parts of the run included.
         """
-        with contextlib.closing(ScalarLog(self._folder / 'tensorboard', self.total_steps)) as log:
+        with contextlib.closing(ScalarLog(self._folder / 'tensorboard', self.board.scores)) as log:
             if self._is_untrained:
                 self._learn_from_recorded()
             while self.total_steps < steps:
-                begin_s = time.monotonic()
-                episode, score, training = self._next_episode()
-                progress = Progress(episode, score, training, time.monotonic() - begin_s)
-                log.add(score, training, progress.wall_s)
+                progress = self._next_episode()
+                log.add(progress.score, progress.training)
                 yield progress
 
     def _learn_from_recorded(self) -> None:
         """The first round of a run that began with recorded episodes."""
+        begin_s = time.monotonic()
         self._train(self._demonstrations - 1)
+        self.board.note_training(time.monotonic() - begin_s)
         self._is_untrained = False
         self._keep()
 
-    def _next_episode(self) -> tuple[Episode, EpisodeScore, TrainingReport | None]:
+    def _next_episode(self) -> Progress:
         """Run the next episode, train after it, and keep everything."""
+        begin_s = time.monotonic()
         index, model = len(self.board.scores), self.learner.current
         if index < self._demonstrations:
             episode = self.loop.demonstrate(seed=self._seed, episode=index)
@@ -130,13 +129,13 @@ class LearningRun:
             explores = model is None or index < self._demonstrations + self.loop.config.explorations
             episode = self.loop.play(None if explores else self.loop.ready(model), seed=self._seed, episode=index)
         self._add(episode.obs[:-1], episode.action, episode.obs[1:])
-        score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
         training = self._train(index) if index + 1 >= self._demonstrations else None
-        self.board.add(score)
+        score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
+        self.board.add(dataclasses.replace(score, wall_s=time.monotonic() - begin_s))
         if training is not None and training.changed and model is not None:
             self.board.note_change()
         self._keep()
-        return episode, self.board.scores[-1], training
+        return Progress(episode, self.board.scores[-1], training)
 
     def draw(self) -> Path:
         """Draw the learning curve; its path."""
@@ -152,7 +151,7 @@ class LearningRun:
             self.board.add(EpisodeScore(
                 episode=index, total_steps=self.total_steps + episode.steps, phase=Phase.DEMONSTRATED.value,
                 success=episode.success, distance_m=episode.distance_m, episode_return=episode.episode_return, model_version=0,
-                model_error=nan, plan_ms_p50=nan, plan_ms_p99=nan, deadline_misses=0))
+                model_error=nan, plan_ms_p50=nan, plan_ms_p99=nan, deadline_misses=0, wall_s=0.0))
         self._demonstrations, self._is_untrained = len(shown), True
         self._keep()
 

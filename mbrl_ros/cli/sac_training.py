@@ -83,17 +83,21 @@ class _Log(BaseCallback):
             episode=len(self._board.scores), total_steps=self.num_timesteps,
             phase=(Phase.EXPLORING if explored else Phase.RUNNING).value, success=info['is_held'], distance_m=info['distance_m'],
             episode_return=info['episode']['r'], model_version=0, model_error=float('nan'), plan_ms_p50=float('nan'),
-            plan_ms_p99=float('nan'), deadline_misses=0))
+            plan_ms_p99=float('nan'), deadline_misses=0,
+            wall_s=self._learned_s() - sum(score.wall_s for score in self._board.scores)))
 
     def _check(self) -> None:
-        begin_s = time.monotonic()
-        wall_s = begin_s - self._begin_s - self._looking_s
+        begin_s, wall_s = time.monotonic(), self._learned_s()
         successes = sum(self._succeeds(episode) for episode in range(self._setup.check_episodes))
         self._checks.append(Check(self.num_timesteps, successes, self._setup.check_episodes, wall_s))
         self._board.save()
         save_checks(self._folder / 'checks.csv', self._checks)
         self._looking_s += time.monotonic() - begin_s
         self._on_check(self._checks[-1])
+
+    def _learned_s(self) -> float:
+        """Wall time of learning so far, without that of looks."""
+        return time.monotonic() - self._begin_s - self._looking_s
 
     def _succeeds(self, episode: int) -> bool:
         """Whether the policy, without noise, succeeds in an episode."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros.episodes.scores import EpisodeScore
+from mbrl_ros.episodes.scores import WINDOW, EpisodeScore, success_curve
 from mbrl_ros.types import Phase
 
-_WINDOW = 10
+#: Episodes that a mean return is over.
+_RETURNS = 10
 #: Distances below that are drawn there; a logarithm has no place for 0.
 _SHORTEST_CM = 0.1
 #: Share of room above the largest error.
@@ -17,7 +18,7 @@ _ROOM = 0.15
 
 
 def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance_m: float, title: str) -> None:
-    """Draw final distance, success rate and model error over real control steps, and write a PNG.
+    """Draw final distance, success rate (`success_curve`) and model error over real control steps, and write a PNG.
 
     Args:
         scores: Finished episodes in order; at least one.
@@ -27,18 +28,16 @@ def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance
     """
     figure, (top, middle, bottom) = _panels(3, title)
     steps = _steps(scores)
-    success = np.array([score.success for score in scores], dtype=bool)
-    exploring = _is_exploring(scores)
-    _draw_distance(top, steps, 100 * np.array([score.distance_m for score in scores]), success, exploring, 100 * tolerance_m)
-    rate = [100 * success[max(0, end - _WINDOW):end].mean() for end in range(1, len(scores) + 1)]
-    middle.plot(steps, rate, color='tab:blue', marker='.')
+    _draw_distance(top, steps, scores, 100 * tolerance_m)
+    played_steps, rate = success_curve(scores)
+    middle.plot(played_steps, 100 * rate, color='tab:blue', marker='.')
     noticed = [step for step, score in zip(steps, scores) if score.changed]
     for step in noticed:
         middle.axvline(step, color='tab:orange', linestyle='--', linewidth=1)
     if noticed:
         middle.get_lines()[-1].set_label('change of the world noticed')
         _add_legend(middle)
-    middle.set(ylabel=f'successes [%]\n(last {_WINDOW} episodes)', ylim=(-5, 105))
+    middle.set(ylabel=f'successes [%]\n(last {WINDOW} planned)', ylim=(-5, 105))
     _draw_error(bottom, steps, scores)
     _save(figure, path)
 
@@ -52,13 +51,13 @@ def save_return_curve(scores: Sequence[EpisodeScore], path: Path, *, title: str)
         title: Title of the figure.
     """
     figure, (top, bottom) = _panels(2, title)
-    steps, exploring = _steps(scores), _is_exploring(scores)
+    steps, exploring = _steps(scores), _is_of(Phase.EXPLORING, scores)
     returns = np.array([score.episode_return for score in scores])
     for chosen, colour, marker, label in ((exploring, 'grey', 'x', 'random actions'), (~exploring, 'tab:blue', 'o', 'planned')):
         if chosen.any():
             top.scatter(steps[chosen], returns[chosen], c=colour, marker=marker, label=label, s=28, zorder=3)
-    mean = [returns[max(0, end - _WINDOW):end].mean() for end in range(1, len(scores) + 1)]
-    top.plot(steps, mean, color='tab:blue', alpha=0.5, label=f'mean of the last {_WINDOW}')
+    mean = [returns[max(0, end - _RETURNS):end].mean() for end in range(1, len(scores) + 1)]
+    top.plot(steps, mean, color='tab:blue', alpha=0.5, label=f'mean of the last {_RETURNS}')
     top.set(ylabel='return of an episode')
     _add_legend(top)
     _draw_error(bottom, steps, scores)
@@ -78,15 +77,15 @@ def _panels(count: int, title: str) -> tuple[Any, np.ndarray]:
 
 def _add_legend(axes: Any) -> None:
     """Name what is drawn, above the panel, where it covers nothing."""
-    axes.legend(loc='lower right', bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, borderaxespad=0.0)
+    axes.legend(loc='lower right', bbox_to_anchor=(1.0, 1.0), ncols=5, columnspacing=1.2, frameon=False, borderaxespad=0.0)
 
 
 def _steps(scores: Sequence[EpisodeScore]) -> np.ndarray:
     return np.array([score.total_steps for score in scores])
 
 
-def _is_exploring(scores: Sequence[EpisodeScore]) -> np.ndarray:
-    return np.array([score.phase == Phase.EXPLORING.value for score in scores])
+def _is_of(phase: Phase, scores: Sequence[EpisodeScore]) -> np.ndarray:
+    return np.array([score.phase == phase.value for score in scores])
 
 
 def _draw_error(axes: Any, steps: np.ndarray, scores: Sequence[EpisodeScore]) -> None:
@@ -103,13 +102,15 @@ def _save(figure: Any, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _draw_distance(axes: Any, steps: np.ndarray, distance_cm: np.ndarray, success: np.ndarray, exploring: np.ndarray,
-                   tolerance_cm: float) -> None:
+def _draw_distance(axes: Any, steps: np.ndarray, scores: Sequence[EpisodeScore], tolerance_cm: float) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    for chosen, colour, marker, label in ((exploring, 'grey', 'x', 'random motion'),
-                                          (~exploring & ~success, 'tab:red', 'o', 'missed'),
-                                          (~exploring & success, 'tab:green', 'o', 'reached')):
+    distance_cm = 100 * np.array([score.distance_m for score in scores])
+    success, played = np.array([score.success for score in scores], dtype=bool), _is_of(Phase.RUNNING, scores)
+    for chosen, colour, marker, label in ((_is_of(Phase.DEMONSTRATED, scores), 'tab:blue', '^', 'demonstrated'),
+                                          (_is_of(Phase.EXPLORING, scores), 'grey', 'x', 'random motion'),
+                                          (played & ~success, 'tab:red', 'o', 'missed'),
+                                          (played & success, 'tab:green', 'o', 'reached')):
         if chosen.any():
             axes.scatter(steps[chosen], distance_cm[chosen].clip(min=_SHORTEST_CM), c=colour, marker=marker, label=label, s=28,
                          zorder=3)

@@ -10,7 +10,10 @@ import numpy as np
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.types import Phase
 
+#: Episodes that a success rate is over.
+WINDOW = 20
 _COLUMNS = ('episode', 'steps', 'phase', 'success', 'distance', 'return', 'model', 'error', 'plan p50', 'p99', 'missed')
 _UNITS = ('', 'real', '', '', 'cm', '', 'version', 'rmse', 'ms', 'ms', 'ticks')
 _WIDTHS = (7, 6, 12, 7, 8, 9, 7, 7, 8, 7, 6)
@@ -44,6 +47,8 @@ class EpisodeScore:
         deadline_misses: Ticks of the episode whose plan was late, or that were skipped; in lockstep, which has no deadline,
             those that would have been late.
         changed: Whether the round of training after it found that the world had changed.
+        wall_s: Wall time of the episode and the round of training after it, 0 s being that of an episode recorded before the run;
+            in a live run the time since the episode before ended. NaN where nothing measured it.
     """
 
     episode: int
@@ -58,6 +63,7 @@ class EpisodeScore:
     plan_ms_p99: float
     deadline_misses: int
     changed: bool = False
+    wall_s: float = float('nan')
 
 
 class ScoreBoard:
@@ -88,6 +94,10 @@ class ScoreBoard:
     def note_change(self) -> None:
         """The round of training after the last episode found that the world had changed."""
         self.scores[-1] = dataclasses.replace(self.scores[-1], changed=True)
+
+    def note_training(self, wall_s: float) -> None:
+        """The round of training after the last episode took that long besides."""
+        self.scores[-1] = dataclasses.replace(self.scores[-1], wall_s=self.scores[-1].wall_s + wall_s)
 
     def line(self, score: EpisodeScore) -> str:
         """A score as a line of the table."""
@@ -154,7 +164,7 @@ class ScoreBoard:
 
 
 def load_scores(path: Path) -> list[EpisodeScore]:
-    """Read what `ScoreBoard.save` wrote.
+    """Read what `ScoreBoard.save` wrote; what earlier versions did not write has its default.
 
     Raises:
         ConfigError: There is no such file, or it is damaged.
@@ -165,9 +175,29 @@ def load_scores(path: Path) -> list[EpisodeScore]:
     try:
         with path.open(newline='', encoding='utf-8') as file:
             return [EpisodeScore(**{field.name: parse.get(field.name, float)(row[field.name])
-                                    for field in dataclasses.fields(EpisodeScore)}) for row in csv.DictReader(file)]
+                                    for field in dataclasses.fields(EpisodeScore) if field.name in row})
+                    for row in csv.DictReader(file)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f'{path}: cannot be read as scores ({error})') from None
+
+
+def success_curve(scores: Sequence[EpisodeScore]) -> tuple[np.ndarray, np.ndarray]:
+    """Success of a policy in the episodes that it played itself, over real control steps.
+
+    The rate is over the last 20 that the policy of the moment played; those still missing of 20 count as failed. What was random
+    or demonstrated is left out of them, but its steps count.
+
+    Args:
+        scores: Finished episodes in order.
+
+    Returns:
+        Real control steps after each of the T episodes that were played, shape (T,), and the rate from there on, shape (T,); NaN
+        where nothing says what a success is.
+    """
+    played = [score for score in scores if score.phase == Phase.RUNNING.value]
+    success = np.array([score.success for score in played], dtype=float)
+    rate = np.array([success[max(0, end - WINDOW):end].sum() / WINDOW for end in range(1, len(played) + 1)])
+    return np.array([score.total_steps for score in played]), rate
 
 
 def _number(value: float, digits: int) -> str:

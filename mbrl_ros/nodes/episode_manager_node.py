@@ -88,7 +88,7 @@ class EpisodeManagerNode(Node):
         self._reset: Future | None = None
         self._reset_deadline_s: float | None = None
         self._reset_start_ns = 0
-        self._start_s = self._last_state_s = time.monotonic()
+        self._start_s = self._last_state_s = self._scored_s = time.monotonic()
         self._peers_since_s: float | None = None
         self._ready = False
         self.exit_code: int | None = None
@@ -169,6 +169,7 @@ class EpisodeManagerNode(Node):
         now_s = time.monotonic()
         if not self._ready:
             self._await_peers(now_s)
+            self._scored_s = now_s
         self._speak(self._machine.on_clock(now_s))
         if self._machine.wants_reset:
             self._drive_reset(now_s)
@@ -253,6 +254,7 @@ class EpisodeManagerNode(Node):
 
     def _show_score(self, before: EpisodeReport, report: EpisodeReport) -> None:
         training, planned = self._training, np.array(self._plan_ms or [np.nan])
+        since_s, self._scored_s = self._scored_s, time.monotonic()
         if len(self._board.scores) % 20 == 0:
             _show(self._board.header())
         _show([self._board.add(EpisodeScore(
@@ -261,7 +263,7 @@ class EpisodeManagerNode(Node):
             model_version=training.model_version if training else 0,
             model_error=training.holdout_rmse if training else float('nan'),
             plan_ms_p50=float(np.percentile(planned, 50)), plan_ms_p99=float(np.percentile(planned, 99)),
-            deadline_misses=self._misses))])
+            deadline_misses=self._misses, wall_s=self._scored_s - since_s))])
         self._write(self._board.save)
 
     def _finish(self) -> None:

@@ -17,12 +17,12 @@ from mbrl_ros.ros import convert
 from mbrl_ros.types import RobotState, TrainingReport
 
 ROBOT = load_robot('panda')
+TINY = {'driver': 'forward_velocity', 'wait_for': ['nobody'], 'wait_for_s': 0.0, 'episodes.max_episode_steps': 1,
+        'episodes.wait_for_training': False}
 
 
 def exit_code_after_an_episode(output_dir):
-    settings = {'output_dir': str(output_dir), 'driver': 'forward_velocity', 'wait_for': ['nobody'], 'wait_for_s': 0.0,
-                'exit_when_finished': True, 'episodes.episodes': 1, 'episodes.max_episode_steps': 1,
-                'episodes.wait_for_training': False}
+    settings = {**TINY, 'output_dir': str(output_dir), 'exit_when_finished': True, 'episodes.episodes': 1}
     context = rclpy.Context()
     context.init()
     node = EpisodeManagerNode(context=context, parameter_overrides=[Parameter(name, value=value)
@@ -50,6 +50,27 @@ def test_what_there_is_of_results_is_listed_at_the_end_a_video_too(tmp_path, cap
     assert [line.split() for line in capsys.readouterr().out.splitlines()[-3:]] == [
         ['learning', 'curve:', str(tmp_path / 'learning_curve.png')], ['scores:', str(tmp_path / 'scores.csv')],
         ['video:', str(tmp_path / 'episodes.gif')]]
+
+
+def test_a_score_has_the_wall_time_since_the_episode_before_ended_and_the_first_since_episodes_could_begin():
+    context = rclpy.Context()
+    context.init()
+    node = EpisodeManagerNode(context=context, parameter_overrides=[
+        Parameter(name, value=value) for name, value in {**TINY, 'episodes.episodes': 2}.items()])
+    try:
+        begin_s = time.monotonic()
+        node.on_timer()
+        ends_s = []
+        for tick in range(1, 200):
+            state = RobotState(tick * 50_000_000, ROBOT.joints, np.array(ROBOT.home_rad), np.zeros(7))
+            node.on_state(convert.state_to_msg(state, ROBOT.base_link))
+            ends_s += [time.monotonic()] * (len(node._board.scores) - len(ends_s))
+        first, second = (score.wall_s for score in node._board.scores)
+        assert 0.0 < first < ends_s[0] - begin_s
+        assert second > 0.0 and first + second < ends_s[1] - begin_s
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
 
 
 @pytest.mark.parametrize(('phase', 'is_said'), [('exploring', False), ('running', True)])

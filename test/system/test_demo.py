@@ -12,7 +12,7 @@ from mbrl_ros.robots import load_robot
 
 EPISODES = 4
 #: What depends on how fast the machine was.
-TIMES = {'plan_ms_p50', 'plan_ms_p99', 'deadline_misses'}
+TIMES = {'plan_ms_p50', 'plan_ms_p99', 'deadline_misses', 'wall_s'}
 
 
 class Demo:

@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import json
-import os
 
 import numpy as np
 import pytest
@@ -26,11 +25,11 @@ TINY_SAC = {'learning_starts': 20, 'batch_size': 8, 'hidden_layers': 1, 'hidden_
 NAN = float('nan')
 
 
-def scores_of(successes, steps=10, scripted=0):
+def scores_of(successes, steps=10, scripted=0, wall_s=NAN):
     """Scores of episodes of equal length, the first of them scripted, all of which succeed."""
     flags = [*[True] * scripted, *successes]
     return [EpisodeScore(index, steps * (index + 1), 'scripted' if index < scripted else 'running', bool(flag), 0.01, -1.5, 0,
-                         NAN, NAN, NAN, 0) for index, flag in enumerate(flags)]
+                         NAN, NAN, NAN, 0, wall_s=wall_s) for index, flag in enumerate(flags)]
 
 
 def run_of(successes, *, method='mbrl_ros', seed=0, checks=(), **also):
@@ -44,13 +43,11 @@ def make_folder(folder, successes, *, task='reach', robot='panda', seed=0, check
     (folder / 'config.yaml').write_text(yaml.safe_dump({'task': task, 'robot': robot, 'seed': seed, 'settings': settings,
                                                         **identity}))
     board = ScoreBoard(ScoreConfig(), folder / 'scores.csv')
-    for score in scores_of(successes):
+    for score in scores_of(successes, wall_s=60 * minutes / len(successes)):
         board.add(score)
     board.save()
     if checks:
         save_checks(folder / 'checks.csv', checks)
-    begin_s = (folder / 'scores.csv').stat().st_mtime - 60 * minutes
-    os.utime(folder / 'config.yaml', (begin_s, begin_s))
     return folder
 
 
@@ -123,10 +120,21 @@ def test_looks_are_read_as_they_were_written(tmp_path):
     assert load_checks(tmp_path / 'checks.csv') == checks
 
 
-def test_a_run_takes_as_long_as_from_its_settings_to_its_last_scores_or_as_its_looks_say(tmp_path):
-    assert read_run(make_folder(tmp_path / 'a', [True], minutes=3), 'reach', 'panda').wall_s == pytest.approx(180.0)
+def test_a_run_takes_as_long_as_its_episodes_or_as_its_looks_say(tmp_path):
+    assert read_run(make_folder(tmp_path / 'a', [True] * 3, minutes=3), 'reach', 'panda').wall_s == pytest.approx(180.0)
     looked = read_run(make_folder(tmp_path / 'b', [True], method='SAC', checks=[Check(10, 1, 1, 7.5)]), 'reach', 'panda')
     assert (looked.method, looked.wall_s) == ('SAC', 7.5)
+
+
+def test_scores_from_before_wall_times_were_kept_are_read_and_their_minutes_are_a_dash(tmp_path):
+    folders = [make_folder(tmp_path / str(seed), [True] * 20, seed=seed) for seed in (0, 1)]
+    lines = (folders[0] / 'scores.csv').read_text().splitlines()
+    assert lines[0].endswith(',wall_s')
+    (folders[0] / 'scores.csv').write_text(''.join(f'{line.rpartition(",")[0]}\n' for line in lines))
+    runs = [read_run(folder, 'reach', 'panda') for folder in folders]
+    assert len(runs[0].scores) == 20 and np.isnan(runs[0].wall_s) and runs[1].wall_s == pytest.approx(120.0)
+    for some, minutes in ((runs[:1], '–'), (runs, '–'), (runs[::-1], '–'), (runs[1:], '2.0')):
+        assert markdown_table(figures('reach', 'panda', some)).endswith(f' | {minutes} |')
 
 
 @pytest.mark.parametrize(('identity', 'named'), [({'task': 'lift'}, "run of task 'lift', needed is 'reach'"),
@@ -214,6 +222,7 @@ def test_a_model_free_run_is_trained_once_and_leaves_what_is_read(tmp_path, meth
     assert (run.method, run.seed, run.scores[-1].total_steps) == (method, 1, 60)
     assert [score.phase for score in run.scores] == ['exploring'] * 2 + ['running'] * 4
     assert [(check.steps, check.episodes) for check in run.checks] == [(30, 2), (60, 2)]
+    assert 0.0 < sum(score.wall_s for score in run.scores) <= run.wall_s
     assert tuple(told) == run.checks
     before = (folder / 'scores.csv').stat().st_mtime_ns
     assert ensure_run(setup, tmp_path) == folder and (folder / 'scores.csv').stat().st_mtime_ns == before

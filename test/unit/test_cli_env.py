@@ -40,6 +40,7 @@ SETTINGS = {
 CONFIG = EnvLoopConfig.from_mapping(SETTINGS)
 SEED, STEPS = 7, 84
 PLAN_TIMES = {'plan_ms_p50': None, 'plan_ms_p99': None}
+TIMES = {**PLAN_TIMES, 'wall_s': None}
 
 
 def mark_reward(obs, action):
@@ -154,7 +155,7 @@ def test_scores_have_returns_and_neither_success_nor_distance(learned):
 def test_a_run_that_goes_on_is_the_run_that_was_never_interrupted(learned, tmp_path):
     assert len(learn(tmp_path / 'run', episodes=5).scores) == 5
     resumed = learn(tmp_path / 'run', resume=True)
-    np.testing.assert_equal(*([dataclasses.asdict(dataclasses.replace(score, **PLAN_TIMES)) for score in run.scores]
+    np.testing.assert_equal(*([dataclasses.asdict(dataclasses.replace(score, **TIMES)) for score in run.scores]
                               for run in (resumed, learned)))
     assert resumed.model.read_bytes() == learned.model.read_bytes()
 

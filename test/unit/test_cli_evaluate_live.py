@@ -13,7 +13,7 @@ from mbrl_ros.launching.description import ProcessSpec
 
 
 def score(episode, steps, phase='running', success=True):
-    return EpisodeScore(episode, steps, phase, success, 0.01, -3.5, 2, 0.1, 5.0, 9.0, 0)
+    return EpisodeScore(episode, steps, phase, success, 0.01, -3.5, 2, 0.1, 5.0, 9.0, 0, wall_s=4.0)
 
 
 def save(path, *scores):

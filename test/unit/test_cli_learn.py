@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from mbrl_ros.cli.learning_run import LearningRun
 from mbrl_ros.cli.main import app
 from mbrl_ros.cli.playing import EVALUATION, LEARNING
 from mbrl_ros.cli.task_loop import TaskLoop
+from mbrl_ros.episodes.scores import load_scores
 from mbrl_ros.errors import ConfigError, ModelMismatchError
 from mbrl_ros.learning import ModelSnapshot
 from mbrl_ros.resources import config_file
@@ -34,6 +36,7 @@ TINY = {
 CONFIG = TaskLoopConfig.from_mapping(TINY)
 SEED, STEPS = 3, 100
 PLAN_TIMES = {'plan_ms_p50': None, 'plan_ms_p99': None}
+TIMES = {**PLAN_TIMES, 'wall_s': None}
 KEYS = {'task', 'episodes', 'success_rate', 'ci95', 'mean_return', 'real_steps_trained', 'plan_ms_p50', 'plan_ms_p99'}
 
 
@@ -92,8 +95,8 @@ def command(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def without_plan_times(values):
-    return [dataclasses.asdict(dataclasses.replace(value, **PLAN_TIMES)) for value in values]
+def without_times(values):
+    return [dataclasses.asdict(dataclasses.replace(value, **TIMES)) for value in values]
 
 
 def test_a_run_begins_with_demonstrations_and_then_plans(learned):
@@ -120,6 +123,15 @@ def test_a_run_leaves_settings_checkpoint_scores_and_model(learned):
     assert [int(row['total_steps']) for row in rows] == [25, 50, 75, 100]
 
 
+def test_a_score_has_the_wall_time_of_its_episode_and_of_the_training_after_it(tmp_path):
+    begin_s = time.monotonic()
+    kept = learn(tmp_path / 'run')
+    took_s = time.monotonic() - begin_s
+    assert all(done.score.wall_s > done.episode.plan_s.sum() for done in kept.progress)
+    assert sum(score.wall_s for score in kept.scores) < took_s
+    assert [score.wall_s for score in load_scores(kept.folder / 'scores.csv')] == [score.wall_s for score in kept.scores]
+
+
 def test_the_model_is_for_the_task_and_of_all_steps(learned):
     model = ModelSnapshot.load(learned.model)
     assert (model.card.task, model.card.robot, model.version) == ('lift', 'panda', learned.scores[-1].model_version + 1)
@@ -129,9 +141,11 @@ def test_the_model_is_for_the_task_and_of_all_steps(learned):
 
 @pytest.mark.parametrize('episodes', [1, 2])
 def test_a_run_that_goes_on_is_the_run_that_was_never_interrupted(learned, tmp_path, episodes):
-    assert len(learn(tmp_path / 'run', episodes=episodes).scores) == episodes
+    before = learn(tmp_path / 'run', episodes=episodes).scores
+    assert len(before) == episodes
     resumed = learn(tmp_path / 'run', resume=True)
-    np.testing.assert_equal(without_plan_times(resumed.scores), without_plan_times(learned.scores))
+    assert [score.wall_s for score in resumed.scores[:episodes]] == [score.wall_s for score in before]
+    np.testing.assert_equal(without_times(resumed.scores), without_times(learned.scores))
     assert resumed.model.read_bytes() == learned.model.read_bytes()
     assert [path.name for path in resumed.folder.glob('scores*.csv')] == ['scores.csv']
 

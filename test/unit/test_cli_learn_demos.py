@@ -72,6 +72,11 @@ def test_demonstrations_of_bags_are_the_first_episodes_and_their_steps_count(lea
     assert [score.success for score in scores[:3]] == [True, False, True]
 
 
+def test_what_was_recorded_before_takes_no_time_of_the_run_besides_the_round_after_it(learned):
+    first, second, *others = (score.wall_s for score in learned.board.scores)
+    assert first == second == 0.0 and all(wall_s > 0.0 for wall_s in others)
+
+
 def test_what_is_learned_from_is_what_the_bags_hold(learned, bags, loop):
     shown = load_demonstrations(bags, loop.robot, 'lift', loop.task.space, loop.period_s)
     np.testing.assert_array_equal(rows(learned).obs[:36], np.concatenate([episode.obs for episode in shown]))

@@ -1,15 +1,17 @@
 """The score table says what happened, and the verdict follows from it."""
 
 import csv
+import dataclasses
 import math
 
+import matplotlib.colors
 import matplotlib.image
 import numpy as np
 import pytest
 
 from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.episodes.curve import save_learning_curve, save_return_curve
-from mbrl_ros.episodes.scores import load_scores
+from mbrl_ros.episodes.scores import load_scores, success_curve
 
 
 def score(episode, success=True, distance_m=0.012, error=0.05):
@@ -98,6 +100,26 @@ def test_learning_curve_is_a_picture_even_without_any_model(tmp_path):
     path = tmp_path / 'curve.png'
     save_learning_curve([score(0, False, 0.3, math.nan)], path, tolerance_m=0.02, title='reach')
     assert path.read_bytes().startswith(b'\x89PNG')
+
+
+def test_success_is_counted_over_the_episodes_that_the_policy_played():
+    shown = [dataclasses.replace(score(episode), phase='demonstrated') for episode in range(12)]
+    explored = [dataclasses.replace(score(episode), phase='exploring') for episode in (12, 13)]
+    steps, rate = success_curve([*shown, *explored, score(14, False), score(15)])
+    assert steps.tolist() == [450, 480] and rate.tolist() == [0.0, 0.05]
+    assert [len(part) for part in success_curve(shown)] == [0, 0]
+
+
+def test_demonstrations_are_drawn_as_such_and_not_as_successes(tmp_path):
+    pictures = []
+    for success in (True, False):
+        shown = [dataclasses.replace(score(episode, success), phase='demonstrated') for episode in range(3)]
+        save_learning_curve([*shown, score(3, False)], tmp_path / 'curve.png', tolerance_m=0.02, title='')
+        pictures.append(matplotlib.image.imread(tmp_path / 'curve.png'))
+    np.testing.assert_array_equal(*pictures)
+    assert not np.isclose(pictures[0][..., :3], matplotlib.colors.to_rgb('tab:green'), atol=0.01).all(axis=-1).any()
+    save_learning_curve([score(episode, False) for episode in range(4)], tmp_path / 'curve.png', tolerance_m=0.02, title='')
+    assert not np.array_equal(matplotlib.image.imread(tmp_path / 'curve.png'), pictures[0])
 
 
 def test_return_curve_is_a_picture(tmp_path):
