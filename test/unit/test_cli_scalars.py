@@ -53,8 +53,8 @@ def test_figures_stand_against_control_steps(folder):
     assert points['model/holdout_nll'] == [(100, -1.5)]
 
 
-def test_success_is_the_share_of_the_last_20_planned_episodes_and_those_missing_count_as_failed(folder):
-    assert scalars(folder)['episode/success_of_last_20'] == [(50, 0.0), (100, 0.05)]
+def test_success_is_the_share_of_the_last_20_planned_episodes_or_as_many_as_there_are(folder):
+    assert scalars(folder)['episode/success_of_last_20'] == [(50, 0.0), (100, 0.5)]
 
 
 @pytest.mark.parametrize('phase', ['demonstrated', 'exploring'])
@@ -64,7 +64,7 @@ def test_what_the_policy_did_not_play_is_no_success_of_its(tmp_path, phase):
     log.add(dataclasses.replace(SCORE, total_steps=100), None)
     log.close()
     points = scalars(tmp_path)
-    assert points['episode/success_of_last_20'] == [(100, 0.05)]
+    assert points['episode/success_of_last_20'] == [(100, 1.0)]
     assert [step for step, _ in points['episode/return']] == [50, 100]
 
 

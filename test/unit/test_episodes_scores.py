@@ -106,7 +106,7 @@ def test_success_is_counted_over_the_episodes_that_the_policy_played():
     shown = [dataclasses.replace(score(episode), phase='demonstrated') for episode in range(12)]
     explored = [dataclasses.replace(score(episode), phase='exploring') for episode in (12, 13)]
     steps, rate = success_curve([*shown, *explored, score(14, False), score(15)])
-    assert steps.tolist() == [450, 480] and rate.tolist() == [0.0, 0.05]
+    assert steps.tolist() == [450, 480] and rate.tolist() == [0.0, 0.5]
     assert [len(part) for part in success_curve(shown)] == [0, 0]
 
 
