@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros.episodes.scores import WINDOW, EpisodeScore, success_curve
+from mbrl_ros.episodes.scores import EpisodeScore, success_curve
 from mbrl_ros.types import Phase
 
-#: Episodes that a mean return is over.
-_RETURNS = 10
+#: Episodes that a rate or a mean is over: so few that a fall is seen soon.
+_WINDOW = 10
 #: Distances below that are drawn there; a logarithm has no place for 0.
 _SHORTEST_CM = 0.1
 #: Share of room above the largest error.
@@ -29,7 +29,7 @@ def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance
     figure, (top, middle, bottom) = _panels(3, title)
     steps = _steps(scores)
     _draw_distance(top, steps, scores, 100 * tolerance_m)
-    played_steps, rate = success_curve(scores)
+    played_steps, rate = success_curve(scores, _WINDOW)
     middle.plot(played_steps, 100 * rate, color='tab:blue', marker='.')
     noticed = [step for step, score in zip(steps, scores) if score.changed]
     for step in noticed:
@@ -37,7 +37,7 @@ def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance
     if noticed:
         middle.get_lines()[-1].set_label('change of the world noticed')
         _add_legend(middle)
-    middle.set(ylabel=f'successes [%]\n(last {WINDOW} planned)', ylim=(-5, 105))
+    middle.set(ylabel=f'successes [%]\n(last {_WINDOW} planned)', ylim=(-5, 105))
     _draw_error(bottom, steps, scores)
     _save(figure, path)
 
@@ -56,8 +56,8 @@ def save_return_curve(scores: Sequence[EpisodeScore], path: Path, *, title: str)
     for chosen, colour, marker, label in ((exploring, 'grey', 'x', 'random actions'), (~exploring, 'tab:blue', 'o', 'planned')):
         if chosen.any():
             top.scatter(steps[chosen], returns[chosen], c=colour, marker=marker, label=label, s=28, zorder=3)
-    mean = [returns[max(0, end - _RETURNS):end].mean() for end in range(1, len(scores) + 1)]
-    top.plot(steps, mean, color='tab:blue', alpha=0.5, label=f'mean of the last {_RETURNS}')
+    mean = [returns[max(0, end - _WINDOW):end].mean() for end in range(1, len(scores) + 1)]
+    top.plot(steps, mean, color='tab:blue', alpha=0.5, label=f'mean of the last {_WINDOW}')
     top.set(ylabel='return of an episode')
     _add_legend(top)
     _draw_error(bottom, steps, scores)

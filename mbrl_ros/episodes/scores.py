@@ -181,14 +181,15 @@ def load_scores(path: Path) -> list[EpisodeScore]:
         raise ConfigError(f'{path}: cannot be read as scores ({error})') from None
 
 
-def success_curve(scores: Sequence[EpisodeScore]) -> tuple[np.ndarray, np.ndarray]:
+def success_curve(scores: Sequence[EpisodeScore], window: int = WINDOW) -> tuple[np.ndarray, np.ndarray]:
     """Success of a policy in the episodes that it played itself, over real control steps.
 
-    The rate is over the last 20 that the policy of the moment played, or as many as there are. What was random or demonstrated is
-    left out of them, but its steps count.
+    The rate is over the last that the policy of the moment played. What was random or demonstrated is left out of them, but its
+    steps count.
 
     Args:
         scores: Finished episodes in order.
+        window: Over how many, or as many as there are.
 
     Returns:
         Real control steps after each of the T episodes that were played, shape (T,), and the rate from there on, shape (T,); NaN
@@ -196,7 +197,7 @@ def success_curve(scores: Sequence[EpisodeScore]) -> tuple[np.ndarray, np.ndarra
     """
     played = [score for score in scores if score.phase == Phase.RUNNING.value]
     success = np.array([score.success for score in played], dtype=float)
-    rate = np.array([success[max(0, end - WINDOW):end].mean() for end in range(1, len(played) + 1)])
+    rate = np.array([success[max(0, end - window):end].mean() for end in range(1, len(played) + 1)])
     return np.array([score.total_steps for score in played]), rate
 
 
