@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from run_file import RunFile
 from mbrl_ros.cli.bench_planner import machine_line
 from mbrl_ros.cli.evaluation import Evaluation, wilson_interval
 from mbrl_ros.cli.learning_run import LearningRun
+from mbrl_ros.cli.main import run_script
 from mbrl_ros.cli.outputs import require_writable
 from mbrl_ros.cli.playing import EVALUATION
 from mbrl_ros.cli.task_loop import TaskLoop
@@ -161,4 +163,4 @@ def _joined(numbers: Iterable[int]) -> str:
 
 
 if __name__ == '__main__':
-    typer.run(main)
+    sys.exit(run_script(main))

@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import statistics
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -28,6 +29,7 @@ from mbrl_ros.cli.bench_planner import machine_figures, machine_line
 from mbrl_ros.cli.bench_setups import PlannerSetup
 from mbrl_ros.cli.bench_work import MatrixProducts, NetworkSize, Rollouts, observation_stream, summary, time_interleaved
 from mbrl_ros.cli.figures import write_figures
+from mbrl_ros.cli.main import run_script
 from mbrl_ros.cli.outputs import require_writable
 from mbrl_ros.learning.predictor import precisions
 from mbrl_ros.planning import resolve_device
@@ -222,4 +224,4 @@ def _version(name: str) -> str | None:
 
 
 if __name__ == '__main__':
-    typer.run(main)
+    sys.exit(run_script(main))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import sys
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.console import Console
 from run_file import RunFile
 
 from mbrl_ros.cli.bench_planner import machine_line
+from mbrl_ros.cli.main import run_script
 from mbrl_ros.cli.outputs import require_writable
 
 _RESULTS = Path(__file__).parent / 'results'
@@ -99,4 +101,4 @@ def _run(problem: str, contender: str, seed: int, episodes: int) -> dict[str, An
 
 
 if __name__ == '__main__':
-    typer.run(main)
+    sys.exit(run_script(main))

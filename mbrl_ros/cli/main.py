@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 
 import typer
 import typer.core
@@ -52,8 +53,19 @@ def _root() -> None:
 
 def main() -> int:
     """Run the command line; errors that the package raises on purpose are one line."""
+    return _run(app)
+
+
+def run_script(command: Callable[..., None]) -> int:
+    """Run a script that is one command and no part of the package, likewise."""
+    script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    script.command()(command)
+    return _run(script)
+
+
+def _run(commands: typer.Typer) -> int:
     try:
-        return app(standalone_mode=True) or 0
+        return commands(standalone_mode=True) or 0
     except MbrlError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,13 @@ def test_the_table_pools_seeds_and_shows_each_of_them(bench):
         f'| as configured | 0, 2 | 4 of 5 (80 %, {100 * low:.0f} to {100 * high:.0f}) | 90 of 100 (90 %, 83 to 94) | 80, 100 '
         '| 11 ms |',
         '| one network | 4 | - | 0 of 50 (0 %, 0 to 7) | 0 | 14 ms |']
+
+
+def test_a_file_that_cannot_be_written_is_one_line_before_anything_is_learned(tmp_path):
+    (tmp_path / 'file').touch()
+    script = Path(__file__).resolve().parents[2] / 'bench' / 'ablations.py'
+    result = subprocess.run([sys.executable, script, '--json', tmp_path / 'file' / 'figures.json'], capture_output=True, text=True,
+                            check=False, timeout=60)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith('figures.json: cannot be written (Not a directory)')
+    assert 'Traceback' not in result.stderr
