@@ -64,8 +64,8 @@ def test_the_table_pools_seeds_and_shows_each_of_them(bench):
 def test_a_file_that_cannot_be_written_is_one_line_before_anything_is_learned(tmp_path):
     (tmp_path / 'file').touch()
     script = Path(__file__).resolve().parents[2] / 'bench' / 'ablations.py'
-    result = subprocess.run([sys.executable, script, '--json', tmp_path / 'file' / 'figures.json'], capture_output=True, text=True,
-                            check=False, timeout=60)
+    result = subprocess.run([sys.executable, script, '--json', tmp_path / 'file' / 'figures.json'], capture_output=True,
+                            text=True, check=False, timeout=60)
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].endswith('figures.json: cannot be written (Not a directory)')
     assert 'Traceback' not in result.stderr
