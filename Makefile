@@ -51,7 +51,7 @@ compare: $(COMPARE_READY)
 clean:
 	rm -rf $(VENV) $(PEERS) $(COMPARE)
 
-$(READY): $(filter-out %/peers.txt %/compare.txt %/gpu.txt,$(wildcard requirements/*)) setup.py $(wildcard mbrl_ros/learning/*.[ch])
+$(READY): $(filter-out %/peers.txt %/compare.txt %/gpu.txt,$(wildcard requirements/*)) setup.py $(wildcard mbrl_ros/models/ensemble/kernels/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo 'needs Python 3.10 to 3.13; name one with PYTHON=python3.12' >&2; exit 1; }
 	@echo 'Setting up $(VENV), once (some minutes):'

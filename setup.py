@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 
 NAME = 'mbrl_ros'
+KERNELS = f'{NAME}/models/ensemble/kernels'
 HERE = Path(__file__).resolve().parent  # colcon runs a link to this file when it installs by links
 NODES = ('arm_simulator', 'state_estimator', 'experience_logger', 'model_trainer', 'mpc_controller', 'episode_manager',
          'scripted_demonstrator', 'keyboard_teleop')
@@ -39,10 +40,10 @@ setup(
     python_requires='>=3.10',
     packages=[*find_packages(include=[NAME, f'{NAME}.*']), 'mbrl_sim'],
     package_dir={'mbrl_sim': 'sim'},
-    package_data={f'{NAME}.learning': ['*.cu']},
+    package_data={f'{NAME}.models.ensemble.kernels': ['*.cu']},
     # Loaded through ctypes. Without a compiler the package installs all the same, and does it all with torch.
-    ext_modules=[Extension(f'{NAME}.learning._native', [f'{NAME}/learning/{name}.c' for name in ('fused', 'gradient')],
-                           depends=[f'{NAME}/learning/{name}.h'
+    ext_modules=[Extension(f'{NAME}.models.ensemble.kernels._native', [f'{KERNELS}/{name}.c' for name in ('fused', 'gradient')],
+                           depends=[f'{KERNELS}/{name}.h'
                                     for name in ('fused_kernel', 'gradient_kernel', 'validation_kernel', 'vectors')],
                            libraries=['m'], optional=True, extra_compile_args=['-O3', '-fopenmp', '-fvisibility=hidden'],
                            extra_link_args=['-fopenmp'])],

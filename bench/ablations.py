@@ -17,14 +17,14 @@ import typer
 from rich.console import Console
 from run_file import RunFile
 
-from mbrl_ros.cli.bench_planner import machine_line
-from mbrl_ros.cli.evaluation import Evaluation, wilson_interval
-from mbrl_ros.cli.learning_run import LearningRun
+from mbrl_ros.benchmarks.planner import machine_line
 from mbrl_ros.cli.main import run_script
-from mbrl_ros.cli.outputs import require_writable
-from mbrl_ros.cli.playing import EVALUATION
-from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ModelError
+from mbrl_ros.runs.evaluation import Evaluation, wilson_interval
+from mbrl_ros.runs.learning_run import LearningRun
+from mbrl_ros.runs.outputs import require_writable
+from mbrl_ros.runs.playing import EVALUATION
+from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.types import Phase
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from plain import BareCem, PlainEnsemble
 
-from mbrl_ros.cli.bench_setups import MeasuredPlanner, PlannerSetup
-from mbrl_ros.cli.bench_work import NetworkSize, quadratic_reward, random_parameters
+from mbrl_ros.benchmarks.setups import MeasuredPlanner, PlannerSetup
+from mbrl_ros.benchmarks.work import NetworkSize, quadratic_reward, random_parameters
 from mbrl_ros.planning import resolve_device
 
 _SEED = 0
@@ -186,7 +186,7 @@ def check_same_work(size: NetworkSize) -> None:
     Raises:
         RuntimeError: They differ.
     """
-    from mbrl_ros.learning import Predictor
+    from mbrl_ros.models.ensemble.predictor import Predictor
 
     parameters = random_parameters(size, _SEED)
     generator = torch.Generator().manual_seed(1)

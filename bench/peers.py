@@ -25,14 +25,14 @@ from rich.console import Console
 from rich.table import Table
 from training import measure_training
 
-from mbrl_ros.cli.bench_planner import machine_figures, machine_line
-from mbrl_ros.cli.bench_setups import PlannerSetup
-from mbrl_ros.cli.bench_work import MatrixProducts, NetworkSize, Rollouts, observation_stream, summary, time_interleaved
-from mbrl_ros.cli.figures import write_figures
+from mbrl_ros.benchmarks.figures import write_figures
+from mbrl_ros.benchmarks.planner import machine_figures, machine_line
+from mbrl_ros.benchmarks.setups import PlannerSetup
+from mbrl_ros.benchmarks.work import MatrixProducts, NetworkSize, Rollouts, observation_stream, summary, time_interleaved
 from mbrl_ros.cli.main import run_script
-from mbrl_ros.cli.outputs import require_writable
-from mbrl_ros.learning.predictor import precisions
+from mbrl_ros.models.ensemble.predictor import precisions
 from mbrl_ros.planning import resolve_device
+from mbrl_ros.runs.outputs import require_writable
 
 _RESULTS = Path(__file__).parent / 'results'
 _REFERENCE = 'mbrl-lib CEM'

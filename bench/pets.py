@@ -17,9 +17,9 @@ from pets_runs import Budget, Problem, mbrl_lib, ours
 from rich.console import Console
 from run_file import RunFile
 
-from mbrl_ros.cli.bench_planner import machine_line
+from mbrl_ros.benchmarks.planner import machine_line
 from mbrl_ros.cli.main import run_script
-from mbrl_ros.cli.outputs import require_writable
+from mbrl_ros.runs.outputs import require_writable
 
 _RESULTS = Path(__file__).parent / 'results'
 PROBLEMS = {

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.cli.env_loop import BUILT_IN, EnvLoop, EnvLoopConfig, episode_seeds
-from mbrl_ros.cli.learning_run import LearningRun
-from mbrl_ros.cli.playing import LEARNING
 from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.environments.rewards import KNOWN, load_reward
+from mbrl_ros.runs.env_loop import BUILT_IN, EnvLoop, EnvLoopConfig, episode_seeds
+from mbrl_ros.runs.learning_run import LearningRun
+from mbrl_ros.runs.playing import LEARNING
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mbrl_ros.learning import DynamicsParameters
+from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 
 
 class PlainEnsemble:

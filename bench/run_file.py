@@ -7,8 +7,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from mbrl_ros.cli.bench_planner import machine_figures
-from mbrl_ros.cli.figures import write_figures
+from mbrl_ros.benchmarks.figures import write_figures
+from mbrl_ros.benchmarks.planner import machine_figures
 
 
 class RunFile:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from contenders import mbrl_model
 
-from mbrl_ros.cli.bench_work import NetworkSize, time_interleaved
-from mbrl_ros.learning import EnsembleConfig, EnsembleTrainer, TrainerConfig
+from mbrl_ros.benchmarks.work import NetworkSize, time_interleaved
+from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
 
 _TRANSITIONS = 10_000
 _HOLDOUT = 0.125

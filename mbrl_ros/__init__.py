@@ -1,8 +1,10 @@
 """Model-based reinforcement learning as a live ROS 2 control stack.
 
-Data flows one way, and so do the folders: sensors -> `estimation` -> `experience` -> `learning` -> `planning` -> command,
-with `tasks` (rewards), `safety` (the last word before the driver) and `robots` (profiles, kinematics) beside them. These
-are pure: numpy and torch, time as an argument, no ROS. `ros` converts, `nodes` wires, `cli` is the command line.
+Data flows one way, and so do the folders: sensors -> `estimation` -> `experience` -> `training` -> `planning` -> command.
+`robots` has profiles and kinematics, `spaces` what an agent sees and how it moves, `tasks` what is wanted, `models` what
+predicts, `agents` what acts and what is shown, `control` the tick and its safety, `runs` episodes and evaluations. These are
+pure: numpy and torch, time as an argument, no ROS. `ros` converts, `nodes` wires, `benchmarks` measures, `cli` is the command
+line.
 
 Shape letters, everywhere the same: `B` batch, `N` population, `K` elites, `P` particles, `E` ensemble members, `H` horizon,
 `T` episode length, `O` obs, `A` action, `J` joints, `S` entries of the state. `E` is always the leading axis.

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.learning import ContinualConfig
+from mbrl_ros.control.tick import ControllerConfig
 from mbrl_ros.planning import PlannerConfig
-from mbrl_ros.planning.tick import ControllerConfig
 from mbrl_ros.resources import config_file
-from mbrl_ros.tasks import ACTIONS, RewardsConfig
+from mbrl_ros.spaces.joint_tool import ACTIONS
+from mbrl_ros.tasks import RewardsConfig
+from mbrl_ros.training.continual import ContinualConfig
 
 
 @dataclasses.dataclass(frozen=True)

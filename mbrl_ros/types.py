@@ -53,7 +53,7 @@ class RobotState:
                 raise MeasurementError(f'state has {size} names but {label} has shape {array.shape}')
             object.__setattr__(self, label, array)
 
-    def is_of_a_clock_set_back(self, newest: 'RobotState', clock_ns: int | None = None) -> bool:
+    def precedes_clock_reset(self, newest: 'RobotState', clock_ns: int | None = None) -> bool:
         """Whether this state, which came after `newest`, is older than that because the clock was set back, and not late.
 
         Args:

@@ -11,7 +11,7 @@ import numpy as np
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile, load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
-from mbrl_ros.tasks.space import ToolSpace
+from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.types import RobotState
 from mbrl_sim.objects import TableObject
 from mbrl_sim.scene import JointLimits, WorldConfig, tabletop_config

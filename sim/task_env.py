@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from mbrl_ros.control.safety import CommandFilter, CommandFilterConfig
 from mbrl_ros.errors import GoalError
 from mbrl_ros.robots import RobotProfile, load_robot
-from mbrl_ros.safety import CommandFilter, CommandFilterConfig
-from mbrl_ros.tasks import JointSpace, SuccessCounter, ToolSpace, make_task
+from mbrl_ros.spaces.joint import JointSpace
+from mbrl_ros.spaces.tool import ToolSpace
+from mbrl_ros.tasks import SuccessCounter, make_task
 from mbrl_ros.types import ArmCommand, RobotState
 from mbrl_sim.scene import JointLimits, WorldConfig, tabletop_config
 from mbrl_sim.tabletop import TabletopWorld
@@ -79,7 +81,7 @@ class TaskEnv(gymnasium.Env):
         Args:
             seed: Seeds what is drawn from then on.
             options: `goal`: (x, y, z), m, instead of a goal that is drawn. `episode`: (seed, stream, number) of the episode of
-                `mbrl_ros.cli.task_loop` whose cube and goal they are to be.
+                `mbrl_ros.runs.task_loop` whose cube and goal they are to be.
 
         Raises:
             GoalError: The given goal is out of reach.

@@ -23,7 +23,7 @@ def loop(
     json_path: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file as JSON.')] = None,
 ) -> None:
     """Run the whole stack against the wall clock, training going on, and print how punctual it was."""
-    from mbrl_ros.cli.bench_loop import run_loop_benchmark
+    from mbrl_ros.benchmarks.loop import run_loop_benchmark
 
     raise typer.Exit(run_loop_benchmark(seconds=seconds, warmup_s=warmup, rate_hz=rate_hz, robot=robot, seed=seed,
                                         json_path=json_path))
@@ -53,7 +53,7 @@ def planner(
     """Time plans of PETS' setting and of the everyday one, beside the bare matrix products of the same work."""
     import os
 
-    from mbrl_ros.cli.bench_planner import PlannerBenchmark, run_planner_benchmark
+    from mbrl_ros.benchmarks.planner import PlannerBenchmark, run_planner_benchmark
 
     benchmark = PlannerBenchmark(horizon, precision, optimiser, population, particles, iterations, everyday,
                                  threads or os.cpu_count() or 1, calls, count_to, memory)
@@ -74,7 +74,7 @@ def budget(
     plot: Annotated[Path | None, typer.Option(help='Draw success against budget into this PNG.')] = None,
 ) -> None:
     """Find how much planning the reach task needs: success in simulation against the budget of a plan."""
-    from mbrl_ros.cli.bench_budget import BudgetBenchmark, BudgetGrid, run_budget_benchmark
+    from mbrl_ros.benchmarks.budget import BudgetBenchmark, BudgetGrid, run_budget_benchmark
 
     benchmark = BudgetBenchmark(robot, seed, goals, episodes, model, precision, threads,
                                 BudgetGrid.quick() if quick else BudgetGrid())

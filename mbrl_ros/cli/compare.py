@@ -46,13 +46,13 @@ def compare(
     import torch
     from rich.console import Console
 
-    from mbrl_ros.cli.comparison import comparison_table, figures, markdown_table, read_run, save_curves
-    from mbrl_ros.cli.comparison_plot import draw_comparison
-    from mbrl_ros.cli.comparison_runs import Comparison, train_missing
-    from mbrl_ros.cli.figures import write_figures
-    from mbrl_ros.cli.outputs import require_writable
-    from mbrl_ros.cli.sac import SacConfig
+    from mbrl_ros.benchmarks.figures import write_figures
     from mbrl_ros.config import load_yaml
+    from mbrl_ros.runs.baselines.sac import SacConfig
+    from mbrl_ros.runs.comparison import comparison_table, figures, markdown_table, read_run, save_curves
+    from mbrl_ros.runs.comparison_plot import draw_comparison
+    from mbrl_ros.runs.comparison_runs import Comparison, train_missing
+    from mbrl_ros.runs.outputs import require_writable
     from mbrl_ros.task_settings import TaskLoopConfig
 
     torch.set_num_threads(threads)

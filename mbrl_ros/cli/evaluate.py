@@ -9,7 +9,7 @@ import typer
 from mbrl_ros.cli.options import refuse_options
 
 if TYPE_CHECKING:
-    from mbrl_ros.cli.evaluation import AnyEvaluation, Outcome
+    from mbrl_ros.runs.evaluation import AnyEvaluation, Outcome
 
 
 def evaluate(
@@ -39,11 +39,11 @@ def evaluate(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mbrl_ros.cli.evaluation import evaluate as play
-    from mbrl_ros.cli.evaluation import record, require_fit
-    from mbrl_ros.cli.figures import write_figures
-    from mbrl_ros.cli.live_evaluation import play_live, require_live
-    from mbrl_ros.cli.outputs import require_writable
+    from mbrl_ros.benchmarks.figures import write_figures
+    from mbrl_ros.runs.evaluation import evaluate as play
+    from mbrl_ros.runs.evaluation import record, require_fit
+    from mbrl_ros.runs.live_evaluation import play_live, require_live
+    from mbrl_ros.runs.outputs import require_writable
     from mbrl_sim.video import require_video
 
     console = Console()
@@ -104,7 +104,7 @@ class _Kind(NamedTuple):
 
 def _of_task(task: str, robot: str, object_kind: str, config: Path | None, changes: Sequence[str], model: Path,
              seed: int, live: bool) -> _Kind:
-    from mbrl_ros.cli.evaluation import Evaluation, summary
+    from mbrl_ros.runs.evaluation import Evaluation, summary
     from mbrl_ros.task_settings import TaskLoopConfig
 
     def progress(outcomes: Sequence['Outcome']) -> str:
@@ -124,8 +124,8 @@ def _of_task(task: str, robot: str, object_kind: str, config: Path | None, chang
 
 def _of_env(env: str, reward: str | None, pictures: bool, config: Path | None, changes: Sequence[str], model: Path,
             seed: int) -> _Kind:
-    from mbrl_ros.cli.env_evaluation import EnvEvaluation, env_summary
-    from mbrl_ros.cli.env_loop import EnvLoopConfig
+    from mbrl_ros.runs.env_evaluation import EnvEvaluation, env_summary
+    from mbrl_ros.runs.env_loop import EnvLoopConfig
 
     def progress(outcomes: Sequence['Outcome']) -> str:
         return f'mean return {sum(done.episode_return for done in outcomes) / len(outcomes):.1f}'

@@ -11,10 +11,10 @@ from mbrl_ros.cli.options import refuse_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mbrl_ros.cli.env_loop import EnvLoop
-    from mbrl_ros.cli.learning_run import LearningRun
-    from mbrl_ros.cli.task_loop import TaskLoop
     from mbrl_ros.experience.demonstrations import DemonstratedEpisode
+    from mbrl_ros.runs.env_loop import EnvLoop
+    from mbrl_ros.runs.learning_run import LearningRun
+    from mbrl_ros.runs.task_loop import TaskLoop
 
 
 def learn(
@@ -43,7 +43,7 @@ def learn(
     import torch
     from rich.console import Console
 
-    from mbrl_ros.cli.learning_run import LearningRun
+    from mbrl_ros.runs.learning_run import LearningRun
 
     torch.set_num_threads(threads)
     console = Console()
@@ -65,7 +65,7 @@ def learn(
 
 
 def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str]) -> 'TaskLoop':
-    from mbrl_ros.cli.task_loop import TaskLoop
+    from mbrl_ros.runs.task_loop import TaskLoop
     from mbrl_ros.task_settings import TaskLoopConfig
 
     return TaskLoop(task, TaskLoopConfig.of_task(str(config) if config else task, changes), robot)
@@ -79,7 +79,7 @@ def _demonstrations(loop: 'TaskLoop', bags: Sequence[Path], console: 'Console') 
 
 
 def _env_loop(env: str, reward: str, config: Path | None, changes: Sequence[str]) -> 'EnvLoop':
-    from mbrl_ros.cli.env_loop import EnvLoop, EnvLoopConfig
+    from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
 
     return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes), reward=reward)
 

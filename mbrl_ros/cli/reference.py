@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from mbrl_ros.config import Config, leaves
+from mbrl_ros.control.safety import HoldReason
 from mbrl_ros.launching.executables import NODES
-from mbrl_ros.safety import HoldReason
 
 app = typer.Typer(help='Print reference tables as Markdown.', no_args_is_help=True)
 

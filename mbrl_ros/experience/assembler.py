@@ -17,7 +17,7 @@ from mbrl_ros.types import BODY_JOINTS, AppliedCommand, ArmCommand, EpisodeRepor
 
 if TYPE_CHECKING:
     # Named by annotations alone: what only records need not load torch.
-    from mbrl_ros.tasks.space import ActionSpace
+    from mbrl_ros.spaces.space import ActionSpace
 
 #: Phases in which nothing is commanded, so that a missing next command is no reason to wait for it.
 _STANDING = (Phase.RESETTING, Phase.TRAINING, Phase.WAITING, Phase.FINISHED)

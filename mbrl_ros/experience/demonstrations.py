@@ -10,13 +10,13 @@ import numpy as np
 
 from mbrl_ros.errors import BagError, MeasurementError
 from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
-from mbrl_ros.experience.bag_reader import BagReader
+from mbrl_ros.experience.bags.reader import BagReader
 from mbrl_ros.experience.replay import replay, report_of
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import EpisodeReport, Phase, Transition
 
 if TYPE_CHECKING:
-    from mbrl_ros.tasks.space import ActionSpace
+    from mbrl_ros.spaces.space import ActionSpace
 
 _EPISODE, _CONFIGURATION = 'episode', 'configuration'
 #: Share by which the time between two control steps may differ from the control period.

@@ -8,13 +8,13 @@ import numpy as np
 
 from mbrl_ros.errors import BagError, MeasurementError
 from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
-from mbrl_ros.experience.bag_reader import BagMessage, BagReader
+from mbrl_ros.experience.bags.reader import BagMessage, BagReader
 from mbrl_ros.reports import report_from_texts
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import AppliedCommand, EpisodeReport, RobotState, Transition
 
 if TYPE_CHECKING:
-    from mbrl_ros.tasks.space import ActionSpace
+    from mbrl_ros.spaces.space import ActionSpace
 
 _STATE, _APPLIED, _EPISODE = 'state', 'applied_command', 'episode'
 _NANOSECONDS = 1_000_000_000

@@ -24,8 +24,8 @@ from std_msgs.msg import String, UInt8MultiArray
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ConfigError, MeasurementError
-from mbrl_ros.experience import BagTopic, ExperienceRecorder, RecorderConfig
-from mbrl_ros.experience.schemas import schema_text, type_hash
+from mbrl_ros.experience.bags import BagTopic, ExperienceRecorder, RecorderConfig
+from mbrl_ros.experience.bags.schemas import schema_text, type_hash
 from mbrl_ros.robots import load_driver
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.ros.parameter_collector import ParameterCollector

@@ -14,16 +14,16 @@ from rclpy.node import Node
 from rich.live import Live
 from sensor_msgs.msg import JointState
 
+from mbrl_ros.agents.experts.demonstrator import DEMONSTRATED
+from mbrl_ros.agents.experts.panel import draw
+from mbrl_ros.agents.experts.pilot import KeyboardPilot, PilotConfig
+from mbrl_ros.agents.experts.terminal import KeyTerminal
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, params, qos, runtime, topics
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import make_task
-from mbrl_ros.tasks.demonstrator import DEMONSTRATED
-from mbrl_ros.teleop import KeyboardPilot, PilotConfig
-from mbrl_ros.teleop.panel import draw
-from mbrl_ros.teleop.terminal import KeyTerminal
 from mbrl_ros.types import DemonstratedAction, EpisodeReport, Phase
 
 _THROTTLE_S = 2.0

@@ -22,30 +22,26 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
 
+from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BagError, ConfigError, MeasurementError, ModelError
 from mbrl_ros.experience import (
     AssemblerConfig,
-    Pretraining,
+    SavedExperience,
     TransitionArrays,
     TransitionAssembler,
     TransitionDataset,
     load_transitions,
 )
-from mbrl_ros.learning import (
-    ContinualConfig,
-    ContinualLearner,
-    DueRound,
-    ModelSnapshot,
-    RoundSchedule,
-    ScheduleConfig,
-    TrainingCancelled,
-)
+from mbrl_ros.models.ensemble.trainer import TrainingCancelled
 from mbrl_ros.resources import model_file
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
+from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import ACTIONS, TASKS, make_task
+from mbrl_ros.tasks import TASKS, make_task
+from mbrl_ros.training.continual import ContinualConfig, ContinualLearner
+from mbrl_ros.training.schedule import DueRound, RoundSchedule, ScheduleConfig
 from mbrl_ros.types import EpisodeReport, TrainingReport, Transition
 
 _POLL_S = 0.05
@@ -122,7 +118,7 @@ class ModelTrainerNode(Node):
             qos.subscribe(self, DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED_RECORD)]
         self.create_timer(_POLL_S, self.on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f'configuration: {config.to_mapping()}')
-        self._before: Pretraining | None = None
+        self._before: SavedExperience | None = None
         self._steps_before = 0
         if config.model:
             self._begin_with(model_file(config.model))
@@ -227,7 +223,7 @@ class ModelTrainerNode(Node):
 
     def _begin_with(self, path: Path) -> None:
         """Begin with a model of an earlier run, and with what it was learned from; the run is refused if they do not fit."""
-        self._before = Pretraining.load(path, self._task.obs_size, self._task.action_size)
+        self._before = SavedExperience.load(path, self._task.obs_size, self._task.action_size)
         snapshot = ModelSnapshot.load(path)
         self._learner.resume(snapshot, self._before and self._before.learned_stamp_ns)
         self._steps_before = snapshot.card.real_steps

@@ -22,13 +22,16 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
+from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.config import section, setting
+from mbrl_ros.control.controller import MpcController
+from mbrl_ros.control.safety import EmergencyStop, HoldReason
+from mbrl_ros.control.tick import ControllerConfig
 from mbrl_ros.errors import GoalError, MbrlError, MeasurementError, ModelError
-from mbrl_ros.learning import ModelSnapshot, Predictor, inner_sizes, out_of_frame
-from mbrl_ros.learning.precision import PrecisionChooser, stand_in
+from mbrl_ros.models.ensemble.precision import PrecisionChooser, stand_in
+from mbrl_ros.models.ensemble.predictor import Predictor
+from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.planning import PlannerConfig, make_planner
-from mbrl_ros.planning.controller import MpcController
-from mbrl_ros.planning.tick import ControllerConfig
 from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
@@ -37,9 +40,11 @@ from mbrl_ros.ros.control_thread import ControlThread, ControlTiming, TickReport
 from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.loop_figures import LoopFigures
 from mbrl_ros.ros.plan_messages import paths_to_msg, plan_to_msg
-from mbrl_ros.safety import EmergencyStop, HoldReason
+from mbrl_ros.spaces.frame import inner_sizes
+from mbrl_ros.spaces.joint_tool import ACTIONS
+from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import ACTIONS, TASKS, RewardsConfig, make_task, state_at_home
+from mbrl_ros.tasks import TASKS, RewardsConfig, make_task
 from mbrl_ros.types import DynamicsModel, EpisodeReport
 
 _THROTTLE_S = 2.0

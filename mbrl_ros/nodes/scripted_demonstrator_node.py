@@ -10,13 +10,13 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
+from mbrl_ros.agents.experts.demonstrator import DEMONSTRATED, Demonstrator
+from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
 from mbrl_ros.config import Config, setting
-from mbrl_ros.episodes.scripted import ScriptedEpisodes
 from mbrl_ros.errors import MbrlError
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, params, qos, runtime, topics
 from mbrl_ros.tasks import make_task
-from mbrl_ros.tasks.demonstrator import DEMONSTRATED, Demonstrator
 from mbrl_ros.types import DemonstratedAction, EpisodeReport
 
 _THROTTLE_S = 2.0

@@ -1,11 +1,9 @@
-"""Sampling planners over any `DynamicsModel`: pure, deterministic from a seed, anytime under a deadline.
+"""Sampling planners over any `WorldModel`: pure, deterministic from a seed, anytime under a deadline.
 
 Shapes: N candidates, K elites, P particles, E ensemble members, H horizon, O observation, A action. E leads.
 """
 
-from mbrl_ros.planning.delay import predict_effect_state
 from mbrl_ros.planning.planner import Objective, Planner, PlannerConfig, plan_bytes, resolve_device
 from mbrl_ros.planning.sampling import SamplingPlanner, make_planner
 
-__all__ = ['Objective', 'Planner', 'PlannerConfig', 'SamplingPlanner', 'make_planner', 'plan_bytes', 'predict_effect_state',
-           'resolve_device']
+__all__ = ['Objective', 'Planner', 'PlannerConfig', 'SamplingPlanner', 'make_planner', 'plan_bytes', 'resolve_device']

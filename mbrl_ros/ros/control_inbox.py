@@ -55,11 +55,11 @@ class ControlInbox:
 
         Args:
             state: The state.
-            clock_ns: As for `RobotState.is_of_a_clock_set_back`.
+            clock_ns: As for `RobotState.precedes_clock_reset`.
         """
         with self._changed:
             current = self._newest.state
-            if current is None or state.stamp_ns > current.stamp_ns or state.is_of_a_clock_set_back(current, clock_ns):
+            if current is None or state.stamp_ns > current.stamp_ns or state.precedes_clock_reset(current, clock_ns):
                 self._newest = dataclasses.replace(self._newest, state=state, state_received_s=time.monotonic())
                 self._changed.notify_all()
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import numpy as np
 from rclpy.clock import Clock
 
-from mbrl_ros.planning.controller import MpcController
-from mbrl_ros.planning.tick import TickInputs, TickOutcome
+from mbrl_ros.control.controller import MpcController
+from mbrl_ros.control.tick import TickInputs, TickOutcome
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.ros.control_inbox import ControlInbox, Newest
 from mbrl_ros.ros.driver_port import DriverPort

@@ -10,9 +10,9 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from mbrl_ros.control.safety.braking_window import braking_window
 from mbrl_ros.robots import DriverProfile, RobotProfile
 from mbrl_ros.ros import convert, qos
-from mbrl_ros.safety.braking_window import braking_window
 
 #: How many control periods of motion the commanded position may lead the measured one.
 _LEAD_PERIODS = 4.0

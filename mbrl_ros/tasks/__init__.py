@@ -6,12 +6,10 @@ from mbrl_ros.config import Config, section
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.tasks.grasp import GraspConfig, GraspTask, GraspWeights
-from mbrl_ros.tasks.joint_tool import ACTIONS, JointToolSpace
 from mbrl_ros.tasks.lift import LiftTask
 from mbrl_ros.tasks.pick_place import PickPlaceTask
 from mbrl_ros.tasks.push import PushConfig, PushTask, PushWeights
 from mbrl_ros.tasks.reach import ReachConfig, ReachGoalConfig, ReachTask, ReachWeights
-from mbrl_ros.tasks.space import ActionSpace, JointSpace, ToolSpace, state_at_home
 from mbrl_ros.tasks.task import SuccessCounter, Task, WeightedTask
 
 TASKS = {task.name: task.of_robot for task in (ReachTask, PushTask, LiftTask, PickPlaceTask)}
@@ -47,6 +45,6 @@ def make_task(name: str, robot: RobotProfile, rewards: RewardsConfig | None = No
     return ReachTask.of_robot(robot, config, reach_goal) if name == ReachTask.name else TASKS[name](robot, config, actions)
 
 
-__all__ = ['ACTIONS', 'TASKS', 'ActionSpace', 'GraspConfig', 'GraspTask', 'GraspWeights', 'JointSpace', 'JointToolSpace',
-           'LiftTask', 'PickPlaceTask', 'PushConfig', 'PushTask', 'PushWeights', 'ReachConfig', 'ReachGoalConfig', 'ReachTask',
-           'ReachWeights', 'RewardsConfig', 'SuccessCounter', 'Task', 'ToolSpace', 'WeightedTask', 'make_task', 'state_at_home']
+__all__ = ['TASKS', 'GraspConfig', 'GraspTask', 'GraspWeights', 'LiftTask', 'PickPlaceTask', 'PushConfig', 'PushTask',
+           'PushWeights', 'ReachConfig', 'ReachGoalConfig', 'ReachTask', 'ReachWeights', 'RewardsConfig', 'SuccessCounter',
+           'Task', 'WeightedTask', 'make_task']

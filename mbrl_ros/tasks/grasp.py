@@ -7,10 +7,10 @@ import torch
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.tasks.space import ToolSpace
-from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, BODY_YAW, GRIP, OPENING, TOOL, TOOL_YAW
+from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, BODY_YAW, GRIP, OPENING, TOOL, TOOL_YAW
+from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.tasks.task import WeightedTask
-from mbrl_ros.tasks.terms import TableRewardConfig, astray, length, tilt
+from mbrl_ros.tasks.terms import TableRewardConfig, length, posture_error, tilt
 
 #: A cube looks the same after a quarter turn.
 _SYMMETRY = 4
@@ -93,7 +93,7 @@ class GraspTask(WeightedTask):
             'still': (1.0 - torch.tanh(left / config.settled_m)) * obs[..., BODY_VELOCITY].square().sum(dim=-1),
             'effort': action.square().mean(dim=-1),
             'upright': tilt(obs, self.space),
-            'posture': astray(obs, self.space),
+            'posture': posture_error(obs, self.space),
             'clearance': config.lowness(obs[..., TOOL][..., 2], self._workspace.lowest_tool_m),
         }
 

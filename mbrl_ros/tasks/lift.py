@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from mbrl_ros.robots import RobotProfile
+from mbrl_ros.spaces.joint_tool import table_space
+from mbrl_ros.spaces.tabletop import BODY
 from mbrl_ros.tasks.grasp import GraspConfig, GraspTask
-from mbrl_ros.tasks.joint_tool import table_space
-from mbrl_ros.tasks.tabletop import BODY
 from mbrl_ros.types import RobotState
 
 #: How high the goal is above where the body lies; within tolerance of it the body is up by 10 cm. The rest is room to waver in.

@@ -8,11 +8,11 @@ import torch
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.tasks.joint_tool import table_space
-from mbrl_ros.tasks.space import ToolSpace
-from mbrl_ros.tasks.tabletop import BODY, BODY_VELOCITY, OPENING, TOOL
+from mbrl_ros.spaces.joint_tool import table_space
+from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, OPENING, TOOL
+from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.tasks.task import WeightedTask, draw_goal
-from mbrl_ros.tasks.terms import TableRewardConfig, astray, length, tilt
+from mbrl_ros.tasks.terms import TableRewardConfig, length, posture_error, tilt
 from mbrl_ros.types import RobotState
 
 #: Where goals are drawn: over the part of the table where bodies are put, this far from the body.
@@ -121,7 +121,7 @@ class PushTask(WeightedTask):
             'still': near_goal * obs[..., BODY_VELOCITY].square().sum(dim=-1),
             'effort': action.square().mean(dim=-1),
             'upright': tilt(obs, self.space),
-            'posture': astray(obs, self.space),
+            'posture': posture_error(obs, self.space),
             'clearance': config.lowness(tool[..., 2], self._workspace.lowest_tool_m),
         }
 

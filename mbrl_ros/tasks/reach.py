@@ -8,7 +8,7 @@ import torch
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
-from mbrl_ros.tasks.space import JointSpace
+from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.tasks.task import WeightedTask
 from mbrl_ros.types import RobotState
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.config import Config
-from mbrl_ros.tasks.space import ActionSpace
+from mbrl_ros.spaces.space import ActionSpace
 from mbrl_ros.types import RobotState
 
 _GOAL_SIZE = 3

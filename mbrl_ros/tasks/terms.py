@@ -5,8 +5,8 @@ import dataclasses
 import torch
 
 from mbrl_ros.config import Config, setting
-from mbrl_ros.tasks.space import ToolSpace
-from mbrl_ros.tasks.tabletop import TILT
+from mbrl_ros.spaces.tabletop import TILT
+from mbrl_ros.spaces.tool import ToolSpace
 
 #: Keeps the slope of a distance finite at zero.
 _TINY = 1e-6
@@ -40,7 +40,7 @@ def tilt(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
     return torch.zeros_like(obs[..., 0]) if space.tilt is None else obs[..., space.tilt].square().sum(dim=-1)
 
 
-def astray(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
+def posture_error(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
     """Mean squared distance of the joints from home, rad², shape (...) for obs of shape (..., O); 0 where they are not seen."""
     joints = obs[..., TILT.stop:TILT.stop + len(space.home)].unbind(dim=-1)
     return sum(((q - home).square() for q, home in zip(joints, space.home)), torch.zeros_like(obs[..., 0])) / max(len(joints), 1)

@@ -9,8 +9,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 
-from mbrl_ros.experience import BagTopic, BagWriter
-from mbrl_ros.experience.schemas import schema_text, type_hash
+from mbrl_ros.experience.bags import BagTopic, BagWriter
+from mbrl_ros.experience.bags.schemas import schema_text, type_hash
 from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos

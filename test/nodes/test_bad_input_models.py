@@ -13,10 +13,11 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
 
-from mbrl_ros.learning import EnsembleTrainer, ModelCard, ModelSnapshot, TrainerConfig
-from mbrl_ros.learning.codec import decode, encode
+from mbrl_ros.agents.codec import decode, encode
+from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
+from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
-from mbrl_ros.planning.toys import VelocityArm
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import EpisodeReport, Phase, RobotState

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from rclpy.clock import Clock
 
+from mbrl_ros.control.controller import MpcController
+from mbrl_ros.control.tick import ControllerConfig
 from mbrl_ros.planning import PlannerConfig, make_planner
-from mbrl_ros.planning.controller import MpcController
-from mbrl_ros.planning.tick import ControllerConfig
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.ros.control_inbox import ControlInbox

@@ -10,10 +10,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
-from mbrl_ros.episodes import EpisodeScore
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert
+from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.types import RobotState, TrainingReport
 
 ROBOT = load_robot('panda')

@@ -22,11 +22,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String, UInt8MultiArray
 
 from mbrl_ros.errors import BagError, ConfigError
-from mbrl_ros.experience import BagReader, TransitionAssembler, load_transitions, read_messages
+from mbrl_ros.experience import TransitionAssembler, load_transitions
+from mbrl_ros.experience.bags import BagReader, read_messages
 from mbrl_ros.nodes.experience_logger_node import ExperienceLoggerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos
-from mbrl_ros.tasks import JointSpace
+from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState
 
 ROBOT = load_robot('panda')

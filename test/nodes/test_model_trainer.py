@@ -15,14 +15,15 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String, UInt8MultiArray
 
+from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.experience import BagTopic, BagWriter, load_transitions
-from mbrl_ros.experience.schemas import schema_text
-from mbrl_ros.learning import ModelSnapshot
+from mbrl_ros.experience import load_transitions
+from mbrl_ros.experience.bags import BagTopic, BagWriter
+from mbrl_ros.experience.bags.schemas import schema_text
 from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos
-from mbrl_ros.tasks import JointSpace
+from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport, Transition
 
 ROBOT = load_robot('panda')

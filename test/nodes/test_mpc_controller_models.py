@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from controller_bench import GOAL, HOME, ROBOT, TOPIC, Bench
 
-from mbrl_ros.learning import EnsembleTrainer, ModelCard, ModelSnapshot, TrainerConfig
-from mbrl_ros.planning.toys import VelocityArm
+from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
+from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.ros import convert
 from mbrl_ros.types import EpisodeReport, Phase, RobotState
 

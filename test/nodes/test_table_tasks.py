@@ -16,19 +16,19 @@ from std_msgs.msg import Float64MultiArray, UInt8MultiArray
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
-from mbrl_ros.cli.learning_run import LearningRun
-from mbrl_ros.cli.task_loop import TaskLoop
+from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.errors import BagError, ConfigError, ModelMismatchError
-from mbrl_ros.experience import pretraining_path
-from mbrl_ros.learning import ModelSnapshot
+from mbrl_ros.experience import saved_experience_path
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
 from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
 from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos
+from mbrl_ros.runs.learning_run import LearningRun
+from mbrl_ros.runs.task_loop import TaskLoop
+from mbrl_ros.spaces.tabletop import BODY, TOOL
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import GraspConfig
-from mbrl_ros.tasks.tabletop import BODY, TOOL
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport
 from mbrl_sim.tabletop import TabletopWorld
 
@@ -248,7 +248,7 @@ def test_joint_velocities_are_what_is_learned_from_where_that_is_asked_for(make_
 
 
 def damage_experience(path: Path) -> dict[str, object]:
-    pretraining_path(path).write_bytes(b'no experience at all')
+    saved_experience_path(path).write_bytes(b'no experience at all')
     return {}
 
 
@@ -262,7 +262,7 @@ def damage_experience(path: Path) -> dict[str, object]:
 def test_what_a_run_cannot_begin_with_is_named_before_it_begins(make_bench, pretrained, tmp_path, spoil, error, text):
     copy = tmp_path / 'copy.safetensors'
     copy.write_bytes(pretrained.read_bytes())
-    pretraining_path(copy).write_bytes(pretraining_path(pretrained).read_bytes())
+    saved_experience_path(copy).write_bytes(saved_experience_path(pretrained).read_bytes())
     with pytest.raises(error, match=text):
         make_bench(ModelTrainerNode, **{'model': str(copy), **spoil(copy)})
 

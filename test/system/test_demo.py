@@ -7,7 +7,7 @@ import pytest
 from live_stack import Launch
 from rosbags.highlevel import AnyReader
 
-from mbrl_ros.learning import ModelSnapshot
+from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.robots import load_robot
 
 EPISODES = 4

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from experience_examples import APPLIED, EPISODE, ROBOT, STATE, bag_topic, serialised, string
 
-from mbrl_ros.experience import BagWriter
+from mbrl_ros.experience.bags import BagWriter
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, body_joint_names
 
 CONFIGURATION = bag_topic('/configuration', 'std_msgs/msg/String', latched=True)

@@ -9,7 +9,7 @@ import sys
 
 from experience_examples import TOPICS, lockstep_run, serialised
 
-from mbrl_ros.experience import BagWriter
+from mbrl_ros.experience.bags import BagWriter
 
 
 def main() -> None:

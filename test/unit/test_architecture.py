@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PURE = ('estimation', 'experience', 'learning', 'planning', 'tasks', 'safety', 'robots', 'episodes', 'types', 'config', 'errors',
-        'resources', 'task_settings')
+#: Folders that may know ROS, physics or what runs the stack; every other one, a new one too, is pure.
+NOT_PURE = ('ros', 'nodes', 'cli', 'launching', 'benchmarks', 'runs', 'environments')
 MESSAGES = ('action_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'geometry_msgs', 'lifecycle_msgs', 'rcl_interfaces',
             'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'std_srvs', 'trajectory_msgs', 'visualization_msgs')
 ROS = ('rclpy', 'rosidl_runtime_py', 'ament_index_python', *MESSAGES)
@@ -56,20 +56,33 @@ def test_the_scan_sees_the_code():
     assert 'rclpy.node.Node' in imports(ROOT / 'mbrl_ros' / 'ros' / 'runtime.py', 'mbrl_ros.ros.runtime')
 
 
+def test_the_pure_packages_are_found_and_not_listed():
+    found = {layer(module) for module, _ in modules() if module.startswith('mbrl_ros.')} - set(NOT_PURE)
+    assert {'agents', 'control', 'estimation', 'experience', 'models', 'planning', 'robots', 'spaces', 'tasks'} <= found
+
+
 def test_pure_packages_know_neither_ros_nor_physics_nor_what_is_above_them():
     def is_pure(module: str) -> bool:
-        return module.startswith('mbrl_ros.') and layer(module) in PURE
-    assert breaches(is_pure, (*ROS, *PHYSICS, *own('ros', 'nodes', 'cli', 'launching'))) == []
+        return module.startswith('mbrl_ros.') and layer(module) not in NOT_PURE
+    assert breaches(is_pure, (*ROS, *PHYSICS, *own(*NOT_PURE))) == []
+
+
+def test_runs_know_no_ros():
+    assert breaches(lambda module: module.startswith('mbrl_ros.runs'), (*ROS, *own('ros', 'nodes'))) == []
 
 
 def test_environments_know_neither_ros_nor_an_arm_nor_what_is_above_them():
-    above = own('ros', 'nodes', 'cli', 'launching', 'robots', 'tasks', 'safety')
+    above = own('ros', 'nodes', 'cli', 'launching', 'robots', 'tasks', 'control')
     arm = tuple(name for name in PHYSICS if name != 'gymnasium')
     assert breaches(lambda module: layer(module) == 'environments', (*ROS, *arm, *above)) == []
 
 
 def test_planning_knows_the_protocol_of_a_model_and_not_how_one_is_learned():
-    assert breaches(lambda module: layer(module) == 'planning', own('learning')) == []
+    assert breaches(lambda module: layer(module) == 'planning', own('models', 'agents', 'training')) == []
+
+
+def test_control_knows_no_learned_model():
+    assert breaches(lambda module: layer(module) == 'control', own('models', 'agents', 'training')) == []
 
 
 def test_the_ros_layer_knows_no_node():
@@ -88,7 +101,7 @@ def test_the_supervisor_needs_no_ros_and_no_mathematics():
 def test_the_simulated_world_is_pure_but_for_its_node_and_its_messages():
     at_the_edge = ('mbrl_sim.arm_simulator_node', 'mbrl_sim.wire')
     assert breaches(lambda module: module.startswith('mbrl_sim') and module not in at_the_edge,
-                    (*ROS, *own('ros', 'nodes', 'cli', 'launching', 'learning', 'planning'))) == []
+                    (*ROS, *own('ros', 'nodes', 'cli', 'launching', 'runs', 'models', 'planning', 'training'))) == []
 
 
 @pytest.mark.parametrize('package', ['mbrl_ros', 'mbrl_sim'])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mbrl_ros.cli.evaluation import wilson_interval
-from mbrl_ros.cli.task_loop import TaskLoop
+from mbrl_ros.runs.evaluation import wilson_interval
+from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 
 

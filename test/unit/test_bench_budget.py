@@ -6,8 +6,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mbrl_ros.cli.bench import app
-from mbrl_ros.cli.bench_budget import (
+from mbrl_ros.benchmarks.budget import (
     BudgetBenchmark,
     BudgetGrid,
     Setting,
@@ -16,10 +15,11 @@ from mbrl_ros.cli.bench_budget import (
     measure_budget,
     run_budget_benchmark,
 )
-from mbrl_ros.cli.playing import EVALUATION
-from mbrl_ros.cli.task_loop import TaskLoop
+from mbrl_ros.cli.bench import app
 from mbrl_ros.errors import ModelError, ModelMismatchError
 from mbrl_ros.planning import PlannerConfig
+from mbrl_ros.runs.playing import EVALUATION
+from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 
 KEYS = {'varied', 'population', 'horizon', 'particles', 'iterations', 'elites', 'is_default', 'precision', 'model_evals',

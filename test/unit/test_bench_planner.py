@@ -5,12 +5,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mbrl_ros.cli.bench import app
-from mbrl_ros.cli.bench_busy import BusySetting, busy_table, measure_busy
-from mbrl_ros.cli.bench_curves import LinearFit
-from mbrl_ros.cli.bench_planner import PlannerBenchmark, measure_planners
-from mbrl_ros.cli.bench_setups import MeasuredPlanner, PlannerSetup
-from mbrl_ros.cli.bench_work import (
+from mbrl_ros.benchmarks.busy import BusySetting, busy_table, measure_busy
+from mbrl_ros.benchmarks.curves import LinearFit
+from mbrl_ros.benchmarks.planner import PlannerBenchmark, measure_planners
+from mbrl_ros.benchmarks.setups import MeasuredPlanner, PlannerSetup
+from mbrl_ros.benchmarks.work import (
     CountedObjective,
     MatrixProducts,
     NetworkSize,
@@ -20,8 +19,9 @@ from mbrl_ros.cli.bench_work import (
     random_parameters,
     time_interleaved,
 )
+from mbrl_ros.cli.bench import app
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.learning import Predictor
+from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.planning import PlannerConfig
 
 SMALL = NetworkSize(obs_size=3, action_size=2, ensemble_size=5, hidden_layers=2, hidden_size=8)

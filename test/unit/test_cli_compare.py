@@ -10,12 +10,11 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from mbrl_ros.cli.comparison import Check, Curve, Run, curves_of, figures, load_checks, markdown_table, read_run, save_checks
 from mbrl_ros.cli.main import app
-from mbrl_ros.cli.sac import SacConfig, SacSetup, ensure_run
-from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
-from mbrl_ros.episodes.scores import load_scores
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.runs.baselines.sac import SacConfig, SacSetup, ensure_run
+from mbrl_ros.runs.comparison import Check, Curve, Run, curves_of, figures, load_checks, markdown_table, read_run, save_checks
+from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig, load_scores
 from mbrl_ros.task_settings import TaskLoopConfig
 
 HAS_SB3 = importlib.util.find_spec('stable_baselines3') is not None

@@ -18,17 +18,21 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from mbrl_ros.cli.env_evaluation import EnvEvaluation, env_summary
-from mbrl_ros.cli.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
-from mbrl_ros.cli.evaluation import Outcome
-from mbrl_ros.cli.learning_run import LearningRun
+from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
 from mbrl_ros.cli.main import app
-from mbrl_ros.cli.playing import EVALUATION
-from mbrl_ros.environments.outcome import learned_reward
 from mbrl_ros.errors import ConfigError, MeasurementError, ModelMismatchError
-from mbrl_ros.learning import EnsembleTrainer, FramedModel, ModelCard, ModelSnapshot, Predictor, framed_transitions
-from mbrl_ros.learning.precision import stand_in
+from mbrl_ros.models.ensemble.precision import stand_in
+from mbrl_ros.models.ensemble.predictor import Predictor
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer
+from mbrl_ros.models.framed import FramedModel
 from mbrl_ros.resources import share_directory
+from mbrl_ros.runs.env_evaluation import EnvEvaluation, env_summary
+from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.evaluation import Outcome
+from mbrl_ros.runs.learning_run import LearningRun
+from mbrl_ros.runs.playing import EVALUATION
+from mbrl_ros.spaces.frame import framed_transitions
+from mbrl_ros.spaces.outcome import learned_reward
 
 SLIDER, WALLED = 'tiny_environments:tiny/Slider-v0', 'tiny_environments:tiny/Walled-v0'
 SETTINGS = {

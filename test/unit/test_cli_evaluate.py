@@ -10,14 +10,14 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from mbrl_ros.cli.evaluation import Evaluation, Outcome, record, summary
-from mbrl_ros.cli.live_evaluation import processes
+from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
 from mbrl_ros.cli.main import app
-from mbrl_ros.cli.playing import EVALUATION
-from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import ConfigError, MbrlError
-from mbrl_ros.learning import ModelCard, ModelSnapshot
-from mbrl_ros.learning.precision import stand_in
+from mbrl_ros.models.ensemble.precision import stand_in
+from mbrl_ros.runs.evaluation import Evaluation, Outcome, record, summary
+from mbrl_ros.runs.live_evaluation import processes
+from mbrl_ros.runs.playing import EVALUATION
+from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 
 SETTINGS = {'max_episode_steps': 4, 'control': {'max_disagreement': 1e6},

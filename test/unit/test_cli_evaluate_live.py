@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from mbrl_ros.cli.live_evaluation import run
-from mbrl_ros.episodes import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.errors import LaunchError
 from mbrl_ros.launching.description import ProcessSpec
+from mbrl_ros.runs.live_evaluation import run
+from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
 
 
 def score(episode, steps, phase='running', success=True):

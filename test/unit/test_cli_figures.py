@@ -2,7 +2,7 @@
 
 import json
 
-from mbrl_ros.cli.figures import write_figures
+from mbrl_ros.benchmarks.figures import write_figures
 
 
 def test_what_is_not_finite_becomes_null_and_the_folder_is_made(tmp_path):

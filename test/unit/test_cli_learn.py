@@ -15,15 +15,15 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from mbrl_ros.cli.evaluation import Evaluation, Outcome, evaluate, summary
-from mbrl_ros.cli.learning_run import LearningRun
+from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.cli.main import app
-from mbrl_ros.cli.playing import EVALUATION, LEARNING
-from mbrl_ros.cli.task_loop import TaskLoop
-from mbrl_ros.episodes.scores import load_scores
 from mbrl_ros.errors import ConfigError, ModelMismatchError
-from mbrl_ros.learning import ModelSnapshot
 from mbrl_ros.resources import config_file
+from mbrl_ros.runs.evaluation import Evaluation, Outcome, evaluate, summary
+from mbrl_ros.runs.learning_run import LearningRun
+from mbrl_ros.runs.playing import EVALUATION, LEARNING
+from mbrl_ros.runs.scores import load_scores
+from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 
 TINY = {

@@ -9,12 +9,12 @@ import yaml
 from demonstration_examples import demonstration, write_bag
 from typer.testing import CliRunner
 
-from mbrl_ros.cli.learning_run import LearningRun
 from mbrl_ros.cli.main import app
-from mbrl_ros.cli.task_loop import TaskLoop
 from mbrl_ros.errors import BagError, ConfigError
 from mbrl_ros.experience import TransitionArrays
 from mbrl_ros.experience.demonstrations import load_demonstrations
+from mbrl_ros.runs.learning_run import LearningRun
+from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 
 TINY = {

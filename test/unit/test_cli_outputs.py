@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mbrl_ros.cli.main import app
-from mbrl_ros.cli.outputs import require_writable
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.runs.outputs import require_writable
 
 
 @pytest.fixture

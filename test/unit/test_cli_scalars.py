@@ -7,8 +7,8 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from mbrl_ros.cli.scalars import ScalarLog
-from mbrl_ros.episodes import EpisodeScore
+from mbrl_ros.runs.scalars import ScalarLog
+from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.types import TrainingReport
 
 SCORE = EpisodeScore(episode=0, total_steps=50, phase='running', success=True, distance_m=0.01, episode_return=-3.0,

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mbrl_ros.environments.adapter import FlatEnvironment, file_name
-from mbrl_ros.environments.outcome import OVER, GivenReward, OutcomeFrame, learned_reward
 from mbrl_ros.environments.rewards import KNOWN, load_reward
 from mbrl_ros.errors import ConfigError, MeasurementError
+from mbrl_ros.spaces.outcome import OVER, GivenReward, OutcomeFrame, learned_reward
 
 OBS_SIZE = 3
 FRAME = OutcomeFrame(OBS_SIZE)

@@ -11,8 +11,9 @@ from mbrl_ros.errors import MeasurementError
 from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
-from mbrl_ros.tasks import JointSpace, ToolSpace
-from mbrl_ros.tasks.tabletop import BODY, BODY_YAW, GRIP, OPENING
+from mbrl_ros.spaces.joint import JointSpace
+from mbrl_ros.spaces.tabletop import BODY, BODY_YAW, GRIP, OPENING
+from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, body_joint_names
 
 ROBOT = load_robot('panda')

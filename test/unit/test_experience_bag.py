@@ -24,19 +24,11 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 
 from mbrl_ros.errors import BagError
-from mbrl_ros.experience import (
-    BagReader,
-    BagWriter,
-    ExperienceRecorder,
-    RecorderConfig,
-    TransitionAssembler,
-    load_transitions,
-    read_messages,
-    recover,
-)
+from mbrl_ros.experience import TransitionAssembler, load_transitions
+from mbrl_ros.experience.bags import BagReader, BagWriter, ExperienceRecorder, RecorderConfig, read_messages, recover
+from mbrl_ros.experience.bags.schemas import schema_text, type_hash
 from mbrl_ros.experience.replay import applied_of
-from mbrl_ros.experience.schemas import schema_text, type_hash
-from mbrl_ros.tasks import JointSpace
+from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.types import AppliedCommand, RobotState
 
 JOINTS = JointSpace(ROBOT)

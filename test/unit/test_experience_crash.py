@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from mbrl_ros.cli.bag import app
 from mbrl_ros.errors import BagError
-from mbrl_ros.experience import BagReader, BagWriter, ExperienceRecorder, RecorderConfig, read_messages, recover
+from mbrl_ros.experience.bags import BagReader, BagWriter, ExperienceRecorder, RecorderConfig, read_messages, recover
 
 _HERE = Path(__file__).parent
 

@@ -10,15 +10,18 @@ from graph_recorder import GraphRecorder, Tape
 from planning_problems import OPTIMISERS, TickingClock
 
 from mbrl_ros.errors import PlanningError
-from mbrl_ros.learning import EnsembleConfig, FramedModel, Predictor, native
-from mbrl_ros.learning.precision import stand_in
+from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.models.ensemble.kernels import native
+from mbrl_ros.models.ensemble.precision import stand_in
+from mbrl_ros.models.ensemble.predictor import Predictor
+from mbrl_ros.models.framed import FramedModel
+from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.planning import PlannerConfig, make_planner
 from mbrl_ros.planning.captured import CudaRecorder, shared_kind
 from mbrl_ros.planning.optimisers import make_optimiser
 from mbrl_ros.planning.propagation import PROPAGATIONS
 from mbrl_ros.planning.sampling import SamplingPlanner
 from mbrl_ros.planning.search import Search
-from mbrl_ros.planning.toys import VelocityArm
 from mbrl_ros.robots import load_robot
 from mbrl_ros.tasks import ReachWeights, make_task
 

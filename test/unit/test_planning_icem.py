@@ -7,8 +7,8 @@ import pytest
 import torch
 from planning_problems import CONFIG, MODEL, planner, reward
 
+from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.planning.optimisers import Icem
-from mbrl_ros.planning.toys import VelocityArm
 
 FIRST = 40 + 3 + 1  # Samples, places for half the elites of the last plan, and the zero action.
 

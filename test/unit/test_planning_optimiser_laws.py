@@ -19,7 +19,7 @@ from planning_problems import (
 )
 
 from mbrl_ros.errors import PlanningError
-from mbrl_ros.planning.toys import VelocityArm
+from mbrl_ros.models.toys import VelocityArm
 
 #: How far below the optimum a plan of 8 iterations with 1000 candidates may stay, as a share of the optimal cost.
 TOLERANCE = {'icem': 0.003, 'cem': 0.003, 'mppi': 0.005, 'random_shooting': 0.03}

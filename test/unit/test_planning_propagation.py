@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mbrl_ros.errors import ShapeError
+from mbrl_ros.models.toys import LinearModel, NamingModel
 from mbrl_ros.planning import propagation as propagation_module
 from mbrl_ros.planning.propagation import PROPAGATIONS, ParticleDraws, disagreement, particle_returns, rollout
-from mbrl_ros.planning.toys import LinearModel, NamingModel
 
 HORIZON = 6
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.planning import PlannerConfig, make_planner
-from mbrl_ros.planning.toys import VelocityArm
 from mbrl_ros.robots import load_robot
 from mbrl_ros.tasks import SuccessCounter, make_task
 

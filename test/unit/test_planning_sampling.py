@@ -8,8 +8,8 @@ import torch
 from planning_problems import CONFIG, MODEL, OBS, OPTIMISERS, TickingClock, planner, reward
 
 from mbrl_ros.errors import ConfigError, PlanningError, ShapeError
+from mbrl_ros.models.toys import LinearModel, VelocityArm
 from mbrl_ros.planning import PlannerConfig, make_planner, plan_bytes
-from mbrl_ros.planning.toys import LinearModel, VelocityArm
 
 
 @pytest.mark.parametrize('optimiser', OPTIMISERS)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from mbrl_ros.cli.playing import EVALUATION, LEARNING
-from mbrl_ros.cli.task_loop import TaskLoop
+from mbrl_ros.agents.experts.demonstrator import Demonstrator
 from mbrl_ros.errors import ConfigError, GoalError
+from mbrl_ros.runs.playing import EVALUATION, LEARNING
+from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import make_task
-from mbrl_ros.tasks.demonstrator import Demonstrator
 from mbrl_sim import ENVIRONMENTS
 
 TASKS = tuple(ENVIRONMENTS)

@@ -1,0 +1,1 @@
+"""What acts and what learns, one file an algorithm, and the bundle that travels between the two."""

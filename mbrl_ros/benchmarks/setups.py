@@ -1,0 +1,138 @@
+"""The planners that are measured, each from a description that also travels to another process."""
+
+import dataclasses
+
+import numpy as np
+
+from mbrl_ros.benchmarks.work import (
+    CountedObjective,
+    NetworkSize,
+    QuadraticObjective,
+    Rollouts,
+    observation_stream,
+    random_parameters,
+)
+from mbrl_ros.control.safety import CommandFilterConfig
+from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.models.ensemble.precision import PrecisionChooser
+from mbrl_ros.models.ensemble.predictor import Predictor
+from mbrl_ros.planning import PlannerConfig, make_planner
+from mbrl_ros.robots import load_robot
+from mbrl_ros.spaces.joint import JointSpace
+from mbrl_ros.tasks import make_task
+
+#: mbrl-lib's elite share of the yardstick's population.
+_ELITE_SHARE = 0.1
+_STREAM_LENGTH = 64
+_WARM_UP_PLANS = 3
+_EVERYDAY_RATE_HZ = 20.0
+_EVERYDAY_ROBOT = 'panda'
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannerSetup:
+    """One planner at one setting.
+
+    Attributes:
+        optimiser: As `PlannerConfig.optimiser`.
+        horizon: H.
+        precision: As `PlannerConfig.precision`.
+        population: N of the first iteration.
+        particles: P.
+        iterations: Iterations of a plan.
+        propagation: As `PlannerConfig.propagation`.
+        everyday: Whether this is the controller's default setting on the everyday task; then only precision is looked at.
+        network: Sizes of the ensemble; those of the everyday task when `everyday`.
+        device: As `PlannerConfig.device`.
+    """
+
+    optimiser: str = 'cem'
+    horizon: int = 15
+    precision: str = 'auto'
+    population: int = 350
+    particles: int = 20
+    iterations: int = 5
+    propagation: str = 'ts1'
+    everyday: bool = False
+    network: NetworkSize = NetworkSize()
+    device: str = 'auto'
+
+    @classmethod
+    def everyday_setting(cls, precision: str = 'auto') -> 'PlannerSetup':
+        """What the controller plans with when nothing is configured, with an ensemble of the default sizes."""
+        config, ensemble = PlannerConfig(), EnsembleConfig()
+        joints = len(load_robot(_EVERYDAY_ROBOT).joints)
+        network = NetworkSize(2 * joints, joints, ensemble.ensemble_size, ensemble.hidden_layers, ensemble.hidden_size)
+        return cls(config.optimiser, config.horizon, precision, config.population_size, config.num_particles,
+                   config.num_iterations, config.propagation, True, network)
+
+    @property
+    def label(self) -> str:
+        """Name for a table."""
+        name = {'cem': 'CEM', 'icem': 'iCEM', 'mppi': 'MPPI', 'random_shooting': 'random shooting'}[self.optimiser]
+        return f'{name} everyday' if self.everyday else f'{name} {self.propagation.upper()}'
+
+    @property
+    def config(self) -> PlannerConfig:
+        """Settings of the planner."""
+        if self.everyday:
+            return PlannerConfig(precision=self.precision, device=self.device)
+        return PlannerConfig(optimiser=self.optimiser, horizon=self.horizon, population_size=self.population,
+                             num_elites=max(1, round(_ELITE_SHARE * self.population)), num_particles=self.particles,
+                             num_iterations=self.iterations, propagation=self.propagation, init_std=0.5,
+                             precision=self.precision, device=self.device)
+
+
+class MeasuredPlanner:
+    """A planner with model, reward and observations, configured: from here on every plan should cost the same.
+
+    Args:
+        setup: What to build.
+        seed: Of weights, observations and plans.
+
+    Raises:
+        ConfigError: A plan would need more memory than its settings allow.
+
+    Attributes:
+        setup: As given.
+        device: Where it plans.
+        precision: What the setup's precision came to.
+    """
+
+    def __init__(self, setup: PlannerSetup, seed: int = 0) -> None:
+        self.setup, config = setup, setup.config
+        robot = load_robot(_EVERYDAY_ROBOT) if setup.everyday else None
+        self._objective = _everyday_reward(robot) if setup.everyday else QuadraticObjective()
+        change = JointSpace(robot).largest_change(CommandFilterConfig().acceleration_scale, 1.0 / _EVERYDAY_RATE_HZ) \
+            if robot else None
+        self._planner = make_planner(config, setup.network.action_size, change, seed=seed)
+        self.device = self._planner.device
+        parameters = random_parameters(setup.network, seed)
+        self._planner.check_memory(setup.network.obs_size, setup.network.ensemble_size, parameters.shape.hidden_units)
+        chooser = PrecisionChooser(config.precision, self.device, config.population_size * config.num_particles, config.horizon)
+        self.precision = chooser.choose(parameters).precision
+        self._model = Predictor(parameters, self.device, self.precision)
+        self._stream = observation_stream(setup.network, _STREAM_LENGTH, seed)
+        if setup.everyday:
+            self._stream[:, :setup.network.action_size] += robot.home_rad
+        for call in range(_WARM_UP_PLANS):
+            self(call)
+        self._planner.reset(seed)
+
+    def __call__(self, call: int) -> np.ndarray:
+        """First action of a plan for the call's observation of the stream, shape (A,)."""
+        return self.plan(self._stream[call % len(self._stream)])
+
+    def plan(self, obs: np.ndarray) -> np.ndarray:
+        """First action of a plan for an observation (O,), shape (A,)."""
+        return self._planner.plan(self._model, obs, self._objective).actions[0]
+
+    def scored_in_a_plan(self) -> list[Rollouts]:
+        """The rollouts that one plan scores."""
+        counted = CountedObjective(self._objective, self._model.ensemble_size, self._planner.config.num_particles)
+        self._planner.plan(self._model, self._stream[0], counted)
+        return counted.scored
+
+
+def _everyday_reward(robot):
+    return make_task('reach', robot).objective(robot.workspace.lower_m)

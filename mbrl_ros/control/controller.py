@@ -1,0 +1,269 @@
+"""One control tick after another: from state, mandate, goal and model to a command that may be sent.
+
+The same object runs inside the node and inside a loop without ROS. It never asks a clock, never waits, and never raises
+for what comes from outside: whatever is wrong becomes a named hold.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mbrl_ros.config import Config
+from mbrl_ros.control.delay import predict_effect_state
+from mbrl_ros.control.demonstration import DemonstrationRefused, checked_action
+from mbrl_ros.control.exploration import Exploration, homing_velocity
+from mbrl_ros.control.safety import CommandFilter, EmergencyStop, HoldReason, StateWatch, StopSequence
+from mbrl_ros.control.tick import ControllerConfig, TickInputs, TickOutcome
+from mbrl_ros.errors import MeasurementError, PlanningError, ShapeError
+from mbrl_ros.planning.planner import Planner
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.tasks import Task
+from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase, Plan
+
+_MOVING = (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
+#: Holds in which the command topic is left to others at once the arm stands.
+_SILENT = (HoldReason.NOT_ACTIVE, HoldReason.OTHER_COMMANDER)
+_OF_STATE = (HoldReason.STATE_INCOMPLETE, HoldReason.STALE_STATE, HoldReason.FUTURE_STATE, HoldReason.STATE_JUMP)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wish:
+    """What a phase wants: a command, or a reason for none."""
+
+    velocity: np.ndarray | None = None
+    opening_m: float | None = None
+    hold: HoldReason | None = None
+    detail: str = ''
+    plan: Plan | None = None
+    on_tail: bool = False
+
+
+class MpcController:
+    """Decides each tick what the arm is told.
+
+    Args:
+        robot: Profile of the arm.
+        kinematics: Its chain.
+        task: Observation and objective.
+        planner: Plans for the task's sizes; this object owns its warm start.
+        config: Settings.
+        period_s: Control period.
+        seed: With the episode's index, the source of all randomness of that episode.
+        emergency_stop: The latch to obey; its own when left out.
+    """
+
+    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, task: Task, planner: Planner, config: ControllerConfig, *,
+                 period_s: float, seed: int = 0, emergency_stop: EmergencyStop | None = None) -> None:
+        self.emergency_stop = emergency_stop or EmergencyStop()
+        self.weights: Config = task.weights
+        self._robot, self._task, self._planner = robot, task, planner
+        self._period_s, self._seed = period_s, seed
+        self._opening_m: float | None = None
+        self._filter = CommandFilter(robot, kinematics, config.safety)
+        self._watch = StateWatch(robot, config.state)
+        self._stop = StopSequence(config.num_zero_commands)
+        self._exploration = Exploration(robot, config.exploration_scale, period_s)
+        self._chapter: tuple[int, Phase, int] | None = None
+        self._tail: tuple[int, np.ndarray] | None = None
+        self._tail_steps = 0
+        self._misses = 0
+        self._is_first_tick = True
+        self.configure(config)
+
+    def configure(self, config: ControllerConfig) -> None:
+        """Take over the settings that may change between two ticks."""
+        self._config = config
+        self._filter.velocity_scale = config.safety.velocity_scale
+
+    def tick(self, inputs: TickInputs) -> TickOutcome:
+        """Decide one control tick; planning is the only part that takes long."""
+        self._begin(inputs)
+        phase = self._phase(inputs)
+        self._start_phase(inputs.report if phase is not None else None)
+        hold = self._reason_to_hold(inputs, phase)
+        wish = _Wish(hold=hold, detail=self._detail(hold, inputs)) if hold else self._wish(inputs, phase)
+        if self.emergency_stop.is_pressed:
+            wish = _Wish(hold=HoldReason.EMERGENCY_STOP)  # Perhaps while this tick was being planned.
+        velocity, clamped = None, ()
+        if wish.hold is None:
+            self._stop.restart()
+            filtered = self._filter.apply(wish.velocity, self._joints_at_effect(inputs), self._period_s)
+            velocity, clamped = filtered.velocity, filtered.clamped
+            if filtered.refusal:
+                wish = dataclasses.replace(wish, opening_m=None, hold=HoldReason.COMMAND_REFUSED, detail=filtered.refusal)
+            self._opening_m = self._opening_m if wish.opening_m is None else wish.opening_m
+        else:
+            velocity = self._standing(inputs, phase, wish.hold)
+        applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity, wish.opening_m)
+        age_s = float('nan') if inputs.state is None else (inputs.now_ns - inputs.state.stamp_ns) * 1e-9
+        version = inputs.model_version if inputs.model is not None else 0
+        is_late = wish.plan is not None and self._is_late(wish.plan)
+        self._misses += is_late
+        return TickOutcome(velocity, wish.opening_m, applied, wish.hold, wish.detail, wish.plan, phase, clamped, age_s, is_late,
+                           self._misses, wish.on_tail, version)
+
+    def _begin(self, inputs: TickInputs) -> None:
+        """Against the clock, stop whatever a predecessor that crashed has left the driver with; once, at the first state."""
+        if self._is_first_tick and inputs.state is not None:
+            self._is_first_tick = False
+            if not inputs.lockstep:
+                self._stop.restart()
+
+    def _phase(self, inputs: TickInputs) -> Phase | None:
+        """The phase to follow; None when a mandate is needed and there is no valid one."""
+        report = inputs.report
+        if report is not None and self._is_fresh(report, inputs.now_ns):
+            return report.phase
+        return None if self._config.require_mandate else Phase.RUNNING
+
+    def _is_fresh(self, report: EpisodeReport, now_ns: int) -> bool:
+        return abs(now_ns - report.stamp_ns) <= self._config.max_mandate_age_s * 1e9
+
+    def _start_phase(self, report: EpisodeReport | None) -> None:
+        """Start every phase of motion afresh: seeds, warm start, and where the arm was before the world was put back."""
+        chapter = (report.episode, report.phase, report.start_ns) if report else None
+        if chapter is None or chapter == self._chapter:
+            return
+        self._chapter = chapter
+        self._forget_plan()
+        self._opening_m = None
+        if report.phase in _MOVING:
+            self._watch.reset()
+            self._exploration.reset(self._seed, report.episode)
+            self._planner.reset(int(np.random.SeedSequence([self._seed, report.episode]).generate_state(1)[0]))
+
+    def _forget_plan(self) -> None:
+        self._tail, self._tail_steps = None, 0
+
+    def _reason_to_hold(self, inputs: TickInputs, phase: Phase | None) -> HoldReason | None:
+        state_reason = self._watch.check(inputs.state, inputs.now_ns)
+        if not inputs.active:
+            return HoldReason.NOT_ACTIVE
+        if self.emergency_stop.is_pressed:
+            return HoldReason.EMERGENCY_STOP
+        if inputs.other_commanders:
+            return HoldReason.OTHER_COMMANDER
+        if state_reason and (state_reason is not HoldReason.STATE_JUMP or phase in _MOVING):
+            return state_reason
+        if phase is None:
+            return HoldReason.NO_MANDATE if inputs.report is None else HoldReason.STALE_MANDATE
+        return None if phase in _MOVING else HoldReason.PHASE
+
+    def _detail(self, hold: HoldReason, inputs: TickInputs) -> str:
+        """The figures and names behind a reason to hold."""
+        if hold is HoldReason.OTHER_COMMANDER:
+            return inputs.other_commanders
+        if hold is HoldReason.STALE_MANDATE:
+            age_s = (inputs.now_ns - inputs.report.stamp_ns) * 1e-9
+            return f'{age_s:.3f} s old, at most {self._config.max_mandate_age_s:g} s is allowed'
+        return self._watch.detail if hold in _OF_STATE else ''
+
+    def _wish(self, inputs: TickInputs, phase: Phase) -> _Wish:
+        q = inputs.state.positions(self._robot.joints)
+        if phase is Phase.EXPLORING:
+            return _Wish(self._exploration.velocity(q))
+        if phase is Phase.HOMING:
+            return _Wish(homing_velocity(self._robot, q, self._config.homing_gain_per_s, self._config.homing_scale))
+        if phase is Phase.DEMONSTRATED:
+            return self._imitate(inputs)
+        return self._pursue(inputs)
+
+    def _imitate(self, inputs: TickInputs) -> _Wish:
+        """What is being shown, if it can be followed."""
+        try:
+            action = checked_action(inputs.demonstrated, self._task.action_names, inputs.now_ns,
+                                    self._config.max_demonstration_age_s)
+        except DemonstrationRefused as refused:
+            return _Wish(hold=refused.hold, detail=str(refused))
+        return self._obey(action, inputs)
+
+    def _pursue(self, inputs: TickInputs) -> _Wish:
+        goal = self._goal(inputs)
+        if goal is None:
+            return _Wish(hold=HoldReason.NO_GOAL)
+        if refusal := self._task.goal_refusal(goal):
+            return _Wish(hold=HoldReason.GOAL_OUT_OF_REACH, detail=refusal)
+        if inputs.model is None:
+            return _Wish(hold=HoldReason.MODEL_MISMATCH if inputs.model_refused else HoldReason.NO_MODEL)
+        try:
+            plan = self._plan(inputs, goal)
+        except ShapeError as error:
+            return _Wish(hold=HoldReason.MODEL_MISMATCH, detail=str(error))
+        except MeasurementError as error:
+            return _Wish(hold=HoldReason.STATE_INCOMPLETE, detail=str(error))
+        except PlanningError as error:
+            return _Wish(hold=HoldReason.PLANNING_FAILED, detail=str(error))
+        except Exception as error:  # A planner or model that breaks must leave the arm held, not the control thread dead.
+            return _Wish(hold=HoldReason.PLANNING_FAILED, detail=f'{type(error).__name__}: {error}')
+        return self._judge(inputs, plan)
+
+    def _goal(self, inputs: TickInputs) -> np.ndarray | None:
+        """The newer of the manager's goal and the goal topic's; in lockstep the manager's, whose stamps order everything.
+
+        While there is a manager it is the manager that refuses a goal out of reach, and the one before stays.
+        """
+        report = inputs.report if inputs.report and self._is_fresh(inputs.report, inputs.now_ns) else None
+        if report and (inputs.lockstep or inputs.goal_m is None or inputs.goal_stamp_ns < report.goal_stamp_ns
+                       or self._task.goal_refusal(inputs.goal_m)):
+            return np.array(report.goal_m)
+        return inputs.goal_m
+
+    def _plan(self, inputs: TickInputs, goal: np.ndarray) -> Plan:
+        space = self._task.space
+        previous = space.action(ArmCommand(self._filter.previous, self._opening_m), inputs.state)
+        latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
+        obs = predict_effect_state(inputs.model, space.observe(inputs.state), previous, latency_s, self._period_s)
+        budget_s = self._config.plan_budget_periods * self._period_s if inputs.anytime else None
+        return self._planner.plan(inputs.model, obs, self._task.objective(goal, self.weights), previous_action=previous,
+                                  directions=space.directions(obs), deadline_s=budget_s)
+
+    def _judge(self, inputs: TickInputs, plan: Plan) -> _Wish:
+        """Whether a plan may be followed, and what to do when it may not."""
+        if not (np.isfinite(plan.actions).all() and np.isfinite(plan.mean_obs).all() and np.isfinite(plan.disagreement)):
+            self._forget_plan()
+            return _Wish(hold=HoldReason.NONFINITE_PLAN, plan=plan)
+        if plan.disagreement > self._config.max_disagreement:
+            self._forget_plan()
+            detail = f'{plan.disagreement:.2f}, at most {self._config.max_disagreement:.2f} is allowed'
+            return _Wish(hold=HoldReason.DISAGREEMENT, detail=detail, plan=plan)
+        if inputs.anytime and self._is_late(plan):
+            return self._follow_tail(inputs, plan)
+        self._tail, self._tail_steps = (inputs.effect_ns, plan.actions), 0
+        return self._obey(plan.actions[0], inputs, plan=plan)
+
+    def _follow_tail(self, inputs: TickInputs, late: Plan) -> _Wish:
+        """Without a plan in time: a few steps of the last one, then a hold."""
+        self._tail_steps += 1
+        allowed_s = self._config.plan_deadline_periods * self._period_s
+        detail = f'{late.elapsed_s * 1e3:.0f} ms, at most {allowed_s * 1e3:.0f} ms is in time'
+        if self._tail is not None and self._tail_steps <= self._config.max_tail_steps:
+            start_ns, actions = self._tail
+            index = round((inputs.effect_ns - start_ns) * 1e-9 / self._period_s)
+            if 0 <= index < len(actions):
+                return self._obey(actions[index], inputs, detail=detail, plan=late, on_tail=True)
+        return _Wish(hold=HoldReason.DEADLINE_MISSED, detail=detail, plan=late)
+
+    def _obey(self, action: np.ndarray, inputs: TickInputs, **also: Any) -> _Wish:
+        command = self._task.space.command(action, inputs.state)
+        return _Wish(command.velocity, command.opening_m, **also)
+
+    def _is_late(self, plan: Plan) -> bool:
+        return plan.elapsed_s > self._config.plan_deadline_periods * self._period_s
+
+    def _joints_at_effect(self, inputs: TickInputs) -> np.ndarray:
+        latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
+        return inputs.state.positions(self._robot.joints) + latency_s * self._filter.previous
+
+    def _standing(self, inputs: TickInputs, phase: Phase | None, hold: HoldReason) -> np.ndarray | None:
+        """Next command of the controlled stop.
+
+        Zeros go on while the manager watches the arm come to rest, and in lockstep while an episode runs: there time
+        itself waits for the next command.
+        """
+        velocity = self._stop.step(self._filter, self._period_s)
+        watched = phase is Phase.STOPPING or (inputs.lockstep and phase in _MOVING)
+        if velocity is None and watched and hold not in _SILENT:
+            return self._filter.brake(self._period_s)
+        return velocity

@@ -1,0 +1,53 @@
+"""Whether a demonstrated action may be followed; who shows it is anybody, so that nothing about it is taken for granted."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.errors import PlanningError
+from mbrl_ros.types import DemonstratedAction
+
+
+class DemonstrationRefused(PlanningError):
+    """A demonstrated action cannot be followed; the text gives the figures and may be empty.
+
+    Attributes:
+        hold: Under which name the arm stands for it.
+    """
+
+    def __init__(self, hold: HoldReason, detail: str = '') -> None:
+        super().__init__(detail)
+        self.hold = hold
+
+
+def checked_action(shown: DemonstratedAction | None, names: Sequence[str], now_ns: int, max_age_s: float) -> np.ndarray:
+    """The action, shape (A,), within [-1, 1], its entries in the order of `names`.
+
+    Args:
+        shown: Newest demonstrated action; its entries may be in any order.
+        names: The A entries of the task's actions.
+        now_ns: The time, by the clock that it was stamped with.
+        max_age_s: Largest distance of its stamp from now, either way.
+
+    Raises:
+        DemonstrationRefused: There is none, it is too old, has other entries, or a number that is not within [-1, 1].
+    """
+    if shown is None:
+        raise DemonstrationRefused(HoldReason.NO_DEMONSTRATION)
+    age_s = (now_ns - shown.stamp_ns) * 1e-9
+    if abs(age_s) > max_age_s:
+        raise DemonstrationRefused(HoldReason.NO_DEMONSTRATION, f'{age_s:.3f} s old, at most {max_age_s:g} s is allowed')
+    if sorted(shown.names) != sorted(names):
+        raise _unsound(f'entries {", ".join(shown.names) or "none"}, the task has {", ".join(names)}')
+    if shown.action.shape != (len(names),):
+        raise _unsound(f'{len(names)} entries but {shown.action.size} numbers')
+    within = np.abs(shown.action) <= 1.0
+    if not within.all():
+        index = int(np.argmin(within))
+        raise _unsound(f'{shown.names[index]} is {shown.action[index]:g}')
+    return shown.action[[shown.names.index(name) for name in names]]
+
+
+def _unsound(detail: str) -> DemonstrationRefused:
+    return DemonstrationRefused(HoldReason.DEMONSTRATION_REFUSED, detail)

@@ -1,0 +1,8 @@
+"""The last word before the driver: the command filter, the named holds, and the latched emergency stop."""
+
+from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig, FilteredCommand
+from mbrl_ros.control.safety.hold import EmergencyStop, HoldReason, StopSequence
+from mbrl_ros.control.safety.state_watch import StateWatch, StateWatchConfig
+
+__all__ = ['CommandFilter', 'CommandFilterConfig', 'EmergencyStop', 'FilteredCommand', 'HoldReason', 'StateWatch',
+           'StateWatchConfig', 'StopSequence']

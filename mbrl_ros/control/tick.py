@@ -1,0 +1,111 @@
+"""What goes into one control tick and what comes out; plain values, so that a tick can be replayed."""
+
+import dataclasses
+
+import numpy as np
+
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.control.safety import CommandFilterConfig, HoldReason, StateWatchConfig
+from mbrl_ros.errors import ConfigError
+from mbrl_ros.types import AppliedCommand, DemonstratedAction, DynamicsModel, EpisodeReport, Phase, Plan, RobotState
+
+
+@dataclasses.dataclass(frozen=True)
+class ControllerConfig(Config):
+    """When the controller moves the arm, and how without a plan."""
+
+    require_mandate: bool = setting(True, 'Whether the arm moves only while the episode manager wants it to; '
+                                          'otherwise a goal alone suffices.')
+    max_mandate_age_s: float = setting(0.5, 'Oldest report of the episode manager that counts.', unit='s', low=0.01, high=60.0)
+    max_demonstration_age_s: float = setting(0.3, 'Oldest demonstrated action that is followed.', unit='s', low=0.01, high=60.0,
+                                             live=True)
+    plan_budget_periods: float = setting(0.64, 'Planning time given to the planner.', unit='control periods', low=0.001,
+                                         high=100.0, live=True)
+    plan_deadline_periods: float = setting(0.8, 'Planning time from which a plan is too late.', unit='control periods',
+                                           low=0.001, high=100.0, live=True)
+    max_tail_steps: int = setting(3, 'Ticks without a plan in time that the last plan is followed.', low=0, high=20, live=True)
+    max_disagreement: float = setting(5.0, 'Disagreement of the ensemble, in units of its output scale, that stops the arm.',
+                                      low=0.0, live=True)
+    num_zero_commands: int = setting(5, 'Zero commands sent after a stop, before silence.', low=1, high=1000)
+    exploration_scale: float = setting(0.5, 'Share of the velocity limits that exploring uses.', low=0.0, high=1.0)
+    homing_scale: float = setting(0.5, 'Largest share of the velocity limits on the way home.', low=0.01, high=1.0)
+    homing_gain_per_s: float = setting(2.0, 'Velocity home for each radian of error.', unit='1/s', low=0.01, high=10.0)
+    safety: CommandFilterConfig = section(CommandFilterConfig, 'The command filter.')
+    state: StateWatchConfig = section(StateWatchConfig, 'Which states may be acted on.')
+
+    def check(self) -> None:
+        if self.plan_budget_periods > self.plan_deadline_periods:
+            raise ConfigError('ControllerConfig.plan_budget_periods needs at most plan_deadline_periods '
+                              f'{self.plan_deadline_periods}, got {self.plan_budget_periods}')
+
+
+@dataclasses.dataclass(frozen=True)
+class TickInputs:
+    """All that a tick knows.
+
+    Attributes:
+        now_ns: The time, by the clock that stamps are made with.
+        effect_ns: When a command sent now will take effect.
+        state: Newest state, if any.
+        report: Newest word of the episode manager, if any.
+        goal_m: Newest goal from the goal topic, shape (3,), if any.
+        goal_stamp_ns: Its stamp.
+        model: Newest model that fits, if any.
+        model_version: Its version.
+        model_refused: Whether a model came that does not fit.
+        demonstrated: Newest demonstrated action, if any.
+        other_commanders: Who else commands the arm, in words; empty for nobody.
+        active: Whether the controller may move the arm at all.
+        anytime: Whether planning has a deadline; without one it is repeatable.
+        lockstep: Whether time goes on only with commands.
+    """
+
+    now_ns: int
+    effect_ns: int
+    state: RobotState | None = None
+    report: EpisodeReport | None = None
+    goal_m: np.ndarray | None = None
+    goal_stamp_ns: int = 0
+    model: DynamicsModel | None = None
+    model_version: int = 0
+    model_refused: bool = False
+    demonstrated: DemonstratedAction | None = None
+    other_commanders: str = ''
+    active: bool = True
+    anytime: bool = True
+    lockstep: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TickOutcome:
+    """What a tick decided.
+
+    Attributes:
+        velocity: What to send, shape (J,), rad/s; None for silence.
+        opening_m: What the gripper is told; None to leave it alone.
+        applied: The velocity with its time, for the record; None for silence.
+        hold: Why the arm is being kept still; None while it pursues what it should.
+        detail: More about the hold, in words; may be empty.
+        plan: The plan made in this tick, if any.
+        phase: Phase that was followed, if any.
+        clamped: Rules of the safety filter that acted.
+        state_age_s: Age of the state; NaN without one.
+        is_late: Whether this tick's plan took longer than is in time; without a deadline it is followed all the same.
+        misses: Ticks so far whose plan was late.
+        on_tail: Whether the command comes from an earlier plan's tail.
+        model_version: Version of the model there was; 0 without one.
+    """
+
+    velocity: np.ndarray | None
+    opening_m: float | None
+    applied: AppliedCommand | None
+    hold: HoldReason | None
+    detail: str
+    plan: Plan | None
+    phase: Phase | None
+    clamped: tuple[str, ...]
+    state_age_s: float
+    is_late: bool
+    misses: int
+    on_tail: bool
+    model_version: int

@@ -1,0 +1,87 @@
+"""The experience that a model was learned from, in a file beside the model.
+
+A model that goes on learning from what comes new, without what it was learned from, forgets: a round on one episode fits that
+episode. With this file every later round trains on old and new together, and what was held out once stays held out.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mbrl_ros.errors import BagError
+from mbrl_ros.experience.dataset import TransitionArrays
+
+_SUFFIX = '.experience.safetensors'
+_FORMAT = 'mbrl_ros.experience'
+_VALUES, _NUMBERS = ('obs', 'action', 'next_obs'), ('stamp_ns', 'episode')
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedExperience:
+    """Transitions, and which of them a model was made from.
+
+    Attributes:
+        transitions: N transitions, oldest first; stamps are of the clock of that run.
+        learned_stamp_ns: Stamps of those in the round that made the model.
+    """
+
+    transitions: TransitionArrays
+    learned_stamp_ns: np.ndarray
+
+    def save(self, model: Path) -> None:
+        """Write the file that belongs to the model file of that path; observations and actions in float32.
+
+        Raises:
+            BagError: It cannot be written.
+        """
+        path, rows = saved_experience_path(model), self.transitions._asdict()
+        kept = {name: rows[name].astype(np.float32) for name in _VALUES} | {name: rows[name] for name in _NUMBERS}
+        temporary = path.with_name(f'.{path.name}')
+        try:
+            save_file({**kept, 'learned_stamp_ns': self.learned_stamp_ns}, temporary, {'format': _FORMAT})
+            temporary.replace(path)
+        except OSError as error:
+            raise BagError(f'{path}: cannot be written ({error.strerror})') from None
+
+    def followed_by(self, others: TransitionArrays) -> TransitionArrays:
+        """These transitions, then those of another run, whose stamps are moved behind: two clocks may show the same time."""
+        behind = others.stamp_ns + (int(self.transitions.stamp_ns.max(initial=-1)) + 1)
+        return TransitionArrays(*(np.concatenate(pair) for pair in zip(self.transitions, others._replace(stamp_ns=behind))))
+
+    @classmethod
+    def load(cls, model: Path, obs_size: int, action_size: int) -> 'SavedExperience | None':
+        """Read the file that belongs to a model file; None where there is none.
+
+        Args:
+            model: Path of the model.
+            obs_size: O.
+            action_size: A.
+
+        Raises:
+            BagError: The file is damaged, foreign, or of other sizes.
+        """
+        path = saved_experience_path(model)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, 'numpy') as file:
+                is_ours = (file.metadata() or {}).get('format') == _FORMAT
+                kept = {name: file.get_tensor(name) for name in (*_VALUES, *_NUMBERS, 'learned_stamp_ns')} if is_ours else {}
+        except (OSError, SafetensorError) as error:
+            raise BagError(f'{path}: cannot be read ({error})') from None
+        if not kept:
+            raise BagError(f'{path}: is not experience that this package has written')
+        size = len(kept['obs'])
+        wanted = {'obs': (size, obs_size), 'action': (size, action_size), 'next_obs': (size, obs_size), 'stamp_ns': (size,),
+                  'episode': (size,)}
+        if wrong := [name for name, shape in wanted.items() if kept[name].shape != shape]:
+            raise BagError(f'{path}: {wrong[0]} has the shape {kept[wrong[0]].shape}, needed is {wanted[wrong[0]]}')
+        return cls(TransitionArrays(*(kept[name] for name in TransitionArrays._fields)), kept['learned_stamp_ns'])
+
+
+def saved_experience_path(model: Path) -> Path:
+    """Where the experience of a model file is: `lift.safetensors` has `lift.experience.safetensors`."""
+    return model.with_name(model.name.removesuffix('.safetensors') + _SUFFIX)

@@ -1,0 +1,1 @@
+"""Compiled code behind `Predictor` and `EnsembleTrainer`; every caller works without it, in torch."""

@@ -1,0 +1,206 @@
+"""Training of one round: split, normalise, fit the linear part, train the networks, keep each member's best weights."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.errors import ModelError, ShapeError
+from mbrl_ros.models.ensemble.batches import Batch, BootstrapBatches, all_rows
+from mbrl_ros.models.ensemble.ensemble import Ensemble, EnsembleConfig
+from mbrl_ros.models.ensemble.gradient import PRECISIONS, LossGradient, product_type
+from mbrl_ros.models.ensemble.linear import LinearPart
+from mbrl_ros.models.ensemble.normalizer import Normalizer
+from mbrl_ros.models.ensemble.parameters import DynamicsParameters
+from mbrl_ros.models.ensemble.split import bootstrap_counts, holdout_mask
+
+#: Scale of an output that never varied; far below what any sensor resolves.
+_CONSTANT_OUTPUT = 1e-6
+_FINAL_RATE = 0.02
+_FEWEST_TRAINED_ON = 4
+_SMALLEST_RESIDUAL = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerConfig(Config):
+    """How one round is trained."""
+
+    ensemble: EnsembleConfig = section(EnsembleConfig, 'The networks.')
+    holdout_fraction: float = setting(0.125, 'Share of the transitions held out for validation.', low=0.01, high=0.5)
+    min_holdout: int = setting(6, 'Fewest transitions held out.', low=1)
+    ridge: float = setting(0.01, 'Penalty on the linear part, in units of one sample.', low=1e-9)
+    learning_rate: float = setting(3e-3, 'First step size of Adam; it falls along a half cosine.', low=1e-6, high=0.1)
+    batch_size: int = setting(64, 'Transitions a gradient step and member.', low=1)
+    max_steps: int = setting(1000, 'Most gradient steps a round.', low=1)
+    steps_per_check: int = setting(50, 'Gradient steps between validations.', low=1)
+    patience: int = setting(8, 'Validations without a better member before training stops.', low=1)
+    precision: str = setting('auto', 'Arithmetic of the matrix products in gradient steps; auto takes what is faster here.',
+                             choices=PRECISIONS)
+    warm_start: bool = setting(True, 'Whether networks go on from those of the model before.')
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """A candidate, and how its training went.
+
+    Attributes:
+        parameters: Each member at its best validation.
+        curves: Held-out loss of each member at each validation, shape (C, E); the first before any step.
+        best_check: Row of `curves` that each member was restored to, shape (E,).
+        steps: Gradient steps taken.
+        num_trained_on: Transitions in the bootstraps.
+        holdout: Which transitions were held out, shape (N,), bool.
+    """
+
+    parameters: DynamicsParameters
+    curves: np.ndarray
+    best_check: np.ndarray
+    steps: int
+    num_trained_on: int
+    holdout: np.ndarray
+
+
+class TrainingCancelled(Exception):
+    """Training was asked to stop; there is no result."""
+
+
+class EnsembleTrainer:
+    """Fits dynamics parameters to transitions; keeps nothing between calls.
+
+    Args:
+        config: Settings.
+    """
+
+    def __init__(self, config: TrainerConfig) -> None:
+        self.config = config
+
+    def fit(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, *, seed: int, keys: np.ndarray | None = None,
+            initial: DynamicsParameters | None = None, extra: Sequence[np.ndarray] | None = None,
+            is_cancelled: Callable[[], bool] = bool) -> TrainingResult:
+        """Train one round.
+
+        Args:
+            obs: Shape (N, O).
+            action: Shape (N, A).
+            next_obs: Shape (N, O).
+            seed: Decides initial weights and batches; bootstraps and held-out set follow from the keys. The same seed and
+                data give the same bytes.
+            keys: Integers that identify the transitions over all rounds, shape (N,); their index by default.
+            initial: Parameters to go on from, where `warm_start` is set and the sizes agree.
+            extra: Further obs, action and next_obs to train on, of which none is held out, counted or returned.
+            is_cancelled: Asked between validations.
+
+        Raises:
+            ShapeError: Arrays do not belong together.
+            ModelError: Too few transitions, or values that are not finite.
+            TrainingCancelled: `is_cancelled` said so.
+        """
+        config = self.config
+        members = config.ensemble.ensemble_size
+        _check(obs, action, next_obs)
+        keys = np.arange(len(obs)) if keys is None else np.asarray(keys)
+        holdout = holdout_mask(keys, config.holdout_fraction, config.min_holdout)
+        if (~holdout).sum() < _FEWEST_TRAINED_ON:
+            raise ModelError(f'training needs at least {config.min_holdout + _FEWEST_TRAINED_ON} transitions, got {len(obs)}')
+        num_trained_on, seen = int((~holdout).sum()), torch.as_tensor(~holdout)
+        if extra is not None:
+            _check(*extra)
+            obs, action, next_obs = (np.concatenate(pair) for pair in zip((obs, action, next_obs), extra))
+            keys = np.concatenate([keys, -1 - np.arange(len(extra[0]))])  # Stamps are not negative.
+            seen = torch.cat([seen, seen.new_ones(len(extra[0]))])
+        x = torch.as_tensor(np.concatenate([obs, action], axis=1), dtype=torch.float32)
+        y = torch.as_tensor(np.asarray(next_obs) - np.asarray(obs), dtype=torch.float32)
+        inputs = Normalizer.fit(x[seen], constant_scale=1.0)
+        outputs = Normalizer.fit(y[seen], constant_scale=_CONSTANT_OUTPUT)
+        x, y = inputs.normalize(x), outputs.normalize(y)
+        counts = torch.as_tensor(bootstrap_counts(keys[seen.numpy()], members, seed=0))
+        generator = torch.Generator().manual_seed(seed)
+        network = Ensemble(x.shape[1], y.shape[1], config.ensemble, generator=generator)
+        rows, explained = x.expand(members, -1, -1), torch.zeros(members, *y.shape)
+        if is_warm := config.warm_start and initial is not None and _same_shapes(initial, network):
+            network = initial.ensemble(config.ensemble)
+            network.rebase(initial.inputs, inputs, initial.residual_scale * initial.outputs.std / outputs.std)
+            # The linear part is fitted to what the network leaves, so that together they go on from where they were.
+            explained = network.mean(rows)
+        linear = LinearPart.fit(x[seen], (y - explained)[:, seen], counts, config.ridge)
+        errors = y - linear(rows)  # (E, N, O)
+        scale = _residual_scale(errors[:, seen], counts)
+        if is_warm:
+            network.rebase(inputs, inputs, 1.0 / scale)
+        dtype = product_type(config.precision, config.ensemble.hidden_size, config.batch_size)
+        batches = BootstrapBatches(x[seen].to(dtype), errors[:, seen] / scale, counts, config.batch_size, generator)
+        validation = all_rows(x[~seen], errors[:, ~seen] / scale)
+        gradient = LossGradient(network, config.batch_size, dtype)
+        curves, best, steps = self._descend(gradient, batches, _BestMembers(network, gradient, validation), is_cancelled)
+        parameters = DynamicsParameters(inputs, outputs, linear, scale, best)
+        return TrainingResult(parameters, curves, curves.argmin(axis=0), steps, num_trained_on, holdout)
+
+    def _descend(self, gradient: LossGradient, batches: BootstrapBatches, keeper: '_BestMembers',
+                 is_cancelled: Callable[[], bool]) -> tuple[np.ndarray, dict[str, torch.Tensor], int]:
+        """Curves, best weights by name, and the number of steps taken."""
+        config = self.config
+        keeper.check()
+        steps = 0
+        while steps < config.max_steps:
+            ahead = range(steps, min(steps + config.steps_per_check, config.max_steps))
+            gradient.descend([batches.draw() for _ in ahead],
+                             [config.learning_rate * _cosine(step / config.max_steps) for step in ahead])
+            steps = ahead.stop
+            if is_cancelled():
+                raise TrainingCancelled
+            keeper.check()
+            if keeper.checks_without_gain >= config.patience:
+                break
+        return np.stack(keeper.curves), keeper.best, steps
+
+
+class _BestMembers:
+    """Each member's weights at its best validation; a non-finite loss is never best."""
+
+    def __init__(self, network: Ensemble, gradient: LossGradient, validation: Batch) -> None:
+        self._network, self._gradient, self._validation = network, gradient, validation
+        self._lowest = torch.full((network.config.ensemble_size,), math.inf)
+        self.best = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()}
+        self.curves: list[np.ndarray] = []
+        self.checks_without_gain = 0
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Validate all members and keep those that are better than ever."""
+        loss = self._gradient.validate(self._validation)
+        loss = torch.where(torch.isfinite(loss), loss, torch.full_like(loss, math.inf))
+        better = loss < self._lowest
+        self._lowest = torch.where(better, loss, self._lowest)
+        for name, tensor in self._network.state_dict().items():
+            self.best[name][better] = tensor[better]
+        self.checks_without_gain = 0 if better.any() else self.checks_without_gain + 1
+        self.curves.append(loss.numpy())
+
+
+def _residual_scale(errors: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Spread of the linear part's errors, shape (O,), on rows that are not in a member's own bootstrap."""
+    unseen = (counts == 0).unsqueeze(-1)
+    spread = (torch.square(errors) * unseen).sum(dim=(0, 1)) / unseen.sum().clamp(min=1)
+    return spread.sqrt().clamp(min=_SMALLEST_RESIDUAL)
+
+
+def _same_shapes(parameters: DynamicsParameters, network: Ensemble) -> bool:
+    shapes = ({name: tensor.shape for name, tensor in tensors.items()} for tensors in (parameters.network, network.state_dict()))
+    return next(shapes) == next(shapes)
+
+
+def _cosine(progress: float) -> float:
+    return _FINAL_RATE + (1.0 - _FINAL_RATE) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def _check(obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray) -> None:
+    shapes = [np.shape(values) for values in (obs, action, next_obs)]
+    if any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes) or shapes[0] != shapes[2]:
+        raise ShapeError(f'training needs obs (N, O), action (N, A), next_obs (N, O), got {shapes[0]}, {shapes[1]}, {shapes[2]}')
+    for name, values in (('obs', obs), ('action', action), ('next_obs', next_obs)):
+        if not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values).all(axis=1)))
+            raise ModelError(f'training data hold a value of {name} that is not finite, at transition {row}')

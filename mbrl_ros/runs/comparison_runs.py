@@ -1,0 +1,119 @@
+"""The runs of a comparison: those that are there are taken, the others are trained, after all was checked."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mbrl_ros.runs.comparison import Check, OURS, read_run
+from mbrl_ros.runs.learning_run import LearningRun
+from mbrl_ros.runs.baselines.sac import METHODS, SacConfig, SacSetup, ensure_run, is_trained, require_stable_baselines
+from mbrl_ros.runs.task_loop import TaskLoop
+from mbrl_ros.config import load_yaml
+from mbrl_ros.errors import ConfigError
+from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim import ENVIRONMENTS
+
+#: What an action of the environments over the table is.
+_ACTIONS = 'twist'
+_NAMES = {name.replace(' + ', '-').lower(): name for name in METHODS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What to compare.
+
+    Attributes:
+        task: Name of the task.
+        loop: Its settings.
+        robot: Robot profile.
+        seeds: Seeds of runs that are trained.
+        ours: Folders of finished runs of ours; where there are none they are learned.
+        steps: Real control steps of those.
+        methods: Model-free ones, `sac` or `sac-her`.
+        sac_steps: Real control steps of each model-free run.
+        sac: Settings of those.
+        check_every: Control steps from one look at a model-free policy to the next.
+        check_episodes: Episodes of a look.
+        out: Folder of all that is trained.
+    """
+
+    task: str
+    loop: TaskLoopConfig
+    robot: str
+    seeds: Sequence[int]
+    ours: Sequence[Path]
+    steps: int
+    methods: Sequence[str]
+    sac_steps: int
+    sac: SacConfig
+    check_every: int
+    check_episodes: int
+    out: Path
+
+    def __post_init__(self) -> None:
+        if self.task not in ENVIRONMENTS:
+            raise ConfigError(f'there is no environment of a task {self.task!r}; known: {", ".join(sorted(ENVIRONMENTS))}')
+        if unknown := [method for method in self.methods if method not in _NAMES]:
+            raise ConfigError(f'there is no method {unknown[0]!r}; known: {", ".join(_NAMES)}')
+        if self.loop.actions != _ACTIONS:
+            raise ConfigError(f'a comparison over the table needs actions {_ACTIONS!r}, those of the environments, '
+                              f'got {self.loop.actions!r}')
+
+    @property
+    def setups(self) -> list[SacSetup]:
+        """The model-free runs."""
+        return [SacSetup(_NAMES[method], self.task, seed, self.sac_steps, self.loop, self.sac, self.robot, self.check_every,
+                         self.check_episodes) for method in self.methods for seed in self.seeds]
+
+
+def train_missing(comparison: Comparison, say: Callable[[str], None]) -> list[Path]:
+    """Train what is not there.
+
+    Args:
+        comparison: What to compare.
+        say: Told what is going on, line by line.
+
+    Returns:
+        Folders of all runs, ours first.
+
+    Raises:
+        ConfigError: A folder holds another run, or something that is needed is not installed.
+    """
+    for folder in comparison.ours:
+        read_run(folder, comparison.task, comparison.robot)
+        _require_same_episodes(folder, comparison.loop)
+    setups = comparison.setups
+    if not all([is_trained(setup, comparison.out) for setup in setups]):
+        require_stable_baselines()
+    folders = [*comparison.ours] or [_learned(comparison, seed, say) for seed in comparison.seeds]
+    for setup in setups:
+        label = f'{setup.method}, seed {setup.seed}'
+        say(f'{label} …')
+        folders.append(ensure_run(setup, comparison.out, lambda check, label=label: say(_line(label, check))))
+    return folders
+
+
+def _require_same_episodes(folder: Path, loop: TaskLoopConfig) -> None:
+    """See that a run's control steps and episodes are as long as those of the comparison, and its actions the same."""
+    kept = load_yaml(folder / 'config.yaml').get('settings') or {}
+    for name in ('control_rate_hz', 'max_episode_steps', 'actions'):
+        given = kept.get(name, getattr(TaskLoopConfig(), name))
+        if given != (wanted := getattr(loop, name)):
+            raise ConfigError(f'{folder}: was learned with {name} {given}, needed is {wanted}; give the settings that '
+                              'it was learned with by --config')
+
+
+def _learned(comparison: Comparison, seed: int, say: Callable[[str], None]) -> Path:
+    """Folder of a run of ours, which is learned as far as it is not."""
+    folder = comparison.out / f'{OURS}-{seed}'
+    say(f'{OURS}, seed {seed} …')
+    with contextlib.closing(TaskLoop(comparison.task, comparison.loop, comparison.robot)) as loop:
+        run = LearningRun(loop, seed=seed, folder=folder, resume=(folder / 'config.yaml').exists())
+        for _ in run.episodes(comparison.steps):
+            pass
+    return folder
+
+
+def _line(label: str, check: Check) -> str:
+    return f'{label}: {check.successes} of {check.episodes} after {check.steps:,} steps, {check.wall_s / 60:.1f} minutes'

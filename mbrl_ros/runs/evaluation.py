@@ -1,0 +1,258 @@
+"""How well a learned model does: many episodes, spread over the cores, with nothing learned from them."""
+
+import contextlib
+import dataclasses
+import itertools
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mbrl_ros.runs.playing import EVALUATION, Episode, LEARNING, Loop
+from mbrl_ros.runs.task_loop import TaskLoop
+from mbrl_ros.errors import ModelMismatchError
+from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_ros.types import DynamicsModel
+from mbrl_sim.video import EpisodeCamera, steps_per_frame, write_video
+
+_CONFIDENCE = 0.95
+#: How long a video stays at the end of each episode.
+_LAST_PICTURE_S = 1.0
+
+
+class AnyEvaluation(Protocol):
+    """What can be evaluated: a task, or an environment as `env_evaluation.EnvEvaluation` has it.
+
+    Attributes:
+        model: File of the model.
+        seed: Of everything that is drawn.
+    """
+
+    model: Path
+    seed: int
+
+    def loop(self) -> 'PicturedLoop':
+        """What it is played in.
+
+        Raises:
+            ConfigError: It cannot be made.
+        """
+
+
+class PicturedLoop(Loop, Protocol):
+    """A loop that can be watched."""
+
+    def play(self, model: DynamicsModel | None, *, seed: int, episode: int, stream: int = LEARNING,
+             on_step: Callable[[], None] = lambda: None) -> Episode:
+        """As `Loop.play`; `on_step` is called before each control step."""
+
+    def picture(self, width: int, height: int) -> np.ndarray:
+        """The scene as it is, shape (height, width, 3), uint8."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate of a task; implements `AnyEvaluation`.
+
+    Attributes:
+        task: Name of the task.
+        config: Settings that it is played with.
+        model: File of the model.
+        seed: Of cubes, goals and plans.
+        robot: Robot profile.
+        object_kind: What lies on the table, as `WorldConfig.object_kind`; a model learns with cubes.
+        live: Whether the nodes play it, not one process.
+    """
+
+    task: str
+    config: TaskLoopConfig
+    model: Path
+    seed: int = 0
+    robot: str = 'panda'
+    object_kind: str = 'cube'
+    live: bool = False
+
+    def loop(self) -> TaskLoop:
+        """What it is played in.
+
+        Raises:
+            ConfigError: As for `TaskLoop`, or the task has no such object.
+        """
+        config = dataclasses.replace(self.config, planner=self.config.planner.without_exploring())
+        return TaskLoop(self.task, config, self.robot, self.object_kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one episode came to.
+
+    Attributes:
+        success: Whether the goal was reached and held; None where nothing says so.
+        steps: Control steps.
+        distance_m: Distance from the goal at the end; NaN where there is no goal.
+        episode_return: Sum of rewards.
+        plan_ms: Time of each plan.
+    """
+
+    success: bool | None
+    steps: int
+    distance_m: float
+    episode_return: float
+    plan_ms: tuple[float, ...]
+
+    @classmethod
+    def of(cls, episode: Episode) -> 'Outcome':
+        """Outcome of an episode."""
+        return cls(episode.success, episode.steps, episode.distance_m, episode.episode_return, tuple(1e3 * episode.plan_s))
+
+
+def require_fit(evaluation: AnyEvaluation) -> None:
+    """Require that an evaluation can be made.
+
+    Raises:
+        ConfigError: As for `Evaluation.loop`, or there is no memory for plans with the model.
+        ModelError: The model cannot be read, or is for another task, robot, layout, period or reward.
+    """
+    model = ModelSnapshot.load(evaluation.model)
+    loop = evaluation.loop()
+    try:
+        loop.ready(model)
+    except ModelMismatchError as error:
+        raise ModelMismatchError(f'{evaluation.model}: {error}') from None
+    finally:
+        loop.close()
+
+
+def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome: Callable[[Outcome], None] = lambda _: None,
+             ) -> list[Outcome]:
+    """Play episodes in processes of their own; the same evaluation gives the same outcomes however many there are.
+
+    What is raised meanwhile, Ctrl-C included, ends all episodes at once.
+
+    Args:
+        evaluation: What to evaluate.
+        episodes: How many.
+        workers: Processes.
+        on_outcome: Told each outcome as it comes.
+
+    Returns:
+        One an episode, in the order of their numbers.
+    """
+    outcomes: dict[int, Outcome] = {}
+    # Forked, a child would wait for threads of torch that only its parent has.
+    with (ProcessPoolExecutor(min(workers, episodes), multiprocessing.get_context('spawn'), _start_worker, (evaluation,)) as pool,
+          _terminated_by_errors()):
+        with _interrupts_blocked():
+            pending = {pool.submit(_play, index): index for index in range(episodes)}
+        for future in as_completed(pending):
+            outcomes[pending[future]] = future.result()
+            on_outcome(outcomes[pending[future]])
+    return [outcomes[index] for index in range(episodes)]
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C is no matter of processes that are started meanwhile, not even while they import: they begin with it blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _terminated_by_errors() -> Iterator[None]:
+    """Where something is raised, end the processes that were started meanwhile: a pool waits for all that is queued."""
+    before = multiprocessing.active_children()
+    try:
+        yield
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            if worker not in before:
+                worker.terminate()
+        raise
+
+
+def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
+    """Wilson 95 % interval of a success rate, its lower and its upper bound."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, episodes).proportion_ci(_CONFIDENCE, 'wilson')
+    return interval.low, interval.high
+
+
+def summary(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Figures over all episodes, with the Wilson interval of the success rate."""
+    successes = sum(outcome.success for outcome in outcomes)
+    plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
+    plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
+    reached = [outcome.steps for outcome in outcomes if outcome.success]
+    return {
+        'task': evaluation.task, 'episodes': len(outcomes), 'success_rate': successes / len(outcomes),
+        'ci95': list(wilson_interval(successes, len(outcomes))),
+        'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
+        'median_steps_to_success': float(np.median(reached)) if reached else float('nan'),
+        'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
+        'real_steps_trained': ModelSnapshot.load(evaluation.model).card.real_steps,
+        'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
+        'seed': evaluation.seed, 'model': str(evaluation.model), 'robot': evaluation.robot, 'object': evaluation.object_kind,
+        'live': evaluation.live,
+    }
+
+
+def record(evaluation: AnyEvaluation, episodes: int, path: Path) -> None:
+    """Play the first episodes once more and write what they look like, in real time, as a video."""
+    player = _Player(evaluation)
+    try:
+        write_video(path, _frames(player, episodes, path), steps_per_frame(path) * player.loop.period_s)
+    finally:
+        player.loop.close()
+
+
+def _frames(player: '_Player', episodes: int, path: Path) -> Iterator[np.ndarray]:
+    """Pictures of episodes, each captioned with its number, the control step and, at the end, what came of it."""
+    loop = player.loop
+    for index in range(episodes):
+        camera = EpisodeCamera(loop.picture, path, f'{loop.name}: episode {index + 1} of {episodes}')
+        episode = player.play(index, camera.on_step)
+        camera.take(f'step {episode.steps}, {_told(episode)}')
+        yield from camera.pictures
+        yield from itertools.repeat(camera.pictures[-1], round(_LAST_PICTURE_S / (steps_per_frame(path) * loop.period_s)))
+
+
+def _told(episode: Episode) -> str:
+    if episode.success is None:
+        return f'return {episode.episode_return:.1f}'
+    return 'success' if episode.success else 'no success'
+
+
+class _Player:
+    """A loop and a model, ready to play."""
+
+    def __init__(self, evaluation: AnyEvaluation) -> None:
+        self._seed = evaluation.seed
+        self.loop = evaluation.loop()
+        self._model = self.loop.ready(ModelSnapshot.load(evaluation.model))
+
+    def play(self, index: int, on_step: Callable[[], None] = lambda: None) -> Episode:
+        return self.loop.play(self._model, seed=self._seed, episode=index, stream=EVALUATION, on_step=on_step)
+
+
+_player: _Player | None = None
+
+
+def _start_worker(evaluation: AnyEvaluation) -> None:
+    global _player  # noqa: PLW0603  a process pool has no other place for what its workers keep
+    import torch
+
+    torch.set_num_threads(1)
+    _player = _Player(evaluation)
+
+
+def _play(index: int) -> Outcome:
+    return Outcome.of(_player.play(index))

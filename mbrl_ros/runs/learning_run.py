@@ -1,0 +1,239 @@
+"""Learning from nothing, episode after episode, with everything on disk that it takes to go on after an interruption.
+
+A run's folder holds `config.yaml` (what was resolved), `checkpoint.safetensors` (experience, model and scores, replaced as one
+after each episode), and what is made from it: `scores.csv`, `model.safetensors`, the experience beside it that a live arm goes
+on from, `learning_curve.png`, and event files of TensorBoard in `tensorboard/`. An episode is a function of seed and number, and
+a round of training one of the experience and the model before it, so that a run that goes on is the run that was never
+interrupted.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mbrl_ros.runs.playing import Episode, Loop
+from mbrl_ros.runs.scalars import ScalarLog
+from mbrl_ros.config import load_yaml
+from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
+from mbrl_ros.errors import ConfigError, ModelError
+from mbrl_ros.experience import SavedExperience, TransitionArrays
+from mbrl_ros.experience.demonstrations import DemonstratedEpisode
+from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.training.continual import ContinualLearner
+from mbrl_ros.training.drift import DriftState
+from mbrl_ros.types import Phase, TrainingReport
+
+_NANOSECONDS = 1_000_000_000
+_COLUMNS = TransitionArrays._fields
+_CHECKPOINT = 'checkpoint.safetensors'
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What one episode of a run came to.
+
+    Attributes:
+        episode: What happened.
+        score: For the table.
+        training: The round after it; None where there was no model to train yet.
+    """
+
+    episode: Episode
+    score: EpisodeScore
+    training: TrainingReport | None
+
+
+class LearningRun:
+    """One run of learning in one folder.
+
+    Args:
+        loop: Plays the episodes; whoever made it closes it.
+        seed: Of everything that is drawn.
+        folder: Where it is kept; made if need be.
+        resume: Whether to go on with the run that is there.
+        shown: Recorded episodes that a new run begins with, instead of those of the loop's own expert. The run keeps them.
+
+    Raises:
+        ConfigError: The folder cannot be written, holds another run, or none that can be gone on with; or there would be no
+            memory for plans with the models to come.
+
+    Attributes:
+        loop: As given.
+        board: Scores so far.
+        learner: Owns the model.
+    """
+
+    def __init__(self, loop: Loop, *, seed: int, folder: Path, resume: bool = False,
+                 shown: Sequence[DemonstratedEpisode] = ()) -> None:
+        if resume and shown:
+            raise ConfigError(f'{folder}: the run has its demonstrations already; to go on with it, leave the bags out')
+        loop.check_memory(loop.config.learner.trainer.ensemble)
+        self._folder, self._seed, self.loop = folder, seed, loop
+        identity = {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}
+        bags = {'demos': list(dict.fromkeys(episode.bag for episode in shown))} if shown else {}
+        _require_same(folder, identity) if resume else _prepare(folder, {**identity, **bags})
+        self._demonstrations, self._is_untrained = loop.demonstrations, False
+        self.learner = ContinualLearner(loop.config.learner, seed=seed, frame=loop.frame, **loop.layout)
+        self._rows: dict[str, np.ndarray] = {}
+        scores = self._restore() if resume and self._checkpoint.exists() else []
+        self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores, has_goal=loop.has_goal)
+        if shown:
+            self._begin_with(shown)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self._folder / _CHECKPOINT
+
+    @property
+    def total_steps(self) -> int:
+        """Real control steps so far."""
+        return self.board.scores[-1].total_steps if self.board.scores else 0
+
+    def episodes(self, steps: int) -> Iterator[Progress]:
+        """Run episodes, and train after each, until so many real control steps were made; all is kept after each.
+
+        Args:
+            steps: Control steps after which no further episode begins, those of earlier parts of the run included.
+        """
+        with contextlib.closing(ScalarLog(self._folder / 'tensorboard', self.board.scores)) as log:
+            if self._is_untrained:
+                self._learn_from_recorded()
+            while self.total_steps < steps:
+                progress = self._next_episode()
+                log.add(progress.score, progress.training)
+                yield progress
+
+    def _learn_from_recorded(self) -> None:
+        """The first round of a run that began with recorded episodes."""
+        begin_s = time.monotonic()
+        self._train(self._demonstrations - 1)
+        self.board.note_training(time.monotonic() - begin_s)
+        self._is_untrained = False
+        self._keep()
+
+    def _next_episode(self) -> Progress:
+        """Run the next episode, train after it, and keep everything."""
+        begin_s = time.monotonic()
+        index, model = len(self.board.scores), self.learner.current
+        if index < self._demonstrations:
+            episode = self.loop.demonstrate(seed=self._seed, episode=index)
+        else:
+            explores = model is None or index < self._demonstrations + self.loop.config.explorations
+            episode = self.loop.play(None if explores else self.loop.ready(model), seed=self._seed, episode=index)
+        self._add(episode.obs[:-1], episode.action, episode.obs[1:])
+        training = self._train(index) if index + 1 >= self._demonstrations else None
+        score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
+        self.board.add(dataclasses.replace(score, wall_s=time.monotonic() - begin_s))
+        if training is not None and training.changed and model is not None:
+            self.board.note_change()
+        self._keep()
+        return Progress(episode, self.board.scores[-1], training)
+
+    def draw(self) -> Path:
+        """Draw the learning curve; its path."""
+        path = self._folder / 'learning_curve.png'
+        self.loop.draw(self.board.scores, path, seed=self._seed)
+        return path
+
+    def _begin_with(self, shown: Sequence[DemonstratedEpisode]) -> None:
+        """Take over recorded episodes; they are learned from, at once, when the run goes on."""
+        for index, episode in enumerate(shown):
+            self._add(episode.obs, episode.action, episode.next_obs)
+            nan = float('nan')
+            self.board.add(EpisodeScore(
+                episode=index, total_steps=self.total_steps + episode.steps, phase=Phase.DEMONSTRATED.value,
+                success=episode.success, distance_m=episode.distance_m, episode_return=episode.episode_return, model_version=0,
+                model_error=nan, plan_ms_p50=nan, plan_ms_p99=nan, deadline_misses=0, wall_s=0.0))
+        self._demonstrations, self._is_untrained = len(shown), True
+        self._keep()
+
+    def _add(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray) -> None:
+        """Add the control steps of the next episode."""
+        stamps = (self.total_steps + np.arange(len(obs))) * round(self.loop.period_s * _NANOSECONDS)
+        rows = TransitionArrays(obs, action, next_obs, stamps, np.full(len(obs), len(self.board.scores)))
+        self._rows = {name: np.concatenate([self._rows[name], new]) if self._rows else np.array(new)
+                      for name, new in zip(_COLUMNS, rows)}
+
+    def _train(self, index: int) -> TrainingReport:
+        rows = TransitionArrays(**self._rows)
+        return self.learner.round(*rows[:3], rows.stamp_ns, episode=index, round_index=index, stamp_ns=int(rows.stamp_ns[-1]))
+
+    def _score(self, episode: Episode, index: int, model: ModelSnapshot | None) -> EpisodeScore:
+        plan_ms = 1e3 * episode.plan_s if len(episode.plan_s) else np.array([np.nan])
+        return EpisodeScore(
+            episode=index, total_steps=self.total_steps + episode.steps, phase=episode.phase, success=episode.success,
+            distance_m=episode.distance_m, episode_return=episode.episode_return,
+            model_version=model.version if model else 0, model_error=model.card.holdout_rmse if model else float('nan'),
+            plan_ms_p50=float(np.percentile(plan_ms, 50)), plan_ms_p99=float(np.percentile(plan_ms, 99)), deadline_misses=0)
+
+    def _keep(self) -> None:
+        model = self.learner.current
+        kept = {**self._rows, 'learned_stamp_ns': self.learner.learned_stamps, 'judged_stamp_ns': self.learner.judged_stamps,
+                'model': np.frombuffer(b'' if model is None else model.to_bytes(), dtype=np.uint8)}
+        temporary = self._checkpoint.with_name(f'.{self._checkpoint.name}')
+        save_file(kept, temporary, {'scores': json.dumps([dataclasses.asdict(score) for score in self.board.scores]),
+                                    'drift': json.dumps(dataclasses.asdict(self.learner.drift)),
+                                    'demonstrations': str(self._demonstrations), 'is_untrained': str(int(self._is_untrained))})
+        temporary.replace(self._checkpoint)
+        self.board.save()
+        if model is not None:
+            path = self._folder / 'model.safetensors'
+            model.save(path)
+            SavedExperience(TransitionArrays(**self._rows), self.learner.learned_stamps).save(path)
+
+    def _restore(self) -> list[EpisodeScore]:
+        """Take up what `_keep` left; the scores."""
+        try:
+            with safe_open(self._checkpoint, 'numpy') as file:
+                kept = {name: file.get_tensor(name) for name in (*_COLUMNS, 'learned_stamp_ns', 'judged_stamp_ns', 'model')}
+                metadata = file.metadata()
+                scores = [EpisodeScore(**values) for values in json.loads(metadata['scores'])]
+                drift = DriftState(**json.loads(metadata['drift']))
+                self._demonstrations = int(metadata['demonstrations'])
+                self._is_untrained = bool(int(metadata['is_untrained']))
+            self._rows = {name: kept[name] for name in _COLUMNS}
+            model, stamps = kept['model'].tobytes(), (kept['learned_stamp_ns'], kept['judged_stamp_ns'])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
+        if model:
+            try:
+                self.learner.resume(ModelSnapshot.from_bytes(model), *stamps, drift)
+            except ModelError as error:
+                raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
+        return scores
+
+
+def _require_same(folder: Path, identity: dict[str, Any]) -> None:
+    """See that the run in a folder is this one."""
+    path = folder / 'config.yaml'
+    if not path.exists():
+        raise ConfigError(f'{folder}: holds no run to go on with')
+    kept, wanted = load_yaml(path), yaml.safe_load(yaml.safe_dump(identity))
+    if kept.get('demos') and not (folder / _CHECKPOINT).exists():
+        raise ConfigError(f'{folder}: holds a run that ended before its demonstrations were kept; begin anew in another folder')
+    if different := [key for key in identity if kept.get(key) != wanted[key]]:
+        raise ConfigError(f'{folder}: holds a run with another {", ".join(different)}')
+
+
+def _prepare(folder: Path, identity: dict[str, Any]) -> None:
+    """Make the folder of a new run."""
+    path = folder / 'config.yaml'
+    if path.exists():
+        raise ConfigError(f'{folder}: holds a run already; go on with it by --resume, or name another folder')
+    if folder.is_file():
+        raise ConfigError(f'{folder}: cannot be written, it is a file')
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(identity, sort_keys=False), encoding='utf-8')
+    except OSError as error:
+        raise ConfigError(f'{folder}: cannot be written ({os.strerror(error.errno)})') from None

@@ -1,0 +1,188 @@
+"""An evaluation through the nodes: simulator and stack are launched in lockstep, play with a model and learn nothing.
+
+What they leave is read afterwards: outcomes from the scores, the time of each plan from the recording.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import io
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mbrl_ros.runs.evaluation import Evaluation, Outcome
+from mbrl_ros.cli.launch import find_file
+from mbrl_ros.cli.options import refuse_options
+from mbrl_ros.runs.scores import EpisodeScore
+from mbrl_ros.runs.scores import load_scores
+from mbrl_ros.errors import ConfigError, LaunchError
+from mbrl_ros.experience.bags import read_messages
+from mbrl_ros.experience.replay import report_of
+from mbrl_ros.launching import description
+from mbrl_ros.launching.console import Console
+from mbrl_ros.launching.description import ProcessSpec
+from mbrl_ros.launching.domain import OwnDomain
+from mbrl_ros.launching.executables import ros_environment
+from mbrl_ros.launching.supervisor import Supervisor
+from mbrl_ros.resources import model_file
+from mbrl_ros.types import Phase
+
+_POLL_S = 0.5
+_SCORES = 'scores.csv'
+_EPISODE, _STATUS = '/episode', '/controller_status'
+#: Exit codes of a launch that a person ended, by Ctrl-C or SIGTERM.
+_STOPPED = (130, 143)
+#: Options that go with an evaluation in one process only, and why.
+_NOT_LIVE = {
+    '--env': 'the nodes of --live play tasks',
+    '--config': 'the nodes of --live take the settings of config/tasks',
+    '--set': 'the nodes of --live take the settings of config/tasks',
+    '--object': 'the table of --live has cubes',
+    '--video': '--live films nothing; mbrl-ros launch demo_grasp.launch.yaml films its first episodes',
+    '--workers': 'one stack plays all episodes of --live',
+}
+
+
+def require_live(given: Mapping[str, object], out: Path | None) -> None:
+    """Require that what was asked for can be had from the nodes.
+
+    Args:
+        given: Those options of the command that they may not be able to follow, as for `refuse_options`.
+        out: Folder for what the stack leaves.
+
+    Raises:
+        ConfigError: It cannot, or the folder holds another run.
+    """
+    for option, why in _NOT_LIVE.items():
+        refuse_options({option: given[option]}, why)
+    if out is not None and (out / _SCORES).exists():
+        raise ConfigError(f'{out}: holds the scores of another run; --out needs a folder of its own')
+
+
+def play_live(evaluation: Evaluation, episodes: int, out: Path | None = None,
+              on_outcome: Callable[[Outcome], None] = lambda _: None) -> list[Outcome]:
+    """Launch simulator and stack in a ROS domain of their own, and wait for the last episode.
+
+    A node that ends before is not started again: what an arm does meanwhile says nothing about a model.
+
+    Args:
+        evaluation: What to evaluate; its settings have to be those of `config/tasks`.
+        episodes: How many.
+        out: Folder for recording, scores and log; a temporary one by default.
+        on_outcome: Told each outcome as it comes, without the times of its plans.
+
+    Returns:
+        One an episode, in their order.
+
+    Raises:
+        ConfigError: The model's name does not end in `.safetensors`.
+        LaunchError: The stack ended early, or an episode was not planned with the model.
+        KeyboardInterrupt: A person ended the launch.
+    """
+    domain = OwnDomain()
+    # An evaluation must never be heard by an arm that happens to listen.
+    environment = ros_environment({**os.environ, 'ROS_DOMAIN_ID': str(domain.number),
+                                   'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
+    try:
+        with tempfile.TemporaryDirectory(prefix='mbrl_ros_evaluate_') as scratch:
+            folder = out or Path(scratch)
+            scores = run(processes(evaluation, episodes, folder, environment), environment, folder, episodes, on_outcome)
+            return _outcomes(scores, _plan_times_ms(folder / 'bag'))
+    finally:
+        domain.release()
+
+
+def processes(evaluation: Evaluation, episodes: int, folder: Path, environment: Mapping[str, str]) -> list[ProcessSpec]:
+    """The processes of an evaluation, each of which ends it with its own end.
+
+    Args:
+        evaluation: What to evaluate.
+        episodes: How many.
+        folder: Where recording and scores go.
+        environment: As for `description.resolve`.
+
+    Raises:
+        ConfigError: The model's name does not end in `.safetensors`.
+    """
+    given = {'model': str(model_file(str(evaluation.model)).resolve()), 'learning': 'false', 'explorations': '0',
+             'robot': evaluation.robot, 'seed': str(evaluation.seed), 'episodes': str(episodes),
+             'output_dir': str(folder.resolve())}
+    if evaluation.task == 'reach':
+        name = 'demo.launch.yaml'
+    else:
+        name, given = 'demo_grasp.launch.yaml', {**given, 'task': evaluation.task, 'video_path': ''}
+    specs = description.resolve(find_file(name), given, environment, folder)
+    return [dataclasses.replace(spec, required=True, respawn=False) for spec in specs]
+
+
+def run(specs: Sequence[ProcessSpec], environment: Mapping[str, str], folder: Path, episodes: int,
+        on_outcome: Callable[[Outcome], None]) -> list[EpisodeScore]:
+    """Run processes that play episodes, to their end.
+
+    Args:
+        specs: The processes.
+        environment: Of all of them.
+        folder: Where they leave their scores; their log goes there too.
+        episodes: How many there are to be.
+        on_outcome: As for `play_live`.
+
+    Raises:
+        LaunchError: As for `play_live`.
+        KeyboardInterrupt: Likewise.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, screen = folder / _SCORES, io.StringIO()
+    with contextlib.closing(Console(folder / 'launch.log', screen, colour=False)) as console:
+        code = asyncio.run(_supervise(Supervisor(specs, environment, console), path, on_outcome))
+    if code in _STOPPED:
+        raise KeyboardInterrupt
+    scores = load_scores(path) if path.exists() else []
+    _require_whole(scores, episodes, screen.getvalue().splitlines())
+    return scores
+
+
+async def _supervise(supervisor: Supervisor, path: Path, on_outcome: Callable[[Outcome], None]) -> int:
+    """Wait for the end of all processes, and tell each outcome when its score is there; the exit code."""
+    running, told = asyncio.create_task(supervisor.run()), 0
+    while not running.done():
+        await asyncio.wait([running], timeout=_POLL_S)
+        with contextlib.suppress(ConfigError):  # There are none yet, or they are being written.
+            outcomes = _outcomes(load_scores(path), {})[told:]
+            told += len(outcomes)
+            for outcome in outcomes:
+                on_outcome(outcome)
+    return running.result()
+
+
+def _require_whole(scores: Sequence[EpisodeScore], episodes: int, lines: Sequence[str]) -> None:
+    if len(scores) < episodes:
+        reasons = [line for line in lines if '] error: ' in line] or [line for line in lines if '[ERROR]' in line]
+        raise LaunchError(f'the stack ended after {len(scores)} of {episodes} episodes: '
+                          f'{reasons[0] if reasons else "it does not say why"} (--out keeps its log)')
+    for score in scores:
+        if score.phase != Phase.RUNNING.value:
+            raise LaunchError(f'episode {score.episode} was {score.phase}, not planned: the model did not come in time')
+
+
+def _outcomes(scores: Sequence[EpisodeScore], plan_ms: Mapping[int, Sequence[float]]) -> list[Outcome]:
+    steps = np.diff([0, *(score.total_steps for score in scores)])
+    return [Outcome(bool(score.success), int(num), score.distance_m, score.episode_return, tuple(plan_ms.get(score.episode, ())))
+            for score, num in zip(scores, steps)]
+
+
+def _plan_times_ms(bag: Path) -> dict[int, list[float]]:
+    """Time of each recorded plan, by episode."""
+    episode, found = 0, defaultdict(list)
+    for message in read_messages(bag, (_EPISODE, _STATUS)):
+        if message.topic.name == _EPISODE:
+            episode = report_of(message).episode
+            continue
+        plan_ms = next((float(entry.value) for entry in message.decoded().status[0].values if entry.key == 'plan_ms'), np.nan)
+        if np.isfinite(plan_ms):
+            found[episode].append(plan_ms)
+    return found

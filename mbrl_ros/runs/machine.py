@@ -1,0 +1,329 @@
+"""The episode state machine: reset, goal, explore or run, stop, learn, again.
+
+It speaks once a control tick, by an `EpisodeReport` that states what is wanted from then on, so that a lost or repeated
+report does no harm and a restarted controller knows at once what to do. Everything it decides follows from the states,
+training reports and reset replies that it was given, never from when they arrived.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from mbrl_ros.config import Config, setting
+from mbrl_ros.errors import GoalError
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.tasks import SuccessCounter, Task
+from mbrl_ros.types import EpisodeReport, Phase, RobotState, TrainingReport
+
+_NANOSECONDS = 1_000_000_000
+#: A state that comes so often again means that time stands there; fewer times, and its sender may only have been slow.
+_STANDING_REPEATS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeConfig(Config):
+    """Settings of the episodes."""
+
+    control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)
+    episodes: int = setting(32, 'Episodes to run; 0 goes on until stopped.', low=0)
+    demonstrations: int = setting(0, 'First episodes, which somebody demonstrates.', low=0)
+    exploration_episodes: int = setting(2, 'Episodes of random motion after those.', low=0)
+    max_episode_steps: int = setting(50, 'Control steps after which an episode ends.', low=1)
+    max_total_steps: int = setting(0, 'Control steps after which no further episode begins; 0 for no bound.', low=0)
+    standing_rad_s: float = setting(0.01, 'Joint speed below which the arm stands.', unit='rad/s', low=1e-4)
+    standing_steps: int = setting(8, 'Consecutive control steps of standing before the world is touched.', low=1)
+    home_tolerance_rad: float = setting(0.02, 'Joint error below which the arm is home.', unit='rad', low=1e-4)
+    phase_timeout_s: float = setting(10.0, 'Longest time to come to a stop, by the stamps.', unit='s', low=0.1)
+    wait_for_training: bool = setting(True, 'Whether the next episode waits for the model to learn from the last.')
+    training_timeout_s: float = setting(60.0, 'Longest wait for the trainer, by the wall clock.', unit='s', low=0.1)
+    wait_for_operator: bool = setting(False, 'Whether a person has to call ~/proceed before each episode.')
+
+
+class EpisodeMachine:
+    """Runs the episodes of one task.
+
+    Args:
+        robot: Profile with home position and workspace.
+        task: Rewards states and tells when the goal is reached.
+        config: Settings.
+        seed: Goals of episode `i` are drawn from `(seed, i)`.
+        can_reset: Whether the driver offers a reset; without, the arm goes home by itself.
+    """
+
+    def __init__(self, robot: RobotProfile, task: Task, config: EpisodeConfig, *, seed: int, can_reset: bool) -> None:
+        self._robot = robot
+        self._task = task
+        self._config = config
+        self._seed = seed
+        self._can_reset = can_reset
+        self._period_ns = round(_NANOSECONDS / config.control_rate_hz)
+        self._phase = Phase.WAITING
+        self._start_ns = 0
+        self._next_tick_ns = 0
+        self._episode = -1
+        self._step = 0
+        self._total_steps = 0
+        self._return = 0.0
+        self._reward = 0.0
+        self._distance = float('inf')
+        self._success = SuccessCounter(task.settle_s, 1.0 / config.control_rate_hz)
+        self._action = torch.zeros(task.action_size, dtype=torch.float64)
+        self._standing = 0
+        self._goal = np.zeros(3)
+        self._goal_stamp_ns = 0
+        self._training: TrainingReport | None = None
+        self._fresh_ns: int | None = None
+        self._training_deadline_s: float | None = None
+        self._operator_ready = not config.wait_for_operator
+        self._state: RobotState | None = None
+        self._first_ns = 0
+        self._spoken_ns = -1
+        self._repeats = 0
+        self._is_abandoned = False
+        self._is_stopped = False
+
+    @property
+    def phase(self) -> Phase:
+        """What is wanted of the arm now."""
+        return self._phase
+
+    @property
+    def wants_reset(self) -> bool:
+        """Whether the world is to be put back and no reply has come yet."""
+        return self._phase is Phase.RESETTING and self._fresh_ns is None
+
+    @property
+    def report(self) -> EpisodeReport | None:
+        """Latest word; None before the first state."""
+        return self._report() if self._state is not None else None
+
+    def on_state(self, state: RobotState, clock_ns: int | None = None) -> EpisodeReport | None:
+        """Take in a state; on a control tick, decide and speak.
+
+        Args:
+            state: The state.
+            clock_ns: As for `RobotState.precedes_clock_reset`.
+
+        Raises:
+            MeasurementError: The state lacks a joint of the arm.
+        """
+        state.positions(self._robot.joints)
+        before = self._state
+        if before is not None and state.stamp_ns < before.stamp_ns:
+            return self._go_on_from(state) if state.precedes_clock_reset(before, clock_ns) else None
+        if before is not None and state.stamp_ns == before.stamp_ns:
+            return self._on_repeat()
+        self._state, self._repeats = state, 0
+        if before is None:
+            self._first_ns = state.stamp_ns
+            # Only an earlier manager can have left the arm in motion, and before the world is touched it stands.
+            self._put_back() if self._is_slow() else self._enter(Phase.STOPPING)
+        elif self._phase is Phase.RESETTING and self._is_fresh() and before.stamp_ns < self._fresh_ns:
+            self._begin_when_allowed()
+        elif state.stamp_ns < self._next_tick_ns:
+            return None
+        else:
+            self._next_tick_ns = max(self._next_tick_ns + self._period_ns, state.stamp_ns + 1)
+            self._tick()
+        return self._speak()
+
+    def on_training(self, training: TrainingReport) -> EpisodeReport | None:
+        """Take in the trainer's word; ends the wait for it.
+
+        That a trainer is ready says nothing about the model that an earlier one has published.
+        """
+        if training.trained_episode >= 0 or self._training is None:
+            self._training = training
+        if self._phase is Phase.TRAINING and self._trained_episode() >= self._episode:
+            return self._after_training()
+        return None
+
+    def on_reset(self, fresh_ns: int | None) -> EpisodeReport | None:
+        """Take in the reset's reply: the stamp from which the world is fresh, or None when the reset failed.
+
+        After a failure the arm goes home by itself.
+        """
+        if self._phase is not Phase.RESETTING:
+            return None
+        self._fresh_ns = fresh_ns
+        if fresh_ns is None:
+            self._enter(Phase.HOMING)
+        elif not self._is_fresh() or self._spoken_ns < self._state.stamp_ns:
+            return None  # In lockstep the controller hears of ticks alone, and so an episode begins on one.
+        else:
+            self._begin_when_allowed()
+        return self._speak()
+
+    def on_goal(self, point_m: np.ndarray, stamp_ns: int) -> None:
+        """Take a goal from outside; it holds for the running episode, with the very next tick.
+
+        Raises:
+            GoalError: It is out of reach.
+        """
+        if reason := self._task.goal_refusal(np.asarray(point_m)):
+            raise GoalError(reason)
+        if not self._phase.is_episode:
+            raise GoalError(f'a goal can be changed while an episode runs; the phase is {self._phase.value!r}')
+        self._goal, self._goal_stamp_ns = np.asarray(point_m, dtype=float), stamp_ns
+        self._success.reset()
+
+    def on_emergency_stop(self, is_pressed: bool) -> None:
+        """Note whether the emergency stop is pressed; no episode begins while it is."""
+        self._is_stopped = is_pressed
+
+    def on_operator(self) -> EpisodeReport | None:
+        """A person says that the next episode may begin."""
+        self._operator_ready = True
+        if self._phase is not Phase.WAITING or self._state is None:
+            return None
+        self._begin_when_allowed()
+        return self._speak()
+
+    def on_clock(self, now_s: float) -> EpisodeReport | None:
+        """Bound the wait for the trainer by the wall clock; call it now and then with a steady time."""
+        if self._phase is not Phase.TRAINING:
+            self._training_deadline_s = None
+            return None
+        if self._training_deadline_s is None:
+            self._training_deadline_s = now_s + self._config.training_timeout_s
+        return self._after_training() if now_s >= self._training_deadline_s else None
+
+    def _go_on_from(self, state: RobotState) -> EpisodeReport:
+        """The clock was set back, so the world has begun anew: an episode ends there, and what needs no arm goes on.
+
+        The arm stops first, as ever: until the controller is told to, it moves a new world as it did the old one.
+        """
+        self._state, self._first_ns, self._repeats = state, 0, 0
+        if self._phase.is_episode or self._phase is Phase.STOPPING:
+            self._is_abandoned = True
+            self._enter(Phase.STOPPING)
+        elif self._phase in (Phase.RESETTING, Phase.HOMING):
+            self._put_back()
+        else:
+            self._enter(self._phase)
+        return self._speak()
+
+    def _on_repeat(self) -> EpisodeReport | None:
+        """The newest state came again: where time stands between two ticks, all wait for a word on it, and ticks go on there."""
+        self._repeats += 1
+        if self._repeats < _STANDING_REPEATS or self._spoken_ns == self._state.stamp_ns:
+            return None
+        self._next_tick_ns = self._state.stamp_ns + self._period_ns
+        self._tick()
+        return self._speak()
+
+    def _tick(self) -> None:
+        if self._phase.is_episode:
+            self._score()
+            if self._success.success or self._step >= self._config.max_episode_steps:
+                self._enter(Phase.STOPPING)
+        elif self._phase is Phase.STOPPING:
+            if self._stands() or self._is_overdue():
+                self._enter(Phase.TRAINING)
+                if self._is_abandoned or not self._must_wait_for_training():
+                    self._after_training()
+        elif self._phase is Phase.HOMING:
+            if self._is_home() and self._stands():
+                self._begin_when_allowed()
+        elif self._phase is Phase.WAITING or (self._phase is Phase.RESETTING and self._is_fresh()):
+            self._begin_when_allowed()
+
+    def _score(self) -> None:
+        self._step += 1
+        self._total_steps += 1
+        obs = self._obs()
+        # The reward of the state; what the action itself costs is the planner's business.
+        self._reward = float(self._task.reward(obs, self._action, self._goal))
+        self._distance = float(self._task.distance(obs, self._goal))
+        self._return += self._reward
+        self._success.update(bool(self._task.is_within(obs, self._goal)))
+
+    def _obs(self) -> torch.Tensor:
+        return torch.from_numpy(self._task.space.observe(self._state))
+
+    def _must_wait_for_training(self) -> bool:
+        return self._config.wait_for_training and self._trained_episode() < self._episode
+
+    def _trained_episode(self) -> int:
+        """Newest episode that was trained on; a report from before the first state counts another manager's episodes."""
+        training = self._training
+        return training.trained_episode if training and training.stamp_ns >= self._first_ns else -1
+
+    def _after_training(self) -> EpisodeReport:
+        if self._is_last():
+            self._enter(Phase.FINISHED)
+        else:
+            self._put_back()
+        return self._speak()
+
+    def _is_last(self) -> bool:
+        config = self._config
+        enough_episodes = 0 < config.episodes <= self._episode + 1
+        return enough_episodes or 0 < config.max_total_steps <= self._total_steps
+
+    def _put_back(self) -> None:
+        self._fresh_ns = None
+        self._enter(Phase.RESETTING if self._can_reset else Phase.HOMING)
+
+    def _is_fresh(self) -> bool:
+        return self._fresh_ns is not None and self._state.stamp_ns >= self._fresh_ns
+
+    def _begin_when_allowed(self) -> None:
+        if self._operator_ready and not self._is_stopped:
+            self._operator_ready = not self._config.wait_for_operator
+            self._begin_episode()
+        elif self._phase is not Phase.WAITING:
+            self._enter(Phase.WAITING)
+
+    def _begin_episode(self) -> None:
+        self._episode += 1
+        self._is_abandoned = False
+        self._step, self._return, self._reward = 0, 0.0, 0.0
+        self._success.reset()
+        self._goal = self._task.sample_goal(np.random.default_rng([self._seed, self._episode]), self._state)
+        self._goal_stamp_ns = self._state.stamp_ns
+        self._enter(self._kind_of_episode())
+        self._distance = float(self._task.distance(self._obs(), self._goal))
+
+    def _kind_of_episode(self) -> Phase:
+        config = self._config
+        if self._episode < config.demonstrations:
+            return Phase.DEMONSTRATED
+        must_explore = self._episode < config.demonstrations + config.exploration_episodes or self._model_version() == 0
+        return Phase.EXPLORING if must_explore else Phase.RUNNING
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._start_ns = self._state.stamp_ns
+        self._next_tick_ns = self._start_ns + self._period_ns
+        self._standing = 0
+
+    def _stands(self) -> bool:
+        self._standing = self._standing + 1 if self._is_slow() else 0
+        return self._standing >= self._config.standing_steps
+
+    def _is_slow(self) -> bool:
+        return bool(np.abs(self._state.velocities(self._robot.joints)).max() <= self._config.standing_rad_s)
+
+    def _is_home(self) -> bool:
+        error = np.abs(self._state.positions(self._robot.joints) - self._robot.home_rad).max()
+        return bool(error <= self._config.home_tolerance_rad)
+
+    def _is_overdue(self) -> bool:
+        return self._state.stamp_ns - self._start_ns > self._config.phase_timeout_s * _NANOSECONDS
+
+    def _model_version(self) -> int:
+        return self._training.model_version if self._training else 0
+
+    def _speak(self) -> EpisodeReport:
+        self._spoken_ns = self._state.stamp_ns
+        return self._report()
+
+    def _report(self) -> EpisodeReport:
+        needed = self._model_version() if self._phase is Phase.RUNNING and self._config.wait_for_training else 0
+        return EpisodeReport(
+            stamp_ns=self._state.stamp_ns, phase=self._phase, start_ns=self._start_ns, episode=max(self._episode, 0),
+            step=self._step, total_steps=self._total_steps, reward=self._reward, episode_return=self._return,
+            distance_m=self._distance, success=self._success.success, goal_m=tuple(map(float, self._goal)),
+            goal_stamp_ns=self._goal_stamp_ns, model_version=needed)

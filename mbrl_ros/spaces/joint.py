@@ -1,0 +1,41 @@
+"""The arm alone: joint positions and velocities."""
+
+import numpy as np
+
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.types import ArmCommand, RobotState
+
+
+class JointSpace:
+    """Joint positions and velocities; an action is the joint velocities in units of the profile's limits.
+
+    Args:
+        robot: Joints and limits.
+    """
+
+    is_directed = False
+
+    def __init__(self, robot: RobotProfile) -> None:
+        self.state_names = self.action_names = self.raw_names = robot.joints
+        self.frame = None
+        self._limits = np.array(robot.max_velocity_rad_s)
+        self._acceleration = np.array(robot.max_acceleration_rad_s2)
+
+    def observe(self, state: RobotState) -> np.ndarray:
+        """See `ActionSpace.observe`."""
+        return state.obs(self.state_names)
+
+    def command(self, action: np.ndarray, state: RobotState) -> ArmCommand:
+        """See `ActionSpace.command`."""
+        return ArmCommand(action * self._limits)
+
+    def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
+        """See `ActionSpace.action`."""
+        return command.velocity / self._limits
+
+    def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
+        """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
+        return self._acceleration * acceleration_scale * period_s / self._limits
+
+    def directions(self, obs: np.ndarray) -> None:
+        """See `ActionSpace.directions`."""

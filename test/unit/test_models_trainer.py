@@ -1,0 +1,178 @@
+"""Training: what it learns, when it stops, and that it repeats."""
+
+import numpy as np
+import pytest
+import torch
+
+from mbrl_ros.errors import ModelError, ShapeError
+from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.models.ensemble.metrics import validate
+from mbrl_ros.models.ensemble.predictor import Predictor
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, TrainingCancelled
+
+SMALL = EnsembleConfig(ensemble_size=3, hidden_layers=2, hidden_size=32)
+
+
+def linear_data(count, seed=0):
+    rng = np.random.default_rng(seed)
+    obs, action = rng.normal(size=(count, 3)), rng.uniform(-1, 1, size=(count, 2))
+    mixing = np.array([[0.0, 0.1, 0.0], [-0.1, -0.02, 0.0], [0.0, 0.0, -0.3], [0.2, 0.0, 0.0], [0.0, 0.0, 0.5]])
+    return obs, action, obs + np.concatenate([obs, action], axis=1) @ mixing + 0.05
+
+
+def pendulum_data(count, seed=0, angle=np.pi):
+    rng = np.random.default_rng(seed)
+    obs = rng.uniform([-angle, -3], [angle, 3], size=(count, 2))
+    action = rng.uniform(-1, 1, size=(count, 1))
+    speed = obs[:, 1] + 0.05 * (15.0 * np.sin(obs[:, 0]) + 6.0 * action[:, 0])
+    return obs, action, np.stack([obs[:, 0] + 0.05 * speed, speed], axis=1)
+
+
+def fit(data, *, seed=0, **arguments):
+    settings = {'ensemble': SMALL, **arguments}
+    extra = {name: settings.pop(name) for name in ('initial', 'keys', 'extra', 'is_cancelled') if name in settings}
+    return EnsembleTrainer(TrainerConfig(**settings)).fit(*data, seed=seed, **extra)
+
+
+def judged(result, data):
+    return validate(Predictor(result.parameters), *data, (data[2] - data[0]).std(axis=0))
+
+
+def test_linear_system_is_learned_to_a_thousandth():
+    assert judged(fit(linear_data(100)), linear_data(500, seed=1)).rmse < 1e-3
+
+
+def test_extra_transitions_are_trained_on_but_neither_judged_nor_counted():
+    near, far = pendulum_data(300, angle=0.5), pendulum_data(300, seed=1)
+    plain, taught = fit(near), fit(near, extra=far)
+    assert judged(taught, pendulum_data(500, seed=2)).rmse < 0.5 * judged(plain, pendulum_data(500, seed=2)).rmse
+    assert taught.num_trained_on == plain.num_trained_on
+    np.testing.assert_array_equal(taught.holdout, plain.holdout)
+
+
+def test_extra_transitions_of_another_size_or_not_finite_are_refused():
+    data, extra = pendulum_data(100), pendulum_data(20)
+    with pytest.raises(ShapeError):
+        fit(data, extra=(extra[0], extra[1][:10], extra[2]))
+    with pytest.raises(ModelError, match='not finite'):
+        fit(data, extra=(extra[0], extra[1] * np.nan, extra[2]))
+
+
+def test_nonlinear_system_is_learned_to_five_percent():
+    error = judged(fit(pendulum_data(800)), pendulum_data(500, seed=1)).rmse
+    assert error < 0.05
+    assert judged(fit(pendulum_data(800), max_steps=1), pendulum_data(500, seed=1)).rmse > 4 * error
+
+
+def test_sigma_recovers_known_heteroscedastic_noise():
+    rng = np.random.default_rng(0)
+    obs, action = rng.uniform(-1, 1, size=(3000, 1)), np.zeros((3000, 1))
+    sigma = 0.02 + 0.18 * (obs > 0)
+    result = fit((obs, action, obs + sigma * rng.normal(size=obs.shape)), batch_size=256)
+    places = torch.tensor([[-0.7], [-0.3], [0.3], [0.7]]).expand(3, 4, 1)
+    _, std = Predictor(result.parameters).predict(places, torch.zeros(3, 4, 1))
+    np.testing.assert_allclose(std.mean(dim=0)[:, 0], [0.02, 0.02, 0.2, 0.2], rtol=0.25)
+
+
+def test_disagreement_is_larger_away_from_the_data():
+    model = Predictor(fit(pendulum_data(300, angle=1.0)).parameters)
+    action = torch.zeros(50, 1)
+    inside, outside = (torch.as_tensor(pendulum_data(50, seed=2, angle=1.0)[0], dtype=torch.float32) * factor
+                       for factor in (1.0, 4.0))
+    assert model.disagreement(outside, action).mean() > 5 * model.disagreement(inside, action).mean()
+
+
+def test_each_member_is_restored_to_its_best_validation():
+    data = pendulum_data(60)
+    result = fit(data, learning_rate=0.05, max_steps=600, steps_per_check=10, patience=60)
+    held = [torch.as_tensor(values[result.holdout], dtype=torch.float32) for values in data]
+    parameters = result.parameters
+    network, inputs = parameters.ensemble(), parameters.inputs.normalize(torch.cat(held[:2], dim=1)).expand(3, -1, -1)
+    target = (parameters.outputs.normalize(held[2] - held[0]) - parameters.linear(inputs)) / parameters.residual_scale
+    with torch.no_grad():
+        mean, logvar = network(inputs)
+        loss = (torch.square(mean - target) * torch.exp(-logvar) + logvar).mean(dim=(1, 2)).numpy()
+    np.testing.assert_allclose(loss, result.curves.min(axis=0), rtol=1e-3, atol=1e-3)
+    assert (result.curves[-1] > result.curves.min(axis=0)).any(), 'no member overfitted, so nothing was restored'
+
+
+def test_training_stops_when_no_member_gains():
+    assert fit(linear_data(40), patience=2, max_steps=5000).steps < 5000
+
+
+def test_same_seed_same_bytes_and_another_seed_others():
+    def blob(seed):
+        return b''.join(value.numpy().tobytes() for value in fit(pendulum_data(80), seed=seed, max_steps=100)
+                        .parameters.tensors().values())
+    assert blob(1) == blob(1) != blob(2)
+
+
+def test_bfloat16_training_repeats_and_reaches_the_held_out_loss_of_float32():
+    def curve(seed, precision):
+        wide = EnsembleConfig(ensemble_size=2, hidden_layers=2, hidden_size=128)
+        return fit(pendulum_data(800), seed=seed, ensemble=wide, batch_size=128, max_steps=150, precision=precision).curves
+    low, full = (np.stack([curve(seed, precision).min(axis=0).mean() for seed in range(3)])
+                 for precision in ('bfloat16', 'float32'))
+    assert full.max() < curve(0, 'float32')[0].mean() - 2.0, 'float32 learned nothing to compare with'
+    assert low.mean() == pytest.approx(full.mean(), abs=0.25)
+    np.testing.assert_array_equal(curve(0, 'bfloat16'), curve(0, 'bfloat16'))
+
+
+def test_training_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    fit(linear_data(40), max_steps=10)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_warm_start_begins_where_the_model_before_ended():
+    data, fresh = pendulum_data(800), pendulum_data(300, seed=1)
+    first = fit(data, seed=5)
+    before, warm, cold = (judged(result, fresh).rmse for result in (
+        first, fit(data, initial=first.parameters, max_steps=1), fit(data, max_steps=1)))
+    assert warm == pytest.approx(before, rel=0.3)
+    assert warm < 0.1 * cold
+
+
+def test_warm_start_survives_other_normalisers():
+    first = fit(pendulum_data(800, angle=2.0))
+    wider = pendulum_data(800, seed=5)
+    warm, cold = (judged(fit(wider, max_steps=1, **extra), pendulum_data(300, seed=6)).rmse
+                  for extra in ({'initial': first.parameters}, {}))
+    assert warm < 0.8 * cold
+
+
+def test_initial_parameters_of_another_size_are_left_aside():
+    first = fit(linear_data(60), ensemble=EnsembleConfig(ensemble_size=2, hidden_size=8))
+    assert fit(linear_data(60), initial=first.parameters, max_steps=5).parameters.sizes == (3, 3, 2)
+
+
+def test_joint_that_never_moved_is_predicted_to_stand():
+    obs, action, next_obs = linear_data(60)
+    obs, next_obs = (np.concatenate([values, np.full((60, 1), 0.3)], axis=1) for values in (obs, next_obs))
+    batch = [torch.as_tensor(values, dtype=torch.float32).expand(3, -1, -1) for values in (obs, action)]
+    mean, std = Predictor(fit((obs, action, next_obs)).parameters).predict(*batch)
+    assert (mean[..., 3] - 0.3).abs().max() < 1e-5 and std[..., 3].max() < 1e-4
+
+
+@pytest.mark.parametrize(('count', 'change', 'error', 'text'), [
+    (9, lambda o, a, n: (o, a, n), ModelError, 'needs at least 10 transitions, got 9'),
+    (40, lambda o, a, n: (o, a[:-1], n), ShapeError, r'got \(40, 3\), \(39, 2\), \(40, 3\)'),
+    (40, lambda o, a, n: (o, a, n[:, :2]), ShapeError, r'next_obs \(N, O\)'),
+    (40, lambda o, a, n: (o, np.where(np.arange(40)[:, None] == 7, np.nan, a), n), ModelError,
+     'action that is not finite, at transition 7'),
+])
+def test_unusable_data_are_one_error(count, change, error, text):
+    with pytest.raises(error, match=text):
+        fit(change(*linear_data(count)))
+
+
+def test_fewer_steps_than_between_two_validations_count():
+    short = fit(pendulum_data(400), max_steps=20, steps_per_check=50)
+    assert short.steps == 20 and len(short.curves) == 2
+    assert (short.curves[1] < short.curves[0]).all()
+    assert (short.best_check == 1).all()
+
+
+def test_training_can_be_cancelled():
+    with pytest.raises(TrainingCancelled):
+        fit(linear_data(40), is_cancelled=lambda: True)
