@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from mbrl_ros.launching.executables import ros_environment
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before any test module imports ROS."""
+    # A shell starts its background jobs with SIGINT ignored, which they and all that they start would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix='mbrl_ros_test_'))
     os.environ.update(ros_environment({**os.environ, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}))
     domain = OwnDomain()

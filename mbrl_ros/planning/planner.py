@@ -32,7 +32,13 @@ class Objective(Protocol):
 
 
 class Planner(Protocol):
-    """Turns an observation into the best action sequence it finds; remembers its last plan as a warm start."""
+    """Turns an observation into the best action sequence it finds; remembers its last plan as a warm start.
+
+    Attributes:
+        device: Where planning happens, and where models must be.
+    """
+
+    device: torch.device
 
     def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
              previous_action: np.ndarray | None = None, directions: np.ndarray | None = None,
@@ -57,6 +63,30 @@ class Planner(Protocol):
 
     def reset(self, seed: int) -> None:
         """Forget the warm start and seed all randomness anew."""
+
+    def prepare(self, model: DynamicsModel, obs: np.ndarray, objective: Objective) -> None:
+        """Warm up, so that the first plan is as fast as later ones; leaves no trace in what is planned afterwards.
+
+        Args:
+            model: As for `plan`.
+            obs: As for `plan`.
+            objective: As for `plan`.
+
+        Raises:
+            PlanningError: As for `plan`, and so are all others.
+        """
+
+    def check_memory(self, obs_size: int, ensemble_size: int, hidden_units: int) -> None:
+        """Raise unless there is memory for plans with a model of these sizes, which need not be there yet.
+
+        Args:
+            obs_size: O.
+            ensemble_size: E.
+            hidden_units: Units of two hidden layers.
+
+        Raises:
+            ConfigError: A plan would need more memory than is allowed.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

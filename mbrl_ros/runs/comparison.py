@@ -15,8 +15,8 @@ from rich import box
 from rich.table import Table
 
 from mbrl_ros.config import load_yaml
-from mbrl_ros.runs.scores import EpisodeScore, WINDOW, load_scores, success_curve
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.runs.scores import WINDOW, EpisodeScore, load_scores, success_curve
 
 OURS = 'mbrl_ros'
 #: Success rates that are looked for.

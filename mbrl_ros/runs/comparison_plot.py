@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros.runs.comparison import Curve, LEVELS, OURS, Run, curves_of
+from mbrl_ros.runs.comparison import LEVELS, OURS, Curve, Run, curves_of
 
 _COLOURS = ('tab:blue', 'tab:orange', 'tab:green', 'tab:red', 'tab:purple')
 

@@ -5,12 +5,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mbrl_ros.runs.comparison import Check, OURS, read_run
-from mbrl_ros.runs.learning_run import LearningRun
-from mbrl_ros.runs.baselines.sac import METHODS, SacConfig, SacSetup, ensure_run, is_trained, require_stable_baselines
-from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.config import load_yaml
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.runs.baselines.sac import METHODS, SacConfig, SacSetup, ensure_run, is_trained, require_stable_baselines
+from mbrl_ros.runs.comparison import OURS, Check, read_run
+from mbrl_ros.runs.learning_run import LearningRun
+from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_sim import ENVIRONMENTS
 

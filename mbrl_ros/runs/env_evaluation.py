@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros.runs.env_loop import BUILT_IN, EnvLoop, EnvLoopConfig, LEARNED
-from mbrl_ros.runs.evaluation import Outcome
 from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.evaluation import Outcome
 
 _CONFIDENCE = 0.95
 

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.runs.playing import Episode, LEARNING
+from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.environments.adapter import FlatEnvironment, file_name
-from mbrl_ros.spaces.outcome import GivenReward, OutcomeFrame, learned_reward
 from mbrl_ros.environments.rewards import KNOWN, load_reward
-from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.runs.curve import save_return_curve
 from mbrl_ros.errors import ConfigError, PlanningError
-from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
-from mbrl_ros.models.framed import out_of_frame
-from mbrl_ros.training.continual import ContinualConfig
 from mbrl_ros.models.ensemble.precision import PrecisionChooser
+from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.planning import Objective, PlannerConfig, make_planner
 from mbrl_ros.resources import config_file, share_directory
+from mbrl_ros.runs.curve import save_return_curve
+from mbrl_ros.runs.playing import LEARNING, Episode
+from mbrl_ros.runs.scores import EpisodeScore
+from mbrl_ros.spaces.outcome import GivenReward, OutcomeFrame, learned_reward
+from mbrl_ros.training.continual import ContinualConfig
 from mbrl_ros.types import DynamicsModel, Phase
 
 #: Rewards that are no function's name.

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mbrl_ros.runs.playing import EVALUATION, Episode, LEARNING, Loop
-from mbrl_ros.runs.task_loop import TaskLoop
-from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.errors import ModelMismatchError
+from mbrl_ros.runs.playing import EVALUATION, LEARNING, Episode, Loop
+from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.types import DynamicsModel
 from mbrl_sim.video import EpisodeCamera, steps_per_frame, write_video

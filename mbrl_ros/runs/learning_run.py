@@ -21,14 +21,14 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mbrl_ros.runs.playing import Episode, Loop
-from mbrl_ros.runs.scalars import ScalarLog
+from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.config import load_yaml
-from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.errors import ConfigError, ModelError
 from mbrl_ros.experience import SavedExperience, TransitionArrays
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
-from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.runs.playing import Episode, Loop
+from mbrl_ros.runs.scalars import ScalarLog
+from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.training.continual import ContinualLearner
 from mbrl_ros.training.drift import DriftState
 from mbrl_ros.types import Phase, TrainingReport

@@ -15,11 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mbrl_ros.runs.evaluation import Evaluation, Outcome
 from mbrl_ros.cli.launch import find_file
 from mbrl_ros.cli.options import refuse_options
-from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.runs.scores import load_scores
 from mbrl_ros.errors import ConfigError, LaunchError
 from mbrl_ros.experience.bags import read_messages
 from mbrl_ros.experience.replay import report_of
@@ -30,6 +27,8 @@ from mbrl_ros.launching.domain import OwnDomain
 from mbrl_ros.launching.executables import ros_environment
 from mbrl_ros.launching.supervisor import Supervisor
 from mbrl_ros.resources import model_file
+from mbrl_ros.runs.evaluation import Evaluation, Outcome
+from mbrl_ros.runs.scores import EpisodeScore, load_scores
 from mbrl_ros.types import Phase
 
 _POLL_S = 0.5

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.agents.snapshot import ModelSnapshot
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.frame import Frame
 from mbrl_ros.training.continual import ContinualConfig
 from mbrl_ros.types import DynamicsModel

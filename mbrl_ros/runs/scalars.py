@@ -5,8 +5,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.runs.scores import WINDOW, success_curve
+from mbrl_ros.runs.scores import WINDOW, EpisodeScore, success_curve
 from mbrl_ros.types import Phase, TrainingReport
 
 

@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.runs.playing import Episode, LEARNING
-from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.runs.curve import save_learning_curve
+from mbrl_ros.agents.experts.demonstrator import Demonstrator
 from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
-from mbrl_ros.errors import ConfigError
 from mbrl_ros.agents.snapshot import ModelSnapshot
-from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
-from mbrl_ros.models.framed import out_of_frame
-from mbrl_ros.models.ensemble.precision import PrecisionChooser
-from mbrl_ros.planning import make_planner
 from mbrl_ros.control.controller import MpcController
 from mbrl_ros.control.tick import TickInputs
+from mbrl_ros.errors import ConfigError
+from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.models.ensemble.precision import PrecisionChooser
+from mbrl_ros.models.framed import out_of_frame
+from mbrl_ros.planning import make_planner
 from mbrl_ros.robots import load_robot
-from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_ros.runs.curve import save_learning_curve
+from mbrl_ros.runs.playing import LEARNING, Episode
+from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.tool import ToolSpace
+from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import SuccessCounter, make_task
-from mbrl_ros.agents.experts.demonstrator import Demonstrator
 from mbrl_ros.types import ArmCommand, DynamicsModel, EpisodeReport, Phase, RobotState
 from mbrl_sim.scene import WorldConfig, tabletop_config
 from mbrl_sim.tabletop import TabletopWorld

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from mbrl_ros.runs.comparison import Check
 from mbrl_ros.config import Config, load_yaml, setting
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.runs.comparison import Check
 from mbrl_ros.task_settings import TaskLoopConfig
 
 #: Methods by name, and whether they learn in hindsight, from sparse rewards.

@@ -12,9 +12,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from mbrl_ros.runs.baselines.sac import METHODS, SacSetup
 from mbrl_ros.runs.comparison import Check, save_checks
 from mbrl_ros.runs.playing import EVALUATION
-from mbrl_ros.runs.baselines.sac import METHODS, SacSetup
 from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.types import Phase
 from mbrl_sim import ENVIRONMENTS

@@ -1,0 +1,1 @@
+"""The outside yardstick of `compare`: model-free agents of stable-baselines3."""
