@@ -172,9 +172,14 @@ def _terminated_by_errors() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for worker in multiprocessing.active_children():
-            if worker not in before:
-                worker.terminate()
+        # Ctrl-C pressed twice, or told by several processes, must not leave workers behind.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for worker in multiprocessing.active_children():
+                if worker not in before:
+                    worker.terminate()
+        finally:
+            signal.signal(signal.SIGINT, handler)
         raise
 
 
