@@ -145,7 +145,8 @@ def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome:
     """
     outcomes: dict[int, Outcome] = {}
     # Forked, a child would wait for threads of torch that only its parent has.
-    with (ProcessPoolExecutor(min(workers, episodes), multiprocessing.get_context('spawn'), _start_worker, (evaluation,)) as pool,
+    with (_interrupted_once(),
+          ProcessPoolExecutor(min(workers, episodes), multiprocessing.get_context('spawn'), _start_worker, (evaluation,)) as pool,
           _terminated_by_errors()):
         with _interrupts_blocked():
             pending = {pool.submit(_play, index): index for index in range(episodes)}
@@ -153,6 +154,24 @@ def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome:
             outcomes[pending[future]] = future.result()
             on_outcome(outcomes[pending[future]])
     return [outcomes[index] for index in range(episodes)]
+
+
+@contextlib.contextmanager
+def _interrupted_once() -> Iterator[None]:
+    """Only the first Ctrl-C raises: a second one, while workers are being ended, would leave some behind and wait for them."""
+    is_told = False
+
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal is_told
+        if not is_told:
+            is_told = True
+            raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager
@@ -172,14 +191,9 @@ def _terminated_by_errors() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # Ctrl-C pressed twice, or told by several processes, must not leave workers behind.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            for worker in multiprocessing.active_children():
-                if worker not in before:
-                    worker.terminate()
-        finally:
-            signal.signal(signal.SIGINT, handler)
+        for worker in multiprocessing.active_children():
+            if worker not in before:
+                worker.terminate()
         raise
 
 
