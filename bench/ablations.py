@@ -46,9 +46,9 @@ class Ablation:
     is_framed: bool = True
 
     def placed(self, loop: TaskLoop) -> TaskLoop:
-        """The loop, in the frame that is wanted."""
+        """The loop, which has not played yet, in the frame that is wanted."""
         if not self.is_framed:
-            loop.frame = None
+            loop.space.frame = None
         return loop
 
 
@@ -115,18 +115,18 @@ def learn_and_evaluate(row: str, seed: int, *, task: str, steps: int, episodes: 
     """
     torch.set_num_threads(1)
     ablation = ABLATIONS[row]
-    config, begin_s = TaskLoopConfig.of_task(task, ablation.changes), time.monotonic()
+    config, begin_s = TaskLoopConfig.of_task(task, changes=ablation.changes), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         with closing(ablation.placed(TaskLoop(task, config))) as loop:
             run = LearningRun(loop, seed=seed, folder=Path(folder) / 'run')
             done = [progress.episode for progress in run.episodes(steps)]
         learned_s = time.monotonic()
-        if run.learner.current is None:
+        if run.rounds.current is None:
             raise ModelError(f'no model came of {steps} steps; more are needed')
         evaluation = Evaluation(task, config, Path(folder) / 'run' / 'model.safetensors', seed)
         with closing(ablation.placed(evaluation.loop())) as loop:
-            model = loop.ready(run.learner.current)
-            played = [loop.play(model, seed=seed, episode=episode, stream=EVALUATION) for episode in range(episodes)]
+            agent = loop.agent.with_bundle(run.rounds.current)
+            played = [loop.play(agent, seed=seed, episode=episode, stream=EVALUATION) for episode in range(episodes)]
     before = np.cumsum([0, *(episode.steps for episode in done)]).tolist()
     planned = [(episode.success, start) for episode, start in zip(done, before) if episode.phase == Phase.RUNNING.value]
     return {'planned': [success for success, _ in planned], 'steps_before': [start for _, start in planned],

@@ -7,6 +7,7 @@ parameters (`ros/params.py`), the YAML files and the documentation are all read 
 import copy
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -120,6 +121,34 @@ class Config:
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
+@functools.cache
+def extended(kind: type[_ConfigT], other: type[Config]) -> type[_ConfigT]:
+    """Subclass of a `Config` that has the settings of another beside its own; `part` takes them out again.
+
+    Raises:
+        ConfigError: Both have a setting of the same name.
+    """
+    own = {field.name for field in dataclasses.fields(kind)}
+    fields = dataclasses.fields(other)
+    if shared := [field.name for field in fields if field.name in own]:
+        raise ConfigError(f'{kind.__name__} and {other.__name__} both have {", ".join(shared)}')
+    hints = _hints(other)
+    added = [(field.name, hints[field.name], dataclasses.field(
+        default=field.default, default_factory=field.default_factory, metadata=field.metadata, kw_only=True)) for field in fields]
+    # A class that is made here is found by no name, so that pickle is told how to make it again.
+    again = {'__reduce__': lambda self: (_remade, (kind, other, vars(self)))}
+    return dataclasses.make_dataclass(kind.__name__, added, bases=(kind,), namespace=again, frozen=True)
+
+
+def _remade(kind: type[_ConfigT], other: type[Config], values: Mapping[str, Any]) -> _ConfigT:
+    return extended(kind, other)(**values)
+
+
+def part(config: Config, kind: type[_ConfigT]) -> _ConfigT:
+    """Those settings of a config that another kind of `Config` has."""
+    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
+
+
 def leaves(kind: type[Config], prefix: str = '') -> typing.Iterator[tuple[str, dataclasses.Field]]:
     """Every setting of a config with its dotted name, those of nested configs in their place.
 
@@ -134,6 +163,14 @@ def leaves(kind: type[Config], prefix: str = '') -> typing.Iterator[tuple[str, d
             yield from leaves(hint, f'{prefix}{field.name}.')
         else:
             yield prefix + field.name, field
+
+
+def flat(nested: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Values of a nested mapping by dotted name."""
+    values = {}
+    for key, value in nested.items():
+        values.update(flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {f'{prefix}{key}': value})
+    return values
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

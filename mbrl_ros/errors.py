@@ -6,8 +6,9 @@
     ├── MeasurementError     a sensor message that cannot be used
     ├── GoalError            a goal that is malformed or out of reach
     ├── ModelError           a model that cannot be used
-    │   ├── SnapshotError        damaged, foreign or of an unknown format version
-    │   └── ModelMismatchError   sound, but for another robot, task or size
+    │   ├── BundleError          damaged, foreign or of an unknown format version
+    │   └── ModelMismatchError   sound, but for another agent, robot, task, space or period
+    ├── TrainingCancelled    a round that was told to end
     ├── PlanningError        no plan that may be executed exists
     ├── BagError             a recording that cannot be read or written
     ├── LaunchError          a launch file that cannot be run, with file and line
@@ -44,12 +45,16 @@ class ModelError(MbrlError):
     """A dynamics model cannot be used."""
 
 
-class SnapshotError(ModelError, ValueError):
-    """A serialised model is damaged, foreign, or of an unknown format version."""
+class BundleError(ModelError, ValueError):
+    """A bundle is damaged, foreign, or of an unknown format version."""
 
 
 class ModelMismatchError(ModelError, ValueError):
     """A sound model that belongs to another robot, task or state layout."""
+
+
+class TrainingCancelled(MbrlError):
+    """Training was asked to stop; there is no result."""
 
 
 class PlanningError(MbrlError):

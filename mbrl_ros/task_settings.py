@@ -1,23 +1,23 @@
-"""How a task is learned and played: the settings of `config/tasks`, one file a task.
+"""How a task is learned and played: the settings of `config/tasks`, one file a task, and beside them the agent's.
 
 They stand here and not with a component because they are those of several; the loop without ROS and the nodes read the same file.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
-from mbrl_ros.config import Config, section, setting
+from mbrl_ros.agents.settings import RunConfig
+from mbrl_ros.config import section, setting
 from mbrl_ros.control.tick import ControllerConfig
-from mbrl_ros.planning import PlannerConfig
 from mbrl_ros.resources import config_file
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.tasks import RewardsConfig
-from mbrl_ros.training.continual import ContinualConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskLoopConfig(Config):
+class TaskLoopConfig(RunConfig):
     """How a task is learned and played; `config/tasks` has one file a task."""
 
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=240.0)
@@ -28,31 +28,31 @@ class TaskLoopConfig(Config):
                                     'velocities of the joints.', choices=ACTIONS)
     explorations: int = setting(0, 'Episodes of random motion after those.', low=0)
     rewards: RewardsConfig = section(RewardsConfig, 'What is wanted, for each task; the one that is played has its own.')
-    planner: PlannerConfig = section(PlannerConfig, 'The planner.')
     control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
-    learner: ContinualConfig = section(ContinualConfig, 'How to train and which model to keep.')
 
     @classmethod
-    def of_task(cls, task: str, changes: Sequence[str] = ()) -> 'TaskLoopConfig':
-        """Read `config/tasks/<task>.yaml`, or the YAML file that `task` is a path to.
+    def of_task(cls, task: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> Self:
+        """Read the settings of a task and of an agent for it.
 
         Args:
-            task: Name or path.
+            task: Name of the task.
+            path: Of a file to read instead of `config/tasks/<task>.yaml`.
             changes: Of single settings, such as `planner.horizon=9`.
+            agent: Name of the agent; that in the file, or the usual one, when left out.
 
         Raises:
-            ConfigError: No such file, or a key or value that does not fit.
+            ConfigError: No such file or agent, or a key or value that does not fit.
         """
-        return cls.from_file(config_file('tasks', task), changes)
+        return cls.read('tasks', task, config_file('tasks', str(path or task)), changes, agent)
 
     def for_controller(self) -> dict[str, Any]:
         """What the controller node takes of it, as nested parameters."""
-        return {'rate_hz': self.control_rate_hz, 'control': self.control.to_mapping(), 'planner': self.planner.to_mapping(),
-                **self.rewards.to_mapping()}
+        return {'rate_hz': self.control_rate_hz, 'control': self.control.to_mapping(), **self.rewards.to_mapping(),
+                **self.agent_config.acting().to_mapping()}
 
     def for_trainer(self) -> dict[str, Any]:
         """What the trainer node takes of it, likewise."""
-        return {'control_rate_hz': self.control_rate_hz, 'learner': self.learner.to_mapping()}
+        return {'control_rate_hz': self.control_rate_hz, 'learner': self.agent_config.learner.to_mapping()}
 
     def for_manager(self) -> dict[str, Any]:
         """What the episode manager node takes of it, likewise. Nobody demonstrates there."""

@@ -64,6 +64,11 @@ class RobotState:
         behind_ns = newest.stamp_ns - self.stamp_ns
         return behind_ns > _CLOCK_RESET_NS or (behind_ns > 0 and clock_ns is not None and clock_ns < newest.stamp_ns)
 
+    def after(self, duration_s: float) -> 'RobotState':
+        """The state some time later, if everything goes on as fast as it does now."""
+        return dataclasses.replace(self, stamp_ns=self.stamp_ns + round(duration_s * 1e9),
+                                   position=self.position + duration_s * self.velocity)
+
     def obs(self, names: Sequence[str]) -> np.ndarray:
         """Observation of the named entries: positions, then velocities, shape (2 * len(names),).
 

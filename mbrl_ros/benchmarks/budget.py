@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.benchmarks.figures import write_figures
 from mbrl_ros.benchmarks.planner import machine_figures, machine_line
 from mbrl_ros.benchmarks.work import CountedObjective
@@ -182,21 +182,22 @@ class _Contender:
         self._episodes: list[Episode] = []
         self._precision, self._model_evals = '', 0
 
-    def take(self, model: ModelSnapshot) -> None:
+    def take(self, model: AgentBundle) -> None:
         """Get ready for a model: warm up, and count what a plan costs."""
-        self._model = self.loop.ready(model)
-        self._precision = self._model.precision
-        planner, task, robot = self.loop.planner, self.loop.task, self.loop.robot
-        home = np.concatenate([robot.home_rad, np.zeros(len(robot.joints))])
-        goal = robot.workspace.lower_m
+        self._agent = self.loop.agent.with_bundle(model)
+        self._precision = self._agent.precision
+        robot = self.loop.robot
+        home, goal = np.concatenate([robot.home_rad, np.zeros(len(robot.joints))]), np.array(robot.workspace.lower_m)
+        memory, still, wanted = self._agent.reset(0), np.zeros(len(robot.joints)), self.loop.task.objective(goal)
         for _ in range(_WARM_UP_PLANS):
-            planner.plan(self._model, home, task.objective(goal))
-        objective = CountedObjective(task.objective(goal), self._model.ensemble_size, planner.config.num_particles)
-        planner.plan(self._model, home, objective)
+            self._agent.act(home, goal, memory, objective=wanted, previous_action=still)
+        members = self.loop.config.learner.trainer.ensemble.ensemble_size
+        objective = CountedObjective(wanted, members, self.config.num_particles)
+        self._agent.act(home, goal, memory, objective=objective, previous_action=still)
         self._model_evals = sum(rollouts.evaluations for rollouts in objective.scored)
 
     def run(self, seed: int, episode: int) -> None:
-        self._episodes.append(self.loop.play(self._model, seed=seed, episode=episode, stream=EVALUATION))
+        self._episodes.append(self.loop.play(self._agent, seed=seed, episode=episode, stream=EVALUATION))
 
     def row(self) -> dict[str, Any]:
         """Figures over all episodes so far."""
@@ -265,7 +266,7 @@ def _evaluate_seed(benchmark: BudgetBenchmark, seed: int, contenders: dict[Setti
         figures = {'seed': seed, 'learning_episodes': len(learned_in), 'planned_episodes': len(planned), 'reached': reached}
         source = f'learned in {len(learned_in)} episodes ({reached} of the {len(planned)} planned ones reached)'
     else:
-        model = ModelSnapshot.load(benchmark.model_path)
+        model = AgentBundle.load(benchmark.model_path)
         figures, source = {'seed': seed, 'model_path': str(benchmark.model_path)}, f'from {benchmark.model_path}'
     for contender in contenders.values():
         contender.take(model)
@@ -273,10 +274,10 @@ def _evaluate_seed(benchmark: BudgetBenchmark, seed: int, contenders: dict[Setti
     for index in track(range(benchmark.goals), description=f'{len(contenders)} settings', console=console, transient=True):
         for contender in contenders.values():
             contender.run(seed, index)
-    return {**figures, 'num_transitions': model.card.num_transitions, 'holdout_rmse': model.card.holdout_rmse}
+    return {**figures, 'num_transitions': model.card.num_transitions, 'holdout_rmse': model.card.figures['holdout_rmse']}
 
 
-def learn_model(loop: TaskLoop, seed: int, episodes: int) -> tuple[ModelSnapshot, list[Progress]]:
+def learn_model(loop: TaskLoop, seed: int, episodes: int) -> tuple[AgentBundle, list[Progress]]:
     """A model learned from nothing, and the episodes it took.
 
     Raises:
@@ -285,9 +286,9 @@ def learn_model(loop: TaskLoop, seed: int, episodes: int) -> tuple[ModelSnapshot
     with tempfile.TemporaryDirectory() as folder:
         run = LearningRun(loop, seed=seed, folder=Path(folder))
         done = list(itertools.islice(run.episodes(_STEPS_WITHOUT_END), episodes))
-    if run.learner.current is None:
+    if run.rounds.current is None:
         raise ModelError(f'no model came of {episodes} episodes: {done[-1].training.reason}')
-    return run.learner.current, done
+    return run.rounds.current, done
 
 
 def _evaluations(row: dict[str, Any]) -> int:

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from mbrl_ros.agents.bundle import Contract
+from mbrl_ros.agents.pets import NAME, PetsActingConfig, PetsAgent
 from mbrl_ros.benchmarks.work import (
     CountedObjective,
     NetworkSize,
@@ -14,9 +16,7 @@ from mbrl_ros.benchmarks.work import (
 )
 from mbrl_ros.control.safety import CommandFilterConfig
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
-from mbrl_ros.models.ensemble.precision import PrecisionChooser
-from mbrl_ros.models.ensemble.predictor import Predictor
-from mbrl_ros.planning import PlannerConfig, make_planner
+from mbrl_ros.planning.planner import Objective, PlannerConfig
 from mbrl_ros.robots import load_robot
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.tasks import make_task
@@ -100,24 +100,22 @@ class MeasuredPlanner:
     """
 
     def __init__(self, setup: PlannerSetup, seed: int = 0) -> None:
-        self.setup, config = setup, setup.config
+        self.setup, network = setup, setup.network
         robot = load_robot(_EVERYDAY_ROBOT) if setup.everyday else None
-        self._objective = _everyday_reward(robot) if setup.everyday else QuadraticObjective()
-        change = JointSpace(robot).largest_change(CommandFilterConfig().acceleration_scale, 1.0 / _EVERYDAY_RATE_HZ) \
-            if robot else None
-        self._planner = make_planner(config, setup.network.action_size, change, seed=seed)
-        self.device = self._planner.device
-        parameters = random_parameters(setup.network, seed)
-        self._planner.check_memory(setup.network.obs_size, setup.network.ensemble_size, parameters.shape.hidden_units)
-        chooser = PrecisionChooser(config.precision, self.device, config.population_size * config.num_particles, config.horizon)
-        self.precision = chooser.choose(parameters).precision
-        self._model = Predictor(parameters, self.device, self.precision)
-        self._stream = observation_stream(setup.network, _STREAM_LENGTH, seed)
-        if setup.everyday:
-            self._stream[:, :setup.network.action_size] += robot.home_rad
+        self._objective = make_task('reach', robot).objective(robot.workspace.lower_m) if robot else QuadraticObjective()
+        space = JointSpace(robot) if robot else _PlainSpace(network)
+        change = space.largest_change(CommandFilterConfig().acceleration_scale, 1.0 / _EVERYDAY_RATE_HZ) if robot else None
+        contract = Contract.of(NAME, space, robot=_EVERYDAY_ROBOT, task='benchmark', period_s=1.0 / _EVERYDAY_RATE_HZ)
+        agent = PetsAgent(contract, space, PetsActingConfig(planner=setup.config), max_action_change=change, is_repeatable=False)
+        self._agent = agent.with_parameters(random_parameters(network, seed))
+        self.device, self.precision, self._still = self._agent.device, self._agent.precision, np.zeros(network.action_size)
+        self._stream = observation_stream(network, _STREAM_LENGTH, seed)
+        if robot:
+            self._stream[:, :network.action_size] += robot.home_rad
+        self._memory = self._agent.reset(seed)
         for call in range(_WARM_UP_PLANS):
             self(call)
-        self._planner.reset(seed)
+        self._memory = self._agent.reset(seed)
 
     def __call__(self, call: int) -> np.ndarray:
         """First action of a plan for the call's observation of the stream, shape (A,)."""
@@ -125,14 +123,26 @@ class MeasuredPlanner:
 
     def plan(self, obs: np.ndarray) -> np.ndarray:
         """First action of a plan for an observation (O,), shape (A,)."""
-        return self._planner.plan(self._model, obs, self._objective).actions[0]
+        return self._plan(obs, self._objective)
 
     def scored_in_a_plan(self) -> list[Rollouts]:
         """The rollouts that one plan scores."""
-        counted = CountedObjective(self._objective, self._model.ensemble_size, self._planner.config.num_particles)
-        self._planner.plan(self._model, self._stream[0], counted)
+        counted = CountedObjective(self._objective, self.setup.network.ensemble_size, self.setup.config.num_particles)
+        self._plan(self._stream[0], counted)
         return counted.scored
 
+    def _plan(self, obs: np.ndarray, objective: Objective) -> np.ndarray:
+        return self._agent.act(obs, None, self._memory, objective=objective, previous_action=self._still).action
 
-def _everyday_reward(robot):
-    return make_task('reach', robot).objective(robot.workspace.lower_m)
+
+class _PlainSpace:
+    """Numbers without a meaning; implements `spaces.space.Space`."""
+
+    name, version, has_velocities, frame, is_directed = 'plain', 1, False, None, False
+
+    def __init__(self, network: NetworkSize) -> None:
+        self.state_names = tuple(f'obs[{index}]' for index in range(network.obs_size))
+        self.action_names = tuple(f'action[{index}]' for index in range(network.action_size))
+
+    def directions(self, obs: np.ndarray) -> None:
+        """See `spaces.space.Space.directions`."""

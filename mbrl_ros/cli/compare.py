@@ -60,7 +60,7 @@ def compare(
     out = out or Path('runs') / f'compare-{task}'
     require_writable(*(out / name for name in ('comparison.json', 'curves.csv', 'comparison.png')))
     sac = SacConfig.from_mapping(load_yaml(sac_config), str(sac_config)) if sac_config else SacConfig.of_task(task)
-    loop = TaskLoopConfig.of_task(str(config) if config else task)
+    loop = TaskLoopConfig.of_task(task, config)
     comparison = Comparison(task, loop, robot, tuple(seeds), tuple(ours or ()), steps, tuple(methods), sac_steps, sac,
                             check_every, check_episodes, out)
     folders = train_missing(comparison, lambda line: console.print(line, highlight=False))

@@ -118,7 +118,7 @@ def _of_task(task: str, robot: str, object_kind: str, config: Path | None, chang
                 f'{_trained(figures)}; median steps to success {figures["median_steps_to_success"]:.0f}; '
                 f'mean return {figures["mean_return"]:.1f}; {_planned(figures)}']
 
-    settings = TaskLoopConfig.of_task(str(config) if config else task, changes)
+    settings = TaskLoopConfig.of_task(task, config, changes)
     return _Kind(task, Evaluation(task, settings, model, seed, robot, object_kind, live), summary, progress, lines)
 
 

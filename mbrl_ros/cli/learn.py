@@ -28,6 +28,7 @@ def learn(
     config: Annotated[Path | None, typer.Option(help='Settings; those in config/tasks or config/envs by default.')] = None,
     changes: Annotated[list[str] | None, typer.Option('--set', help='Change of a setting, as planner.horizon=9; may be given '
                                                                     'several times.')] = None,
+    agent: Annotated[str | None, typer.Option(help='Agent that learns and acts; that of --config, or pets, by default.')] = None,
     robot: Annotated[str | None, typer.Option(help='Robot profile of a task; panda by default.')] = None,
     demos: Annotated[list[Path] | None, typer.Option(help='Bag of demonstrations to begin with instead of scripted ones; may be '
                                                           'given several times.')] = None,
@@ -50,10 +51,10 @@ def learn(
     if env is None:
         refuse_options({'--reward': reward, '--no-learned-reward': not learned_reward},
                        'is for an environment, which needs --env')
-        loop = _task_loop(task or 'lift', robot or 'panda', config, changes or ())
+        loop = _task_loop(task or 'lift', robot or 'panda', config, changes or (), agent)
     else:
         refuse_options({'--task': task, '--robot': robot, '--demos': demos}, 'is for a task, which excludes --env')
-        loop = _env_loop(env, reward or ('learned' if learned_reward else 'built-in'), config, changes or ())
+        loop = _env_loop(env, reward or ('learned' if learned_reward else 'built-in'), config, changes or (), agent)
     with contextlib.closing(loop):
         shown = _demonstrations(loop, demos, console) if demos else ()
         run = LearningRun(loop, seed=seed, folder=out or Path('runs') / f'{loop.file_name}-{seed}', resume=resume, shown=shown)
@@ -64,11 +65,11 @@ def learn(
             raise typer.Exit(130)
 
 
-def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str]) -> 'TaskLoop':
+def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str], agent: str | None) -> 'TaskLoop':
     from mbrl_ros.runs.task_loop import TaskLoop
     from mbrl_ros.task_settings import TaskLoopConfig
 
-    return TaskLoop(task, TaskLoopConfig.of_task(str(config) if config else task, changes), robot)
+    return TaskLoop(task, TaskLoopConfig.of_task(task, config, changes, agent), robot)
 
 
 def _demonstrations(loop: 'TaskLoop', bags: Sequence[Path], console: 'Console') -> 'list[DemonstratedEpisode]':
@@ -78,10 +79,10 @@ def _demonstrations(loop: 'TaskLoop', bags: Sequence[Path], console: 'Console') 
                                on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
 
 
-def _env_loop(env: str, reward: str, config: Path | None, changes: Sequence[str]) -> 'EnvLoop':
+def _env_loop(env: str, reward: str, config: Path | None, changes: Sequence[str], agent: str | None) -> 'EnvLoop':
     from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
 
-    return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes), reward=reward)
+    return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes, agent), reward=reward)
 
 
 def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> bool:

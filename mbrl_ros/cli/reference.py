@@ -8,12 +8,15 @@ from typing import Any
 
 import typer
 
+from mbrl_ros.agents.registry import AGENTS
 from mbrl_ros.config import Config, leaves
 from mbrl_ros.control.safety import HoldReason
 from mbrl_ros.launching.executables import NODES
 
 app = typer.Typer(help='Print reference tables as Markdown.', no_args_is_help=True)
 
+#: Nodes whose parameters hang on the agent, and which of its settings they have.
+_PARTS = {'mpc_controller': 'acting', 'model_trainer': 'learning'}
 _TYPES = {bool: 'bool', int: 'integer', float: 'double', str: 'string'}
 
 
@@ -30,8 +33,13 @@ def holds() -> None:
 
 
 def parameter_reference() -> str:
-    """A section for each node, with a table row for each parameter."""
-    return '\n\n'.join(f'## {node}\n\n{_parameter_table(node_config(module))}' for node, module in NODES.items())
+    """A section for each node, with a table row for each parameter; those of its agent follow."""
+    sections = []
+    for node, module in NODES.items():
+        sections.append(f'## {node}\n\n{_parameter_table(node_config(module))}')
+        for agent, kind in AGENTS.items() if node in _PARTS else ():
+            sections.append(f'### {node} with `agent` {agent}\n\n{_parameter_table(getattr(kind, _PARTS[node]))}')
+    return '\n\n'.join(sections)
 
 
 def hold_reference() -> str:

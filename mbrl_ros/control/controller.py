@@ -1,4 +1,4 @@
-"""One control tick after another: from state, mandate, goal and model to a command that may be sent.
+"""One control tick after another: from state, mandate, goal and agent to a command that may be sent.
 
 The same object runs inside the node and inside a loop without ROS. It never asks a clock, never waits, and never raises
 for what comes from outside: whatever is wrong becomes a named hold.
@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from mbrl_ros.agents.agent import Decision
 from mbrl_ros.config import Config
-from mbrl_ros.control.delay import predict_effect_state
 from mbrl_ros.control.demonstration import DemonstrationRefused, checked_action
 from mbrl_ros.control.exploration import Exploration, homing_velocity
 from mbrl_ros.control.safety import CommandFilter, EmergencyStop, HoldReason, StateWatch, StopSequence
 from mbrl_ros.control.tick import ControllerConfig, TickInputs, TickOutcome
 from mbrl_ros.errors import MeasurementError, PlanningError, ShapeError
-from mbrl_ros.planning.planner import Planner
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.tasks import Task
-from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase, Plan
+from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase
 
 _MOVING = (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
 #: Holds in which the command topic is left to others at once the arm stands.
@@ -36,30 +35,32 @@ class _Wish:
     opening_m: float | None = None
     hold: HoldReason | None = None
     detail: str = ''
-    plan: Plan | None = None
+    decision: Decision | None = None
     on_tail: bool = False
 
 
-class MpcController:
+class Controller:
     """Decides each tick what the arm is told.
 
     Args:
         robot: Profile of the arm.
         kinematics: Its chain.
         task: Observation and objective.
-        planner: Plans for the task's sizes; this object owns its warm start.
         config: Settings.
         period_s: Control period.
         seed: With the episode's index, the source of all randomness of that episode.
         emergency_stop: The latch to obey; its own when left out.
     """
 
-    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, task: Task, planner: Planner, config: ControllerConfig, *,
-                 period_s: float, seed: int = 0, emergency_stop: EmergencyStop | None = None) -> None:
+    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, task: Task, config: ControllerConfig, *, period_s: float,
+                 seed: int = 0, emergency_stop: EmergencyStop | None = None) -> None:
         self.emergency_stop = emergency_stop or EmergencyStop()
         self.weights: Config = task.weights
-        self._robot, self._task, self._planner = robot, task, planner
+        self._robot, self._task = robot, task
         self._period_s, self._seed = period_s, seed
+        # What the agent remembers of an episode; made with its first decision.
+        self._memory: Any = None
+        self._episode_seed = seed
         self._opening_m: float | None = None
         self._filter = CommandFilter(robot, kinematics, config.safety)
         self._watch = StateWatch(robot, config.state)
@@ -78,14 +79,14 @@ class MpcController:
         self._filter.velocity_scale = config.safety.velocity_scale
 
     def tick(self, inputs: TickInputs) -> TickOutcome:
-        """Decide one control tick; planning is the only part that takes long."""
+        """Decide one control tick; deciding is the only part that takes long."""
         self._begin(inputs)
         phase = self._phase(inputs)
         self._start_phase(inputs.report if phase is not None else None)
         hold = self._reason_to_hold(inputs, phase)
         wish = _Wish(hold=hold, detail=self._detail(hold, inputs)) if hold else self._wish(inputs, phase)
         if self.emergency_stop.is_pressed:
-            wish = _Wish(hold=HoldReason.EMERGENCY_STOP)  # Perhaps while this tick was being planned.
+            wish = _Wish(hold=HoldReason.EMERGENCY_STOP)  # Perhaps while the agent decided.
         velocity, clamped = None, ()
         if wish.hold is None:
             self._stop.restart()
@@ -98,11 +99,11 @@ class MpcController:
             velocity = self._standing(inputs, phase, wish.hold)
         applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity, wish.opening_m)
         age_s = float('nan') if inputs.state is None else (inputs.now_ns - inputs.state.stamp_ns) * 1e-9
-        version = inputs.model_version if inputs.model is not None else 0
-        is_late = wish.plan is not None and self._is_late(wish.plan)
+        version = inputs.agent.version if inputs.agent is not None else 0
+        is_late = wish.decision is not None and self._is_late(wish.decision)
         self._misses += is_late
-        return TickOutcome(velocity, wish.opening_m, applied, wish.hold, wish.detail, wish.plan, phase, clamped, age_s, is_late,
-                           self._misses, wish.on_tail, version)
+        return TickOutcome(velocity, wish.opening_m, applied, wish.hold, wish.detail, wish.decision, phase, clamped, age_s,
+                           is_late, self._misses, wish.on_tail, version)
 
     def _begin(self, inputs: TickInputs) -> None:
         """Against the clock, stop whatever a predecessor that crashed has left the driver with; once, at the first state."""
@@ -122,7 +123,7 @@ class MpcController:
         return abs(now_ns - report.stamp_ns) <= self._config.max_mandate_age_s * 1e9
 
     def _start_phase(self, report: EpisodeReport | None) -> None:
-        """Start every phase of motion afresh: seeds, warm start, and where the arm was before the world was put back."""
+        """Start every phase of motion afresh: seeds, the agent's memory, and where the arm was before the world was put back."""
         chapter = (report.episode, report.phase, report.start_ns) if report else None
         if chapter is None or chapter == self._chapter:
             return
@@ -132,7 +133,8 @@ class MpcController:
         if report.phase in _MOVING:
             self._watch.reset()
             self._exploration.reset(self._seed, report.episode)
-            self._planner.reset(int(np.random.SeedSequence([self._seed, report.episode]).generate_state(1)[0]))
+            self._memory = None
+            self._episode_seed = int(np.random.SeedSequence([self._seed, report.episode]).generate_state(1)[0])
 
     def _forget_plan(self) -> None:
         self._tail, self._tail_steps = None, 0
@@ -185,19 +187,19 @@ class MpcController:
             return _Wish(hold=HoldReason.NO_GOAL)
         if refusal := self._task.goal_refusal(goal):
             return _Wish(hold=HoldReason.GOAL_OUT_OF_REACH, detail=refusal)
-        if inputs.model is None:
-            return _Wish(hold=HoldReason.MODEL_MISMATCH if inputs.model_refused else HoldReason.NO_MODEL)
+        if inputs.agent is None or not inputs.agent.is_ready:
+            return _Wish(hold=HoldReason.MODEL_MISMATCH if inputs.bundle_refused else HoldReason.NO_MODEL)
         try:
-            plan = self._plan(inputs, goal)
+            decision = self._decide(inputs, goal)
         except ShapeError as error:
             return _Wish(hold=HoldReason.MODEL_MISMATCH, detail=str(error))
         except MeasurementError as error:
             return _Wish(hold=HoldReason.STATE_INCOMPLETE, detail=str(error))
         except PlanningError as error:
             return _Wish(hold=HoldReason.PLANNING_FAILED, detail=str(error))
-        except Exception as error:  # A planner or model that breaks must leave the arm held, not the control thread dead.
+        except Exception as error:  # An agent that breaks must leave the arm held, not the control thread dead.
             return _Wish(hold=HoldReason.PLANNING_FAILED, detail=f'{type(error).__name__}: {error}')
-        return self._judge(inputs, plan)
+        return self._judge(inputs, decision)
 
     def _goal(self, inputs: TickInputs) -> np.ndarray | None:
         """The newer of the manager's goal and the goal topic's; in lockstep the manager's, whose stamps order everything.
@@ -210,31 +212,36 @@ class MpcController:
             return np.array(report.goal_m)
         return inputs.goal_m
 
-    def _plan(self, inputs: TickInputs, goal: np.ndarray) -> Plan:
-        space = self._task.space
+    def _decide(self, inputs: TickInputs, goal: np.ndarray) -> Decision:
+        agent, space = inputs.agent, self._task.space
+        if self._memory is None:
+            self._memory = agent.reset(self._episode_seed)
         previous = space.action(ArmCommand(self._filter.previous, self._opening_m), inputs.state)
         latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
-        obs = predict_effect_state(inputs.model, space.observe(inputs.state), previous, latency_s, self._period_s)
+        obs = agent.predict(space.observe(inputs.state), previous, latency_s)
+        if obs is None:
+            obs = space.observe(inputs.state.after(latency_s))
         budget_s = self._config.plan_budget_periods * self._period_s if inputs.anytime else None
-        return self._planner.plan(inputs.model, obs, self._task.objective(goal, self.weights), previous_action=previous,
-                                  directions=space.directions(obs), deadline_s=budget_s)
+        return agent.act(obs, goal, self._memory, objective=self._task.objective(goal, self.weights), previous_action=previous,
+                         deadline_s=budget_s)
 
-    def _judge(self, inputs: TickInputs, plan: Plan) -> _Wish:
-        """Whether a plan may be followed, and what to do when it may not."""
-        if not (np.isfinite(plan.actions).all() and np.isfinite(plan.mean_obs).all() and np.isfinite(plan.disagreement)):
+    def _judge(self, inputs: TickInputs, decision: Decision) -> _Wish:
+        """Whether a decision may be followed, and what to do when it may not."""
+        if not decision.is_finite:
             self._forget_plan()
-            return _Wish(hold=HoldReason.NONFINITE_PLAN, plan=plan)
-        if plan.disagreement > self._config.max_disagreement:
+            return _Wish(hold=HoldReason.NONFINITE_PLAN, decision=decision)
+        if decision.uncertainty is not None and decision.uncertainty > self._config.max_disagreement:
             self._forget_plan()
-            detail = f'{plan.disagreement:.2f}, at most {self._config.max_disagreement:.2f} is allowed'
-            return _Wish(hold=HoldReason.DISAGREEMENT, detail=detail, plan=plan)
-        if inputs.anytime and self._is_late(plan):
-            return self._follow_tail(inputs, plan)
-        self._tail, self._tail_steps = (inputs.effect_ns, plan.actions), 0
-        return self._obey(plan.actions[0], inputs, plan=plan)
+            detail = f'{decision.uncertainty:.2f}, at most {self._config.max_disagreement:.2f} is allowed'
+            return _Wish(hold=HoldReason.DISAGREEMENT, detail=detail, decision=decision)
+        if inputs.anytime and self._is_late(decision):
+            return self._follow_tail(inputs, decision)
+        self._tail = None if decision.plan is None else (inputs.effect_ns, decision.plan.actions)
+        self._tail_steps = 0
+        return self._obey(decision.action, inputs, decision=decision)
 
-    def _follow_tail(self, inputs: TickInputs, late: Plan) -> _Wish:
-        """Without a plan in time: a few steps of the last one, then a hold."""
+    def _follow_tail(self, inputs: TickInputs, late: Decision) -> _Wish:
+        """Without a decision in time: a few steps of the last plan, where there was one, then a hold."""
         self._tail_steps += 1
         allowed_s = self._config.plan_deadline_periods * self._period_s
         detail = f'{late.elapsed_s * 1e3:.0f} ms, at most {allowed_s * 1e3:.0f} ms is in time'
@@ -242,15 +249,15 @@ class MpcController:
             start_ns, actions = self._tail
             index = round((inputs.effect_ns - start_ns) * 1e-9 / self._period_s)
             if 0 <= index < len(actions):
-                return self._obey(actions[index], inputs, detail=detail, plan=late, on_tail=True)
-        return _Wish(hold=HoldReason.DEADLINE_MISSED, detail=detail, plan=late)
+                return self._obey(actions[index], inputs, detail=detail, decision=late, on_tail=True)
+        return _Wish(hold=HoldReason.DEADLINE_MISSED, detail=detail, decision=late)
 
     def _obey(self, action: np.ndarray, inputs: TickInputs, **also: Any) -> _Wish:
         command = self._task.space.command(action, inputs.state)
         return _Wish(command.velocity, command.opening_m, **also)
 
-    def _is_late(self, plan: Plan) -> bool:
-        return plan.elapsed_s > self._config.plan_deadline_periods * self._period_s
+    def _is_late(self, decision: Decision) -> bool:
+        return decision.elapsed_s > self._config.plan_deadline_periods * self._period_s
 
     def _joints_at_effect(self, inputs: TickInputs) -> np.ndarray:
         latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9

@@ -1,13 +1,15 @@
 """What goes into one control tick and what comes out; plain values, so that a tick can be replayed."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
+from mbrl_ros.agents.agent import Agent, Decision
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.control.safety import CommandFilterConfig, HoldReason, StateWatchConfig
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.types import AppliedCommand, DemonstratedAction, DynamicsModel, EpisodeReport, Phase, Plan, RobotState
+from mbrl_ros.types import AppliedCommand, DemonstratedAction, EpisodeReport, Phase, RobotState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +21,12 @@ class ControllerConfig(Config):
     max_mandate_age_s: float = setting(0.5, 'Oldest report of the episode manager that counts.', unit='s', low=0.01, high=60.0)
     max_demonstration_age_s: float = setting(0.3, 'Oldest demonstrated action that is followed.', unit='s', low=0.01, high=60.0,
                                              live=True)
-    plan_budget_periods: float = setting(0.64, 'Planning time given to the planner.', unit='control periods', low=0.001,
+    plan_budget_periods: float = setting(0.64, 'Time given to the agent for a decision.', unit='control periods', low=0.001,
                                          high=100.0, live=True)
-    plan_deadline_periods: float = setting(0.8, 'Planning time from which a plan is too late.', unit='control periods',
+    plan_deadline_periods: float = setting(0.8, 'Time from which a decision is too late.', unit='control periods',
                                            low=0.001, high=100.0, live=True)
     max_tail_steps: int = setting(3, 'Ticks without a plan in time that the last plan is followed.', low=0, high=20, live=True)
-    max_disagreement: float = setting(5.0, 'Disagreement of the ensemble, in units of its output scale, that stops the arm.',
+    max_disagreement: float = setting(5.0, 'Uncertainty of the agent, in typical changes of one step, that stops the arm.',
                                       low=0.0, live=True)
     num_zero_commands: int = setting(5, 'Zero commands sent after a stop, before silence.', low=1, high=1000)
     exploration_scale: float = setting(0.5, 'Share of the velocity limits that exploring uses.', low=0.0, high=1.0)
@@ -39,37 +41,48 @@ class ControllerConfig(Config):
                               f'{self.plan_deadline_periods}, got {self.plan_budget_periods}')
 
 
-@dataclasses.dataclass(frozen=True)
-class TickInputs:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Received:
+    """The newest of everything that comes from outside.
+
+    Attributes:
+        state: Newest state, if any.
+        report: Newest word of the episode manager, if any.
+        goal_m: Newest goal from the goal topic, shape (3,), if any.
+        goal_stamp_ns: Its stamp.
+        agent: Who decides, with its newest bundle that fits.
+        bundle_refused: Whether the last bundle that came does not fit.
+        demonstrated: Newest demonstrated action, if any.
+    """
+
+    state: RobotState | None = None
+    report: EpisodeReport | None = None
+    goal_m: np.ndarray | None = None
+    goal_stamp_ns: int = 0
+    agent: Agent | None = None
+    bundle_refused: bool = False
+    demonstrated: DemonstratedAction | None = None
+
+    def received(self) -> dict[str, Any]:
+        """These values by name, to make another of."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Received)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TickInputs(Received):
     """All that a tick knows.
 
     Attributes:
         now_ns: The time, by the clock that stamps are made with.
         effect_ns: When a command sent now will take effect.
-        state: Newest state, if any.
-        report: Newest word of the episode manager, if any.
-        goal_m: Newest goal from the goal topic, shape (3,), if any.
-        goal_stamp_ns: Its stamp.
-        model: Newest model that fits, if any.
-        model_version: Its version.
-        model_refused: Whether a model came that does not fit.
-        demonstrated: Newest demonstrated action, if any.
         other_commanders: Who else commands the arm, in words; empty for nobody.
         active: Whether the controller may move the arm at all.
-        anytime: Whether planning has a deadline; without one it is repeatable.
+        anytime: Whether deciding has a deadline; without one it is repeatable.
         lockstep: Whether time goes on only with commands.
     """
 
     now_ns: int
     effect_ns: int
-    state: RobotState | None = None
-    report: EpisodeReport | None = None
-    goal_m: np.ndarray | None = None
-    goal_stamp_ns: int = 0
-    model: DynamicsModel | None = None
-    model_version: int = 0
-    model_refused: bool = False
-    demonstrated: DemonstratedAction | None = None
     other_commanders: str = ''
     active: bool = True
     anytime: bool = True
@@ -86,14 +99,14 @@ class TickOutcome:
         applied: The velocity with its time, for the record; None for silence.
         hold: Why the arm is being kept still; None while it pursues what it should.
         detail: More about the hold, in words; may be empty.
-        plan: The plan made in this tick, if any.
+        decision: What the agent decided in this tick, if it was asked.
         phase: Phase that was followed, if any.
         clamped: Rules of the safety filter that acted.
         state_age_s: Age of the state; NaN without one.
-        is_late: Whether this tick's plan took longer than is in time; without a deadline it is followed all the same.
-        misses: Ticks so far whose plan was late.
+        is_late: Whether this tick's decision took longer than is in time; without a deadline it is followed all the same.
+        misses: Ticks so far whose decision was late.
         on_tail: Whether the command comes from an earlier plan's tail.
-        model_version: Version of the model there was; 0 without one.
+        model_version: Version of the bundle that the agent had; 0 without one.
     """
 
     velocity: np.ndarray | None
@@ -101,7 +114,7 @@ class TickOutcome:
     applied: AppliedCommand | None
     hold: HoldReason | None
     detail: str
-    plan: Plan | None
+    decision: Decision | None
     phase: Phase | None
     clamped: tuple[str, ...]
     state_age_s: float

@@ -22,9 +22,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
-from mbrl_ros.config import Config, section, setting
-from mbrl_ros.errors import BagError, ConfigError, MeasurementError, ModelError
+from mbrl_ros.agents.bundle import AgentBundle, Contract
+from mbrl_ros.agents.registry import AGENTS, DEFAULT_AGENT, agent_kind
+from mbrl_ros.config import Config, extended, section, setting
+from mbrl_ros.errors import BagError, ConfigError, MeasurementError, ModelError, TrainingCancelled
 from mbrl_ros.experience import (
     AssemblerConfig,
     SavedExperience,
@@ -33,14 +34,13 @@ from mbrl_ros.experience import (
     TransitionDataset,
     load_transitions,
 )
-from mbrl_ros.models.ensemble.trainer import TrainingCancelled
 from mbrl_ros.resources import model_file
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import TASKS, make_task
-from mbrl_ros.training.continual import ContinualConfig, ContinualLearner
+from mbrl_ros.training.rounds import Rounds
 from mbrl_ros.training.schedule import DueRound, RoundSchedule, ScheduleConfig
 from mbrl_ros.types import EpisodeReport, TrainingReport, Transition
 
@@ -55,6 +55,7 @@ class ModelTrainerConfig(Config):
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     task: str = setting('reach', 'Task; says what is learned of the state, and has defaults for the settings of learning.',
                         choices=tuple(TASKS))
+    agent: str = setting(DEFAULT_AGENT, 'Agent whose learner learns; its own settings stand beside these.', choices=tuple(AGENTS))
     actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
                                     'joint velocities.', choices=ACTIONS)
     lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')
@@ -71,7 +72,6 @@ class ModelTrainerConfig(Config):
     niceness: int = setting(10, 'Added to the priority number of the training thread; control comes first.', low=0, high=19)
     assembler: AssemblerConfig = section(AssemblerConfig, 'How transitions are put together.')
     schedule: ScheduleConfig = section(ScheduleConfig, 'When to train.')
-    learner: ContinualConfig = section(ContinualConfig, 'How to train and which model to keep.')
 
     def check(self) -> None:
         if not (self.learning or self.model or self.resume):
@@ -83,17 +83,19 @@ class ModelTrainerNode(Node):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__('model_trainer', **arguments)
+        agent = params.given(self, 'agent', DEFAULT_AGENT)
+        kind = agent_kind(agent)
         self._config = config = params.declare_config(
-            self, ModelTrainerConfig, {'task': lambda task: TaskLoopConfig.of_task(task).for_trainer()},
-            blank={'control_rate_hz': 0.0})
+            self, extended(ModelTrainerConfig, kind.learning),
+            {'task': lambda task: TaskLoopConfig.of_task(task, agent=agent).for_trainer()}, blank={'control_rate_hz': 0.0})
         torch.set_num_threads(config.num_threads)
         self._robot = load_robot(config.robot)
         self._task, period_s = make_task(config.task, self._robot, actions=config.actions), 1.0 / config.control_rate_hz
         self._assembler = TransitionAssembler(self._robot, self._task.space, period_s, config.assembler, in_order=config.lockstep)
         self._dataset = TransitionDataset(self._task.obs_size, self._task.action_size, config.capacity)
-        self._learner = ContinualLearner(config.learner, seed=config.seed, robot=self._robot.name, task=config.task,
-                                         state_names=self._task.state_names, action_names=self._task.action_names,
-                                         period_s=period_s, frame=self._task.space.frame)
+        contract = Contract.of(agent, self._task.space, robot=self._robot.name, task=config.task, period_s=period_s)
+        learner = kind.make_learner(contract, self._task.space, config.learner)
+        self._rounds = Rounds(learner, contract, config.learner, seed=config.seed)
         # What is not trained on need not be waited for.
         schedule = config.schedule if config.learning else dataclasses.replace(config.schedule, patience_s=0.0)
         self._schedule = RoundSchedule(schedule, background=config.learning and not config.lockstep)
@@ -167,8 +169,7 @@ class ModelTrainerNode(Node):
 
     def _report(self, episode: int, reason: str, stamp_ns: int) -> TrainingReport:
         """What is said without a round."""
-        version = self._learner.current.version if self._learner.current else 0
-        return TrainingReport(stamp_ns, episode, version, False, reason, 0, math.nan, math.nan, 0.0)
+        return TrainingReport(stamp_ns, episode, self._rounds.version, False, reason, 0, math.nan, math.nan, 0.0)
 
     def on_jobs_done(self) -> None:
         """Take over what the worker has done."""
@@ -224,8 +225,8 @@ class ModelTrainerNode(Node):
     def _begin_with(self, path: Path) -> None:
         """Begin with a model of an earlier run, and with what it was learned from; the run is refused if they do not fit."""
         self._before = SavedExperience.load(path, self._task.obs_size, self._task.action_size)
-        snapshot = ModelSnapshot.load(path)
-        self._learner.resume(snapshot, self._before and self._before.learned_stamp_ns)
+        snapshot = AgentBundle.load(path)
+        self._rounds.resume(snapshot, self._before and self._before.learned_stamp_ns)
         self._steps_before = snapshot.card.real_steps
         self._publish_model(snapshot)
         num_before = len(self._before.transitions.obs) if self._before else 0
@@ -236,15 +237,15 @@ class ModelTrainerNode(Node):
         if self._model_path is None or not self._model_path.exists():
             return
         try:
-            snapshot = ModelSnapshot.load(self._model_path)
-            if self._learner.current and snapshot.version <= self._learner.current.version:
+            snapshot = AgentBundle.load(self._model_path)
+            if self._rounds.current and snapshot.version <= self._rounds.current.version:
                 return
-            self._learner.resume(snapshot)
+            self._rounds.resume(snapshot)
         except ModelError as error:
-            kept = f'version {self._learner.current.version}' if self._learner.current else 'no model'
+            kept = f'version {self._rounds.current.version}' if self._rounds.current else 'no model'
             self.get_logger().error(f'going on with {kept}: {error}')
             return
-        self._publish_model(self._learner.current)
+        self._publish_model(self._rounds.current)
 
     def _load(self, paths: Sequence[str | Path], namespace: str | None = None,
               on_damage: Callable[[str], None] | None = None) -> list[Transition]:
@@ -277,13 +278,13 @@ class ModelTrainerNode(Node):
         self._num_of_run += len(missed)
 
     def _train(self, data: TransitionArrays, due: DueRound, stamp_ns: int,
-               real_steps: int) -> tuple[TrainingReport, ModelSnapshot | None]:
+               real_steps: int) -> tuple[TrainingReport, AgentBundle | None]:
         """One round, in the worker's thread; the model too when it was accepted."""
         start_s = time.monotonic()
         rows = self._before.followed_by(data) if self._before else data
-        report = self._learner.round(*rows[:3], rows.stamp_ns, episode=due.episode, round_index=due.index, stamp_ns=stamp_ns,
+        report = self._rounds.round(rows, episode=due.episode, round_index=due.index, stamp_ns=stamp_ns,
                                      real_steps=self._steps_before + real_steps, is_cancelled=self._closing.is_set)
-        snapshot = self._learner.current if report.accepted else None
+        snapshot = self._rounds.current if report.accepted else None
         if snapshot and self._model_path:
             try:
                 snapshot.save(self._model_path)
@@ -291,7 +292,7 @@ class ModelTrainerNode(Node):
                 self.get_logger().error(f'model is published but not kept: {error}')
         return dataclasses.replace(report, duration_s=time.monotonic() - start_s), snapshot
 
-    def _take_report(self, outcome: tuple[TrainingReport, ModelSnapshot | None]) -> None:
+    def _take_report(self, outcome: tuple[TrainingReport, AgentBundle | None]) -> None:
         report, snapshot = outcome
         if snapshot:
             self._publish_model(snapshot)
@@ -307,7 +308,7 @@ class ModelTrainerNode(Node):
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
-    def _publish_model(self, snapshot: ModelSnapshot) -> None:
+    def _publish_model(self, snapshot: AgentBundle) -> None:
         self._model_pub.publish(convert.bytes_to_msg(snapshot.to_bytes()))
 
     def _start(self, work: Callable[[], Any], finish: Callable[[Any], None]) -> None:

@@ -1,4 +1,4 @@
-"""`mpc_controller`: plans with the newest model, once a control period, and is the only one that commands the arm.
+"""`mpc_controller`: has the agent decide, once a control period, and is the only one that commands the arm.
 
 A managed node: configuring builds and warms up everything, activating lets the arm move, deactivating stops it.
 """
@@ -22,16 +22,13 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
-from mbrl_ros.config import section, setting
-from mbrl_ros.control.controller import MpcController
+from mbrl_ros.agents.bundle import AgentBundle, Contract
+from mbrl_ros.agents.registry import AGENTS, DEFAULT_AGENT, agent_kind
+from mbrl_ros.config import extended, part, section, setting
+from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.safety import EmergencyStop, HoldReason
 from mbrl_ros.control.tick import ControllerConfig
-from mbrl_ros.errors import GoalError, MbrlError, MeasurementError, ModelError
-from mbrl_ros.models.ensemble.precision import PrecisionChooser, stand_in
-from mbrl_ros.models.ensemble.predictor import Predictor
-from mbrl_ros.models.framed import out_of_frame
-from mbrl_ros.planning import PlannerConfig, make_planner
+from mbrl_ros.errors import ConfigError, GoalError, MbrlError, MeasurementError, ModelError
 from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
@@ -40,12 +37,11 @@ from mbrl_ros.ros.control_thread import ControlThread, ControlTiming, TickReport
 from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.loop_figures import LoopFigures
 from mbrl_ros.ros.plan_messages import paths_to_msg, plan_to_msg
-from mbrl_ros.spaces.frame import inner_sizes
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import TASKS, RewardsConfig, make_task
-from mbrl_ros.types import DynamicsModel, EpisodeReport
+from mbrl_ros.types import EpisodeReport
 
 _THROTTLE_S = 2.0
 
@@ -55,6 +51,7 @@ class MpcControllerConfig(RewardsConfig):
     """Settings of the controller node."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
+    agent: str = setting(DEFAULT_AGENT, 'Agent that decides; its own settings stand beside these.', choices=tuple(AGENTS))
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
     task: str = setting('reach', 'Task to pursue; has defaults for the settings of planning and moving.', choices=tuple(TASKS))
     actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
@@ -69,11 +66,10 @@ class MpcControllerConfig(RewardsConfig):
     gripper_opening_m: float = setting(-1.0, 'Opening commanded on activation; negative leaves the gripper alone.', unit='m',
                                        low=-1.0, high=1.0)
     control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
-    planner: PlannerConfig = section(PlannerConfig, 'The planner.')
 
 
 class MpcControllerNode(LifecycleNode):
-    """Wires topics to an `MpcController` that ticks in a thread of its own.
+    """Wires topics to a `Controller` that ticks in a thread of its own.
 
     Args:
         kwargs: As for `rclpy.lifecycle.LifecycleNode`.
@@ -84,9 +80,11 @@ class MpcControllerNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('mpc_controller', **kwargs)
+        agent = params.given(self, 'agent', DEFAULT_AGENT)
+        self._kind = kind = agent_kind(agent)
         self._config = params.declare_config(
-            self, MpcControllerConfig, {'task': lambda task: TaskLoopConfig.of_task(task).for_controller()},
-            blank={'rate_hz': 0.0})
+            self, extended(MpcControllerConfig, kind.acting),
+            {'task': lambda task: TaskLoopConfig.of_task(task, agent=agent).for_controller()}, blank={'rate_hz': 0.0})
         params.watch_live(self, self._config, self.on_settings)
         folder = self._config.output_dir
         self._emergency_stop = EmergencyStop(Path(folder) / 'emergency_stop' if folder else None)
@@ -111,7 +109,7 @@ class MpcControllerNode(LifecycleNode):
     # Lifecycle. rclpy swallows exceptions of these callbacks, so each says itself what went wrong.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Build everything and plan a few times, so that the first real tick is no slower than the others."""
+        """Build everything and decide a few times, so that the first real tick is no slower than the others."""
         try:
             self._build()
             self._warm_up()
@@ -169,16 +167,13 @@ class MpcControllerNode(LifecycleNode):
         self._kinematics = KinematicChain.of_robot(self._robot)
         self._task = make_task(config.task, self._robot, config, actions=config.actions)
         self._period_s = 1.0 / config.rate_hz
-        self._planner = make_planner(config.planner, self._task.action_size,
-                                     self._task.space.largest_change(config.control.safety.acceleration_scale, self._period_s),
-                                     self._task.space.is_directed)
-        # In lockstep there is no deadline, and what a timing would choose may differ from run to run.
-        precision = 'float32' if config.lockstep and config.planner.precision == 'auto' else config.planner.precision
-        self._precision = PrecisionChooser(precision, self._planner.device,
-                                           config.planner.population_size * config.planner.num_particles,
-                                           config.planner.horizon if self._task.space.frame is None else 1)
-        self._controller = MpcController(self._robot, self._kinematics, self._task, self._planner, config.control,
-                                         period_s=self._period_s, seed=config.seed, emergency_stop=self._emergency_stop)
+        space = self._task.space
+        self._contract = Contract.of(config.agent, space, robot=self._robot.name, task=self._task.name, period_s=self._period_s)
+        self._agent = self._kind.make_agent(
+            self._contract, space, part(config, self._kind.acting), is_repeatable=config.lockstep,
+            max_action_change=space.largest_change(config.control.safety.acceleration_scale, self._period_s))
+        self._controller = Controller(self._robot, self._kinematics, self._task, config.control, period_s=self._period_s,
+                                      seed=config.seed, emergency_stop=self._emergency_stop)
         self._inbox, self._figures, self._last_hold = ControlInbox(), LoopFigures(), None
         self._port = DriverPort(self, self._robot, self._driver, self._period_s)
         self._latest: TickReport | None = None
@@ -188,21 +183,12 @@ class MpcControllerNode(LifecycleNode):
         self._path_pub = self._advertise(MarkerArray, topics.PREDICTED_PATH, qos.STATE)
 
     def _warm_up(self) -> None:
-        parameters = stand_in(*inner_sizes(self._task.space.frame, self._task.obs_size, self._task.action_size))
-        self._planner.check_memory(self._task.obs_size, parameters.shape.ensemble_size, parameters.shape.hidden_units)
-        choice = self._precision.choose(parameters)
-        self.get_logger().info(f'planning on {self._planner.device} in {choice}')
-        model = self._ready(Predictor(parameters, self._planner.device, choice.precision))
         obs = self._task.space.observe(state_at_home(self._robot, self._task.space))
-        self._planner.prepare(model, obs, self._task.objective(self._robot.workspace.lower_m))
-        self._planner.reset(self._config.seed)
+        self.get_logger().info(self._agent.prepare(obs, self._task.objective(self._robot.workspace.lower_m)))
+        self._inbox.put(agent=self._agent)
         # What lives this long need not be looked at by every later collection, which would pause the loop.
         gc.collect()
         gc.freeze()
-
-    def _ready(self, model: DynamicsModel) -> DynamicsModel:
-        """A learned model as the planner takes it."""
-        return out_of_frame(self._task.space.frame, model, self._task.action_size)
 
     def _subscribe(self) -> None:
         for kind, topic, callback, profile in (
@@ -262,20 +248,16 @@ class MpcControllerNode(LifecycleNode):
         self._inbox.put(goal_m=goal_m, goal_stamp_ns=stamp_ns or self.get_clock().now().nanoseconds)
 
     def on_model(self, message: UInt8MultiArray) -> None:
-        """Swap the model, or refuse it and keep the last good one."""
+        """Swap the agent's weights, or refuse the bundle and keep the last good one."""
         try:
-            model = ModelSnapshot.from_bytes(convert.bytes_from_msg(message))
-            model.check_fits(robot=self._robot.name, task=self._task.name, state_names=self._task.state_names,
-                             action_names=self._task.action_names, period_s=self._period_s)
-        except ModelError as error:
-            kept = self._inbox.newest().model_version
+            agent = self._agent.with_bundle(AgentBundle.from_bytes(convert.bytes_from_msg(message)))
+        except (ModelError, ConfigError) as error:
+            kept = self._inbox.newest().agent.version
             self.get_logger().error(f'{topics.MODEL}: refused: {error}; '
                                     + (f'version {kept} stays' if kept else 'there is no other model'))
-            self._inbox.put(model_refused=True)
+            self._inbox.put(bundle_refused=True)
             return
-        precision = self._precision.choose(model.parameters).precision
-        ready = self._ready(model.to(self._planner.device, precision))
-        self._inbox.put(model=ready, model_version=model.version, model_refused=False)
+        self._inbox.put(agent=agent, bundle_refused=False)
 
     def on_demonstrated(self, message: JointState) -> None:
         """Keep the newest demonstrated action."""
@@ -316,22 +298,24 @@ class MpcControllerNode(LifecycleNode):
         if outcome.applied is not None:
             self._applied_pub.publish(convert.applied_to_msg(outcome.applied, self._robot.base_link, self._gripper))
         self._status_pub.publish(self._status(tick))
-        if outcome.plan is not None and outcome.hold is None and outcome.applied is not None:
+        plan = outcome.decision.plan if outcome.decision is not None else None
+        if plan is not None and outcome.hold is None and outcome.applied is not None:
             start_ns = outcome.applied.stamp_ns
             # Of a plan in the tool's motion there is no prediction of the joints.
             if self._task.state_names == self._robot.joints and self._plan_pub.get_subscription_count():
-                self._plan_pub.publish(plan_to_msg(outcome.plan, self._robot, start_ns, self._period_s))
+                self._plan_pub.publish(plan_to_msg(plan, self._robot, start_ns, self._period_s))
             if self._path_pub.get_subscription_count():
-                paths = self._task.paths(torch.from_numpy(outcome.plan.mean_obs))
+                paths = self._task.paths(torch.from_numpy(plan.mean_obs))
                 self._path_pub.publish(paths_to_msg(paths, self._robot.base_link, start_ns))
         self._note_hold(outcome.hold, outcome.detail)
 
     def _status(self, tick: TickReport) -> DiagnosticArray:
-        outcome, plan = tick.outcome, tick.outcome.plan
+        outcome, decision = tick.outcome, tick.outcome.decision
+        uncertainty, plan = (decision.uncertainty, decision.plan) if decision else (None, None)
         figures = {
-            'plan_ms': plan.elapsed_s * 1e3 if plan else float('nan'), 'state_age_ms': outcome.state_age_s * 1e3,
+            'plan_ms': decision.elapsed_s * 1e3 if decision else float('nan'), 'state_age_ms': outcome.state_age_s * 1e3,
             'state_to_command_ms': tick.state_to_command_s * 1e3, 'period_ms': tick.period_s * 1e3,
-            'disagreement': plan.disagreement if plan else float('nan'),
+            'disagreement': float('nan') if uncertainty is None else uncertainty,
         }
         self._figures.add(**figures)
         self._latest = tick

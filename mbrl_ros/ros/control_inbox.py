@@ -4,36 +4,19 @@ import dataclasses
 import threading
 import time
 
-import numpy as np
+from mbrl_ros.control.tick import Received
+from mbrl_ros.types import Phase, RobotState
 
-from mbrl_ros.types import DemonstratedAction, DynamicsModel, EpisodeReport, Phase, RobotState
 
-
-@dataclasses.dataclass(frozen=True)
-class Newest:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Newest(Received):
     """The newest value of each input; immutable, so the control thread keeps it while newer ones arrive.
 
     Attributes:
-        state: State, and when it was received (steady seconds).
-        state_received_s: See above.
-        report: Word of the episode manager.
-        goal_m: Goal, shape (3,).
-        goal_stamp_ns: Its stamp.
-        model: Model that fits.
-        model_version: Its version.
-        model_refused: Whether the last model that came was refused.
-        demonstrated: Demonstrated action.
+        state_received_s: When the state was received, steady seconds.
     """
 
-    state: RobotState | None = None
     state_received_s: float = 0.0
-    report: EpisodeReport | None = None
-    goal_m: np.ndarray | None = None
-    goal_stamp_ns: int = 0
-    model: DynamicsModel | None = None
-    model_version: int = 0
-    model_refused: bool = False
-    demonstrated: DemonstratedAction | None = None
 
 
 class ControlInbox:
@@ -86,9 +69,13 @@ class ControlInbox:
             return False
         if newest.report.phase is Phase.DEMONSTRATED and not self._is_shown():
             return False
-        if newest.report.phase is Phase.RUNNING and not newest.model_refused:
-            return newest.model_version >= newest.report.model_version and self._tick_key() != self._last_tick
+        if newest.report.phase is Phase.RUNNING and not newest.bundle_refused:
+            return self._version() >= newest.report.model_version and self._tick_key() != self._last_tick
         return self._tick_key() != self._last_tick
+
+    def _version(self) -> int:
+        agent = self._newest.agent
+        return agent.version if agent else 0
 
     def _is_shown(self) -> bool:
         """Whether somebody has shown what to do in the newest state."""

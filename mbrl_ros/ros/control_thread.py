@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from rclpy.clock import Clock
 
-from mbrl_ros.control.controller import MpcController
+from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import TickInputs, TickOutcome
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.ros.control_inbox import ControlInbox, Newest
@@ -76,7 +76,7 @@ class ControlThread:
         on_fault: Called in this thread when it ends by an exception, after the arm was stopped.
     """
 
-    def __init__(self, controller: MpcController, inbox: ControlInbox, port: DriverPort, robot: RobotProfile, clock: Clock,
+    def __init__(self, controller: Controller, inbox: ControlInbox, port: DriverPort, robot: RobotProfile, clock: Clock,
                  timing: ControlTiming, on_tick: Callable[[TickReport], None], on_fault: Callable[[Exception], None]) -> None:
         self._controller, self._inbox, self._port, self._robot = controller, inbox, port, robot
         self._clock, self._timing, self._on_tick, self._on_fault = clock, timing, on_tick, on_fault
@@ -138,15 +138,13 @@ class ControlThread:
         began_s = time.monotonic()
         stamp_ns, delay_s = self._now(newest)
         inputs = TickInputs(
-            now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9), state=newest.state, report=newest.report,
-            goal_m=newest.goal_m, goal_stamp_ns=newest.goal_stamp_ns, model=newest.model, model_version=newest.model_version,
-            model_refused=newest.model_refused, demonstrated=newest.demonstrated,
+            **newest.received(), now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9),
             other_commanders=self._port.other_commanders(), active=active, anytime=not self._timing.lockstep,
             lockstep=self._timing.lockstep)
         outcome = self._controller.tick(inputs)
         outcome = self._send(outcome, inputs)
         sent_s = time.monotonic()
-        if outcome.plan is not None:
+        if outcome.decision is not None:
             self._durations.append(sent_s - began_s)
         latency_s = math.nan
         if newest.state is not None and outcome.velocity is not None:

@@ -12,7 +12,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from mbrl_ros.config import Config, leaves, suggestion
+from mbrl_ros.config import Config, flat, leaves, suggestion
 from mbrl_ros.errors import ConfigError
 
 ConfigT = TypeVar('ConfigT', bound=Config)
@@ -48,11 +48,17 @@ def declare_config(node: Node, kind: type[ConfigT],
     values, defaults = {}, {name: _default(field) for name, field in fields.items()}
     for name, follow in (following or {}).items():
         values[name] = _declare(node, name, fields[name], defaults[name], name in blanks)
-        defaults.update(_flat(follow(values[name])))
+        defaults.update(flat(follow(values[name])))
     for name, field in fields.items():
         if name not in values:
             values[name] = _declare(node, name, field, defaults[name], name in blanks)
     return _build(kind, values, node.get_name())
+
+
+def given(node: Node, name: str, default: str) -> str:
+    """What was given for a parameter that is not declared yet, as which others there are may hang on it."""
+    parameter = node._parameter_overrides.get(name)
+    return default if parameter is None else str(parameter.value)
 
 
 def watch_live(node: Node, config: ConfigT, on_change: Callable[[ConfigT], None]) -> None:
@@ -93,14 +99,6 @@ def _declare(node: Node, name: str, field: dataclasses.Field, default: Any, is_b
         return node.declare_parameter(name, _to_ros(default), _descriptor(field), ignore_override=is_blank).value
     except Exception as error:  # rclpy raises a family of its own, each with a clear text.
         raise ConfigError(f'{node.get_name()}: parameter {name!r}: {error}') from None
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    """Values by dotted name."""
-    flat = {}
-    for key, value in nested.items():
-        flat.update(_flat(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {prefix + key: value})
-    return flat
 
 
 def _build(kind: type[ConfigT], values: dict[str, Any], where: str) -> ConfigT:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
 from mbrl_ros.runs.evaluation import Outcome
 
@@ -39,11 +39,11 @@ class EnvEvaluation:
 
         Raises:
             ConfigError: As for `EnvLoop`.
-            SnapshotError: The model cannot be read.
+            BundleError: The model cannot be read.
         """
-        is_learned = 'reward' in ModelSnapshot.load(self.model).card.state_names
-        config = dataclasses.replace(self.config, planner=self.config.planner.without_exploring())
-        return EnvLoop(self.env_id, config, reward=self.reward or (LEARNED if is_learned else BUILT_IN), render=self.pictures)
+        is_learned = 'reward' in AgentBundle.load(self.model).card.contract.state_names
+        reward = self.reward or (LEARNED if is_learned else BUILT_IN)
+        return EnvLoop(self.env_id, self.config.evaluated(), reward=reward, render=self.pictures)
 
 
 def env_summary(evaluation: EnvEvaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def env_summary(evaluation: EnvEvaluation, outcomes: Sequence[Outcome]) -> dict[
         'max_return': float(returns.max()), 'median_return': float(np.median(returns)),
         'mean_steps': float(np.mean([outcome.steps for outcome in outcomes])),
         'success_rate': sum(told) / len(told) if told else None,
-        'real_steps_trained': ModelSnapshot.load(evaluation.model).card.real_steps,
+        'real_steps_trained': AgentBundle.load(evaluation.model).card.real_steps,
         'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
         'seed': evaluation.seed, 'model': str(evaluation.model),
     }

@@ -1,63 +1,61 @@
-"""Episodes of a Gymnasium environment: the stack's planner and learner around whatever has continuous actions."""
+"""Episodes of a Gymnasium environment: the stack's agent and learner around whatever has continuous actions."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
-from mbrl_ros.config import Config, section, setting
+from mbrl_ros.agents.agent import Agent
+from mbrl_ros.agents.bundle import Contract
+from mbrl_ros.agents.settings import RunConfig
+from mbrl_ros.config import setting
 from mbrl_ros.environments.adapter import FlatEnvironment, file_name
 from mbrl_ros.environments.rewards import KNOWN, load_reward
 from mbrl_ros.errors import ConfigError, PlanningError
-from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
-from mbrl_ros.models.ensemble.precision import PrecisionChooser
-from mbrl_ros.models.framed import out_of_frame
-from mbrl_ros.planning import Objective, PlannerConfig, make_planner
+from mbrl_ros.planning.planner import Objective
 from mbrl_ros.resources import config_file, share_directory
 from mbrl_ros.runs.curve import save_return_curve
 from mbrl_ros.runs.playing import LEARNING, Episode
 from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.spaces.outcome import GivenReward, OutcomeFrame, learned_reward
-from mbrl_ros.training.continual import ContinualConfig
-from mbrl_ros.types import DynamicsModel, Phase
+from mbrl_ros.spaces.outcome import GivenReward, OutcomeSpace, learned_reward
+from mbrl_ros.types import Phase
 
 #: Rewards that are no function's name.
 LEARNED, BUILT_IN = 'learned', 'built-in'
 
 
 @dataclasses.dataclass(frozen=True)
-class EnvLoopConfig(Config):
+class EnvLoopConfig(RunConfig):
     """How an environment is learned and played; `config/envs` has files for some, and one for all others."""
 
     max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
     explorations: int = setting(1, 'First episodes, of random actions.', low=0)
-    planner: PlannerConfig = section(PlannerConfig, 'The planner.')
-    learner: ContinualConfig = section(ContinualConfig, 'How to train and which model to keep.')
 
     @classmethod
-    def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = ()) -> 'EnvLoopConfig':
+    def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> Self:
         """Read the file of an environment, that for all others where it has none, or the one that is given.
 
         Args:
             env_id: As `gymnasium.make` takes it.
             path: Of a file to read instead.
             changes: Of single settings, such as `planner.horizon=9`.
+            agent: Name of the agent; that in the file, or the usual one, when left out.
 
         Raises:
-            ConfigError: No such file, or a key or value that does not fit.
+            ConfigError: No such file or agent, or a key or value that does not fit.
         """
         if path is None:
             own = share_directory() / 'config' / 'envs' / f'{file_name(env_id)}.yaml'
             path = own if own.is_file() else config_file('envs', 'default')
-        return cls.from_file(path, changes)
+        return cls.read('envs', file_name(env_id), path, changes, agent)
 
 
 class EnvLoop:
-    """Runs episodes of one environment; implements `playing.Loop`.
+    """Runs episodes of one environment; implements `playing.Runner`.
 
     Args:
         env_id: As `gymnasium.make` takes it.
@@ -70,9 +68,10 @@ class EnvLoop:
 
     Attributes:
         config: As given.
-        frame: What the dynamics are learned in: reward and end of the episode are predicted beside the observation.
+        space: The environment's observation, with reward and end of the episode beside it.
         period_s: Time that a step stands for.
-        planner: Plans its steps.
+        contract: What a bundle has to be for.
+        agent: Who acts, without a bundle yet.
     """
 
     demonstrations, has_goal = 0, False
@@ -90,12 +89,10 @@ class EnvLoop:
             self._env.close()
             raise
         self.period_s = self._env.period_s
-        self.frame = OutcomeFrame(len(self._env.obs_names))
-        self.planner = make_planner(config.planner, len(self._env.action_names))
-        # There is no deadline, and what a timing would choose may differ from run to run.
-        precision = 'float32' if config.planner.precision == 'auto' else config.planner.precision
-        self._precision = PrecisionChooser(precision, self.planner.device,
-                                           config.planner.population_size * config.planner.num_particles)
+        self.space = OutcomeSpace(self._env.obs_names, self._env.action_names, is_reward_learned=reward == LEARNED)
+        self.contract = Contract.of(config.agent, self.space, robot='gymnasium', task=env_id, period_s=self.period_s,
+                                    reward=reward)
+        self.agent = config.kind.make_agent(self.contract, self.space, config.agent_config.acting())
 
     @property
     def name(self) -> str:
@@ -112,43 +109,23 @@ class EnvLoop:
         """Environment and reward."""
         return {'env': self._env.env_id, 'reward': self._reward}
 
-    @property
-    def layout(self) -> dict[str, Any]:
-        """What a model has to be for; as `ModelSnapshot.check_fits` takes it."""
-        outcome = ('reward', 'ended') if self._reward == LEARNED else ('ended',)
-        return {'robot': 'gymnasium', 'task': self._env.env_id, 'state_names': (*self._env.obs_names, *outcome),
-                'action_names': self._env.action_names, 'period_s': self.period_s, 'has_velocities': False,
-                'reward': self._reward}
-
-    def check_memory(self, ensemble: EnsembleConfig) -> None:
-        """Raise unless there is memory for plans with a model of this size, which need not be there yet.
+    def prepare(self) -> None:
+        """See `playing.Runner.prepare`.
 
         Raises:
-            ConfigError: A plan would need more than the planner's settings allow.
+            ConfigError: The settings do not allow weights of the size to come.
         """
-        self.planner.check_memory(len(self.layout['state_names']), ensemble.ensemble_size, ensemble.hidden_units)
+        self.agent.prepare(np.zeros(self.contract.obs_size), self._objective)
 
-    def ready(self, model: ModelSnapshot) -> DynamicsModel:
-        """A learned model as the planner takes it: on its device, in its precision, out of the frame.
-
-        Raises:
-            ModelMismatchError: It is for another environment, or was learned with another reward.
-            ConfigError: As for `check_memory`.
-        """
-        model.check_fits(**self.layout)
-        self.check_memory(model.parameters.shape)
-        placed = model.to(self.planner.device, self._precision.choose(model.parameters).precision)
-        return out_of_frame(self.frame, placed, len(self._env.action_names))
-
-    def play(self, model: DynamicsModel | None, *, seed: int, episode: int, stream: int = LEARNING,
+    def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
              on_step: Callable[[], None] = lambda: None) -> Episode:
         """Run one episode; the same arguments give the same one.
 
-        Where no plan has a finite value, the middle of the action's range is held for a step.
+        Where the agent has no action, the middle of the action's range is held for a step.
 
         Args:
-            model: What to plan with; without one actions are uniformly random.
-            seed: With stream and episode the source of the environment's chance, plans and random actions.
+            agent: Who acts; without one actions are uniformly random.
+            seed: With stream and episode the source of the environment's chance, decisions and random actions.
             episode: Number of the episode.
             stream: `LEARNING` or `EVALUATION`.
             on_step: Called before each step, as to take a picture.
@@ -158,22 +135,26 @@ class EnvLoop:
         """
         env_seed, plan_seed, action_seed = episode_seeds(seed, stream, episode)
         rng, size = np.random.default_rng(action_seed), len(self._env.action_names)
-        self.planner.reset(plan_seed)
+        memory = None if agent is None else agent.reset(plan_seed)
         obs, over, success = [self._observed(self._env.reset(env_seed))], False, None
         actions, plan_s, total = [], [], 0.0
         while not over and len(actions) < self._max_steps:
             on_step()
-            if model is None:
+            action = np.zeros(size)
+            if agent is None:
                 action = rng.uniform(-1.0, 1.0, size)
             else:
-                action, elapsed_s = self._planned(model, obs[-1], actions[-1] if actions else np.zeros(size))
-                plan_s += [elapsed_s] if elapsed_s is not None else []
+                with contextlib.suppress(PlanningError):
+                    decision = agent.act(obs[-1], None, memory, objective=self._objective,
+                                         previous_action=actions[-1] if actions else action)
+                    action = decision.action
+                    plan_s.append(decision.elapsed_s)
             own, reward, terminated, truncated, info = self._env.step(action)
             over, success = terminated or truncated, info.get('is_success', success)
             obs.append(self._observed(own, reward, terminated))
             actions.append(action)
             total += reward
-        phase = Phase.EXPLORING if model is None else Phase.RUNNING
+        phase = Phase.EXPLORING if agent is None else Phase.RUNNING
         return Episode(phase.value, None if success is None else bool(success), float('nan'), total, np.array(plan_s),
                        np.array(obs), np.array(actions))
 
@@ -198,14 +179,6 @@ class EnvLoop:
     def close(self) -> None:
         """Leave the environment."""
         self._env.close()
-
-    def _planned(self, model: DynamicsModel, obs: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray, float | None]:
-        """An action, shape (A,), and the time that it took to plan, where there is a plan."""
-        try:
-            plan = self.planner.plan(model, obs, self._objective, previous_action=previous)
-        except PlanningError:
-            return np.zeros_like(previous), None
-        return np.asarray(plan.actions[0], dtype=np.float64), plan.elapsed_s
 
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
         outcome = [reward, ended] if self._reward == LEARNED else [ended]

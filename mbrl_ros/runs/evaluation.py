@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.agents.agent import Agent
+from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ModelMismatchError
-from mbrl_ros.runs.playing import EVALUATION, LEARNING, Episode, Loop
+from mbrl_ros.runs.playing import EVALUATION, LEARNING, Episode, Runner
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.types import DynamicsModel
 from mbrl_sim.video import EpisodeCamera, steps_per_frame, write_video
 
 _CONFIDENCE = 0.95
@@ -44,12 +44,18 @@ class AnyEvaluation(Protocol):
         """
 
 
-class PicturedLoop(Loop, Protocol):
-    """A loop that can be watched."""
+class PicturedLoop(Runner, Protocol):
+    """A loop that can be watched.
 
-    def play(self, model: DynamicsModel | None, *, seed: int, episode: int, stream: int = LEARNING,
+    Attributes:
+        period_s: Control period.
+    """
+
+    period_s: float
+
+    def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
              on_step: Callable[[], None] = lambda: None) -> Episode:
-        """As `Loop.play`; `on_step` is called before each control step."""
+        """As `Runner.play`; `on_step` is called before each control step."""
 
     def picture(self, width: int, height: int) -> np.ndarray:
         """The scene as it is, shape (height, width, 3), uint8."""
@@ -83,8 +89,7 @@ class Evaluation:
         Raises:
             ConfigError: As for `TaskLoop`, or the task has no such object.
         """
-        config = dataclasses.replace(self.config, planner=self.config.planner.without_exploring())
-        return TaskLoop(self.task, config, self.robot, self.object_kind)
+        return TaskLoop(self.task, self.config.evaluated(), self.robot, self.object_kind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +123,10 @@ def require_fit(evaluation: AnyEvaluation) -> None:
         ConfigError: As for `Evaluation.loop`, or there is no memory for plans with the model.
         ModelError: The model cannot be read, or is for another task, robot, layout, period or reward.
     """
-    model = ModelSnapshot.load(evaluation.model)
+    model = AgentBundle.load(evaluation.model)
     loop = evaluation.loop()
     try:
-        loop.ready(model)
+        loop.agent.with_bundle(model)
     except ModelMismatchError as error:
         raise ModelMismatchError(f'{evaluation.model}: {error}') from None
     finally:
@@ -217,7 +222,7 @@ def summary(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, An
         'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
         'median_steps_to_success': float(np.median(reached)) if reached else float('nan'),
         'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
-        'real_steps_trained': ModelSnapshot.load(evaluation.model).card.real_steps,
+        'real_steps_trained': AgentBundle.load(evaluation.model).card.real_steps,
         'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
         'seed': evaluation.seed, 'model': str(evaluation.model), 'robot': evaluation.robot, 'object': evaluation.object_kind,
         'live': evaluation.live,
@@ -251,15 +256,15 @@ def _told(episode: Episode) -> str:
 
 
 class _Player:
-    """A loop and a model, ready to play."""
+    """A loop and an agent, ready to play."""
 
     def __init__(self, evaluation: AnyEvaluation) -> None:
         self._seed = evaluation.seed
         self.loop = evaluation.loop()
-        self._model = self.loop.ready(ModelSnapshot.load(evaluation.model))
+        self._agent = self.loop.agent.with_bundle(AgentBundle.load(evaluation.model))
 
     def play(self, index: int, on_step: Callable[[], None] = lambda: None) -> Episode:
-        return self.loop.play(self._model, seed=self._seed, episode=index, stream=EVALUATION, on_step=on_step)
+        return self.loop.play(self._agent, seed=self._seed, episode=index, stream=EVALUATION, on_step=on_step)
 
 
 _player: _Player | None = None

@@ -21,16 +21,16 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
-from mbrl_ros.config import load_yaml
+from mbrl_ros.agents.bundle import AgentBundle
+from mbrl_ros.config import flat, load_yaml
 from mbrl_ros.errors import ConfigError, ModelError
 from mbrl_ros.experience import SavedExperience, TransitionArrays
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
-from mbrl_ros.runs.playing import Episode, Loop
+from mbrl_ros.runs.playing import Episode, Runner
 from mbrl_ros.runs.scalars import ScalarLog
 from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
-from mbrl_ros.training.continual import ContinualLearner
 from mbrl_ros.training.drift import DriftState
+from mbrl_ros.training.rounds import Rounds
 from mbrl_ros.types import Phase, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
@@ -70,20 +70,22 @@ class LearningRun:
     Attributes:
         loop: As given.
         board: Scores so far.
-        learner: Owns the model.
+        rounds: Owns the bundle in use.
     """
 
-    def __init__(self, loop: Loop, *, seed: int, folder: Path, resume: bool = False,
+    def __init__(self, loop: Runner, *, seed: int, folder: Path, resume: bool = False,
                  shown: Sequence[DemonstratedEpisode] = ()) -> None:
         if resume and shown:
             raise ConfigError(f'{folder}: the run has its demonstrations already; to go on with it, leave the bags out')
-        loop.check_memory(loop.config.learner.trainer.ensemble)
+        loop.prepare()
         self._folder, self._seed, self.loop = folder, seed, loop
         identity = {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}
         bags = {'demos': list(dict.fromkeys(episode.bag for episode in shown))} if shown else {}
         _require_same(folder, identity) if resume else _prepare(folder, {**identity, **bags})
         self._demonstrations, self._is_untrained = loop.demonstrations, False
-        self.learner = ContinualLearner(loop.config.learner, seed=seed, frame=loop.frame, **loop.layout)
+        settings = loop.config.agent_config.learner
+        learner = loop.config.kind.make_learner(loop.contract, loop.space, settings)
+        self.rounds = Rounds(learner, loop.contract, settings, seed=seed)
         self._rows: dict[str, np.ndarray] = {}
         scores = self._restore() if resume and self._checkpoint.exists() else []
         self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores, has_goal=loop.has_goal)
@@ -124,12 +126,12 @@ class LearningRun:
     def _next_episode(self) -> Progress:
         """Run the next episode, train after it, and keep everything."""
         begin_s = time.monotonic()
-        index, model = len(self.board.scores), self.learner.current
+        index, model = len(self.board.scores), self.rounds.current
         if index < self._demonstrations:
             episode = self.loop.demonstrate(seed=self._seed, episode=index)
         else:
             explores = model is None or index < self._demonstrations + self.loop.config.explorations
-            episode = self.loop.play(None if explores else self.loop.ready(model), seed=self._seed, episode=index)
+            episode = self.loop.play(None if explores else self.loop.agent.with_bundle(model), seed=self._seed, episode=index)
         self._add(episode.obs[:-1], episode.action, episode.obs[1:])
         training = self._train(index) if index + 1 >= self._demonstrations else None
         score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
@@ -159,37 +161,38 @@ class LearningRun:
 
     def _add(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray) -> None:
         """Add the control steps of the next episode."""
-        stamps = (self.total_steps + np.arange(len(obs))) * round(self.loop.period_s * _NANOSECONDS)
+        stamps = (self.total_steps + np.arange(len(obs))) * round(self.loop.contract.period_s * _NANOSECONDS)
         rows = TransitionArrays(obs, action, next_obs, stamps, np.full(len(obs), len(self.board.scores)))
         self._rows = {name: np.concatenate([self._rows[name], new]) if self._rows else np.array(new)
                       for name, new in zip(_COLUMNS, rows)}
 
     def _train(self, index: int) -> TrainingReport:
         rows = TransitionArrays(**self._rows)
-        return self.learner.round(*rows[:3], rows.stamp_ns, episode=index, round_index=index, stamp_ns=int(rows.stamp_ns[-1]))
+        return self.rounds.round(rows, episode=index, round_index=index, stamp_ns=int(rows.stamp_ns[-1]))
 
-    def _score(self, episode: Episode, index: int, model: ModelSnapshot | None) -> EpisodeScore:
+    def _score(self, episode: Episode, index: int, model: AgentBundle | None) -> EpisodeScore:
         plan_ms = 1e3 * episode.plan_s if len(episode.plan_s) else np.array([np.nan])
+        version, figures = (model.version, model.card.figures) if model else (0, {})
         return EpisodeScore(
             episode=index, total_steps=self.total_steps + episode.steps, phase=episode.phase, success=episode.success,
-            distance_m=episode.distance_m, episode_return=episode.episode_return,
-            model_version=model.version if model else 0, model_error=model.card.holdout_rmse if model else float('nan'),
-            plan_ms_p50=float(np.percentile(plan_ms, 50)), plan_ms_p99=float(np.percentile(plan_ms, 99)), deadline_misses=0)
+            distance_m=episode.distance_m, episode_return=episode.episode_return, model_version=version,
+            model_error=figures.get('holdout_rmse', float('nan')), plan_ms_p50=float(np.percentile(plan_ms, 50)),
+            plan_ms_p99=float(np.percentile(plan_ms, 99)), deadline_misses=0)
 
     def _keep(self) -> None:
-        model = self.learner.current
-        kept = {**self._rows, 'learned_stamp_ns': self.learner.learned_stamps, 'judged_stamp_ns': self.learner.judged_stamps,
+        model = self.rounds.current
+        kept = {**self._rows, 'learned_stamp_ns': self.rounds.learned_stamps, 'judged_stamp_ns': self.rounds.judged_stamps,
                 'model': np.frombuffer(b'' if model is None else model.to_bytes(), dtype=np.uint8)}
         temporary = self._checkpoint.with_name(f'.{self._checkpoint.name}')
         save_file(kept, temporary, {'scores': json.dumps([dataclasses.asdict(score) for score in self.board.scores]),
-                                    'drift': json.dumps(dataclasses.asdict(self.learner.drift)),
+                                    'drift': json.dumps(dataclasses.asdict(self.rounds.drift)),
                                     'demonstrations': str(self._demonstrations), 'is_untrained': str(int(self._is_untrained))})
         temporary.replace(self._checkpoint)
         self.board.save()
         if model is not None:
             path = self._folder / 'model.safetensors'
             model.save(path)
-            SavedExperience(TransitionArrays(**self._rows), self.learner.learned_stamps).save(path)
+            SavedExperience(TransitionArrays(**self._rows), self.rounds.learned_stamps).save(path)
 
     def _restore(self) -> list[EpisodeScore]:
         """Take up what `_keep` left; the scores."""
@@ -207,7 +210,7 @@ class LearningRun:
             raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         if model:
             try:
-                self.learner.resume(ModelSnapshot.from_bytes(model), *stamps, drift)
+                self.rounds.resume(AgentBundle.from_bytes(model), *stamps, drift)
             except ModelError as error:
                 raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         return scores
@@ -219,10 +222,26 @@ def _require_same(folder: Path, identity: dict[str, Any]) -> None:
     if not path.exists():
         raise ConfigError(f'{folder}: holds no run to go on with')
     kept, wanted = load_yaml(path), yaml.safe_load(yaml.safe_dump(identity))
+    kept['settings'] = _as_called_now(kept.get('settings') or {})
     if kept.get('demos') and not (folder / _CHECKPOINT).exists():
         raise ConfigError(f'{folder}: holds a run that ended before its demonstrations were kept; begin anew in another folder')
-    if different := [key for key in identity if kept.get(key) != wanted[key]]:
+    if different := [key for key in identity if key != 'settings' and kept.get(key) != wanted[key]]:
         raise ConfigError(f'{folder}: holds a run with another {", ".join(different)}')
+    there, here = flat(kept['settings']), flat(wanted['settings'])
+    if different := [name for name in {**there, **here} if there.get(name) != here.get(name)]:
+        told = ', '.join(f'{name} ({there.get(name, "none")} there, {here.get(name, "none")} here)' for name in different)
+        raise ConfigError(f'{folder}: holds a run with other settings: {told}')
+
+
+def _as_called_now(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run, those too that had another name when it began."""
+    settings, moved = {'agent': 'pets', **settings}, ('change_factor', 'change_floor')
+    if 'learner' in settings:
+        learner = settings['learner'] = dict(settings['learner'])
+        acceptance, drift = dict(learner.get('acceptance', {})), dict(learner.get('drift', {}))
+        drift.update({name: acceptance.pop(name) for name in moved if name in acceptance})
+        learner.update(acceptance=acceptance, drift=drift)
+    return settings
 
 
 def _prepare(folder: Path, identity: dict[str, Any]) -> None:

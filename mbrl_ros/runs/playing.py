@@ -7,12 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
-from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.agents.agent import Agent, AgentConfig, AgentKind
+from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.spaces.frame import Frame
-from mbrl_ros.training.continual import ContinualConfig
-from mbrl_ros.types import DynamicsModel
+from mbrl_ros.spaces.space import Space
 
 #: Episodes of learning and those of evaluating are drawn from different streams of a seed.
 LEARNING, EVALUATION = 0, 1
@@ -27,7 +25,7 @@ class Episode:
         success: Whether the goal was reached and held; None where nothing says so.
         distance_m: Distance from the goal at the end; NaN where there is no goal.
         episode_return: Sum of rewards; an episode ends with its success.
-        plan_s: Time of each plan, shape (T,); empty where nothing was planned.
+        plan_s: Time of each decision of the agent; empty where it decided nothing.
         obs: Observations, the last one included, shape (T + 1, O).
         action: What the applied commands amounted to, shape (T, A).
     """
@@ -51,17 +49,19 @@ class LoopConfig(Protocol):
 
     Attributes:
         explorations: Episodes of random motion after the demonstrations.
-        learner: How to train and which model to keep.
+        kind: Of the agent.
+        agent_config: Settings of agent and learner.
     """
 
     explorations: int
-    learner: ContinualConfig
+    kind: AgentKind
+    agent_config: AgentConfig
 
     def to_mapping(self) -> dict[str, Any]:
         """As `Config.to_mapping`."""
 
 
-class Loop(Protocol):
+class Runner(Protocol):
     """Plays episodes, each a function of its arguments.
 
     Attributes:
@@ -69,10 +69,10 @@ class Loop(Protocol):
         name: What is learned.
         file_name: The same as a name of a folder.
         identity: What a run has to be of, besides seed and settings, for another to go on with it.
-        layout: What a model has to be for; as `ModelSnapshot.check_fits` takes it.
-        frame: What the dynamics are learned in; None for as they are.
-        period_s: Control period.
-        demonstrations: First episodes, which are not the model's.
+        contract: What a bundle has to be for.
+        space: What observations and actions are.
+        agent: Who acts, without a bundle yet.
+        demonstrations: First episodes, which are not the agent's.
         has_goal: Whether episodes have a success and a distance.
     """
 
@@ -80,32 +80,24 @@ class Loop(Protocol):
     name: str
     file_name: str
     identity: dict[str, Any]
-    layout: dict[str, Any]
-    frame: Frame | None
-    period_s: float
+    contract: Contract
+    space: Space
+    agent: Agent
     demonstrations: int
     has_goal: bool
 
-    def check_memory(self, ensemble: EnsembleConfig) -> None:
-        """Raise unless there is memory for plans with a model of this size, which need not be there yet.
+    def prepare(self) -> None:
+        """Get the agent ready for the weights to come.
 
         Raises:
-            ConfigError: A plan would need more than the planner's settings allow.
+            ConfigError: The settings do not allow weights of their size.
         """
 
-    def ready(self, model: ModelSnapshot) -> DynamicsModel:
-        """A learned model as `play` takes it.
-
-        Raises:
-            ModelMismatchError: It is for something else.
-            ConfigError: As for `check_memory`.
-        """
-
-    def play(self, model: DynamicsModel | None, *, seed: int, episode: int, stream: int = LEARNING) -> Episode:
-        """Run one episode with a model, or explore without one; the same arguments give the same episode."""
+    def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING) -> Episode:
+        """Run one episode with an agent, or explore without one; the same arguments give the same episode."""
 
     def demonstrate(self, *, seed: int, episode: int) -> Episode:
-        """One of the first episodes, which are not the model's."""
+        """One of the first episodes, which are not the agent's."""
 
     def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
         """Write the learning curve of a run as a PNG."""

@@ -4,6 +4,7 @@ States are exact and commands take effect at once, so that there is neither an e
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,38 +12,35 @@ from typing import Any
 import numpy as np
 import torch
 
+from mbrl_ros.agents.agent import Agent
+from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.agents.experts.demonstrator import Demonstrator
 from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
-from mbrl_ros.agents.snapshot import ModelSnapshot
-from mbrl_ros.control.controller import MpcController
+from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import TickInputs
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
-from mbrl_ros.models.ensemble.precision import PrecisionChooser
-from mbrl_ros.models.framed import out_of_frame
-from mbrl_ros.planning import make_planner
 from mbrl_ros.robots import load_robot
 from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.playing import LEARNING, Episode
 from mbrl_ros.runs.scores import EpisodeScore
+from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import SuccessCounter, make_task
-from mbrl_ros.types import ArmCommand, DynamicsModel, EpisodeReport, Phase, RobotState
+from mbrl_ros.types import ArmCommand, EpisodeReport, Phase, RobotState
 from mbrl_sim.scene import WorldConfig, tabletop_config
 from mbrl_sim.tabletop import TabletopWorld
 
 
 class TaskLoop:
-    """Runs episodes of one task; implements `playing.Loop`.
+    """Runs episodes of one task; implements `playing.Runner`.
 
     Args:
         task: Name of the task.
         config: Settings.
         robot: Name in `config/robots`, or the path of a YAML file; tasks over the table need a gripper.
         object_kind: What lies on the table, as `WorldConfig.object_kind`.
-        repeatable: Whether a precision of `auto` means float32; otherwise it is what is measured to be fastest, which may
-            differ from run to run.
+        repeatable: Whether the same seed has to give the same episode on any machine.
 
     Raises:
         ConfigError: There is no such task, it has no such object, or the robot's profile cannot be used.
@@ -50,9 +48,8 @@ class TaskLoop:
     Attributes:
         robot: Its profile.
         task: The task for it.
-        frame: What its dynamics are learned in; None for as they are.
+        space: What its observations and actions are.
         period_s: Control period.
-        planner: Plans its steps.
     """
 
     has_goal = True
@@ -61,7 +58,7 @@ class TaskLoop:
                  repeatable: bool = True) -> None:
         self.config, self.robot, self._robot_given = config, load_robot(robot), robot
         self.task = make_task(task, self.robot, config.rewards, actions=config.actions)
-        self.frame, self.period_s = self.task.space.frame, 1.0 / config.control_rate_hz
+        self.space, self.period_s, self._repeatable = self.task.space, 1.0 / config.control_rate_hz, repeatable
         if config.demonstrations:
             Demonstrator(task)  # There may be none of this task; better to know at once.
         is_tabletop = isinstance(self.task.space, ToolSpace)
@@ -69,12 +66,13 @@ class TaskLoop:
             raise ConfigError(f'{task} has no object on the table, which is to be a {object_kind}')
         world = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
         self._world = TabletopWorld(self.robot, world, control_hz=config.control_rate_hz)
-        change = self.task.space.largest_change(config.control.safety.acceleration_scale, self.period_s)
-        self.planner = make_planner(config.planner, self.task.action_size, change, self.task.space.is_directed)
-        precision = 'float32' if repeatable and config.planner.precision == 'auto' else config.planner.precision
-        self._precision = PrecisionChooser(precision, self.planner.device,
-                                           config.planner.population_size * config.planner.num_particles,
-                                           config.planner.horizon if self.frame is None else 1)
+
+    @functools.cached_property
+    def agent(self) -> Agent:
+        """Who acts, without a bundle yet."""
+        change = self.space.largest_change(self.config.control.safety.acceleration_scale, self.period_s)
+        return self.config.kind.make_agent(self.contract, self.space, self.config.agent_config.acting(), max_action_change=change,
+                                           is_repeatable=self._repeatable)
 
     @property
     def name(self) -> str:
@@ -97,44 +95,32 @@ class TaskLoop:
         return self.config.demonstrations
 
     @property
-    def layout(self) -> dict[str, Any]:
-        """What a model has to be for; as `ModelSnapshot.check_fits` takes it."""
-        return {'robot': self.robot.name, 'task': self.task.name, 'state_names': self.task.state_names,
-                'action_names': self.task.action_names, 'period_s': self.period_s}
+    def contract(self) -> Contract:
+        """What a bundle has to be for."""
+        return Contract.of(self.config.agent, self.space, robot=self.robot.name, task=self.task.name, period_s=self.period_s)
 
-    def check_memory(self, ensemble: EnsembleConfig) -> None:
-        """Raise unless there is memory for plans with a model of this size, which need not be there yet.
-
-        Raises:
-            ConfigError: A plan would need more than the planner's settings allow.
-        """
-        self.planner.check_memory(self.task.obs_size, ensemble.ensemble_size, ensemble.hidden_units)
-
-    def ready(self, model: ModelSnapshot) -> DynamicsModel:
-        """A learned model as the planner takes it: on its device, in its precision, out of the frame.
+    def prepare(self) -> None:
+        """See `playing.Runner.prepare`.
 
         Raises:
-            ModelMismatchError: It is for another task, robot, layout or period.
-            ConfigError: As for `check_memory`.
+            ConfigError: The settings do not allow weights of the size to come.
         """
-        model.check_fits(**self.layout)
-        self.check_memory(model.parameters.shape)
-        placed = model.to(self.planner.device, self._precision.choose(model.parameters).precision)
-        return out_of_frame(self.frame, placed, self.task.action_size)
+        obs = self.space.observe(state_at_home(self.robot, self.space))
+        self.agent.prepare(obs, self.task.objective(self.robot.workspace.lower_m))
 
-    def play(self, model: DynamicsModel | None, *, seed: int, episode: int, stream: int = LEARNING,
+    def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
              on_step: Callable[[], None] = lambda: None) -> Episode:
         """Run one episode from home; the same arguments give the same motion.
 
         Args:
-            model: What to plan with; without one the arm explores.
-            seed: With stream and episode the source of cube, goal, plans and exploration.
+            agent: Who acts; without one the arm explores.
+            seed: With stream and episode the source of cube, goal, decisions and exploration.
             episode: Number of the episode.
             stream: `LEARNING` or `EVALUATION`.
             on_step: Called before each control step, as to take a picture.
         """
-        phase = Phase.EXPLORING if model is None else Phase.RUNNING
-        return self._run(phase, lambda _state, _report: {'model': model}, seed=seed, episode=episode, stream=stream,
+        phase = Phase.EXPLORING if agent is None else Phase.RUNNING
+        return self._run(phase, lambda _state, _report: {'agent': agent}, seed=seed, episode=episode, stream=stream,
                          on_step=on_step)
 
     def demonstrate(self, *, seed: int, episode: int) -> Episode:
@@ -169,8 +155,8 @@ class TaskLoop:
              stream: int, on_step: Callable[[], None] = lambda: None) -> Episode:
         """Ticks in lockstep, of an arm that obeys at once; `more` is what else a tick knows, as fields of `TickInputs`."""
         task, space, success = self.task, self.task.space, SuccessCounter(self.task.settle_s, self.period_s)
-        controller = MpcController(self.robot, self._world.kinematics, task, self.planner, self.config.control,
-                                   period_s=self.period_s, seed=2 * seed + stream)
+        controller = Controller(self.robot, self._world.kinematics, task, self.config.control, period_s=self.period_s,
+                                seed=2 * seed + stream)
         sequence = np.random.SeedSequence([seed, stream, episode])
         state = self._world.reset(int(sequence.generate_state(1)[0]))
         goal = task.sample_goal(np.random.default_rng(sequence.spawn(1)[0]), state)
@@ -179,12 +165,12 @@ class TaskLoop:
         while len(actions) < self.config.max_episode_steps and not success.success:
             on_step()
             report = _report(phase, state.stamp_ns, goal, episode, len(actions))
-            outcome = controller.tick(TickInputs(state.stamp_ns, state.stamp_ns, state, report, anytime=False, lockstep=True,
-                                                 **more(state, report)))
+            outcome = controller.tick(TickInputs(now_ns=state.stamp_ns, effect_ns=state.stamp_ns, state=state, report=report,
+                                                 anytime=False, lockstep=True, **more(state, report)))
             velocity = np.zeros(len(self.robot.joints)) if outcome.velocity is None else outcome.velocity
             actions.append(space.action(ArmCommand(velocity, outcome.opening_m), state))
-            if outcome.plan is not None:
-                plan_s.append(outcome.plan.elapsed_s)
+            if outcome.decision is not None:
+                plan_s.append(outcome.decision.elapsed_s)
             state = self._world.step(velocity, outcome.opening_m)
             observations.append(space.observe(state))
             obs = torch.from_numpy(observations[-1])

@@ -13,7 +13,7 @@ class JointSpace:
         robot: Joints and limits.
     """
 
-    is_directed = False
+    name, version, has_velocities, is_directed = 'joint', 1, True, False
 
     def __init__(self, robot: RobotProfile) -> None:
         self.state_names = self.action_names = self.raw_names = robot.joints
@@ -38,4 +38,4 @@ class JointSpace:
         return self._acceleration * acceleration_scale * period_s / self._limits
 
     def directions(self, obs: np.ndarray) -> None:
-        """See `ActionSpace.directions`."""
+        """See `Space.directions`."""

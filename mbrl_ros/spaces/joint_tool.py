@@ -56,6 +56,9 @@ class JointToolSpace(ToolSpace):
         ConfigError: The robot has no gripper.
     """
 
+    #: In version 1 a held body's motion was learned as it is, and not relative to the tool.
+    name, version = 'joint_tool', 2
+
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
                  config: JointActionConfig | None = None) -> None:
         super().__init__(robot, kinematics, body)
@@ -95,7 +98,7 @@ class JointToolSpace(ToolSpace):
         return np.array([*(self._acceleration * acceleration_scale * period_s / self._speed), 2.0])
 
     def directions(self, obs: np.ndarray) -> np.ndarray | None:
-        """See `ActionSpace.directions`: joint velocities that move the tool along an axis, turn it, tilt it or leave it.
+        """See `Space.directions`: joint velocities that move the tool along an axis, turn it, tilt it or leave it.
 
         Of joints that move at random nearly all tilt the tool, and a search among them stays where it is. Where the arm
         cannot move its tool every way the directions are those at home.

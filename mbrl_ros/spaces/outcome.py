@@ -6,6 +6,7 @@ entries from the inputs and predicts them themselves in place of their change.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 #: Last entry of an observation after the episode had ended before; far from the 0 and 1 of one that goes on and one that ends.
@@ -13,6 +14,26 @@ OVER = 10.0
 _ENDS = 0.5
 
 RewardFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class OutcomeSpace:
+    """An environment's own observation, then what else it says; implements `space.Space`.
+
+    Args:
+        obs_names: Entries of the environment's own observation.
+        action_names: Entries of an action.
+        is_reward_learned: Whether an observation ends in (reward, ended); otherwise in (ended).
+    """
+
+    name, version, has_velocities, is_directed = 'outcome', 1, False, False
+
+    def __init__(self, obs_names: tuple[str, ...], action_names: tuple[str, ...], *, is_reward_learned: bool) -> None:
+        self.state_names = (*obs_names, *(('reward', 'ended') if is_reward_learned else ('ended',)))
+        self.action_names = action_names
+        self.frame = OutcomeFrame(len(obs_names))
+
+    def directions(self, obs: np.ndarray) -> None:
+        """See `space.Space.directions`."""
 
 
 class OutcomeFrame:

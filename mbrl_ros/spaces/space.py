@@ -12,22 +12,45 @@ from mbrl_ros.spaces.frame import Frame
 from mbrl_ros.types import ArmCommand, RobotState
 
 
-class ActionSpace(Protocol):
-    """Observations and actions of a task.
+class Space(Protocol):
+    """What an agent and its learner know of a space; of an environment's it is all that there is.
 
     Attributes:
+        name: What it is called in contracts.
+        version: Counts changes of its functions and features; what was learned in another version does not fit.
         state_names: Entries of an observation: their positions, then their velocities.
-        action_names: Entries of an action.
-        raw_names: Entries of the raw state that observations are made from.
+        action_names: The A entries of an action.
+        has_velocities: Whether an observation has velocities; otherwise it is the entries alone.
         frame: What the dynamics of observations are learned in; None for as they are.
         is_directed: Whether actions that are worth trying are made of several entries together, as `directions` says.
     """
 
+    name: str
+    version: int
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
-    raw_names: tuple[str, ...]
+    has_velocities: bool
     frame: Frame | None
     is_directed: bool
+
+    def directions(self, obs: np.ndarray) -> np.ndarray | None:
+        """What actions are tried along when one is looked for, as columns, shape (A, A), invertible.
+
+        None where not `is_directed`.
+
+        Args:
+            obs: Where, shape (O,).
+        """
+
+
+class ActionSpace(Space, Protocol):
+    """Observations and actions of an arm.
+
+    Attributes:
+        raw_names: Entries of the raw state that observations are made from.
+    """
+
+    raw_names: tuple[str, ...]
 
     def observe(self, state: RobotState) -> np.ndarray:
         """Observation of a raw state, shape (O,), O = 2 * len(state_names).
@@ -48,15 +71,6 @@ class ActionSpace(Protocol):
         Args:
             acceleration_scale: Share of the profile's acceleration limits that may be used.
             period_s: Control period.
-        """
-
-    def directions(self, obs: np.ndarray) -> np.ndarray | None:
-        """What actions are tried along when one is looked for, as columns, shape (A, A), invertible.
-
-        None where not `is_directed`.
-
-        Args:
-            obs: Where, shape (O,).
         """
 
 

@@ -35,7 +35,7 @@ class ToolSpace:
         home: Where the joints of an observation are wanted, rad; empty as twists keep them there.
     """
 
-    is_directed = False
+    name, version, has_velocities, is_directed = 'tool', 1, True, False
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
                  config: TwistConfig | None = None) -> None:
@@ -80,7 +80,7 @@ class ToolSpace:
         return np.array([*twist, 2.0])
 
     def directions(self, obs: np.ndarray) -> np.ndarray | None:
-        """See `ActionSpace.directions`."""
+        """See `Space.directions`."""
         return None
 
     def _opening(self, grip: float) -> float:

@@ -13,8 +13,8 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
 
+from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.agents.codec import decode, encode
-from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
 from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
@@ -83,14 +83,15 @@ class Bench:
 
 
 @pytest.fixture(scope='module')
-def learned() -> ModelSnapshot:
+def learned() -> AgentBundle:
     """Version 3, of an arm that takes up any velocity at once."""
     rng, arm = np.random.default_rng(0), VelocityArm.of_robot(ROBOT, 0.05)
     obs = np.concatenate([HOME + rng.uniform(-1.0, 1.0, (200, 7)), rng.uniform(-1.5, 1.5, (200, 7))], axis=1)
     action = rng.uniform(-1.0, 1.0, (200, 7))
     next_obs = np.array([arm.step(*step) for step in zip(obs, action)])
     parameters = EnsembleTrainer(TrainerConfig(max_steps=20)).fit(obs, action, next_obs, seed=0).parameters
-    return ModelSnapshot(ModelCard(3, 'panda', 'reach', ROBOT.joints, ROBOT.joints, 0.05, 200, 0, 0.1, 0.0, 0, 200), parameters)
+    contract = Contract('pets', 'panda', 'reach', 'joint', 1, ROBOT.joints, ROBOT.joints, 0.05)
+    return AgentBundle(Card(3, contract, 200, 0, {'holdout_rmse': 0.1}, 0, 200), {'model': parameters.tensors()})
 
 
 @pytest.fixture(scope='module')
@@ -112,7 +113,7 @@ def flipped(data: bytes) -> bytes:
 def misshapen(data: bytes) -> bytes:
     """A valid hash over a tensor of another shape."""
     tensors, metadata = decode(data)
-    tensors['network.weights.1'] = torch.zeros(3, 8, 9)
+    tensors['model.network.weights.1'] = torch.zeros(3, 8, 9)
     return encode(tensors, metadata)
 
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from rclpy.clock import Clock
 
-from mbrl_ros.control.controller import MpcController
+from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import ControllerConfig
-from mbrl_ros.planning import PlannerConfig, make_planner
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.ros.control_inbox import ControlInbox
@@ -50,11 +49,10 @@ class RecordingPort:
 
 
 @pytest.fixture
-def controller() -> MpcController:
+def controller() -> Controller:
     chain = KinematicChain.of_robot(PANDA)
     task = ReachTask.of_robot(PANDA)
-    return MpcController(PANDA, chain, task, make_planner(PlannerConfig(device='cpu'), 7),
-                         ControllerConfig(), period_s=PERIOD_S)
+    return Controller(PANDA, chain, task, ControllerConfig(), period_s=PERIOD_S)
 
 
 def put(inbox: ControlInbox, stamp_ns: int) -> None:

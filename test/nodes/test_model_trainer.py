@@ -15,7 +15,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String, UInt8MultiArray
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.experience import load_transitions
 from mbrl_ros.experience.bags import BagTopic, BagWriter
@@ -40,7 +40,7 @@ class Bench:
         self.context = rclpy.Context()
         self.context.init()
         self.driver = rclpy.create_node('driver', context=self.context)
-        self.models: list[ModelSnapshot] = []
+        self.models: list[AgentBundle] = []
         self.ready: list[TrainingReport] = []
         self.reports: list[TrainingReport] = []
         self.logs: list[str] = []
@@ -67,7 +67,7 @@ class Bench:
         self.context.try_shutdown()
 
     def _on_model(self, message: UInt8MultiArray) -> None:
-        self.models.append(ModelSnapshot.from_bytes(convert.bytes_from_msg(message)))
+        self.models.append(AgentBundle.from_bytes(convert.bytes_from_msg(message)))
 
     def _on_training(self, message: DiagnosticArray) -> None:
         report = convert.report_from_msg(message, TrainingReport)
@@ -144,8 +144,9 @@ def test_lockstep_round_follows_each_episode_with_every_transition(make_bench, t
         report = bench.reports[-1]
         assert (report.trained_episode, report.model_version, report.accepted) == (episode, episode + 1, True), report
         assert report.num_transitions == bench.steps and report.holdout_rmse < 0.5 and report.duration_s > 0
-    assert bench.models[-1].card.robot == 'panda' and bench.models[-1].card.state_names == ROBOT.joints
-    assert ModelSnapshot.load(tmp_path / 'model.safetensors').to_bytes() == bench.models[-1].to_bytes()
+    contract = bench.models[-1].card.contract
+    assert (contract.agent, contract.robot, contract.state_names) == ('pets', 'panda', ROBOT.joints)
+    assert AgentBundle.load(tmp_path / 'model.safetensors').to_bytes() == bench.models[-1].to_bytes()
 
 
 def test_trainer_says_that_it_is_ready_once_all_streams_reach_it(make_bench):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from controller_bench import GOAL, HOME, ROBOT, TOPIC, Bench
 
-from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
+from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
 from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.ros import convert
@@ -14,19 +14,20 @@ from mbrl_ros.types import EpisodeReport, Phase, RobotState
 
 
 @pytest.fixture(scope='module')
-def learned() -> ModelSnapshot:
+def learned() -> AgentBundle:
     """A model of an arm that takes up any velocity at once, learned from 300 steps of it."""
     rng, arm = np.random.default_rng(0), VelocityArm.of_robot(ROBOT, 0.05)
     obs = np.concatenate([HOME + rng.uniform(-1.0, 1.0, (300, 7)), rng.uniform(-1.5, 1.5, (300, 7))], axis=1)
     action = rng.uniform(-1.0, 1.0, (300, 7))
     next_obs = np.array([arm.step(*step) for step in zip(obs, action)])
     parameters = EnsembleTrainer(TrainerConfig(max_steps=50)).fit(obs, action, next_obs, seed=0).parameters
-    card = ModelCard(1, 'panda', 'reach', ROBOT.joints, ROBOT.joints, 0.05, 300, 0, 0.1, 0.0, 0, 300)
-    return ModelSnapshot(card, parameters)
+    contract = Contract('pets', 'panda', 'reach', 'joint', 1, ROBOT.joints, ROBOT.joints, 0.05)
+    return AgentBundle(Card(1, contract, 300, 0, {'holdout_rmse': 0.1}, 0, 300), {'model': parameters.tensors()})
 
 
-def recarded(model: ModelSnapshot, **changes: object) -> bytes:
-    return ModelSnapshot(dataclasses.replace(model.card, **changes), model.parameters).to_bytes()
+def recarded(bundle: AgentBundle, version: int = 1, **changes: object) -> bytes:
+    card = dataclasses.replace(bundle.card, version=version, contract=dataclasses.replace(bundle.card.contract, **changes))
+    return AgentBundle(card, bundle.groups).to_bytes()
 
 
 def test_models_are_swapped_while_the_arm_moves_and_bad_ones_change_nothing(make_bench, learned, said):

@@ -16,7 +16,7 @@ from std_msgs.msg import Float64MultiArray, UInt8MultiArray
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import BagError, ConfigError, ModelMismatchError
 from mbrl_ros.experience import saved_experience_path
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
@@ -201,7 +201,7 @@ def test_a_pretrained_model_is_there_at_once_and_rounds_train_on_old_and_new(mak
     play(bench, world, 25)
     bench.wait(lambda: len(training) == 2)
     ready, report = (convert.report_from_msg(message, TrainingReport) for message in training)
-    version = ModelSnapshot.load(pretrained).version
+    version = AgentBundle.load(pretrained).version
     assert (ready.reason, ready.model_version) == ('ready', version)
     assert (report.trained_episode, report.num_transitions) == (0, 60 + 25)
     assert np.isfinite(report.holdout_rmse)
@@ -217,7 +217,7 @@ def test_a_pretrained_model_without_its_experience_is_not_trained_on_little(make
     bench.wait(lambda: len(training) == 2)
     report = convert.report_from_msg(training[-1], TrainingReport)
     assert report.reason == 'no round: 25 transitions, training needs 30'
-    assert report.model_version == ModelSnapshot.load(pretrained).version
+    assert report.model_version == AgentBundle.load(pretrained).version
 
 
 def test_joint_velocities_are_what_is_planned_where_that_is_asked_for(make_bench, pretrained_in_joints, world):

@@ -7,7 +7,7 @@ import pytest
 from live_stack import Launch
 from rosbags.highlevel import AnyReader
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.robots import load_robot
 
 EPISODES = 4
@@ -54,9 +54,9 @@ def test_every_episode_is_scored_and_the_last_are_planned_with_a_learned_model(d
 
 def test_its_results_are_there_and_readable(demo):
     assert (demo.output / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
-    model = ModelSnapshot.load(demo.output / 'model.safetensors')
-    assert model.card.robot == 'panda'
-    assert model.card.state_names == load_robot('panda').joints
+    model = AgentBundle.load(demo.output / 'model.safetensors')
+    assert model.card.contract.robot == 'panda'
+    assert model.card.contract.state_names == load_robot('panda').joints
     with AnyReader([demo.output / 'bag']) as reader:
         counts = {connection.topic: connection.msgcount for connection in reader.connections}
         assert len(list(reader.messages())) == reader.message_count

@@ -1,7 +1,8 @@
-"""An arm that does exactly what it is told, and a planner that says exactly what it was given; both for tests."""
+"""An arm that does exactly what it is told, and an agent that decides exactly what it was given; both for tests."""
 
 import numpy as np
 
+from mbrl_ros.agents.agent import Decision
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.types import Plan, RobotState
 
@@ -32,22 +33,37 @@ def make_plan(actions: np.ndarray, *, disagreement: float = 0.0, elapsed_s: floa
     return Plan(actions, 0.0, 0.0, np.zeros((horizon + 1, 2 * size)), disagreement, actions[None], np.zeros(1), 1, 0, elapsed_s)
 
 
-class ScriptedPlanner:
-    """Returns, or raises, what `answer` holds; remembers what it was asked."""
+class ScriptedAgent:
+    """Decides on, or raises, what `answer` holds; remembers what it was asked. Implements `Agent`; memories are counted."""
 
-    def __init__(self, answer: Plan | Exception) -> None:
-        self.answer = answer
+    def __init__(self, answer: Plan | Exception, *, version: int = 1, is_ready: bool = True) -> None:
+        self.answer, self.version, self.is_ready = answer, version, is_ready
         self.seeds: list[int] = []
         self.asked: list[dict] = []
 
-    def plan(self, model, obs, objective, *, previous_action=None, directions=None, deadline_s=None) -> Plan:
+    def with_bundle(self, bundle) -> 'ScriptedAgent':
+        """The same with the bundle's version."""
+        agent = ScriptedAgent(self.answer, version=bundle.version)
+        agent.seeds, agent.asked = self.seeds, self.asked
+        return agent
+
+    def prepare(self, obs, objective) -> str:
+        """Nothing to do."""
+        return 'ready'
+
+    def reset(self, seed: int) -> int:
+        """Remember the seed; the memory is how many there were."""
+        self.seeds.append(seed)
+        return len(self.seeds)
+
+    def predict(self, obs, previous_action, latency_s) -> None:
+        """It has no model."""
+
+    def act(self, obs, goal, memory, *, objective, previous_action, deadline_s=None) -> Decision:
         """Give the answer."""
-        self.asked.append({'model': model, 'obs': obs, 'previous_action': previous_action, 'directions': directions,
-                           'deadline_s': deadline_s, 'objective': objective})
+        self.asked.append({'obs': obs, 'goal': goal, 'memory': memory, 'previous_action': previous_action,
+                           'deadline_s': deadline_s, 'objective': objective, 'version': self.version})
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
-
-    def reset(self, seed: int) -> None:
-        """Remember the seed."""
-        self.seeds.append(seed)
+        plan = self.answer
+        return Decision(plan.actions[0], plan.elapsed_s, plan.value, plan.disagreement, plan)

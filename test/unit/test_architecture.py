@@ -81,8 +81,25 @@ def test_planning_knows_the_protocol_of_a_model_and_not_how_one_is_learned():
     assert breaches(lambda module: layer(module) == 'planning', own('models', 'agents', 'training')) == []
 
 
-def test_control_knows_no_learned_model():
-    assert breaches(lambda module: layer(module) == 'control', own('models', 'agents', 'training')) == []
+def algorithms() -> tuple[str, ...]:
+    """Modules of agents that are of one algorithm, with those that know all of them."""
+    files = {path.stem for path in (ROOT / 'mbrl_ros' / 'agents').glob('*.py')} - {'__init__', 'agent', 'bundle', 'codec'}
+    assert {'pets', 'registry'} <= files
+    return own(*(f'agents.{name}' for name in files))
+
+
+def test_control_knows_the_protocol_of_an_agent_and_no_algorithm():
+    assert breaches(lambda module: layer(module) == 'control', own('models', 'training') + algorithms()) == []
+
+
+def test_training_knows_the_protocol_of_a_learner_and_no_algorithm():
+    assert breaches(lambda module: layer(module) == 'training', own('models', 'planning', 'control') + algorithms()) == []
+
+
+def test_neither_nodes_nor_runs_know_an_algorithm():
+    def is_any(module: str) -> bool:
+        return layer(module) in ('nodes', 'ros', 'runs', 'cli')
+    assert breaches(is_any, own('agents.pets', 'models', 'planning.sampling', 'planning.optimisers')) == []
 
 
 def test_the_ros_layer_knows_no_node():

@@ -21,7 +21,7 @@ def bench(monkeypatch):
 
 
 def test_each_row_is_another_way_to_learn(bench):
-    rows = [(TaskLoopConfig.of_task('lift', row.changes), row.is_framed) for row in bench.ABLATIONS.values()]
+    rows = [(TaskLoopConfig.of_task('lift', changes=row.changes), row.is_framed) for row in bench.ABLATIONS.values()]
     assert rows[0] == (TaskLoopConfig.of_task('lift'), True)
     assert all(row not in rows[:index] for index, row in enumerate(rows))
 
@@ -41,8 +41,8 @@ def test_a_run_learns_and_is_evaluated(bench, is_framed, monkeypatch):
 def test_only_the_row_that_says_so_leaves_the_frame(bench):
     frameless = []
     for row in bench.ABLATIONS.values():
-        with contextlib.closing(row.placed(TaskLoop('lift', TaskLoopConfig.of_task('lift', row.changes)))) as loop:
-            frameless += [row.name] if loop.frame is None else []
+        with contextlib.closing(row.placed(TaskLoop('lift', TaskLoopConfig.of_task('lift', changes=row.changes)))) as loop:
+            frameless += [row.name] if loop.space.frame is None else []
     assert frameless == ["not in the tool's frame"]
 
 

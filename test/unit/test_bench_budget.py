@@ -96,8 +96,8 @@ def test_an_arm_learns_to_reach_in_the_loop(learned):
 
 
 def test_the_same_arguments_give_the_same_motion(loop, learned):
-    model = loop.ready(learned[0])
-    first, other, again = (loop.play(model, seed=1, episode=episode, stream=EVALUATION) for episode in (5, 6, 5))
+    agent = loop.agent.with_bundle(learned[0])
+    first, other, again = (loop.play(agent, seed=1, episode=episode, stream=EVALUATION) for episode in (5, 6, 5))
     assert np.array_equal(first.obs, again.obs)
     assert not np.array_equal(first.obs[:2], other.obs[:2])
 

@@ -15,22 +15,23 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ensembles import untrained_bundle
 from PIL import Image
 from typer.testing import CliRunner
 
-from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
+from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.cli.main import app
 from mbrl_ros.errors import ConfigError, MeasurementError, ModelMismatchError
-from mbrl_ros.models.ensemble.precision import stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer
 from mbrl_ros.models.framed import FramedModel
 from mbrl_ros.resources import share_directory
 from mbrl_ros.runs.env_evaluation import EnvEvaluation, env_summary
-from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig, episode_seeds
 from mbrl_ros.runs.evaluation import Outcome
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import EVALUATION
+from mbrl_ros.runs.playing import LEARNING as LEARNING_STREAM
 from mbrl_ros.spaces.frame import framed_transitions
 from mbrl_ros.spaces.outcome import learned_reward
 
@@ -92,9 +93,7 @@ def learned(tmp_path_factory):
 def untrained(path, env_id, **arguments):
     """Leave a model for an environment that knows nothing of it."""
     with contextlib.closing(EnvLoop(env_id, CONFIG, **arguments)) as loop:
-        card = ModelCard(**loop.layout, version=1, num_transitions=50, trained_episode=0, holdout_rmse=0.1, holdout_nll=0.0,
-                         created_ns=0, real_steps=60)
-    ModelSnapshot(card, stand_in(card.obs_size, len(card.action_names))).save(path)
+        untrained_bundle(loop.contract).save(path)
     return path
 
 
@@ -122,9 +121,9 @@ def test_dynamics_and_reward_are_learned_well_enough_to_plan_with(learned, tmp_p
 
 
 def test_outcomes_are_entries_of_the_observations(learned):
-    model = ModelSnapshot.load(learned.model)
-    assert (model.card.robot, model.card.task) == ('gymnasium', SLIDER)
-    assert model.card.state_names == ('obs[0]', 'reward', 'ended')
+    model = AgentBundle.load(learned.model)
+    assert (model.card.contract.robot, model.card.contract.task) == ('gymnasium', SLIDER)
+    assert model.card.contract.state_names == ('obs[0]', 'reward', 'ended')
     for done in learned.progress:
         obs = done.episode.obs
         np.testing.assert_allclose(obs[1:, 1], -np.square(obs[1:, 0] - 0.6), atol=1e-6)
@@ -138,13 +137,15 @@ def test_an_end_is_learned_and_no_plan_runs_into_it():
         assert all(done.obs[-1, 2] == (done.obs[-1, 0] > 0.7) and not done.obs[:-1, 2].any() for done in explored)
         data = (np.concatenate(parts) for parts in zip(*((done.obs[:-1], done.action, done.obs[1:]) for done in explored)))
         trainer = EnsembleTrainer(dataclasses.replace(CONFIG.learner.trainer, max_steps=400))
-        result = trainer.fit(*framed_transitions(loop.frame, *data), seed=0)
-        model = FramedModel(loop.frame, Predictor(result.parameters), 1)
+        result = trainer.fit(*framed_transitions(loop.space.frame, *data), seed=0)
+        model = FramedModel(loop.space.frame, Predictor(result.parameters), 1)
         start = torch.tensor([0.4, 1.0, 0.0])
         mean, std = model.predict(start.expand(5, 2, 3), torch.tensor([[1.0], [-1.0]]).expand(5, 2, 1))
         into_the_wall, away = (mean.square() + std.square())[..., 2].mean(dim=0).sqrt().tolist()
         assert into_the_wall > 0.2 > 4.0 * away
-        plan = loop.planner.plan(model, start.numpy(), learned_reward)
+        agent = loop.agent.with_parameters(result.parameters)
+        memory = agent.reset(episode_seeds(SEED, LEARNING_STREAM, len(explored) - 1)[1])
+        plan = agent.act(start.numpy(), None, memory, objective=learned_reward, previous_action=np.zeros(1)).plan
         assert plan.mean_obs[:, 0].max() < 0.8 and plan.value == pytest.approx(3.0, abs=0.2)
 
 
@@ -174,13 +175,13 @@ def test_another_run_is_not_gone_on_with(learned, changes, named):
 def test_a_model_whose_reward_was_learned_is_no_model_for_a_given_reward(learned):
     with contextlib.closing(EnvLoop(SLIDER, CONFIG, reward=f'{__name__}:mark_reward')) as loop, \
             pytest.raises(ModelMismatchError, match='has state_names .*reward, ended, here it is'):
-        loop.ready(ModelSnapshot.load(learned.model))
+        loop.agent.with_bundle(AgentBundle.load(learned.model))
 
 
 def test_a_model_without_memory_for_its_plans_is_not_played_with(learned):
     config = dataclasses.replace(CONFIG, planner=dataclasses.replace(CONFIG.planner, population_size=1000, max_memory_mb=1))
     with contextlib.closing(EnvLoop(SLIDER, config)) as loop, pytest.raises(ConfigError, match='5 members and 3 observations'):
-        loop.ready(ModelSnapshot.load(learned.model))
+        loop.agent.with_bundle(AgentBundle.load(learned.model))
 
 
 def test_an_environment_that_breaks_is_named(tmp_path):
@@ -268,8 +269,8 @@ def test_ctrl_c_leaves_a_curve_of_what_was_learned(settings, tmp_path):
 
 def test_evaluation_sees_other_episodes_than_learning(learned):
     with contextlib.closing(EnvLoop(SLIDER, CONFIG)) as loop:
-        model = loop.ready(ModelSnapshot.load(learned.model))
-        first, again = (loop.play(model, seed=SEED, episode=3, stream=EVALUATION).obs for _ in range(2))
+        agent = loop.agent.with_bundle(AgentBundle.load(learned.model))
+        first, again = (loop.play(agent, seed=SEED, episode=3, stream=EVALUATION).obs for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first[0, 0] != learned.progress[3].episode.obs[0, 0]
 

@@ -7,13 +7,12 @@ import av
 import numpy as np
 import pytest
 import yaml
+from ensembles import untrained_bundle
 from PIL import Image
 from typer.testing import CliRunner
 
-from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
 from mbrl_ros.cli.main import app
 from mbrl_ros.errors import ConfigError, MbrlError
-from mbrl_ros.models.ensemble.precision import stand_in
 from mbrl_ros.runs.evaluation import Evaluation, Outcome, record, summary
 from mbrl_ros.runs.live_evaluation import processes
 from mbrl_ros.runs.playing import EVALUATION
@@ -26,15 +25,14 @@ CONFIG = TaskLoopConfig.from_mapping(SETTINGS)
 
 
 @pytest.fixture(scope='module')
-def card():
+def contract():
     loop = TaskLoop('lift', CONFIG)
     loop.close()
-    return ModelCard(**loop.layout, version=1, num_transitions=50, trained_episode=0, holdout_rmse=0.1, holdout_nll=0.0,
-                     created_ns=0, real_steps=60)
+    return loop.contract
 
 
 @pytest.fixture(scope='module')
-def folder(card, tmp_path_factory):
+def folder(contract, tmp_path_factory):
     """Files to evaluate with: a model as it should be, and ones that are not."""
     folder = tmp_path_factory.mktemp('evaluate')
     (folder / 'tiny.yaml').write_text(yaml.safe_dump(SETTINGS))
@@ -42,9 +40,8 @@ def folder(card, tmp_path_factory):
     (folder / 'large.yaml').write_text(yaml.safe_dump(
         {**SETTINGS, 'planner': {**SETTINGS['planner'], 'population_size': 1000, 'max_memory_mb': 1}}))
     (folder / 'odd.yaml').write_text('epsiodes: 3\n')
-    parameters = stand_in(2 * len(card.state_names), len(card.action_names))
-    for name, changes in (('model', {}), ('iiwa', {'robot': 'iiwa'}), ('layout', {'state_names': card.state_names[::-1]})):
-        ModelSnapshot(dataclasses.replace(card, **changes), parameters).save(folder / f'{name}.safetensors')
+    for name, changes in (('model', {}), ('iiwa', {'robot': 'iiwa'}), ('layout', {'state_names': contract.state_names[::-1]})):
+        untrained_bundle(dataclasses.replace(contract, **changes)).save(folder / f'{name}.safetensors')
     whole = (folder / 'model.safetensors').read_bytes()
     (folder / 'cut.safetensors').write_bytes(whole[:-100])
     (folder / 'file').touch()

@@ -98,13 +98,13 @@ def test_a_run_goes_on_exactly_without_the_bags(learned, bags, learn, tmp_path, 
     resumed = learn(tmp_path / 'run', resume=True)
     for ours, theirs in zip(rows(resumed), rows(learned)):
         np.testing.assert_array_equal(ours, theirs)
-    assert resumed.learner.current.to_bytes() == learned.learner.current.to_bytes()
+    assert resumed.rounds.current.to_bytes() == learned.rounds.current.to_bytes()
 
 
 def test_bags_alone_give_a_model_where_no_further_step_is_wanted(bags, learn, tmp_path):
     run = learn(tmp_path / 'run', bags=bags, steps=1)
     assert len(run.board.scores) == 3
-    assert run.learner.current.version == 1
+    assert run.rounds.current.version == 1
     assert (tmp_path / 'run' / 'model.safetensors').exists()
 
 

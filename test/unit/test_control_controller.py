@@ -1,13 +1,15 @@
 """What the controller does when all is well: reach, explore, go home, and follow every change with the next plan."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from fake_arm import FakeArm, ScriptedPlanner, make_plan
+from fake_arm import FakeArm, ScriptedAgent, make_plan
 
-from mbrl_ros.control.controller import MpcController
+from mbrl_ros.agents.agent import Decision
+from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import ControllerConfig, TickInputs
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.models.toys import VelocityArm
@@ -21,25 +23,45 @@ DT = 0.05
 PANDA = load_robot('panda')
 CHAIN = KinematicChain.of_robot(PANDA)
 TASK = ReachTask.of_robot(PANDA)
-MODEL = VelocityArm.of_robot(PANDA, DT)
 CHANGE = np.array(PANDA.max_acceleration_rad_s2) * DT / np.array(PANDA.max_velocity_rad_s)
 
 
-def make_controller(planner=None, seed=0, **settings):
-    planner = planner or make_planner(PlannerConfig(device='cpu'), 7, CHANGE)
-    return MpcController(PANDA, CHAIN, TASK, planner, ControllerConfig(**settings), period_s=DT, seed=seed)
+class ExactAgent:
+    """Plans with an exact model; of `Agent` it has what a controller needs."""
+
+    version, is_ready = 1, True
+
+    def __init__(self):
+        self._model = VelocityArm.of_robot(PANDA, DT)
+        self._planner = make_planner(PlannerConfig(device='cpu'), 7, CHANGE)
+
+    def reset(self, seed):
+        self._planner.reset(seed)
+        return self._planner
+
+    def predict(self, obs, previous_action, latency_s):
+        return None
+
+    def act(self, obs, goal, memory, **wanted):
+        plan = memory.plan(self._model, obs, **wanted)
+        return Decision(plan.actions[0], plan.elapsed_s, plan=plan)
 
 
-def make_inputs(arm, phase, *, goal=(0.5, 0.0, 0.5), goal_stamp_ns=0, episode=0, effect_ns=None, model=MODEL, **more):
+def make_controller(seed=0, **settings):
+    return Controller(PANDA, CHAIN, TASK, ControllerConfig(**settings), period_s=DT, seed=seed)
+
+
+def make_inputs(arm, phase, agent=None, *, goal=(0.5, 0.0, 0.5), goal_stamp_ns=0, episode=0, effect_ns=None, **more):
     now = arm.stamp_ns
     report = EpisodeReport(now, phase, 0, episode, 0, 0, 0.0, 0.0, 0.0, False, goal, goal_stamp_ns, 0)
-    return TickInputs(now, now if effect_ns is None else effect_ns, arm.state, report, model=model, anytime=False, **more)
+    return TickInputs(now_ns=now, effect_ns=now if effect_ns is None else effect_ns, state=arm.state, report=report, agent=agent,
+                      anytime=False, **more)
 
 
 def run(controller, phase, steps, **more):
-    arm, path = FakeArm(PANDA, DT), []
+    arm, agent, path = FakeArm(PANDA, DT), ExactAgent(), []
     for _ in range(steps):
-        arm.step(controller.tick(make_inputs(arm, phase, **more)).velocity)
+        arm.step(controller.tick(make_inputs(arm, phase, agent, **more)).velocity)
         path.append(arm.q)
     return np.array(path)
 
@@ -83,55 +105,66 @@ def test_homing_ends_at_home():
     np.testing.assert_allclose(arm.q, PANDA.home_rad, atol=1e-3)
 
 
-def test_a_new_model_is_used_by_the_next_plan_and_the_warm_start_stays():
-    planner = ScriptedPlanner(make_plan(np.zeros((8, 7))))
-    controller, arm, newer = make_controller(planner), FakeArm(PANDA, DT), VelocityArm.of_robot(PANDA, DT)
-    controller.tick(make_inputs(arm, Phase.RUNNING))
+def test_new_weights_make_the_next_decision_and_the_memory_stays():
+    agent = ScriptedAgent(make_plan(np.zeros((8, 7))))
+    controller, arm, newer = make_controller(), FakeArm(PANDA, DT), agent.with_bundle(SimpleNamespace(version=2))
+    first = controller.tick(make_inputs(arm, Phase.RUNNING, agent))
     arm.step(None)
-    controller.tick(make_inputs(arm, Phase.RUNNING, model=newer))
-    assert [call['model'] for call in planner.asked] == [MODEL, newer]
-    assert len(planner.seeds) == 1
+    second = controller.tick(make_inputs(arm, Phase.RUNNING, newer))
+    assert [call['version'] for call in agent.asked] == [first.model_version, second.model_version] == [1, 2]
+    assert [call['memory'] for call in agent.asked] == [1, 1]
 
 
 def test_each_episode_starts_with_its_own_seed():
-    planner = ScriptedPlanner(make_plan(np.zeros((8, 7))))
-    controller, arm = make_controller(planner), FakeArm(PANDA, DT)
+    agent = ScriptedAgent(make_plan(np.zeros((8, 7))))
+    controller, arm = make_controller(), FakeArm(PANDA, DT)
     for episode in (0, 0, 1):
-        controller.tick(make_inputs(arm, Phase.RUNNING, episode=episode))
-    assert len(set(planner.seeds)) == len(planner.seeds) == 2
+        controller.tick(make_inputs(arm, Phase.RUNNING, agent, episode=episode))
+    assert len(set(agent.seeds)) == len(agent.seeds) == 2
 
 
 def test_goal_and_weights_change_with_the_very_next_plan():
-    planner = ScriptedPlanner(make_plan(np.zeros((8, 7))))
-    controller, arm = make_controller(planner), FakeArm(PANDA, DT)
+    agent = ScriptedAgent(make_plan(np.zeros((8, 7))))
+    controller, arm = make_controller(), FakeArm(PANDA, DT)
     controller.weights = ReachWeights(distance=1.0, precision=0.0, speed=0.0, effort=0.0, limits=0.0, clearance=0.0)
     obs, action = torch.as_tensor(arm.state.obs(PANDA.joints)), torch.zeros(7)
     for goal, weight in (((0.5, 0.0, 0.5), 1.0), ((0.4, 0.2, 0.3), 1.0), ((0.4, 0.2, 0.3), 2.0)):
         controller.weights = ReachWeights(distance=weight, precision=0.0, speed=0.0, effort=0.0, limits=0.0, clearance=0.0)
-        controller.tick(make_inputs(arm, Phase.RUNNING, goal=goal))
+        controller.tick(make_inputs(arm, Phase.RUNNING, agent, goal=goal))
+        assert tuple(agent.asked[-1]['goal']) == goal
         distance = np.linalg.norm(tool_m(arm.q) - goal)
-        assert float(planner.asked[-1]['objective'](obs, action)) == pytest.approx(-weight * distance, rel=1e-5)
+        assert float(agent.asked[-1]['objective'](obs, action)) == pytest.approx(-weight * distance, rel=1e-5)
 
 
 @pytest.mark.parametrize(('stamp', 'x', 'wins'), [(5, 0.4, 'topic'), (3, 0.4, 'manager'), (5, 3.0, 'manager')])
 def test_the_newer_goal_wins_unless_it_is_out_of_reach(stamp, x, wins):
-    planner = ScriptedPlanner(make_plan(np.zeros((8, 7))))
+    agent = ScriptedAgent(make_plan(np.zeros((8, 7))))
     arm, topic, manager = FakeArm(PANDA, DT), np.array([x, 0.2, 0.3]), (0.5, 0.0, 0.5)
-    inputs = make_inputs(arm, Phase.RUNNING, goal=manager, goal_stamp_ns=4)
-    make_controller(planner).tick(dataclasses.replace(inputs, goal_m=topic, goal_stamp_ns=stamp))
+    inputs = make_inputs(arm, Phase.RUNNING, agent, goal=manager, goal_stamp_ns=4)
+    make_controller().tick(dataclasses.replace(inputs, goal_m=topic, goal_stamp_ns=stamp))
     wanted = {'topic': topic, 'manager': np.array(manager)}[wins]
     obs = torch.as_tensor(arm.state.obs(PANDA.joints))
     expected = TASK.reward(obs, torch.zeros(7), wanted)
-    assert float(planner.asked[-1]['objective'](obs, torch.zeros(7))) == float(expected)
+    assert float(agent.asked[-1]['objective'](obs, torch.zeros(7))) == float(expected)
 
 
-def test_the_plan_starts_where_the_arm_will_be_when_the_command_takes_effect():
-    planner = ScriptedPlanner(make_plan(np.full((8, 7), 0.2)))
-    controller, arm = make_controller(planner), FakeArm(PANDA, DT)
-    arm.step(controller.tick(make_inputs(arm, Phase.RUNNING)).velocity)
-    controller.tick(make_inputs(arm, Phase.RUNNING, effect_ns=arm.stamp_ns + 30_000_000))
+def test_without_a_prediction_the_agent_is_told_where_the_arm_will_be_by_its_present_speed():
+    agent = ScriptedAgent(make_plan(np.full((8, 7), 0.2)))
+    controller, arm = make_controller(), FakeArm(PANDA, DT)
+    arm.step(controller.tick(make_inputs(arm, Phase.RUNNING, agent)).velocity)
+    controller.tick(make_inputs(arm, Phase.RUNNING, agent, effect_ns=arm.stamp_ns + 30_000_000))
     expected = arm.q + 0.03 * arm.qd
-    np.testing.assert_allclose(planner.asked[-1]['obs'][:7], expected, atol=1e-6)
+    np.testing.assert_allclose(agent.asked[-1]['obs'][:7], expected, atol=1e-6)
+
+
+def test_an_agent_with_a_model_predicts_where_its_action_takes_effect():
+    class Seer(ScriptedAgent):
+        def predict(self, obs, previous_action, latency_s):
+            return obs + latency_s
+
+    agent, arm = Seer(make_plan(np.zeros((8, 7)))), FakeArm(PANDA, DT)
+    make_controller().tick(make_inputs(arm, Phase.RUNNING, agent, effect_ns=arm.stamp_ns + 30_000_000))
+    np.testing.assert_allclose(agent.asked[-1]['obs'], arm.state.obs(PANDA.joints) + 0.03)
 
 
 def test_the_plan_must_be_wanted_before_it_is_too_late():

@@ -4,12 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_arm import FakeArm, ScriptedPlanner
+from fake_arm import FakeArm
 
-from mbrl_ros.control.controller import MpcController
+from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.safety import HoldReason
 from mbrl_ros.control.tick import ControllerConfig, TickInputs
-from mbrl_ros.errors import PlanningError
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.tasks import ReachTask, make_task
@@ -28,9 +27,7 @@ class Lesson:
 
     def __init__(self, **settings):
         self.arm = FakeArm(PANDA, DT)
-        # A planner that is asked would raise.
-        self.controller = MpcController(PANDA, CHAIN, ReachTask.of_robot(PANDA), ScriptedPlanner(PlanningError('asked')),
-                                        ControllerConfig(**settings), period_s=DT)
+        self.controller = Controller(PANDA, CHAIN, ReachTask.of_robot(PANDA), ControllerConfig(**settings), period_s=DT)
         self.sent = [np.zeros(7)]
 
     def shown(self, **changes):
@@ -39,7 +36,8 @@ class Lesson:
     def tick(self, shown):
         now = self.arm.stamp_ns
         report = EpisodeReport(now, Phase.DEMONSTRATED, 0, 0, 0, 0, 0.0, 0.0, 0.0, False, (0.5, 0.0, 0.5), 0, 0)
-        outcome = self.controller.tick(TickInputs(now, now, self.arm.state, report, demonstrated=shown))
+        outcome = self.controller.tick(TickInputs(now_ns=now, effect_ns=now, state=self.arm.state, report=report,
+                                                  demonstrated=shown))
         if outcome.velocity is not None:
             self.sent.append(outcome.velocity)
         self.arm.step(outcome.velocity)
@@ -57,7 +55,7 @@ def lesson():
 def test_the_arm_does_as_it_is_shown_without_a_model_or_a_plan(lesson):
     outcome = lesson.tick(lesson.shown())
     np.testing.assert_allclose(outcome.velocity, WANTED * PANDA.max_velocity_rad_s)
-    assert (outcome.phase, outcome.plan) == (Phase.DEMONSTRATED, None)
+    assert (outcome.phase, outcome.decision) == (Phase.DEMONSTRATED, None)
     np.testing.assert_array_equal(outcome.applied.velocity, outcome.velocity)
 
 
@@ -108,13 +106,13 @@ def test_how_old_an_action_may_be_is_a_setting():
 
 
 def test_a_twist_and_an_opening_reach_the_arm_and_the_gripper():
-    controller = MpcController(PANDA, CHAIN, LIFT, ScriptedPlanner(PlanningError('asked')), ControllerConfig(), period_s=DT)
+    controller = Controller(PANDA, CHAIN, LIFT, ControllerConfig(), period_s=DT)
     q = np.array(PANDA.home_rad)
     names = (*PANDA.state_names, *(f'object_{axis}' for axis in ('x', 'y', 'z', 'roll', 'pitch', 'yaw')))
     state = RobotState(0, names, np.array([*q, 0.08, 0.5, 0.0, 0.025, 0.0, 0.0, 0.0]), np.zeros(14))
     report = EpisodeReport(0, Phase.DEMONSTRATED, 0, 0, 0, 0, 0.0, 0.0, 0.0, False, (0.5, 0.0, 0.12), 0, 0)
     shown = DemonstratedAction(0, LIFT.action_names, np.array([0.0, 0.0, -0.1, 0.0, -0.5]))
-    outcome = controller.tick(TickInputs(0, 0, state, report, demonstrated=shown))
+    outcome = controller.tick(TickInputs(now_ns=0, effect_ns=0, state=state, report=report, demonstrated=shown))
     assert outcome.hold is None and outcome.opening_m == pytest.approx(0.02)
     twist = LIFT.space.action(dataclasses.replace(LIFT.space.command(shown.action, state), velocity=outcome.velocity), state)
     np.testing.assert_allclose(twist[:4], [0.0, 0.0, -0.1, 0.0], atol=0.02)

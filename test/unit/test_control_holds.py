@@ -4,13 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_arm import FakeArm, ScriptedPlanner, make_plan
+from fake_arm import FakeArm, ScriptedAgent, make_plan
 
-from mbrl_ros.control.controller import MpcController
+from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.safety import HoldReason
 from mbrl_ros.control.tick import ControllerConfig, TickInputs
 from mbrl_ros.errors import PlanningError, ShapeError
-from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.tasks import ReachTask
@@ -33,15 +32,13 @@ class Loop:
 
     def __init__(self, **settings):
         self.arm = FakeArm(PANDA, DT)
-        self.planner = ScriptedPlanner(SOUND)
-        self.controller = MpcController(PANDA, CHAIN, ReachTask.of_robot(PANDA), self.planner, ControllerConfig(**settings),
-                                        period_s=DT)
-        self.model = VelocityArm.of_robot(PANDA, DT)
+        self.agent = ScriptedAgent(SOUND)
+        self.controller = Controller(PANDA, CHAIN, ReachTask.of_robot(PANDA), ControllerConfig(**settings), period_s=DT)
         self.sent = [np.zeros(7)]
 
     def inputs(self):
         now = self.arm.stamp_ns
-        return TickInputs(now, now, self.arm.state, make_report(now), model=self.model, model_version=1)
+        return TickInputs(now_ns=now, effect_ns=now, state=self.arm.state, report=make_report(now), agent=self.agent)
 
     def tick(self, **spoiled):
         outcome = self.controller.tick(dataclasses.replace(self.inputs(), **spoiled))
@@ -83,8 +80,8 @@ SPOILED = {
     HoldReason.STALE_MANDATE: lambda loop: {'report': make_report(loop.arm.stamp_ns - 10**9)},
     HoldReason.PHASE: lambda loop: {'report': make_report(loop.arm.stamp_ns, Phase.TRAINING)},
     HoldReason.GOAL_OUT_OF_REACH: lambda loop: {'report': make_report(loop.arm.stamp_ns, goal_m=(3.0, 0.0, 0.5))},
-    HoldReason.NO_MODEL: lambda loop: {'model': None},
-    HoldReason.MODEL_MISMATCH: lambda loop: {'model': None, 'model_refused': True},
+    HoldReason.NO_MODEL: lambda loop: {'agent': ScriptedAgent(SOUND, is_ready=False)},
+    HoldReason.MODEL_MISMATCH: lambda loop: {'agent': None, 'bundle_refused': True},
 }
 
 
@@ -109,41 +106,41 @@ ANSWERS = {
 
 @pytest.mark.parametrize('reason', list(ANSWERS))
 def test_a_bad_plan_stops_the_arm_under_its_name_and_a_sound_one_moves_it_again(loop, reason):
-    loop.planner.answer = ANSWERS[reason]
+    loop.agent.answer = ANSWERS[reason]
     held = [loop.tick() for _ in range(12)]
     assert {outcome.hold for outcome in held} == {reason}
     assert np.isfinite(loop.sent).all()
     assert not loop.arm.qd.any()
-    loop.planner.answer = SOUND
+    loop.agent.answer = SOUND
     assert loop.tick().hold is None
     loop.assert_bounded()
 
 
-def test_a_planner_that_breaks_holds_and_says_how(loop):
-    loop.planner.answer = RuntimeError('mat1 and mat2 shapes cannot be multiplied')
+def test_an_agent_that_breaks_holds_and_says_how(loop):
+    loop.agent.answer = RuntimeError('mat1 and mat2 shapes cannot be multiplied')
     outcome = loop.tick()
     assert outcome.hold is HoldReason.PLANNING_FAILED
     assert outcome.detail == 'RuntimeError: mat1 and mat2 shapes cannot be multiplied'
 
 
 def test_a_late_plan_is_bridged_by_the_tail_of_the_last_one_then_holds(loop):
-    loop.planner.answer = make_plan(np.arange(56.0).reshape(8, 7) / 112)
+    loop.agent.answer = make_plan(np.arange(56.0).reshape(8, 7) / 112)
     loop.tick()
-    loop.planner.answer = make_plan(np.zeros((8, 7)), elapsed_s=0.2)
+    loop.agent.answer = make_plan(np.zeros((8, 7)), elapsed_s=0.2)
     outcomes = [loop.tick() for _ in range(12)]
     assert [outcome.on_tail for outcome in outcomes[:4]] == [True, True, True, False]
     assert {outcome.hold for outcome in outcomes[3:]} == {HoldReason.DEADLINE_MISSED}
     assert outcomes[-1].misses == 12
     assert not loop.arm.qd.any()
-    loop.planner.answer = SOUND
+    loop.agent.answer = SOUND
     assert loop.tick().hold is None
     loop.assert_bounded()
 
 
 def test_without_a_deadline_no_plan_is_late(loop):
-    loop.planner.answer = make_plan(np.full((8, 7), 0.4), elapsed_s=9.0)
+    loop.agent.answer = make_plan(np.full((8, 7), 0.4), elapsed_s=9.0)
     assert loop.tick(anytime=False).hold is None
-    assert loop.planner.asked[-1]['deadline_s'] is None
+    assert loop.agent.asked[-1]['deadline_s'] is None
 
 
 def test_the_emergency_stop_stays_latched_until_released(loop):
@@ -173,7 +170,7 @@ def test_before_any_motion_a_hold_is_silent():
 
 
 def test_in_lockstep_a_held_episode_keeps_saying_zero_so_that_time_goes_on(loop):
-    outcomes = [loop.tick(model=None, lockstep=True) for _ in range(20)]
+    outcomes = [loop.tick(agent=None, lockstep=True) for _ in range(20)]
     assert outcomes[-1].velocity is not None and not outcomes[-1].velocity.any()
     assert loop.tick(report=make_report(loop.arm.stamp_ns, Phase.TRAINING), lockstep=True).velocity is None
 

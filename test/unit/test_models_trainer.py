@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mbrl_ros.errors import ModelError, ShapeError
+from mbrl_ros.errors import ModelError, ShapeError, TrainingCancelled
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.metrics import validate
 from mbrl_ros.models.ensemble.predictor import Predictor
-from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, TrainingCancelled
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
 
 SMALL = EnsembleConfig(ensemble_size=3, hidden_layers=2, hidden_size=32)
 

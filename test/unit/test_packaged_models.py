@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from mbrl_ros.agents.snapshot import ModelSnapshot
+from mbrl_ros.agents.bundle import AgentBundle, Contract
+from mbrl_ros.agents.pets import PetsLearner, PetsLearnerConfig
 from mbrl_ros.experience import SavedExperience, saved_experience_path
 from mbrl_ros.resources import model_file
 from mbrl_ros.robots import load_robot
@@ -18,15 +19,17 @@ every_model = pytest.mark.parametrize('name', ['lift', 'pick_place', 'push'])
 @every_model
 def test_a_model_fits_its_task_as_it_is_set(name):
     task = make_task(name, load_robot('panda'))
-    ModelSnapshot.load(model_file(name)).check_fits(
-        robot='panda', task=name, state_names=task.state_names, action_names=task.action_names,
-        period_s=1.0 / TaskLoopConfig.of_task(name).control_rate_hz)
+    contract = Contract.of('pets', task.space, robot='panda', task=name,
+                           period_s=1.0 / TaskLoopConfig.of_task(name).control_rate_hz)
+    bundle = AgentBundle.load(model_file(name))
+    bundle.card.check_fits(contract)
+    PetsLearner(contract, task.space, PetsLearnerConfig()).resume(bundle)
 
 
 @every_model
 def test_beside_a_model_lies_all_that_it_was_learned_from(name):
     path, task = model_file(name), make_task(name, load_robot('panda'))
-    card = ModelSnapshot.load(path).card
+    card = AgentBundle.load(path).card
     before = SavedExperience.load(path, task.obs_size, task.action_size)
     assert len(before.transitions.obs) >= len(before.learned_stamp_ns) == card.num_transitions == card.real_steps
 
@@ -40,7 +43,7 @@ def test_a_model_and_its_experience_are_small(name):
 @every_model
 def test_the_card_of_a_model_names_command_steps_and_figures(name):
     path = model_file(name)
-    text, steps = path.with_suffix('.md').read_text(), ModelSnapshot.load(path).card.real_steps
+    text, steps = path.with_suffix('.md').read_text(), AgentBundle.load(path).card.real_steps
     assert f'mbrl-ros learn --task {name} ' in text
     assert f'{steps:,}' in text
     assert re.search(r'commit [0-9a-f]{7}', text)

@@ -8,9 +8,9 @@ import torch
 
 from mbrl_ros.agents.experts.demonstrator import Demonstrator
 from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
-from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
 from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.models.ensemble.precision import stand_in
+from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
@@ -150,8 +150,7 @@ def test_in_a_counterfactual_the_joints_go_with_the_tool():
 
 
 def test_a_model_takes_the_features_that_the_frame_gives_and_no_others():
-    card = ModelCard(1, 'panda', 'lift', TASK.state_names, TASK.action_names, PERIOD_S, 50, 0, 0.1, 0.0, 0, 50)
-    right, wrong = (ModelSnapshot(card, stand_in(TASK.obs_size, size)) for size in (14, 8))
+    right, wrong = (Predictor(stand_in(TASK.obs_size, size)) for size in (14, 8))
     members = right.ensemble_size
     mean, _ = out_of_frame(SPACE.frame, right, TASK.action_size).predict(torch.zeros(members, 2, 36), torch.zeros(members, 2, 8))
     assert mean.shape == (members, 2, 36)

@@ -4,17 +4,21 @@ import dataclasses
 
 import numpy as np
 import pytest
+from toy_rounds import joined, make_rounds, transitions
 
+from mbrl_ros.agents.agent import Surprise
+from mbrl_ros.agents.pets import PetsLearner, PetsLearnerConfig
+from mbrl_ros.errors import TrainingCancelled
+from mbrl_ros.experience.dataset import TransitionArrays
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.metrics import validate
-from mbrl_ros.models.ensemble.trainer import TrainerConfig, TrainingCancelled
-from mbrl_ros.training import continual
-from mbrl_ros.training.acceptance import Decision
-from mbrl_ros.training.continual import ContinualConfig, ContinualLearner
-from mbrl_ros.training.drift import NEVER_NS, DriftConfig, DriftState, follow
+from mbrl_ros.models.ensemble.parameters import DynamicsParameters
+from mbrl_ros.models.ensemble.predictor import Predictor
+from mbrl_ros.models.ensemble.trainer import TrainerConfig
+from mbrl_ros.training.drift import NEVER_NS, DriftConfig, DriftState, detect
 
 CONFIG = DriftConfig(min_transitions=200)
-LEARNER = ContinualConfig(min_transitions=30, drift=CONFIG, trainer=TrainerConfig(
+LEARNER = PetsLearnerConfig(min_transitions=30, drift=CONFIG, trainer=TrainerConfig(
     ensemble=EnsembleConfig(ensemble_size=2, hidden_size=16), max_steps=600, patience=20))
 ROUND = 40
 PERIOD_NS = 50_000_000
@@ -24,9 +28,10 @@ def followed(surprises, config=CONFIG):
     """States and alarms over rounds whose new transitions surprise by so much more than held-out ones."""
     states, alarms = [DriftState()], []
     for index, surprise in enumerate(surprises):
-        state, raised = follow(states[-1], config, recent=surprise - 1.0, before=-1.0, stamp_ns=100 * index)
+        state, said = detect(states[-1], config, recent=Surprise(surprise - 1.0, 0.0, 40), before=Surprise(-1.0, 0.0, 40),
+                             num_transitions=config.min_transitions, since_ns=100 * index)
         states.append(state)
-        alarms.append(raised)
+        alarms.append(bool(said))
     return states[1:], alarms
 
 
@@ -58,19 +63,18 @@ def moves(count, start, *, is_slippery=False):
     obs, action = rng.normal(size=(count, 2)), rng.uniform(-1, 1, size=(count, 1))
     speed = action[:, 0] * np.where(is_slippery & (obs[:, 0] > 0.4), 0.5, 1.0)
     next_obs = np.stack([obs[:, 0] + 0.05 * speed, speed], axis=1) + 0.002 * rng.normal(size=(count, 2))
-    return obs, action, next_obs, (start + np.arange(count)) * PERIOD_NS
+    return transitions(obs, action, next_obs, start)
 
 
-def run(config, rounds, changes_at=3):
-    """Reports of rounds of which some came after the floor became slippery, and the learner."""
-    learner = ContinualLearner(config, seed=0, robot='toy', task='reach', state_names=('a',), action_names=('a',), period_s=0.05)
+def run(config, rounds, changes_at=3, learner=PetsLearner):
+    """Reports of rounds of which some came after the floor became slippery, and what made them."""
+    subject = make_rounds(config, learner=learner)
     data, reports = moves(400, 0), []
     for index in range(rounds):
         if index:
-            new = moves(ROUND, len(data[0]), is_slippery=index >= changes_at)
-            data = tuple(np.concatenate(pair) for pair in zip(data, new))
-        reports.append(learner.round(*data, episode=index, round_index=index, stamp_ns=index))
-    return reports, learner
+            data = joined(data, moves(ROUND, len(data.obs), is_slippery=index >= changes_at))
+        reports.append(subject.round(data, episode=index, round_index=index, stamp_ns=index))
+    return reports, subject
 
 
 @pytest.fixture(scope='module')
@@ -98,58 +102,65 @@ def test_a_young_model_is_surprised_by_what_it_sees_and_that_is_no_drift():
 
 
 def test_what_came_since_a_drift_counts_more(drifted):
-    obs, action, next_obs, _ = moves(2000, 10_000, is_slippery=True)
+    obs, action, next_obs, *_ = moves(2000, 10_000, is_slippery=True)
     far = obs[:, 0] > 0.4
 
     def error(learner):
-        return validate(learner.current, obs[far], action[far], next_obs[far], np.ones(2)).rmse
+        model = Predictor(DynamicsParameters.from_tensors(learner.current.group('model')))
+        return validate(model, obs[far], action[far], next_obs[far], np.ones(2)).rmse
 
     alike = dataclasses.replace(LEARNER, drift=dataclasses.replace(CONFIG, recent_share=0.0))
     assert error(drifted[1]) < 0.9 * error(run(alike, 8)[1])
 
 
 def test_what_is_known_of_a_drift_is_taken_up_by_a_run_that_goes_on(drifted):
-    learner = ContinualLearner(LEARNER, seed=0, robot='toy', task='reach', state_names=('a',), action_names=('a',), period_s=0.05)
+    learner = make_rounds(LEARNER)
     learner.resume(drifted[1].current, drifted[1].learned_stamps, drift=drifted[1].drift)
     assert learner.drift == drifted[1].drift
+
+
+class PickyLearner(PetsLearner):
+    """Finds no candidate better that was learned from what is slippery."""
+
+    def update(self, lesson, is_cancelled):
+        report = super().update(lesson, is_cancelled)
+        return dataclasses.replace(report, is_better=report.is_better and lesson.transitions.stamp_ns.max() < 1000 * PERIOD_NS)
 
 
 @pytest.fixture
 def rising():
     """Makes a learner that suspects a drift, and what it has been told with as much again."""
     patient = dataclasses.replace(LEARNER, drift=dataclasses.replace(CONFIG, alarm=100.0))
-    data = tuple(np.concatenate(pair) for pair in zip(moves(400 + 2 * ROUND, 0), moves(ROUND, 1000, is_slippery=True)))
-    return lambda: (run(patient, 3, changes_at=2)[1], data)
+    data = joined(moves(400 + 2 * ROUND, 0), moves(ROUND, 1000, is_slippery=True))
+    return lambda learner=PetsLearner: (run(patient, 3, changes_at=2, learner=learner)[1], data)
 
 
 def test_a_round_that_came_to_nothing_leaves_no_trace(rising):
     (one, data), (other, _) = rising(), rising()
     with pytest.raises(TrainingCancelled):
-        one.round(*data, episode=4, round_index=4, stamp_ns=4, is_cancelled=lambda: True)
+        one.round(data, episode=4, round_index=4, stamp_ns=4, is_cancelled=lambda: True)
     for learner in (one, other):
-        learner.round(*data, episode=4, round_index=4, stamp_ns=4)
+        learner.round(data, episode=4, round_index=4, stamp_ns=4)
     assert one.drift == other.drift
     assert one.drift.level > 0.0
 
 
-def test_what_a_rejected_model_was_trained_on_surprises_once(rising, monkeypatch):
-    learner, data = rising()
-    monkeypatch.setattr(continual, 'decide', lambda *_, **__: Decision(False, 'no'))
+def test_what_a_rejected_model_was_trained_on_surprises_once(rising):
+    learner, data = rising(PickyLearner)
     levels = []
     for index in range(4, 7):
-        assert not learner.round(*data, episode=index, round_index=index, stamp_ns=index).accepted
+        assert not learner.round(data, episode=index, round_index=index, stamp_ns=index).accepted
         levels.append(learner.drift.level)
     assert levels[0] > 0.0
     assert levels == levels[:1] * 3
 
 
-def test_what_surprised_before_a_restart_does_not_surprise_again_after_it(rising, monkeypatch):
-    learner, data = rising()
-    monkeypatch.setattr(continual, 'decide', lambda *_, **__: Decision(False, 'no'))
-    learner.round(*data, episode=4, round_index=4, stamp_ns=4)
+def test_what_surprised_before_a_restart_does_not_surprise_again_after_it(rising):
+    learner, data = rising(PickyLearner)
+    learner.round(data, episode=4, round_index=4, stamp_ns=4)
     restarted, _ = rising()
     restarted.resume(learner.current, learner.learned_stamps, learner.judged_stamps, learner.drift)
-    restarted.round(*data, episode=5, round_index=5, stamp_ns=5)
+    restarted.round(data, episode=5, round_index=5, stamp_ns=5)
     assert restarted.drift == learner.drift
     assert learner.drift.level > 0.0
 
@@ -158,5 +169,5 @@ def test_transitions_that_come_few_at_a_time_have_their_say_together(rising):
     learner, data = rising()
     known, level = 400 + 2 * ROUND, learner.drift.level
     for index, end in enumerate(range(known + 4, known + ROUND + 1, 4)):
-        learner.round(*(values[:end] for values in data), episode=index, round_index=4 + index, stamp_ns=index)
+        learner.round(TransitionArrays(*(values[:end] for values in data)), episode=index, round_index=4 + index, stamp_ns=index)
     assert learner.drift.level > level

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-from mbrl_ros.errors import SnapshotError
+from mbrl_ros.errors import BundleError
 from mbrl_ros.models.ensemble.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.models.ensemble.linear import LinearPart
 from mbrl_ros.models.ensemble.normalizer import Normalizer
@@ -64,7 +64,7 @@ class DynamicsParameters:
         """Inverse of `tensors`.
 
         Raises:
-            SnapshotError: A tensor is missing, superfluous, of the wrong shape or type, or holds values that cannot be.
+            BundleError: A tensor is missing, superfluous, of the wrong shape or type, or holds values that cannot be.
         """
         network = {name.removeprefix('network.'): value for name, value in tensors.items() if name.startswith('network.')}
         try:
@@ -73,7 +73,7 @@ class DynamicsParameters:
                              LinearPart(tensors['linear.weight'], tensors['linear.bias']), tensors['residual_scale'], network)
             expected = _expected_shapes(parameters)
         except (KeyError, ValueError, IndexError) as error:
-            raise SnapshotError(f'model lacks a tensor or has one without its axes ({error})') from None
+            raise BundleError(f'model lacks a tensor or has one without its axes ({error})') from None
         _require_tensors(tensors, expected)
         return parameters
 
@@ -94,13 +94,13 @@ def _expected_shapes(parameters: DynamicsParameters) -> dict[str, tuple[int, ...
 
 def _require_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
     if wrong := sorted(set(tensors) ^ set(expected)):
-        raise SnapshotError(f'model has missing or superfluous tensors: {", ".join(wrong)}')
+        raise BundleError(f'model has missing or superfluous tensors: {", ".join(wrong)}')
     for name, shape in expected.items():
         tensor = tensors[name]
         if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
-            raise SnapshotError(f'model tensor {name!r} needs shape {shape} of float32, '
+            raise BundleError(f'model tensor {name!r} needs shape {shape} of float32, '
                                 f'got {tuple(tensor.shape)} of {str(tensor.dtype).removeprefix("torch.")}')
         if not torch.isfinite(tensor).all():
-            raise SnapshotError(f'model tensor {name!r} holds values that are not finite')
+            raise BundleError(f'model tensor {name!r} holds values that are not finite')
         if name.endswith(('.std', '_scale')) and not (tensor > 0).all():
-            raise SnapshotError(f'model tensor {name!r} needs positive values, got {float(tensor.min()):g}')
+            raise BundleError(f'model tensor {name!r} needs positive values, got {float(tensor.min()):g}')

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.errors import ModelError, ShapeError
+from mbrl_ros.errors import ModelError, ShapeError, TrainingCancelled
 from mbrl_ros.models.ensemble.batches import Batch, BootstrapBatches, all_rows
 from mbrl_ros.models.ensemble.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.models.ensemble.gradient import PRECISIONS, LossGradient, product_type
@@ -61,10 +61,6 @@ class TrainingResult:
     steps: int
     num_trained_on: int
     holdout: np.ndarray
-
-
-class TrainingCancelled(Exception):
-    """Training was asked to stop; there is no result."""
 
 
 class EnsembleTrainer:

@@ -1,4 +1,4 @@
-"""Latency compensation: where the arm will be when the command now being planned takes effect."""
+"""Latency compensation: where the arm will be when the command now being decided takes effect."""
 
 import numpy as np
 import torch
@@ -7,15 +7,14 @@ from mbrl_ros.errors import PlanningError, ShapeError
 from mbrl_ros.types import DynamicsModel
 
 
-def predict_effect_state(model: DynamicsModel | None, obs: np.ndarray, previous_action: np.ndarray, latency_s: float,
+def predict_effect_state(model: DynamicsModel, obs: np.ndarray, previous_action: np.ndarray, latency_s: float,
                          period_s: float) -> np.ndarray:
     """Observation `latency_s` after the measured one, while the previous action is still in effect.
 
-    With a model, its mean change over whole periods, averaged over members, and the matching part of the change for the
-    rest. Without one, positions move on at their present velocity.
+    The model's mean change over whole periods, averaged over members, and the matching part of the change for the rest.
 
     Args:
-        model: Dynamics snapshot, or None before there is one; obs are then positions followed by as many velocities.
+        model: Dynamics snapshot.
         obs: Measured observation, shape (O,).
         previous_action: Action in effect, shape (A,), normalised to [-1, 1].
         latency_s: Time from the measurement to the command taking effect, 0 or more.
@@ -29,8 +28,6 @@ def predict_effect_state(model: DynamicsModel | None, obs: np.ndarray, previous_
         PlanningError: The model's prediction is not finite.
     """
     obs = np.asarray(obs, dtype=np.float64)
-    if model is None:
-        return _coast(obs, latency_s)
     if obs.shape != (model.obs_size,) or np.shape(previous_action) != (model.action_size,):
         raise ShapeError(f'obs and previous_action need shapes ({model.obs_size},) and ({model.action_size},), '
                          f'got {obs.shape} and {np.shape(previous_action)}')
@@ -41,13 +38,6 @@ def predict_effect_state(model: DynamicsModel | None, obs: np.ndarray, previous_
     if not np.isfinite(obs).all():
         raise PlanningError(f'the model predicts a state that is not finite {latency_s:.3f} s ahead')
     return obs
-
-
-def _coast(obs: np.ndarray, latency_s: float) -> np.ndarray:
-    if obs.ndim != 1 or obs.size % 2:
-        raise ShapeError(f'obs needs positions and as many velocities, got shape {obs.shape}')
-    position, velocity = np.split(obs, 2)
-    return np.concatenate([position + latency_s * velocity, velocity])
 
 
 @torch.inference_mode()

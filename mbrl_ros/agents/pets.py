@@ -1,0 +1,230 @@
+"""PETS: probabilistic ensembles with trajectory sampling (Chua et al. 2018, arXiv:1805.12114).
+
+The learner fits an ensemble of networks, each with its own bootstrap, which predict a normal distribution of the next
+observation. The agent replans every control step: an optimiser proposes action sequences, particles follow members of the
+ensemble through them, and the first action of the best sequence is taken.
+
+Note:
+    The default optimiser is iCEM (Pinneri et al. 2020) instead of CEM; the ensemble has a linear part beside the networks; and
+    dynamics are learned in the frame of the space, where that has one.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mbrl_ros.agents.agent import AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.bundle import AgentBundle, Contract
+from mbrl_ros.config import Config, section, setting
+from mbrl_ros.errors import BundleError
+from mbrl_ros.experience.dataset import TransitionArrays
+from mbrl_ros.models.delay import predict_effect_state
+from mbrl_ros.models.ensemble.acceptance import AcceptanceConfig, decide
+from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.models.ensemble.metrics import Validation, validate
+from mbrl_ros.models.ensemble.parameters import DynamicsParameters
+from mbrl_ros.models.ensemble.precision import PrecisionChooser, stand_in
+from mbrl_ros.models.ensemble.predictor import Predictor
+from mbrl_ros.models.ensemble.split import holdout_mask
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
+from mbrl_ros.models.framed import out_of_frame
+from mbrl_ros.planning.planner import Objective, Planner, PlannerConfig
+from mbrl_ros.planning.sampling import make_planner
+from mbrl_ros.spaces.frame import framed_transitions, imagined_transitions, inner_sizes
+from mbrl_ros.spaces.space import Space
+from mbrl_ros.training.rounds import RoundsConfig
+from mbrl_ros.types import DynamicsModel
+
+NAME = 'pets'
+#: Group of a bundle that has the ensemble's tensors.
+_GROUP = 'model'
+
+
+@dataclasses.dataclass(frozen=True)
+class PetsLearnerConfig(RoundsConfig):
+    """How the ensemble is trained, and which one is kept."""
+
+    imagined_share: float = setting(0.0, 'Transitions imagined in each round, of parts of the scene that do not touch, as a '
+                                         'share of the real ones; where a frame can tell.', low=0.0, high=10.0)
+    trainer: TrainerConfig = section(TrainerConfig, 'One round.')
+    acceptance: AcceptanceConfig = section(AcceptanceConfig, 'Which model is kept.')
+
+
+@dataclasses.dataclass(frozen=True)
+class PetsActingConfig(Config):
+    """How PETS acts."""
+
+    planner: PlannerConfig = section(PlannerConfig, 'The planner.')
+    network: EnsembleConfig = section(EnsembleConfig, 'Sizes of the networks to get ready for, before the first of them comes.')
+
+
+@dataclasses.dataclass(frozen=True)
+class PetsLearningConfig(Config):
+    """How PETS learns."""
+
+    learner: PetsLearnerConfig = section(PetsLearnerConfig, 'How to train and which model to keep.')
+
+
+@dataclasses.dataclass(frozen=True)
+class PetsConfig(AgentConfig, PetsLearningConfig):
+    """How PETS acts and learns."""
+
+    planner: PlannerConfig = section(PlannerConfig, 'The planner.')
+
+    def acting(self) -> PetsActingConfig:
+        """The planner, and the networks that the learner trains."""
+        return PetsActingConfig(planner=self.planner, network=self.learner.trainer.ensemble)
+
+    def evaluated(self) -> 'PetsConfig':
+        """Without a bonus for disagreement."""
+        return dataclasses.replace(self, planner=self.planner.without_exploring())
+
+
+class PetsAgent:
+    """Plans every control step; implements `Agent`, and its memory is the planner, whose warm start and generator it uses.
+
+    Args:
+        contract: What it is for.
+        space: What its observations and actions are.
+        config: Settings.
+        max_action_change: Largest change of an action within one step, shape (A,); None for no limit.
+        is_repeatable: Whether a precision of `auto` means float32; otherwise it is what is measured to be fastest, which may
+            differ from run to run.
+
+    Raises:
+        ConfigError: The device or the precision is not there.
+
+    Attributes:
+        version: Version of the bundle that it plans with; 0 before the first.
+        is_ready: Whether there is one.
+        device: Where it plans.
+        precision: What the model predicts in.
+    """
+
+    def __init__(self, contract: Contract, space: Space, config: PetsActingConfig, *,
+                 max_action_change: np.ndarray | None = None, is_repeatable: bool = True) -> None:
+        self.version, self.is_ready, self.precision = 0, False, ''
+        self._contract, self._space, self._network = contract, space, config.network
+        self._planner = make_planner(config.planner, contract.action_size, max_action_change, space.is_directed)
+        precision = 'float32' if is_repeatable and config.planner.precision == 'auto' else config.planner.precision
+        rows = config.planner.population_size * config.planner.num_particles
+        self._precision = PrecisionChooser(precision, self._planner.device, rows,
+                                           config.planner.horizon if space.frame is None else 1)
+        self.device = self._planner.device
+        self._model: DynamicsModel | None = None
+
+    def with_bundle(self, bundle: AgentBundle) -> 'PetsAgent':
+        """See `Agent.with_bundle`."""
+        bundle.card.check_fits(self._contract)
+        return self.with_parameters(_parameters(bundle), bundle.version)
+
+    def with_parameters(self, parameters: DynamicsParameters, version: int = 0) -> 'PetsAgent':
+        """The same agent with an ensemble; raises as `with_bundle`."""
+        self._check_memory(parameters.shape)
+        agent = copy.copy(self)
+        agent.version, agent.is_ready, agent.precision = version, True, self._precision.choose(parameters).precision
+        agent._model = out_of_frame(self._space.frame, Predictor(parameters, self.device, agent.precision),
+                                    self._contract.action_size)
+        return agent
+
+    def prepare(self, obs: np.ndarray, objective: Objective) -> str:
+        """See `Agent.prepare`."""
+        self._check_memory(self._network)
+        sizes = inner_sizes(self._space.frame, self._contract.obs_size, self._contract.action_size)
+        parameters = stand_in(*sizes, self._network)
+        choice = self._precision.choose(parameters)
+        self._planner.prepare(self.with_parameters(parameters)._model, obs, objective)
+        return f'planning on {self.device} in {choice}'
+
+    def reset(self, seed: int) -> Planner:
+        """See `Agent.reset`."""
+        self._planner.reset(seed)
+        return self._planner
+
+    def predict(self, obs: np.ndarray, previous_action: np.ndarray, latency_s: float) -> np.ndarray:
+        """See `Agent.predict`."""
+        return predict_effect_state(self._model, obs, previous_action, latency_s, self._contract.period_s)
+
+    def act(self, obs: np.ndarray, goal: np.ndarray | None, memory: Planner, *, objective: Objective,
+            previous_action: np.ndarray, deadline_s: float | None = None) -> Decision:
+        """See `Agent.act`."""
+        plan = memory.plan(self._model, obs, objective, previous_action=previous_action, directions=self._space.directions(obs),
+                           deadline_s=deadline_s)
+        return Decision(np.asarray(plan.actions[0], dtype=np.float64), plan.elapsed_s, plan.value, plan.disagreement, plan)
+
+    def _check_memory(self, network: EnsembleConfig) -> None:
+        self._planner.check_memory(self._contract.obs_size, network.ensemble_size, network.hidden_units)
+
+
+class PetsLearner:
+    """Fits the ensemble; implements `Learner`.
+
+    Args:
+        contract: What it is for.
+        space: What its observations and actions are.
+        config: Settings.
+    """
+
+    def __init__(self, contract: Contract, space: Space, config: PetsLearnerConfig) -> None:
+        self._contract, self._frame, self._config = contract, space.frame, config
+        self._trainer = EnsembleTrainer(config.trainer)
+        self._parameters: DynamicsParameters | None = None
+
+    def resume(self, bundle: AgentBundle) -> None:
+        """See `Learner.resume`."""
+        self._parameters = _parameters(bundle)
+
+    def held_out(self, stamps_ns: np.ndarray) -> np.ndarray:
+        """See `Learner.held_out`."""
+        return holdout_mask(stamps_ns, self._config.trainer.holdout_fraction, self._config.trainer.min_holdout)
+
+    def surprise(self, transitions: TransitionArrays) -> Surprise | None:
+        """See `Learner.surprise`."""
+        if self._parameters is None:
+            return None
+        seen = framed_transitions(self._frame, *transitions[:3])
+        found = validate(Predictor(self._parameters), *seen, self._parameters.outputs.std.numpy())
+        return Surprise(found.surprise, found.typical_error, found.num_transitions)
+
+    def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
+        """See `Learner.update`."""
+        rows = lesson.transitions[:3]
+        data = framed_transitions(self._frame, *rows)
+        number = round(self._config.imagined_share * len(data[0]))
+        repeated = [np.tile(values[lesson.recent], (lesson.repeats, 1)) for values in data] if lesson.repeats else None
+        extra = _joined(imagined_transitions(self._frame, *rows, number=number, seed=lesson.seed), repeated)
+        result = self._trainer.fit(*data, seed=lesson.seed, keys=lesson.transitions.stamp_ns, initial=self._parameters,
+                                   extra=extra, is_cancelled=is_cancelled)
+        judged, scale = [values[lesson.judged_on] for values in data], result.parameters.outputs.std.numpy()
+        candidate = validate(Predictor(result.parameters), *judged, scale)
+        in_use = validate(Predictor(self._parameters), *judged, scale) if self._parameters else None
+        is_better, reason = decide(candidate, in_use, self._config.acceptance)
+        return LearningReport({_GROUP: result.parameters.tensors()}, is_better, reason, _figures(candidate),
+                              _figures(in_use) if in_use else {})
+
+
+def _parameters(bundle: AgentBundle) -> DynamicsParameters:
+    """The ensemble in a bundle, whose card has to say the same sizes."""
+    parameters, contract = DynamicsParameters.from_tensors(bundle.group(_GROUP)), bundle.card.contract
+    _, obs_size, action_size = parameters.sizes
+    # A frame may make more features of an action than it has entries; whether they are the right ones, only the frame knows.
+    if contract.obs_size != obs_size or contract.action_size > action_size:
+        raise BundleError(f'model names {len(contract.state_names)} states and {contract.action_size} actions, '
+                          f'but its tensors are for {obs_size} observations and {action_size} actions')
+    return parameters
+
+
+def _figures(validation: Validation) -> dict[str, float]:
+    return {'holdout_rmse': validation.rmse, 'holdout_nll': validation.nll}
+
+
+def _joined(*parts: Sequence[np.ndarray] | None) -> list[np.ndarray] | None:
+    """Transitions of several origins as one; None where there are none."""
+    some = [part for part in parts if part is not None]
+    return [np.concatenate(columns) for columns in zip(*some)] if some else None
+
+
+KIND = AgentKind('probabilistic ensemble, planned with by trajectory sampling', PetsActingConfig, PetsLearningConfig,
+                 PetsConfig, PetsAgent, PetsLearner)

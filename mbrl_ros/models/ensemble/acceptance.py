@@ -1,0 +1,41 @@
+"""Whether a candidate replaces the model in use: not when it is worse by more than chance, and always with the reason."""
+
+import dataclasses
+
+from mbrl_ros.config import Config, setting
+from mbrl_ros.models.ensemble.metrics import Validation
+
+
+@dataclasses.dataclass(frozen=True)
+class AcceptanceConfig(Config):
+    """How much a candidate may be worse than the model in use, on the same held-out transitions."""
+
+    rmse_tolerance: float = setting(0.1, 'Share by which its error may be larger; room for chance.', low=0.0, high=1.0)
+    rmse_floor: float = setting(0.002, 'Difference in error, in output standard deviations, that never matters.', low=0.0)
+    nll_tolerance: float = setting(0.5, 'Amount by which its negative log-likelihood a dimension may be larger.', low=0.0)
+
+
+def decide(candidate: Validation, current: Validation | None, config: AcceptanceConfig) -> tuple[bool, str]:
+    """Compare a candidate with the model in use.
+
+    Args:
+        candidate: Validation of the candidate on the held-out transitions of today.
+        current: Validation of the model in use on the same ones; None when there is none.
+        config: Tolerances.
+
+    Returns:
+        Whether it is accepted, and why, one sentence with the figures.
+    """
+    figures = f'held-out error {candidate.rmse:.4f} on {candidate.num_transitions} transitions'
+    if not (candidate.rmse < float('inf') and candidate.nll < float('inf')):
+        return False, 'rejected: its predictions are not finite'
+    if current is None:
+        return True, f'accepted: first model, {figures}'
+    compared = f'{figures}, the model in use has {current.rmse:.4f}'
+    if candidate.rmse > max((1.0 + config.rmse_tolerance) * current.rmse, current.rmse + config.rmse_floor):
+        return False, f'rejected: {compared}'
+    if candidate.nll > current.nll + config.nll_tolerance and candidate.rmse > current.rmse - config.rmse_floor:
+        return False, (f'rejected: negative log-likelihood {candidate.nll:.2f}, the model in use has {current.nll:.2f}, '
+                       f'at no smaller error; {compared}')
+    worse = ', worse by no more than chance' if candidate.rmse > current.rmse else ''
+    return True, f'accepted{worse}: {compared}'
