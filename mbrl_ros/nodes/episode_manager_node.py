@@ -100,7 +100,8 @@ class EpisodeManagerNode(Node):
         self._goal_pub = qos.advertise(self, PoseStamped, topics.GOAL, qos.LATCHED)
         self._reset_client = self.create_client(Trigger, driver.reset_service) if driver.reset_service else None
         self.create_service(Trigger, '~/proceed', self.on_proceed)
-        qos.subscribe(self, JointState, topics.STATE, self.on_state, qos.RECORD)
+        # Against the clock a report on an old state would be too old for the controller; simulated time waits for each of them.
+        qos.subscribe(self, JointState, topics.STATE, self.on_state, qos.RECORD if self._is_simulated else qos.STATE)
         qos.subscribe(self, PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.TRAINING, self.on_training, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.CONTROLLER_STATUS, self.on_controller_status, qos.RECORD)
