@@ -29,7 +29,7 @@ from mbrl_ros.launching.executables import ros_environment
 from mbrl_ros.launching.supervisor import Supervisor
 from mbrl_ros.resources import model_file
 from mbrl_ros.runs.evaluation import Evaluation, Outcome
-from mbrl_ros.runs.scores import EpisodeScore, load_scores
+from mbrl_ros.runs.scores import HELD, EpisodeScore, load_scores
 from mbrl_ros.types import Phase
 
 _POLL_S = 0.5
@@ -167,6 +167,8 @@ def _require_whole(scores: Sequence[EpisodeScore], episodes: int, lines: Sequenc
         raise LaunchError(f'the stack ended after {len(scores)} of {episodes} episodes: '
                           f'{reasons[0] if reasons else "it does not say why"} (--out keeps its log)')
     for score in scores:
+        if score.phase == HELD:
+            raise LaunchError(f'episode {score.episode} was not planned: the arm was held all the time (--out keeps the log)')
         if score.phase != Phase.RUNNING.value:
             raise LaunchError(f'episode {score.episode} was {score.phase}, not planned: the model did not come in time')
 

@@ -15,7 +15,7 @@ from std_srvs.srv import Trigger
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos, topics
-from mbrl_ros.runs.scores import EpisodeScore
+from mbrl_ros.runs.scores import HELD, EpisodeScore
 from mbrl_ros.types import EpisodeReport, RobotState, TrainingReport
 
 ROBOT = load_robot('panda')
@@ -173,3 +173,33 @@ def test_a_slow_manager_speaks_of_the_newest_state_and_in_simulated_time_of_each
     assert len(reports) < 5 if is_last_alone else len(reports) > 50
     executor.shutdown()
     driver.destroy_node()
+
+
+def play_a_planned_episode(manager, *holds, plan_ms=float('nan')):
+    """The score of an episode in which the controller says after each state what it does."""
+    manager.on_training(convert.report_to_msg(TrainingReport(10**15, -1, 3, True, '', 100, 0.1, -1.0, 0.5)))
+    tick = 0
+    while not manager._board.scores:
+        tick += 1
+        assert tick < 100
+        manager.on_state(state_at(tick))
+        for hold in holds:
+            manager.on_controller_status(convert.status_to_msg(tick * 50_000_000, 'Tick', {'hold': hold, 'plan_ms': plan_ms}))
+    return manager._board.scores[0]
+
+
+@pytest.mark.parametrize('hold', ['stale_mandate', 'emergency_stop', 'no_model'])
+def test_an_episode_in_which_the_arm_was_held_all_the_time_is_no_failure_and_says_why(make_manager, capsys, hold):
+    manager = make_manager(**{'episodes.exploration_episodes': 0, 'episodes.max_episode_steps': 3, 'use_sim_time': True})
+    score = play_a_planned_episode(manager, 'phase', hold)
+    assert (score.phase, score.success, score.total_steps) == (HELD, None, 3)
+    assert manager._board.last == []
+    assert f'not scored: nothing was planned, the arm was held ({hold})' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('holds', 'plan_ms'), [
+    (('stale_mandate', ''), 5.0), (('planning_failed', 'stale_mandate'), float('nan')), (('disagreement',), 5.0), ((), 5.0)])
+def test_an_episode_in_which_the_policy_planned_or_could_not_is_its_own(make_manager, holds, plan_ms):
+    manager = make_manager(**{'episodes.exploration_episodes': 0, 'episodes.max_episode_steps': 3, 'use_sim_time': True})
+    score = play_a_planned_episode(manager, *holds, plan_ms=plan_ms)
+    assert (score.phase, score.success) == ('running', False)
