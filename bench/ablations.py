@@ -88,10 +88,11 @@ def main(
     figures = RunFile(json_path, setting, jobs)
     console.print(machine_line(figures.result['machine']))
     wanted = [{'row': name, 'seed': number} for name in row for number in seed]
-    for run in figures.complete(wanted, functools.partial(learn_and_evaluate, **setting)):
-        console.print(f'{run["row"]}, seed {run["seed"]}: {sum(run["planned"])} of {len(run["planned"])} planned episodes '
-                      f'succeeded, {run["successes"]} of {episodes} with the last model, {run["wall_s"]:.0f} s',
-                      highlight=False, soft_wrap=True)
+    with closing(figures.complete(wanted, functools.partial(learn_and_evaluate, **setting))) as runs:
+        for run in runs:
+            console.print(f'{run["row"]}, seed {run["seed"]}: {sum(run["planned"])} of {len(run["planned"])} planned episodes '
+                          f'succeeded, {run["successes"]} of {episodes} with the last model, {run["wall_s"]:.0f} s',
+                          highlight=False, soft_wrap=True)
     print(markdown_table(figures.result))
     console.print(f'figures: {json_path}', soft_wrap=True)
 

@@ -5,6 +5,7 @@ import functools
 import json
 import sys
 import warnings
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,9 +57,10 @@ def main(
     console.print(machine_line(figures.result['machine']))
     wanted = [{'problem': name, 'contender': contender, 'seed': number}
               for number in seed for name in problem for contender in CONTENDERS]
-    for run in figures.complete(wanted, functools.partial(_run, episodes=episodes)):
-        console.print(f'{run["problem"]}, {run["contender"]}, seed {run["seed"]}: last {_LAST} episodes {_final(run):.1f}, '
-                      f'{run["wall_s"]:.0f} s', highlight=False, soft_wrap=True)
+    with closing(figures.complete(wanted, functools.partial(_run, episodes=episodes))) as runs:
+        for run in runs:
+            console.print(f'{run["problem"]}, {run["contender"]}, seed {run["seed"]}: last {_LAST} episodes {_final(run):.1f}, '
+                          f'{run["wall_s"]:.0f} s', highlight=False, soft_wrap=True)
     png_path.parent.mkdir(parents=True, exist_ok=True)
     draw_returns(figures.result, png_path)
     print(markdown_table(figures.result))

@@ -1,14 +1,14 @@
 """Figures of many long runs in one file: written after each, and read again, so that only what is missing is run."""
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 from mbrl_ros.benchmarks.figures import write_figures
 from mbrl_ros.benchmarks.planner import machine_figures
+from mbrl_ros.runs.workers import worker_pool
 
 
 class RunFile:
@@ -30,7 +30,8 @@ class RunFile:
         self.result: dict[str, Any] = found if found.get('setting') == setting else {
             'machine': machine_figures(1), 'setting': setting, 'jobs': jobs, **facts, 'runs': []}
 
-    def complete(self, wanted: Sequence[dict[str, Any]], run: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def complete(self, wanted: Sequence[dict[str, Any]],
+                 run: Callable[..., dict[str, Any]]) -> Generator[dict[str, Any], None, None]:
         """Make the runs that are missing, in processes of their own, and give each when it is in the file.
 
         Args:
@@ -38,8 +39,7 @@ class RunFile:
             run: Makes figures of what tells a run apart, given by name.
         """
         missing = [key for key in wanted if not any(key.items() <= found.items() for found in self.result['runs'])]
-        # Forked, a child would wait for threads of torch that only its parent has.
-        with ProcessPoolExecutor(self._jobs, multiprocessing.get_context('spawn')) as pool:
+        with worker_pool(self._jobs) as pool:
             pending = {pool.submit(run, **key): key for key in missing}
             for future in as_completed(pending):
                 self.result['runs'].append({**pending[future], **future.result()})

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,14 @@ import pytest
 
 from mbrl_ros.launching.domain import OwnDomain
 from mbrl_ros.launching.executables import ros_environment
+
+_DEAF = '''
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+os.execv(sys.argv[1], sys.argv[1:])
+'''
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,3 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
         'ROS_PYTHON_CHECK_FIELDS': '1',
         'PYTHONPATH': os.pathsep.join(filter(None, [str(config.rootpath), os.environ.get('PYTHONPATH')])),
     })
+
+
+@pytest.fixture(scope='session')
+def deaf() -> list[str]:
+    """What stands before a command to start it as worst it can be: with SIGINT and SIGTERM ignored and blocked."""
+    return [sys.executable, '-c', _DEAF]

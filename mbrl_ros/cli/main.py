@@ -8,6 +8,7 @@ import typer
 import typer.core
 
 from mbrl_ros.errors import MbrlError
+from mbrl_ros.signals import take_signals
 
 #: Subcommands: where the `typer` app or function is.
 COMMANDS = {
@@ -64,6 +65,7 @@ def run_script(command: Callable[..., None]) -> int:
 
 
 def _run(commands: typer.Typer) -> int:
+    take_signals()
     try:
         return commands(standalone_mode=True) or 0
     except MbrlError as error:

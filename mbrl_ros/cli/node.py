@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mbrl_ros.config import suggestion
 from mbrl_ros.launching.executables import END_WITH_PARENT_VARIABLE, NODES, SUPERVISOR_VARIABLE, ros_environment
+from mbrl_ros.signals import take_signals
 
 _PR_SET_PDEATHSIG = 1
 
@@ -26,9 +27,8 @@ def run_node(name: str, arguments: list[str]) -> int:
     if name not in NODES:
         print(f'error: there is no node {name!r}{suggestion(name, NODES)}', file=sys.stderr)
         return 2
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Loading torch takes seconds, and there is nothing to close until `runtime.run` takes these signals over.
-        signal.signal(number, lambda *_: os._exit(0))
+    # Loading torch takes seconds, and there is nothing to close until `runtime.run` takes the signals over.
+    take_signals(lambda *_: os._exit(0))
     _end_with_launch()
     os.environ.update(ros_environment(os.environ))
     code = importlib.import_module(NODES[name]).main([name, *arguments])

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.machine import EpisodeConfig, EpisodeMachine
-from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
+from mbrl_ros.runs.scores import HELD, EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import TASKS, ReachGoalConfig, make_task
@@ -87,6 +88,7 @@ class EpisodeManagerNode(Node):
         self._training: TrainingReport | None = None
         self._plan_ms: list[float] = []
         self._misses = self._skipped = 0
+        self._holds: Counter[str] = Counter()
         self._reset: Future | None = None
         self._reset_deadline_s: float | None = None
         self._reset_start_ns = 0
@@ -100,7 +102,8 @@ class EpisodeManagerNode(Node):
         self._goal_pub = qos.advertise(self, PoseStamped, topics.GOAL, qos.LATCHED)
         self._reset_client = self.create_client(Trigger, driver.reset_service) if driver.reset_service else None
         self.create_service(Trigger, '~/proceed', self.on_proceed)
-        qos.subscribe(self, JointState, topics.STATE, self.on_state, qos.RECORD)
+        # Against the clock a report on an old state would be too old for the controller; simulated time waits for each of them.
+        qos.subscribe(self, JointState, topics.STATE, self.on_state, qos.RECORD if self._is_simulated else qos.STATE)
         qos.subscribe(self, PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.TRAINING, self.on_training, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.CONTROLLER_STATUS, self.on_controller_status, qos.RECORD)
@@ -143,7 +146,7 @@ class EpisodeManagerNode(Node):
         self._speak(self._machine.on_training(self._training))
 
     def on_controller_status(self, message: DiagnosticArray) -> None:
-        """Collect planning times and missed deadlines of the running episode."""
+        """Collect planning times, missed deadlines and holds of the running episode."""
         values = convert.status_values(message)
         try:
             plan_ms, skipped = float(values.get('plan_ms', 'nan')), int(values.get('skipped', '0'))
@@ -159,6 +162,8 @@ class EpisodeManagerNode(Node):
             self._misses += missed
             if np.isfinite(plan_ms):
                 self._plan_ms.append(plan_ms)
+            elif (hold := values.get('hold', '')) not in ('', HoldReason.PHASE.value):  # That one is of the phase before.
+                self._holds[hold] += 1
 
     def on_proceed(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """A person allows the next episode."""
@@ -246,7 +251,7 @@ class EpisodeManagerNode(Node):
             self._goal_pub.publish(convert.goal_to_msg(report.goal_m, report.goal_stamp_ns, self._robot.base_link))
         self._report_pub.publish(convert.report_to_msg(report))
         if report.phase.is_episode and report.step == 0:
-            self._plan_ms, self._misses = [], 0
+            self._plan_ms, self._misses, self._holds = [], 0, Counter()
         if before is not None and before.phase.is_episode and not report.phase.is_episode:
             self._show_score(before, report)
         if self._machine.wants_reset:
@@ -257,16 +262,24 @@ class EpisodeManagerNode(Node):
     def _show_score(self, before: EpisodeReport, report: EpisodeReport) -> None:
         training, planned = self._training, np.array(self._plan_ms or [np.nan])
         since_s, self._scored_s = self._scored_s, time.monotonic()
+        is_held = before.phase is Phase.RUNNING and self._was_held()
         if len(self._board.scores) % 20 == 0:
             _show(self._board.header())
         _show([self._board.add(EpisodeScore(
-            episode=report.episode, total_steps=report.total_steps, phase=before.phase.value, success=report.success,
-            distance_m=report.distance_m, episode_return=report.episode_return,
+            episode=report.episode, total_steps=report.total_steps, phase=HELD if is_held else before.phase.value,
+            success=None if is_held else report.success, distance_m=report.distance_m, episode_return=report.episode_return,
             model_version=training.model_version if training else 0,
             model_error=training.holdout_rmse if training else float('nan'),
             plan_ms_p50=float(np.percentile(planned, 50)), plan_ms_p99=float(np.percentile(planned, 99)),
             deadline_misses=self._misses, wall_s=self._scored_s - since_s))])
+        if is_held:
+            reasons = ', '.join(hold for hold, _ in self._holds.most_common())
+            _show([f'{"":>7}  not scored: nothing was planned, the arm was held ({reasons})'])
         self._write(self._board.save)
+
+    def _was_held(self) -> bool:
+        """Whether the episode was none of the policy's: the controller held the arm and did not even try to plan."""
+        return bool(self._holds) and not self._plan_ms and HoldReason.PLANNING_FAILED.value not in self._holds
 
     def _finish(self) -> None:
         _show(['', *self._board.summary(self._activity)])

@@ -1,6 +1,5 @@
 """Running a node as a process: start, spin, stop, with one-line errors and a clean end."""
 
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from mbrl_ros.errors import EXIT_REFUSED, ConfigError, MbrlError, ModelError
+from mbrl_ros.signals import take_signals
 
 _POLL_S = 0.1
 
@@ -30,8 +30,7 @@ def run(build: Callable[[], Node], args: Sequence[str] | None = None) -> int:
         be made; 1 after any other `MbrlError`; else the node's.
     """
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    take_signals(lambda *_: stop.set())
     # Own handlers: rclpy's shut the context down at once, and then nobody could stop the arm any more.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node = None

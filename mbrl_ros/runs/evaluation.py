@@ -1,12 +1,9 @@
 """How well a learned model does: many episodes, spread over the cores, with nothing learned from them."""
 
-import contextlib
 import dataclasses
 import itertools
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +14,7 @@ from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.runs.playing import EVALUATION, LEARNING, Episode, Runner
 from mbrl_ros.runs.task_loop import TaskLoop
+from mbrl_ros.runs.workers import worker_pool
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_sim.video import EpisodeCamera, steps_per_frame, write_video
 
@@ -137,7 +135,7 @@ def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome:
              ) -> list[Outcome]:
     """Play episodes in processes of their own; the same evaluation gives the same outcomes however many there are.
 
-    What is raised meanwhile, Ctrl-C included, ends all episodes at once.
+    What is raised meanwhile, by Ctrl-C or SIGTERM too, ends all episodes at once.
 
     Args:
         evaluation: What to evaluate.
@@ -149,57 +147,12 @@ def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome:
         One an episode, in the order of their numbers.
     """
     outcomes: dict[int, Outcome] = {}
-    # Forked, a child would wait for threads of torch that only its parent has.
-    with (_interrupted_once(),
-          ProcessPoolExecutor(min(workers, episodes), multiprocessing.get_context('spawn'), _start_worker, (evaluation,)) as pool,
-          _terminated_by_errors()):
-        with _interrupts_blocked():
-            pending = {pool.submit(_play, index): index for index in range(episodes)}
+    with worker_pool(min(workers, episodes), _start_worker, (evaluation,)) as pool:
+        pending = {pool.submit(_play, index): index for index in range(episodes)}
         for future in as_completed(pending):
             outcomes[pending[future]] = future.result()
             on_outcome(outcomes[pending[future]])
     return [outcomes[index] for index in range(episodes)]
-
-
-@contextlib.contextmanager
-def _interrupted_once() -> Iterator[None]:
-    """Only the first Ctrl-C raises: a second one, while workers are being ended, would leave some behind and wait for them."""
-    is_told = False
-
-    def interrupt(_number: int, _frame: object) -> None:
-        nonlocal is_told
-        if not is_told:
-            is_told = True
-            raise KeyboardInterrupt
-
-    handler = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C is no matter of processes that are started meanwhile, not even while they import: they begin with it blocked."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _terminated_by_errors() -> Iterator[None]:
-    """Where something is raised, end the processes that were started meanwhile: a pool waits for all that is queued."""
-    before = multiprocessing.active_children()
-    try:
-        yield
-    except BaseException:
-        for worker in multiprocessing.active_children():
-            if worker not in before:
-                worker.terminate()
-        raise
 
 
 def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import signal
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +29,12 @@ from mbrl_ros.launching.executables import ros_environment
 from mbrl_ros.launching.supervisor import Supervisor
 from mbrl_ros.resources import model_file
 from mbrl_ros.runs.evaluation import Evaluation, Outcome
-from mbrl_ros.runs.scores import EpisodeScore, load_scores
+from mbrl_ros.runs.scores import HELD, EpisodeScore, load_scores
 from mbrl_ros.types import Phase
 
 _POLL_S = 0.5
 _SCORES = 'scores.csv'
 _EPISODE, _STATUS = '/episode', '/controller_status'
-#: Exit codes of a launch that a person ended, by Ctrl-C or SIGTERM.
-_STOPPED = (130, 143)
 #: Options that go with an evaluation in one process only, and why.
 _NOT_LIVE = {
     '--env': 'the nodes of --live play tasks',
@@ -81,7 +80,8 @@ def play_live(evaluation: Evaluation, episodes: int, out: Path | None = None,
     Raises:
         ConfigError: The model's name does not end in `.safetensors`.
         LaunchError: The stack ended early, or an episode was not planned with the model.
-        KeyboardInterrupt: A person ended the launch.
+        KeyboardInterrupt: Ctrl-C ended the launch.
+        SystemExit: SIGTERM did.
     """
     domain = OwnDomain()
     # An evaluation must never be heard by an arm that happens to listen.
@@ -133,13 +133,16 @@ def run(specs: Sequence[ProcessSpec], environment: Mapping[str, str], folder: Pa
     Raises:
         LaunchError: As for `play_live`.
         KeyboardInterrupt: Likewise.
+        SystemExit: Likewise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, screen = folder / _SCORES, io.StringIO()
     with contextlib.closing(Console(folder / 'launch.log', screen, colour=False)) as console:
         code = asyncio.run(_supervise(Supervisor(specs, environment, console), path, on_outcome))
-    if code in _STOPPED:
+    if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
+    if code == 128 + signal.SIGTERM:
+        raise SystemExit(code)
     scores = load_scores(path) if path.exists() else []
     _require_whole(scores, episodes, screen.getvalue().splitlines())
     return scores
@@ -164,6 +167,8 @@ def _require_whole(scores: Sequence[EpisodeScore], episodes: int, lines: Sequenc
         raise LaunchError(f'the stack ended after {len(scores)} of {episodes} episodes: '
                           f'{reasons[0] if reasons else "it does not say why"} (--out keeps its log)')
     for score in scores:
+        if score.phase == HELD:
+            raise LaunchError(f'episode {score.episode} was not planned: the arm was held all the time (--out keeps the log)')
         if score.phase != Phase.RUNNING.value:
             raise LaunchError(f'episode {score.episode} was {score.phase}, not planned: the model did not come in time')
 

@@ -101,6 +101,8 @@ class EpisodeMachine:
     def on_state(self, state: RobotState, clock_ns: int | None = None) -> EpisodeReport | None:
         """Take in a state; on a control tick, decide and speak.
 
+        Where ticks had no state of their own, they are counted with the next state, by which they are rewarded.
+
         Args:
             state: The state.
             clock_ns: As for `RobotState.precedes_clock_reset`.
@@ -124,8 +126,9 @@ class EpisodeMachine:
         elif state.stamp_ns < self._next_tick_ns:
             return None
         else:
-            self._next_tick_ns = max(self._next_tick_ns + self._period_ns, state.stamp_ns + 1)
-            self._tick()
+            steps = 1 + (state.stamp_ns - self._next_tick_ns) // self._period_ns
+            self._next_tick_ns += steps * self._period_ns
+            self._tick(steps)
         return self._speak()
 
     def on_training(self, training: TrainingReport) -> EpisodeReport | None:
@@ -213,9 +216,9 @@ class EpisodeMachine:
         self._tick()
         return self._speak()
 
-    def _tick(self) -> None:
+    def _tick(self, steps: int = 1) -> None:
         if self._phase.is_episode:
-            self._score()
+            self._score(min(steps, self._config.max_episode_steps - self._step))
             if self._success.success or self._step >= self._config.max_episode_steps:
                 self._enter(Phase.STOPPING)
         elif self._phase is Phase.STOPPING:
@@ -229,15 +232,15 @@ class EpisodeMachine:
         elif self._phase is Phase.WAITING or (self._phase is Phase.RESETTING and self._is_fresh()):
             self._begin_when_allowed()
 
-    def _score(self) -> None:
-        self._step += 1
-        self._total_steps += 1
+    def _score(self, steps: int) -> None:
+        self._step += steps
+        self._total_steps += steps
         obs = self._obs()
         # The reward of the state; what the action itself costs is the planner's business.
         self._reward = float(self._task.reward(obs, self._action, self._goal))
         self._distance = float(self._task.distance(obs, self._goal))
-        self._return += self._reward
-        self._success.update(bool(self._task.is_within(obs, self._goal)))
+        self._return += steps * self._reward
+        self._success.update(bool(self._task.is_within(obs, self._goal)), steps)
 
     def _obs(self) -> torch.Tensor:
         return torch.from_numpy(self._task.space.observe(self._state))

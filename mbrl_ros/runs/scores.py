@@ -12,6 +12,8 @@ from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.types import Phase
 
+#: Phase, in scores, of an episode that was to be planned while the arm was held from beginning to end.
+HELD = 'held'
 #: Episodes that a success rate is over.
 WINDOW = 20
 _COLUMNS = ('episode', 'steps', 'phase', 'success', 'distance', 'return', 'model', 'error', 'plan p50', 'p99', 'missed')
@@ -36,8 +38,9 @@ class EpisodeScore:
     Attributes:
         episode: Index, from 0.
         total_steps: Real control steps of all episodes so far.
-        phase: `demonstrated`, `exploring` or `running`.
-        success: Whether the goal was reached and held; None where nothing says so.
+        phase: `demonstrated`, `exploring`, `running`, or `held` where nothing was planned because the arm was held all the time;
+            that is no episode of the policy, and no success rate has it.
+        success: Whether the goal was reached and held; None where nothing says so, and of an episode that was held.
         distance_m: Distance at the end; NaN where there is no goal.
         episode_return: Sum of rewards.
         model_version: Version planned with at the end; 0 for none.
@@ -102,7 +105,7 @@ class ScoreBoard:
     def line(self, score: EpisodeScore) -> str:
         """A score as a line of the table."""
         return self._line(
-            str(score.episode), str(score.total_steps), score.phase, 'yes' if score.success else 'no',
+            str(score.episode), str(score.total_steps), score.phase, {True: 'yes', False: 'no', None: '-'}[score.success],
             f'{100 * score.distance_m:.1f}', f'{score.episode_return:.1f}', str(score.model_version or '-'),
             _number(score.model_error, 3), _number(score.plan_ms_p50, 1), _number(score.plan_ms_p99, 1),
             str(score.deadline_misses))
@@ -113,8 +116,8 @@ class ScoreBoard:
 
     @property
     def last(self) -> list[EpisodeScore]:
-        """The last episodes, which the verdict looks at."""
-        return self.scores[-self._config.last_episodes:]
+        """The last episodes, which the verdict looks at; without those that were held."""
+        return self._scored[-self._config.last_episodes:]
 
     @property
     def learned(self) -> bool:
@@ -127,20 +130,21 @@ class ScoreBoard:
         Args:
             activity: What was to be learned, as in "to reach".
         """
-        last = self.last
+        last, num_held = self.last, len(self.scores) - len(self._scored)
         if not last:
-            return ['no episode was finished']
+            return [f'no episode was scored: the arm was held in all {num_held}' if num_held else 'no episode was finished']
         successes = sum(score.success for score in last)
         distance = 100 * float(np.median([score.distance_m for score in last]))
         outcome = f'{successes} of the last {len(last)} episodes succeeded'
         if self._config.required_successes:
             verdict = f'the arm learned to {activity}' if self.learned else f'the arm did NOT learn to {activity}'
-            if len(self.scores) < self._config.required_successes:
+            if len(self._scored) < self._config.required_successes:
                 verdict = 'too few episodes to tell whether the arm learned'
             outcome = f'{verdict}: {outcome} (asked: {self._config.required_successes} of {self._config.last_episodes})'
+        held = f', {num_held} of which the arm was held in and which are not scored' if num_held else ''
         return [
             outcome,
-            f'{self.scores[-1].total_steps} real control steps in {len(self.scores)} episodes; '
+            f'{self.scores[-1].total_steps} real control steps in {len(self.scores)} episodes{held}; '
             f'median final distance of the last {len(last)}: {distance:.1f} cm',
         ]
 
@@ -158,6 +162,10 @@ class ScoreBoard:
             writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(EpisodeScore)])
             writer.writeheader()
             writer.writerows(dataclasses.asdict(score) for score in self.scores)
+
+    @property
+    def _scored(self) -> list[EpisodeScore]:
+        return [score for score in self.scores if score.phase != HELD]
 
     def _line(self, *cells: str) -> str:
         return '  '.join(cells[index].rjust(_WIDTHS[index]) for index in self._shown)

@@ -211,8 +211,13 @@ class SuccessCounter:
         self._held = 0
         self.success = False
 
-    def update(self, within: bool) -> bool:
-        """Count one control step; True from the step on that makes the success."""
-        self._held = self._held + 1 if within else 0
+    def update(self, within: bool, steps: int = 1) -> bool:
+        """Count control steps; True from the step on that makes the success.
+
+        Args:
+            within: Whether the goal is held in the last of them.
+            steps: How many there were since the last look; those between two looks that find the goal held count as held.
+        """
+        self._held = (self._held + steps if self._held else 1) if within else 0
         self.success = self.success or self._held >= self._needed
         return self.success

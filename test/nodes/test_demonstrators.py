@@ -182,10 +182,11 @@ def test_the_scripted_demonstrator_answers_each_word_on_a_demonstrated_episode(b
 
 
 @pytest.fixture
-def person() -> Iterator[tuple[int, subprocess.Popen]]:
+def person(deaf) -> Iterator[tuple[int, subprocess.Popen]]:
     """The person's end of a terminal in which the keyboard node runs, and its process."""
     end, terminal = pty.openpty()
-    process = subprocess.Popen([*KEYBOARD, '--ros-args', '-p', 'keys.speed:=0.5'], stdin=terminal, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*deaf, *KEYBOARD, '--ros-args', '-p', 'keys.speed:=0.5'], stdin=terminal,
+                               stdout=subprocess.DEVNULL)
     yield end, process
     process.kill()
     process.wait()

@@ -6,15 +6,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
 from mbrl_ros.robots import load_robot
-from mbrl_ros.ros import convert
-from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.types import RobotState, TrainingReport
+from mbrl_ros.ros import convert, qos, topics
+from mbrl_ros.runs.scores import HELD, EpisodeScore
+from mbrl_ros.types import EpisodeReport, RobotState, TrainingReport
 
 ROBOT = load_robot('panda')
 TINY = {'driver': 'forward_velocity', 'wait_for': ['nobody'], 'wait_for_s': 0.0, 'episodes.max_episode_steps': 1,
@@ -123,3 +125,81 @@ def test_a_simulator_that_came_back_is_asked_for_a_reset_though_its_predecessor_
         driver.destroy_node()
         node.destroy_node()
         context.try_shutdown()
+
+
+@pytest.fixture
+def make_manager():
+    """Makes managers that begin at once, in a context of their own."""
+    context = rclpy.Context()
+    context.init()
+    nodes = []
+
+    def make(**settings) -> EpisodeManagerNode:
+        nodes.append(EpisodeManagerNode(context=context, parameter_overrides=[
+            Parameter(name, value=value) for name, value in {**TINY, **settings}.items()]))
+        nodes[-1].on_timer()
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    context.try_shutdown()
+
+
+def state_at(tick: int) -> JointState:
+    state = RobotState(tick * 50_000_000, ROBOT.joints, np.array(ROBOT.home_rad), np.zeros(7))
+    return convert.state_to_msg(state, ROBOT.base_link)
+
+
+@pytest.mark.parametrize(('use_sim_time', 'is_last_alone'), [(False, True), (True, False)])
+def test_a_slow_manager_speaks_of_the_newest_state_and_in_simulated_time_of_each(make_manager, use_sim_time, is_last_alone):
+    manager = make_manager(**{'use_sim_time': use_sim_time, 'episodes.max_episode_steps': 1000})
+    driver, executor = rclpy.create_node('driver', context=manager.context), SingleThreadedExecutor(context=manager.context)
+    publisher, reports = qos.advertise(driver, JointState, topics.STATE, qos.STATE), []
+    qos.subscribe(driver, DiagnosticArray, topics.EPISODE, reports.append, qos.LATCHED_RECORD)
+    executor.add_node(driver)
+    end_s = time.monotonic() + 10.0
+    while not (publisher.get_subscription_count() and manager.count_subscribers(topics.EPISODE)):
+        assert time.monotonic() < end_s, 'they do not find each other'
+        time.sleep(0.01)
+    for tick in range(1, 101):
+        publisher.publish(state_at(tick))
+        time.sleep(0.002)  # A publisher of depth 1 is no faster than the network.
+    time.sleep(0.2)
+    executor.add_node(manager)
+    while not reports or convert.report_from_msg(reports[-1], EpisodeReport).stamp_ns < 100 * 50_000_000:
+        assert time.monotonic() < end_s, 'waited in vain'
+        executor.spin_once(timeout_sec=0.1)
+    assert len(reports) < 5 if is_last_alone else len(reports) > 50
+    executor.shutdown()
+    driver.destroy_node()
+
+
+def play_a_planned_episode(manager, *holds, plan_ms=float('nan')):
+    """The score of an episode in which the controller says after each state what it does."""
+    manager.on_training(convert.report_to_msg(TrainingReport(10**15, -1, 3, True, '', 100, 0.1, -1.0, 0.5)))
+    tick = 0
+    while not manager._board.scores:
+        tick += 1
+        assert tick < 100
+        manager.on_state(state_at(tick))
+        for hold in holds:
+            manager.on_controller_status(convert.status_to_msg(tick * 50_000_000, 'Tick', {'hold': hold, 'plan_ms': plan_ms}))
+    return manager._board.scores[0]
+
+
+@pytest.mark.parametrize('hold', ['stale_mandate', 'emergency_stop', 'no_model'])
+def test_an_episode_in_which_the_arm_was_held_all_the_time_is_no_failure_and_says_why(make_manager, capsys, hold):
+    manager = make_manager(**{'episodes.exploration_episodes': 0, 'episodes.max_episode_steps': 3, 'use_sim_time': True})
+    score = play_a_planned_episode(manager, 'phase', hold)
+    assert (score.phase, score.success, score.total_steps) == (HELD, None, 3)
+    assert manager._board.last == []
+    assert f'not scored: nothing was planned, the arm was held ({hold})' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('holds', 'plan_ms'), [
+    (('stale_mandate', ''), 5.0), (('planning_failed', 'stale_mandate'), float('nan')), (('disagreement',), 5.0), ((), 5.0)])
+def test_an_episode_in_which_the_policy_planned_or_could_not_is_its_own(make_manager, holds, plan_ms):
+    manager = make_manager(**{'episodes.exploration_episodes': 0, 'episodes.max_episode_steps': 3, 'use_sim_time': True})
+    score = play_a_planned_episode(manager, *holds, plan_ms=plan_ms)
+    assert (score.phase, score.success) == ('running', False)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -101,11 +102,11 @@ def listener():
     rclpy.try_shutdown(context=context)
 
 
-def test_the_simulated_arm_comes_up_comes_back_after_a_kill_and_goes_on_interrupt(listener, tmp_path):
+def test_the_simulated_arm_comes_up_comes_back_after_a_kill_and_goes_on_interrupt(deaf, listener, tmp_path):
     node, executor = listener
     names: list[list[str]] = []
     node.create_subscription(JointState, 'lab/joint_states', lambda message: names.append(list(message.name)), 5)
-    launch = _start(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lab')
+    launch = _start(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lab', before=deaf)
     try:
         _spin_until(executor, lambda: names)
         assert 'panda_joint1' in names[0]
@@ -132,9 +133,10 @@ def test_nodes_end_by_themselves_when_their_supervisor_is_killed(listener, tmp_p
     _spin_until(executor, lambda: not Path(f'/proc/{pid}').exists())
 
 
-def _start(screen: Path, *words: str) -> subprocess.Popen:
+def _start(screen: Path, *words: str, before: Sequence[str] = ()) -> subprocess.Popen:
     with screen.open('w') as output:
-        return subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', *words], stdout=output, stderr=output)
+        return subprocess.Popen([*before, sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', *words],
+                                stdout=output, stderr=output)
 
 
 def _pids(screen: Path) -> list[int]:

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,18 @@ def test_the_error_of_a_run_is_told(begin):
     with pytest.raises(ValueError, match='invalid literal'):
         list(begin(SETTING).complete([{'x': 'one'}], _number))
     assert begin(SETTING).result['runs'] == []
+
+
+def test_whoever_wants_no_more_waits_for_no_run(begin):
+    runs = begin(SETTING).complete([{'seconds': 0}, {'seconds': 1000}, {'seconds': 2000}], _slept)
+    assert next(runs) == {'seconds': 0}
+    runs.close()
+    assert begin(SETTING).result['runs'] == [{'seconds': 0}]
+
+
+def _slept(seconds):
+    time.sleep(seconds)
+    return {}
 
 
 def _number(x):

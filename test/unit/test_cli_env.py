@@ -289,12 +289,14 @@ def test_the_command_evaluates_returns_and_makes_a_moving_picture(learned, setti
         assert picture.format == 'GIF' and picture.n_frames > 1
 
 
-@pytest.mark.parametrize('name', ['Interrupted', 'InterruptedEarly'])
-def test_ctrl_c_ends_the_command_and_its_workers_with_a_line(settings, tmp_path, name):
+@pytest.mark.parametrize(('name', 'code', 'line'), [
+    ('Interrupted', 130, '\ninterrupted after 0 of 9999 episodes\n'),
+    ('InterruptedEarly', 130, '\ninterrupted after 0 of 9999 episodes\n'), ('Terminated', 143, '')])
+def test_a_signal_ends_an_evaluation_and_its_workers(deaf, settings, tmp_path, name, code, line):
     env_id = f'tiny_environments:tiny/{name}-v0'
     words = ['evaluate', '--env', env_id, '--model', untrained(tmp_path / 'model.safetensors', env_id), '--config', settings,
              '--workers', '2', '--episodes', '9999']
-    process = subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.main', *words],
+    process = subprocess.Popen([*deaf, sys.executable, '-m', 'mbrl_ros.cli.main', *words],
                                cwd=Path(__file__).parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                start_new_session=True)
     try:
@@ -303,5 +305,22 @@ def test_ctrl_c_ends_the_command_and_its_workers_with_a_line(settings, tmp_path,
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130
-    assert 'Traceback' not in output and output.endswith('\ninterrupted after 0 of 9999 episodes\n')
+    assert process.returncode == code
+    assert 'Traceback' not in output and output.endswith(line)
+
+
+@pytest.mark.parametrize(('number', 'code', 'line'), [
+    (signal.SIGINT, 130, '\ninterrupted; --resume goes on'), (signal.SIGTERM, 143, '')])
+def test_a_signal_ends_learning(deaf, settings, tmp_path, number, code, line):
+    words = ['learn', '--env', SLIDER, '--config', settings, '--steps', '999999', '--out', tmp_path / 'run']
+    process = subprocess.Popen([*deaf, sys.executable, '-m', 'mbrl_ros.cli.main', *words], cwd=Path(__file__).parent,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        while 'exploring' not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60.0)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert 'Traceback' not in output and line in output

@@ -1,6 +1,7 @@
 """What an evaluation through the nodes makes of the processes that it runs: scores, or one error, and none of them left."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from mbrl_ros.errors import LaunchError
 from mbrl_ros.launching.description import ProcessSpec
 from mbrl_ros.runs.live_evaluation import run
-from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
+from mbrl_ros.runs.scores import HELD, EpisodeScore, ScoreBoard, ScoreConfig
 
 
 def score(episode, steps, phase='running', success=True):
@@ -71,6 +72,15 @@ def test_an_episode_that_was_not_planned_is_no_figure(tmp_path):
         play(tmp_path, 'import time; time.sleep(0.2)')
 
 
-def test_ctrl_c_ends_the_nodes_and_the_command(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        play(tmp_path, 'import os, signal, time; time.sleep(0.2); os.kill(os.getppid(), signal.SIGINT); time.sleep(9)')
+def test_an_episode_in_which_the_arm_was_held_is_no_figure(tmp_path):
+    save(tmp_path / 'run' / 'scores.csv', score(0, 20), score(1, 40, HELD, None))
+    with pytest.raises(LaunchError, match='episode 1 was not planned: the arm was held all the time'):
+        play(tmp_path, 'import time; time.sleep(0.2)')
+
+
+@pytest.mark.parametrize(('number', 'error', 'code'), [
+    (signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143)])
+def test_a_signal_ends_the_nodes_and_the_command(tmp_path, number, error, code):
+    with pytest.raises(error) as caught:
+        play(tmp_path, f'import os, time; time.sleep(0.2); os.kill(os.getppid(), {number:d}); time.sleep(9)')
+    assert getattr(caught.value, 'code', None) == code

@@ -136,9 +136,9 @@ def test_a_node_of_a_launch_file_ends_with_whatever_started_it():
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_node_that_is_still_loading_when_it_is_stopped_ends_as_quietly_as_later(number, tmp_path):
-    node = subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.node', 'model_trainer'], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+def test_a_node_that_is_still_loading_when_it_is_stopped_ends_as_quietly_as_later(deaf, number, tmp_path):
+    node = subprocess.Popen([*deaf, sys.executable, '-m', 'mbrl_ros.cli.node', 'model_trainer'],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     while node.poll() is None and 'libtorch' not in Path(f'/proc/{node.pid}/maps').read_text():
         time.sleep(0.01)
     node.send_signal(number)

@@ -242,6 +242,35 @@ def test_states_between_ticks_are_not_steps():
     assert arm.state(after_ns=TICK_NS // 5).step == 1
 
 
+def test_steps_without_a_state_of_their_own_are_counted_with_the_next_one():
+    machine, arm = build(max_episode_steps=10)
+    start(machine, arm)
+    arm.state()
+    report = arm.state(after_ns=3 * TICK_NS + TICK_NS // 2)
+    assert (report.step, report.total_steps, report.stamp_ns) == (4, 4, arm.stamp_ns)
+    assert report.episode_return == pytest.approx(4 * report.reward)
+    assert arm.state(after_ns=TICK_NS // 4) is None
+    assert arm.state(after_ns=TICK_NS // 4).step == 5
+    report = arm.state(after_ns=99 * TICK_NS)
+    assert (report.step, report.total_steps, report.phase) == (10, 10, Phase.STOPPING)
+
+
+def test_a_goal_counts_as_held_between_two_states_that_are_there_and_not_before_the_first():
+    machine, arm = build(settle_steps=5)
+    goal = start(machine, arm).goal_m
+    assert not arm.state(point=goal, after_ns=9 * TICK_NS).success
+    assert not arm.state(point=goal, after_ns=3 * TICK_NS).success
+    assert arm.state(point=goal).success
+
+
+def test_an_arm_that_is_seldom_seen_stands_only_once_it_was_seen_to_often_enough():
+    machine, arm = build(max_episode_steps=1)
+    start(machine, arm)
+    arm.state()
+    assert arm.state(after_ns=5 * TICK_NS).phase is Phase.STOPPING
+    assert arm.state(after_ns=5 * TICK_NS).phase is Phase.TRAINING
+
+
 def test_repeated_and_older_states_are_not_counted():
     machine, arm = build()
     start(machine, arm)

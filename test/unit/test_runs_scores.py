@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mbrl_ros.runs.curve import save_learning_curve, save_return_curve
-from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig, load_scores, success_curve
+from mbrl_ros.runs.scores import HELD, EpisodeScore, ScoreBoard, ScoreConfig, load_scores, success_curve
 
 
 def score(episode, success=True, distance_m=0.012, error=0.05):
@@ -69,6 +69,24 @@ def test_too_few_episodes_are_not_called_a_failure_to_learn():
     board.add(score(0))
     assert not board.learned
     assert board.summary('reach')[0].startswith('too few episodes to tell whether the arm learned: 1 of the last 1')
+
+
+def test_an_episode_in_which_the_arm_was_held_counts_neither_for_nor_against_the_policy(tmp_path):
+    board = ScoreBoard(ScoreConfig(required_successes=2, last_episodes=2), tmp_path / 'scores.csv')
+    held = dataclasses.replace(score(1, None), phase=HELD)
+    assert board.add(held).split()[2:4] == ['held', '-']
+    assert board.summary('reach') == ['no episode was scored: the arm was held in all 1']
+    for episode in (2, 4):
+        board.add(score(episode))
+        board.add(dataclasses.replace(held, episode=episode + 1))
+    assert board.learned
+    verdict, totals = board.summary('reach')
+    assert verdict.startswith('the arm learned to reach: 2 of the last 2')
+    assert '5 episodes, 3 of which the arm was held in and which are not scored' in totals
+    board.save()
+    assert [one.success for one in load_scores(tmp_path / 'scores.csv')] == [None, True, None, True, None]
+    assert success_curve(board.scores)[1].tolist() == [1.0, 1.0]
+    save_learning_curve(board.scores, tmp_path / 'curve.png', tolerance_m=0.02, title='')
 
 
 def test_where_nothing_is_asked_there_is_no_verdict():

@@ -95,6 +95,15 @@ class Interrupted(Slider):
         return super().reset(seed=seed)
 
 
+class Terminated(Slider):
+    """Somebody ends the command that started this worker."""
+
+    def reset(self, *, seed=None, options=None):
+        if multiprocessing.parent_process():
+            os.kill(os.getppid(), signal.SIGTERM)
+        return super().reset(seed=seed)
+
+
 class InterruptedLater(Slider):
     """A person presses Ctrl-C when its second episode begins."""
 
@@ -113,6 +122,6 @@ for _name, _kind, _limit, _arguments in (
         ('Unbounded-v0', Odd, 12, {'actions': Box(-np.inf, 1.0, (2,), np.float32)}),
         ('Pixels-v0', Odd, 12, {'observations': Box(0, 255, (4, 4), np.uint8)}),
         ('Broken-v0', Odd, 12, {'paid': float('nan')}), ('Interrupted-v0', Interrupted, 12, {}),
-        ('InterruptedLater-v0', InterruptedLater, 12, {}),
+        ('InterruptedLater-v0', InterruptedLater, 12, {}), ('Terminated-v0', Terminated, 12, {}),
         ('InterruptedEarly-v0', Interrupted, 12, {'early': True})):
     gymnasium.register(f'tiny/{_name}', _kind, max_episode_steps=_limit, kwargs=_arguments)
