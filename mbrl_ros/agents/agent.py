@@ -196,10 +196,20 @@ class Learner(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class ActingConfig(Config):
+    """Settings of an agent; each algorithm has a class of its own."""
+
+    @classmethod
+    def on_device(cls, device: str) -> dict[str, Any]:
+        """Settings, nested by name, that make the agent compute on a device; empty where it has no choice."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
 class AgentConfig(Config):
     """Settings of an agent and of its learner, which has the section `learner`; each algorithm has a class of its own."""
 
-    def acting(self) -> Config:
+    def acting(self) -> ActingConfig:
         """Settings of the agent alone, as its kind's `acting`."""
         raise NotImplementedError
 
@@ -241,7 +251,7 @@ class AgentKind:
     """
 
     summary: str
-    acting: type[Config]
+    acting: type[ActingConfig]
     learning: type[Config]
     config: type[AgentConfig]
     make_agent: AgentMaker

@@ -12,10 +12,11 @@ Note:
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from mbrl_ros.agents.agent import AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BundleError
@@ -53,11 +54,16 @@ class PetsLearnerConfig(RoundsConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class PetsActingConfig(Config):
+class PetsActingConfig(ActingConfig):
     """How PETS acts."""
 
     planner: PlannerConfig = section(PlannerConfig, 'The planner.')
     network: EnsembleConfig = section(EnsembleConfig, 'Sizes of the networks to get ready for, before the first of them comes.')
+
+    @classmethod
+    def on_device(cls, device: str) -> dict[str, Any]:
+        """See `ActingConfig.on_device`."""
+        return {'planner': {'device': device}}
 
 
 @dataclasses.dataclass(frozen=True)

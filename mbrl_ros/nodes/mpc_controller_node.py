@@ -23,7 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.registry import AGENTS, DEFAULT_AGENT, agent_kind
+from mbrl_ros.agents.registry import DEFAULT_AGENT, agent_kind
 from mbrl_ros.config import extended, part, section, setting
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.safety import EmergencyStop, HoldReason
@@ -51,7 +51,7 @@ class MpcControllerConfig(RewardsConfig):
     """Settings of the controller node."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    agent: str = setting(DEFAULT_AGENT, 'Agent that decides; its own settings stand beside these.', choices=tuple(AGENTS))
+    agent: str = setting(DEFAULT_AGENT, 'Agent that decides; its own settings stand beside these.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
     task: str = setting('reach', 'Task to pursue; has defaults for the settings of planning and moving.', choices=tuple(TASKS))
     actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
@@ -61,6 +61,8 @@ class MpcControllerConfig(RewardsConfig):
     autostart: bool = setting(True, 'Whether the node configures and activates itself.')
     seed: int = setting(0, 'Seed of planning and exploring.', low=0)
     realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
+    device: str = setting('auto', 'Where the agent computes, unless its own settings say otherwise; auto takes a GPU when '
+                                  'there is one.', choices=('auto', 'cpu', 'cuda'))
     torch_threads: int = setting(1, 'Threads of torch.', low=1, high=256)
     output_dir: str = setting('', 'Folder that keeps a pressed emergency stop over a restart; empty keeps none.')
     gripper_opening_m: float = setting(-1.0, 'Opening commanded on activation; negative leaves the gripper alone.', unit='m',
@@ -84,7 +86,8 @@ class MpcControllerNode(LifecycleNode):
         self._kind = kind = agent_kind(agent)
         self._config = params.declare_config(
             self, extended(MpcControllerConfig, kind.acting),
-            {'task': lambda task: TaskLoopConfig.of_task(task, agent=agent).for_controller()}, blank={'rate_hz': 0.0})
+            {'task': lambda task: TaskLoopConfig.of_task(task, agent=agent).for_controller(), 'device': kind.acting.on_device},
+            blank={'rate_hz': 0.0})
         params.watch_live(self, self._config, self.on_settings)
         folder = self._config.output_dir
         self._emergency_stop = EmergencyStop(Path(folder) / 'emergency_stop' if folder else None)
