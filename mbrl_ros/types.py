@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: A stamp this much older than the newest is no late message: the clock was set back, as by a simulator that came back.
 _CLOCK_RESET_NS = 1_000_000_000
+#: Entries of a goal.
+GOAL_SIZE = 3
 #: Virtual joints of one tracked body, in order; positions in metres, angles in radians (fixed-axis roll, pitch, yaw).
 BODY_JOINTS = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
 
@@ -172,16 +174,29 @@ class DemonstratedAction:
     action: np.ndarray
 
 
+class Tag(enum.IntFlag):
+    """How a control step came about, besides by the agent."""
+
+    DEMONSTRATED = 1  #: somebody showed it
+    EXPLORED = 2      #: random motion
+
+
 @dataclasses.dataclass(frozen=True)
 class Transition:
     """One control step of experience: `action` was held from `obs` until `next_obs`, one control period later.
 
     Attributes:
-        obs: Shape (O,): positions, then velocities, of the model's state entries.
-        action: Shape (A,), normalised to [-1, 1] by the joints' velocity limits.
+        obs: Shape (O,), as the space observes it.
+        action: Shape (A,), normalised to [-1, 1].
         next_obs: Shape (O,).
         stamp_ns: When `obs` held.
         episode: Index of the episode.
+        goal: Goal that was pursued, base frame, shape (3,), metres; NaN where there is none.
+        reward: Reward of the step; NaN where it is not known, as where it follows from goal and weights and is computed when it
+            is needed.
+        terminated: Whether the episode ended with it for good, as with success.
+        truncated: Whether the episode ended with it by a limit, so that it might have gone on.
+        tags: How it came about.
     """
 
     obs: np.ndarray
@@ -189,6 +204,11 @@ class Transition:
     next_obs: np.ndarray
     stamp_ns: int
     episode: int
+    goal: Sequence[float] = (float('nan'),) * GOAL_SIZE
+    reward: float = float('nan')
+    terminated: bool = False
+    truncated: bool = False
+    tags: Tag = Tag(0)
 
 
 class Phase(str, enum.Enum):
@@ -278,6 +298,10 @@ class TrainingReport:
     holdout_nll: float
     duration_s: float
     changed: bool = False
+
+
+#: How steps of a phase come about, where not by the agent.
+TAGS = {Phase.DEMONSTRATED: Tag.DEMONSTRATED, Phase.EXPLORING: Tag.EXPLORED}
 
 
 class DynamicsModel(Protocol):

@@ -13,7 +13,7 @@ import torch
 
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.config import Config
-from mbrl_ros.experience.dataset import TransitionArrays
+from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.types import Plan
@@ -139,7 +139,7 @@ class Lesson:
         seed: Decides all randomness of the round.
     """
 
-    transitions: TransitionArrays
+    transitions: Transitions
     held_out: np.ndarray
     judged_on: np.ndarray
     recent: np.ndarray
@@ -179,7 +179,7 @@ class Learner(Protocol):
     def held_out(self, stamps_ns: np.ndarray) -> np.ndarray:
         """Which transitions are never trained on, shape (N,), bool; by their stamps alone, so that it stays so in all rounds."""
 
-    def surprise(self, transitions: TransitionArrays) -> Surprise | None:
+    def surprise(self, transitions: Transitions) -> Surprise | None:
         """How well the bundle in use foresees transitions; None for a learner that foresees nothing."""
 
     def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:

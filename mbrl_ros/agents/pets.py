@@ -20,7 +20,7 @@ from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BundleError
-from mbrl_ros.experience.dataset import TransitionArrays
+from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.delay import predict_effect_state
 from mbrl_ros.models.ensemble.acceptance import AcceptanceConfig, decide
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
@@ -186,17 +186,17 @@ class PetsLearner:
         """See `Learner.held_out`."""
         return holdout_mask(stamps_ns, self._config.trainer.holdout_fraction, self._config.trainer.min_holdout)
 
-    def surprise(self, transitions: TransitionArrays) -> Surprise | None:
+    def surprise(self, transitions: Transitions) -> Surprise | None:
         """See `Learner.surprise`."""
         if self._parameters is None:
             return None
-        seen = framed_transitions(self._frame, *transitions[:3])
+        seen = framed_transitions(self._frame, *transitions.dynamics)
         found = validate(Predictor(self._parameters), *seen, self._parameters.outputs.std.numpy())
         return Surprise(found.surprise, found.typical_error, found.num_transitions)
 
     def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
         """See `Learner.update`."""
-        rows = lesson.transitions[:3]
+        rows = lesson.transitions.dynamics
         data = framed_transitions(self._frame, *rows)
         number = round(self._config.imagined_share * len(data[0]))
         repeated = [np.tile(values[lesson.recent], (lesson.repeats, 1)) for values in data] if lesson.repeats else None

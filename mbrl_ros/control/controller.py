@@ -73,6 +73,11 @@ class Controller:
         self._is_first_tick = True
         self.configure(config)
 
+    @property
+    def num_joints(self) -> int:
+        """J, joints that are commanded."""
+        return len(self._robot.joints)
+
     def configure(self, config: ControllerConfig) -> None:
         """Take over the settings that may change between two ticks."""
         self._config = config

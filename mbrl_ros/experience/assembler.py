@@ -6,14 +6,14 @@ stamps alone: the same messages give the same transitions in every interleaving,
 
 import dataclasses
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.robots.profile import RobotProfile
-from mbrl_ros.types import BODY_JOINTS, AppliedCommand, ArmCommand, EpisodeReport, Phase, RobotState, Transition
+from mbrl_ros.types import BODY_JOINTS, TAGS, AppliedCommand, ArmCommand, EpisodeReport, Phase, RobotState, Tag, Transition
 
 if TYPE_CHECKING:
     # Named by annotations alone: what only records need not load torch.
@@ -190,11 +190,21 @@ class TransitionAssembler:
             else:
                 state, next_state = self._state_at(stamp_ns), self._state_at(stamp_ns + self._period_ns)
                 ready.append(Transition(self._space.observe(state), self._space.action(command, state),
-                                        self._space.observe(next_state), stamp_ns, report.episode if report else 0))
+                                        self._space.observe(next_state), stamp_ns, **self._words_on(stamp_ns, report)))
             self._commands.popleft()
         self._forget()
         self.num_kept += len(ready)
         return ready
+
+    def _words_on(self, stamp_ns: int, report: EpisodeReport | None) -> dict[str, Any]:
+        """What the episode manager said of a control step, by the fields of a transition."""
+        if report is None:
+            return {'episode': 0}
+        after = self._report_at(stamp_ns + self._period_ns)
+        has_ended = after.episode != report.episode or not after.phase.is_episode
+        is_success = after.episode == report.episode and after.success
+        return {'episode': report.episode, 'goal': report.goal_m, 'terminated': has_ended and is_success,
+                'truncated': has_ended and not is_success, 'tags': TAGS.get(report.phase, Tag(0))}
 
     def _report_at(self, stamp_ns: int) -> EpisodeReport | None:
         """The report in force at a moment."""

@@ -11,6 +11,7 @@ import numpy as np
 from mbrl_ros.errors import BagError, MeasurementError
 from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
 from mbrl_ros.experience.bags.reader import BagReader
+from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.experience.replay import replay, report_of
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import EpisodeReport, Phase, Transition
@@ -33,9 +34,7 @@ class DemonstratedEpisode:
         success: Whether the goal was reached and held.
         distance_m: Distance from the goal at the end.
         episode_return: Sum of rewards.
-        obs: Before each step that can be learned from, shape (T, O), 1 <= T <= steps.
-        action: What the applied commands amounted to, shape (T, A).
-        next_obs: After each, shape (T, O).
+        transitions: Control steps that can be learned from, at least one and at most `steps`.
     """
 
     bag: str
@@ -43,9 +42,7 @@ class DemonstratedEpisode:
     success: bool
     distance_m: float
     episode_return: float
-    obs: np.ndarray
-    action: np.ndarray
-    next_obs: np.ndarray
+    transitions: Transitions
 
 
 def load_demonstrations(paths: Iterable[str | Path], robot: RobotProfile, task: str, space: 'ActionSpace', period_s: float, *,
@@ -112,10 +109,8 @@ class _Chapter:
     def episode_of(self, bag: str, transitions: list[Transition]) -> DemonstratedEpisode:
         """The episode that these control steps are of."""
         last = self.last
-        obs, action, next_obs = (np.array([getattr(transition, name) for transition in transitions])
-                                 for name in ('obs', 'action', 'next_obs'))
         return DemonstratedEpisode(bag, max(last.step, len(transitions)), last.success, last.distance_m, last.episode_return,
-                                   obs, action, next_obs)
+                                   Transitions.gathered(transitions))
 
 
 def _words(path: Path) -> tuple[list[EpisodeReport], str]:

@@ -12,11 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mbrl_ros.errors import BagError
-from mbrl_ros.experience.dataset import TransitionArrays
+from mbrl_ros.experience.buffer import Transitions
 
 _SUFFIX = '.experience.safetensors'
 _FORMAT = 'mbrl_ros.experience'
-_VALUES, _NUMBERS = ('obs', 'action', 'next_obs'), ('stamp_ns', 'episode')
+#: Columns that every file has; those of later come beside them.
+_COLUMNS = ('obs', 'action', 'next_obs', 'stamp_ns', 'episode')
+_LEARNED = 'learned_stamp_ns'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,28 +30,29 @@ class SavedExperience:
         learned_stamp_ns: Stamps of those in the round that made the model.
     """
 
-    transitions: TransitionArrays
+    transitions: Transitions
     learned_stamp_ns: np.ndarray
 
     def save(self, model: Path) -> None:
-        """Write the file that belongs to the model file of that path; observations and actions in float32.
+        """Write the file that belongs to the model file of that path; real numbers in float32.
 
         Raises:
             BagError: It cannot be written.
         """
-        path, rows = saved_experience_path(model), self.transitions._asdict()
-        kept = {name: rows[name].astype(np.float32) for name in _VALUES} | {name: rows[name] for name in _NUMBERS}
+        path = saved_experience_path(model)
+        kept = {name: values.astype(np.float32) if values.dtype == np.float64 else values
+                for name, values in self.transitions.columns().items()}
         temporary = path.with_name(f'.{path.name}')
         try:
-            save_file({**kept, 'learned_stamp_ns': self.learned_stamp_ns}, temporary, {'format': _FORMAT})
+            save_file({**kept, _LEARNED: self.learned_stamp_ns}, temporary, {'format': _FORMAT})
             temporary.replace(path)
         except OSError as error:
             raise BagError(f'{path}: cannot be written ({error.strerror})') from None
 
-    def followed_by(self, others: TransitionArrays) -> TransitionArrays:
+    def followed_by(self, others: Transitions) -> Transitions:
         """These transitions, then those of another run, whose stamps are moved behind: two clocks may show the same time."""
         behind = others.stamp_ns + (int(self.transitions.stamp_ns.max(initial=-1)) + 1)
-        return TransitionArrays(*(np.concatenate(pair) for pair in zip(self.transitions, others._replace(stamp_ns=behind))))
+        return Transitions.joined([self.transitions, dataclasses.replace(others, stamp_ns=behind)])
 
     @classmethod
     def load(cls, model: Path, obs_size: int, action_size: int) -> 'SavedExperience | None':
@@ -69,7 +72,8 @@ class SavedExperience:
         try:
             with safe_open(path, 'numpy') as file:
                 is_ours = (file.metadata() or {}).get('format') == _FORMAT
-                kept = {name: file.get_tensor(name) for name in (*_VALUES, *_NUMBERS, 'learned_stamp_ns')} if is_ours else {}
+                names = {*_COLUMNS, _LEARNED, *file.keys()} if is_ours else ()
+                kept = {name: file.get_tensor(name) for name in names}
         except (OSError, SafetensorError) as error:
             raise BagError(f'{path}: cannot be read ({error})') from None
         if not kept:
@@ -79,7 +83,11 @@ class SavedExperience:
                   'episode': (size,)}
         if wrong := [name for name, shape in wanted.items() if kept[name].shape != shape]:
             raise BagError(f'{path}: {wrong[0]} has the shape {kept[wrong[0]].shape}, needed is {wanted[wrong[0]]}')
-        return cls(TransitionArrays(*(kept[name] for name in TransitionArrays._fields)), kept['learned_stamp_ns'])
+        learned = kept.pop(_LEARNED)
+        try:
+            return cls(Transitions.of(**kept), learned)
+        except (TypeError, ValueError) as error:
+            raise BagError(f'{path}: has columns that do not belong together ({error})') from None
 
 
 def saved_experience_path(model: Path) -> Path:

@@ -28,10 +28,10 @@ from mbrl_ros.config import Config, extended, section, setting
 from mbrl_ros.errors import BagError, ConfigError, MeasurementError, ModelError, TrainingCancelled
 from mbrl_ros.experience import (
     AssemblerConfig,
+    ReplayBuffer,
     SavedExperience,
-    TransitionArrays,
     TransitionAssembler,
-    TransitionDataset,
+    Transitions,
     load_transitions,
 )
 from mbrl_ros.resources import model_file
@@ -92,7 +92,7 @@ class ModelTrainerNode(Node):
         self._robot = load_robot(config.robot)
         self._task, period_s = make_task(config.task, self._robot, actions=config.actions), 1.0 / config.control_rate_hz
         self._assembler = TransitionAssembler(self._robot, self._task.space, period_s, config.assembler, in_order=config.lockstep)
-        self._dataset = TransitionDataset(self._task.obs_size, self._task.action_size, config.capacity)
+        self._buffer = ReplayBuffer(self._task.obs_size, self._task.action_size, config.capacity)
         contract = Contract.of(agent, self._task.space, robot=self._robot.name, task=config.task, period_s=period_s)
         learner = kind.make_learner(contract, self._task.space, config.learner)
         self._rounds = Rounds(learner, contract, config.learner, seed=config.seed)
@@ -148,8 +148,8 @@ class ModelTrainerNode(Node):
             self._announce()
         if self._jobs:
             return
-        # Those that a full dataset has let go count too: what is new is new.
-        num_transitions = len(self._dataset) + self._dataset.num_dropped
+        # Count evicted transitions too, so that a full buffer still triggers rounds.
+        num_transitions = self._buffer.num_seen
         due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run)
         if due is None:
             return
@@ -158,7 +158,7 @@ class ModelTrainerNode(Node):
         if not self._config.learning:
             self._take_report((self._report(due.episode, 'no round: learning is off', stamp_ns), None))
             return
-        data = self._dataset.arrays()
+        data = self._buffer.arrays()
         self._start(lambda: self._train(data, due, stamp_ns, num_transitions), self._take_report)
 
     def _announce(self) -> None:
@@ -195,7 +195,7 @@ class ModelTrainerNode(Node):
             self._refuse(topic, error)
             return
         if transitions:
-            self._dataset.extend(transitions)
+            self._buffer.extend(transitions)
             self._num_of_run += len(transitions)
         self.on_timer()
 
@@ -260,24 +260,16 @@ class ModelTrainerNode(Node):
 
     def _take_experience(self, transitions: list[Transition]) -> None:
         """Put loaded transitions behind those of earlier bags and before those of this run."""
-        held = self._dataset.arrays()
-        rows = [Transition(*row) for row in zip(*held)]
-        num_earlier = max(len(rows) - self._num_of_run, 0)
-        merged = TransitionDataset(held.obs.shape[1], held.action.shape[1], self._config.capacity)
-        merged.extend([*rows[:num_earlier], *transitions, *rows[num_earlier:]])
-        merged.num_dropped += self._dataset.num_dropped
-        self._dataset = merged
+        self._buffer.insert(transitions, before=self._num_of_run)
         self.get_logger().info(f'{len(transitions)} transitions loaded from bags')
 
     def _take_run(self, transitions: list[Transition]) -> None:
         """As `_take_experience`, without those that have come live in the meantime."""
-        stamps_ns = self._dataset.arrays().stamp_ns
-        live = set(stamps_ns[max(len(stamps_ns) - self._num_of_run, 0):].tolist())
-        missed = [transition for transition in transitions if transition.stamp_ns not in live]
+        missed = self._buffer.missing(transitions, self._num_of_run)
         self._take_experience(missed)
         self._num_of_run += len(missed)
 
-    def _train(self, data: TransitionArrays, due: DueRound, stamp_ns: int,
+    def _train(self, data: Transitions, due: DueRound, stamp_ns: int,
                real_steps: int) -> tuple[TrainingReport, AgentBundle | None]:
         """One round, in the worker's thread; the model too when it was accepted."""
         start_s = time.monotonic()

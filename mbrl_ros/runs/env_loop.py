@@ -1,6 +1,5 @@
 """Episodes of a Gymnasium environment: the stack's agent and learner around whatever has continuous actions."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +18,10 @@ from mbrl_ros.errors import ConfigError, PlanningError
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.resources import config_file, share_directory
 from mbrl_ros.runs.curve import save_return_curve
-from mbrl_ros.runs.playing import LEARNING, Episode
+from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.outcome import GivenReward, OutcomeSpace, learned_reward
-from mbrl_ros.types import Phase
+from mbrl_ros.types import GOAL_SIZE, Phase
 
 #: Rewards that are no function's name.
 LEARNED, BUILT_IN = 'learned', 'built-in'
@@ -134,29 +133,21 @@ class EnvLoop:
             MeasurementError: The environment gives what is not finite.
         """
         env_seed, plan_seed, action_seed = episode_seeds(seed, stream, episode)
-        rng, size = np.random.default_rng(action_seed), len(self._env.action_names)
         memory = None if agent is None else agent.reset(plan_seed)
-        obs, over, success = [self._observed(self._env.reset(env_seed))], False, None
-        actions, plan_s, total = [], [], 0.0
-        while not over and len(actions) < self._max_steps:
-            on_step()
-            action = np.zeros(size)
+        first = self._observed(self._env.reset(env_seed))
+
+        def decide(obs: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray, float | None]:
             if agent is None:
-                action = rng.uniform(-1.0, 1.0, size)
-            else:
-                with contextlib.suppress(PlanningError):
-                    decision = agent.act(obs[-1], None, memory, objective=self._objective,
-                                         previous_action=actions[-1] if actions else action)
-                    action = decision.action
-                    plan_s.append(decision.elapsed_s)
-            own, reward, terminated, truncated, info = self._env.step(action)
-            over, success = terminated or truncated, info.get('is_success', success)
-            obs.append(self._observed(own, reward, terminated))
-            actions.append(action)
-            total += reward
+                return rng.uniform(-1.0, 1.0, len(previous)), None
+            try:
+                decision = agent.act(obs, None, memory, objective=self._objective, previous_action=previous)
+            except PlanningError:
+                return np.zeros_like(previous), None
+            return decision.action, decision.elapsed_s
+
+        rng = np.random.default_rng(action_seed)
         phase = Phase.EXPLORING if agent is None else Phase.RUNNING
-        return Episode(phase.value, None if success is None else bool(success), float('nan'), total, np.array(plan_s),
-                       np.array(obs), np.array(actions))
+        return play_out(_EnvPlay(self._env, phase.value, first, self._max_steps, decide, self._observed), on_step)
 
     def demonstrate(self, *, seed: int, episode: int) -> Episode:
         """Nothing is shown beforehand.
@@ -183,6 +174,40 @@ class EnvLoop:
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
         outcome = [reward, ended] if self._reward == LEARNED else [ended]
         return np.concatenate([own, outcome])
+
+
+class _EnvPlay:
+    """Steps of an environment; implements `playing.Play`.
+
+    Args:
+        env: The environment, just reset.
+        phase: As `Episode.phase`.
+        obs: First observation.
+        max_steps: Steps after which it ends.
+        decide: Action and the time that it took, from an observation and the action before.
+        observed: An observation from what the environment says.
+    """
+
+    def __init__(self, env: FlatEnvironment, phase: str, obs: np.ndarray, max_steps: int,
+                 decide: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float | None]],
+                 observed: Callable[[np.ndarray, float, bool], np.ndarray]) -> None:
+        self._env, self._max_steps, self._decide, self._observed = env, max_steps, decide, observed
+        self._num_steps, self._previous = 0, np.zeros(len(env.action_names))
+        self.phase, self.obs, self.goal = phase, obs, np.full(GOAL_SIZE, np.nan)
+        self.is_over, self.terminated, self.success = max_steps == 0, False, None
+        self.distance_m, self.episode_return = float('nan'), 0.0
+
+    def step(self) -> Step:
+        """See `playing.Play.step`."""
+        action, elapsed_s = self._decide(self.obs, self._previous)
+        own, reward, self.terminated, truncated, info = self._env.step(action)
+        self.obs, self._previous = self._observed(own, reward, self.terminated), action
+        self._num_steps += 1
+        self.episode_return += reward
+        self.is_over = self.terminated or truncated or self._num_steps >= self._max_steps
+        if 'is_success' in info:
+            self.success = bool(info['is_success'])
+        return Step(action, reward, elapsed_s)
 
 
 def episode_seeds(seed: int, stream: int, episode: int) -> tuple[int, ...]:

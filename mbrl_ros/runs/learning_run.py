@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from safetensors.numpy import save_file
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.config import flat, load_yaml
 from mbrl_ros.errors import ConfigError, ModelError
-from mbrl_ros.experience import SavedExperience, TransitionArrays
+from mbrl_ros.experience import ReplayBuffer, SavedExperience, Transitions
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 from mbrl_ros.runs.playing import Episode, Runner
 from mbrl_ros.runs.scalars import ScalarLog
@@ -34,7 +35,6 @@ from mbrl_ros.training.rounds import Rounds
 from mbrl_ros.types import Phase, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
-_COLUMNS = TransitionArrays._fields
 _CHECKPOINT = 'checkpoint.safetensors'
 
 
@@ -86,7 +86,7 @@ class LearningRun:
         settings = loop.config.agent_config.learner
         learner = loop.config.kind.make_learner(loop.contract, loop.space, settings)
         self.rounds = Rounds(learner, loop.contract, settings, seed=seed)
-        self._rows: dict[str, np.ndarray] = {}
+        self._buffer = ReplayBuffer(loop.contract.obs_size, loop.contract.action_size, sys.maxsize)
         scores = self._restore() if resume and self._checkpoint.exists() else []
         self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores, has_goal=loop.has_goal)
         if shown:
@@ -132,7 +132,7 @@ class LearningRun:
         else:
             explores = model is None or index < self._demonstrations + self.loop.config.explorations
             episode = self.loop.play(None if explores else self.loop.agent.with_bundle(model), seed=self._seed, episode=index)
-        self._add(episode.obs[:-1], episode.action, episode.obs[1:])
+        self._buffer.extend(episode.transitions(self._stamps_ns(episode.steps), index))
         training = self._train(index) if index + 1 >= self._demonstrations else None
         score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
         self.board.add(dataclasses.replace(score, wall_s=time.monotonic() - begin_s))
@@ -150,7 +150,8 @@ class LearningRun:
     def _begin_with(self, shown: Sequence[DemonstratedEpisode]) -> None:
         """Take over recorded episodes; they are learned from, at once, when the run goes on."""
         for index, episode in enumerate(shown):
-            self._add(episode.obs, episode.action, episode.next_obs)
+            rows = episode.transitions
+            self._buffer.extend(dataclasses.replace(rows, stamp_ns=self._stamps_ns(len(rows)), episode=np.full(len(rows), index)))
             nan = float('nan')
             self.board.add(EpisodeScore(
                 episode=index, total_steps=self.total_steps + episode.steps, phase=Phase.DEMONSTRATED.value,
@@ -159,15 +160,12 @@ class LearningRun:
         self._demonstrations, self._is_untrained = len(shown), True
         self._keep()
 
-    def _add(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray) -> None:
-        """Add the control steps of the next episode."""
-        stamps = (self.total_steps + np.arange(len(obs))) * round(self.loop.contract.period_s * _NANOSECONDS)
-        rows = TransitionArrays(obs, action, next_obs, stamps, np.full(len(obs), len(self.board.scores)))
-        self._rows = {name: np.concatenate([self._rows[name], new]) if self._rows else np.array(new)
-                      for name, new in zip(_COLUMNS, rows)}
+    def _stamps_ns(self, steps: int) -> np.ndarray:
+        """Stamps of the control steps of the next episode."""
+        return (self.total_steps + np.arange(steps)) * round(self.loop.contract.period_s * _NANOSECONDS)
 
     def _train(self, index: int) -> TrainingReport:
-        rows = TransitionArrays(**self._rows)
+        rows = self._buffer.arrays()
         return self.rounds.round(rows, episode=index, round_index=index, stamp_ns=int(rows.stamp_ns[-1]))
 
     def _score(self, episode: Episode, index: int, model: AgentBundle | None) -> EpisodeScore:
@@ -181,7 +179,9 @@ class LearningRun:
 
     def _keep(self) -> None:
         model = self.rounds.current
-        kept = {**self._rows, 'learned_stamp_ns': self.rounds.learned_stamps, 'judged_stamp_ns': self.rounds.judged_stamps,
+        transitions = self._buffer.arrays()
+        kept = {**transitions.columns(), 'learned_stamp_ns': self.rounds.learned_stamps,
+                'judged_stamp_ns': self.rounds.judged_stamps,
                 'model': np.frombuffer(b'' if model is None else model.to_bytes(), dtype=np.uint8)}
         temporary = self._checkpoint.with_name(f'.{self._checkpoint.name}')
         save_file(kept, temporary, {'scores': json.dumps([dataclasses.asdict(score) for score in self.board.scores]),
@@ -192,20 +192,20 @@ class LearningRun:
         if model is not None:
             path = self._folder / 'model.safetensors'
             model.save(path)
-            SavedExperience(TransitionArrays(**self._rows), self.rounds.learned_stamps).save(path)
+            SavedExperience(transitions, self.rounds.learned_stamps).save(path)
 
     def _restore(self) -> list[EpisodeScore]:
         """Take up what `_keep` left; the scores."""
         try:
             with safe_open(self._checkpoint, 'numpy') as file:
-                kept = {name: file.get_tensor(name) for name in (*_COLUMNS, 'learned_stamp_ns', 'judged_stamp_ns', 'model')}
+                kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
                 metadata = file.metadata()
                 scores = [EpisodeScore(**values) for values in json.loads(metadata['scores'])]
                 drift = DriftState(**json.loads(metadata['drift']))
                 self._demonstrations = int(metadata['demonstrations'])
                 self._is_untrained = bool(int(metadata['is_untrained']))
-            self._rows = {name: kept[name] for name in _COLUMNS}
-            model, stamps = kept['model'].tobytes(), (kept['learned_stamp_ns'], kept['judged_stamp_ns'])
+            model, stamps = kept.pop('model').tobytes(), (kept.pop('learned_stamp_ns'), kept.pop('judged_stamp_ns'))
+            self._buffer.extend(Transitions.of(**kept))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         if model:

@@ -8,12 +8,12 @@ training reports and reset replies that it was given, never from when they arriv
 import dataclasses
 
 import numpy as np
-import torch
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import GoalError
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.tasks import SuccessCounter, Task
+from mbrl_ros.runs.progress import TaskProgress
+from mbrl_ros.tasks import Task
 from mbrl_ros.types import EpisodeReport, Phase, RobotState, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
@@ -62,15 +62,9 @@ class EpisodeMachine:
         self._start_ns = 0
         self._next_tick_ns = 0
         self._episode = -1
-        self._step = 0
         self._total_steps = 0
-        self._return = 0.0
-        self._reward = 0.0
-        self._distance = float('inf')
-        self._success = SuccessCounter(task.settle_s, 1.0 / config.control_rate_hz)
-        self._action = torch.zeros(task.action_size, dtype=torch.float64)
+        self._progress = TaskProgress(task, 1.0 / config.control_rate_hz, config.max_episode_steps)
         self._standing = 0
-        self._goal = np.zeros(3)
         self._goal_stamp_ns = 0
         self._training: TrainingReport | None = None
         self._fresh_ns: int | None = None
@@ -168,8 +162,8 @@ class EpisodeMachine:
             raise GoalError(reason)
         if not self._phase.is_episode:
             raise GoalError(f'a goal can be changed while an episode runs; the phase is {self._phase.value!r}')
-        self._goal, self._goal_stamp_ns = np.asarray(point_m, dtype=float), stamp_ns
-        self._success.reset()
+        self._progress.aim(point_m)
+        self._goal_stamp_ns = stamp_ns
 
     def on_emergency_stop(self, is_pressed: bool) -> None:
         """Note whether the emergency stop is pressed; no episode begins while it is."""
@@ -218,8 +212,10 @@ class EpisodeMachine:
 
     def _tick(self, steps: int = 1) -> None:
         if self._phase.is_episode:
-            self._score(min(steps, self._config.max_episode_steps - self._step))
-            if self._success.success or self._step >= self._config.max_episode_steps:
+            before = self._progress.step
+            self._progress.advance(self._obs(), steps)
+            self._total_steps += self._progress.step - before
+            if self._progress.is_over:
                 self._enter(Phase.STOPPING)
         elif self._phase is Phase.STOPPING:
             if self._stands() or self._is_overdue():
@@ -232,18 +228,8 @@ class EpisodeMachine:
         elif self._phase is Phase.WAITING or (self._phase is Phase.RESETTING and self._is_fresh()):
             self._begin_when_allowed()
 
-    def _score(self, steps: int) -> None:
-        self._step += steps
-        self._total_steps += steps
-        obs = self._obs()
-        # The reward of the state; what the action itself costs is the planner's business.
-        self._reward = float(self._task.reward(obs, self._action, self._goal))
-        self._distance = float(self._task.distance(obs, self._goal))
-        self._return += steps * self._reward
-        self._success.update(bool(self._task.is_within(obs, self._goal)), steps)
-
-    def _obs(self) -> torch.Tensor:
-        return torch.from_numpy(self._task.space.observe(self._state))
+    def _obs(self) -> np.ndarray:
+        return self._task.space.observe(self._state)
 
     def _must_wait_for_training(self) -> bool:
         return self._config.wait_for_training and self._trained_episode() < self._episode
@@ -282,12 +268,9 @@ class EpisodeMachine:
     def _begin_episode(self) -> None:
         self._episode += 1
         self._is_abandoned = False
-        self._step, self._return, self._reward = 0, 0.0, 0.0
-        self._success.reset()
-        self._goal = self._task.sample_goal(np.random.default_rng([self._seed, self._episode]), self._state)
+        self._progress.begin(self._task.sample_goal(np.random.default_rng([self._seed, self._episode]), self._state), self._obs())
         self._goal_stamp_ns = self._state.stamp_ns
         self._enter(self._kind_of_episode())
-        self._distance = float(self._task.distance(self._obs(), self._goal))
 
     def _kind_of_episode(self) -> Phase:
         config = self._config
@@ -325,8 +308,9 @@ class EpisodeMachine:
 
     def _report(self) -> EpisodeReport:
         needed = self._model_version() if self._phase is Phase.RUNNING and self._config.wait_for_training else 0
+        progress = self._progress
         return EpisodeReport(
             stamp_ns=self._state.stamp_ns, phase=self._phase, start_ns=self._start_ns, episode=max(self._episode, 0),
-            step=self._step, total_steps=self._total_steps, reward=self._reward, episode_return=self._return,
-            distance_m=self._distance, success=self._success.success, goal_m=tuple(map(float, self._goal)),
+            step=progress.step, total_steps=self._total_steps, reward=progress.reward, episode_return=progress.episode_return,
+            distance_m=progress.distance_m, success=progress.success, goal_m=tuple(map(float, progress.goal)),
             goal_stamp_ns=self._goal_stamp_ns, model_version=needed)

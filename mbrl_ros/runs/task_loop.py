@@ -21,15 +21,18 @@ from mbrl_ros.control.tick import TickInputs
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import load_robot
 from mbrl_ros.runs.curve import save_learning_curve
-from mbrl_ros.runs.playing import LEARNING, Episode
+from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
+from mbrl_ros.runs.progress import TaskProgress
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import SuccessCounter, make_task
+from mbrl_ros.tasks import Task, make_task
 from mbrl_ros.types import ArmCommand, EpisodeReport, Phase, RobotState
 from mbrl_sim.scene import WorldConfig, tabletop_config
 from mbrl_sim.tabletop import TabletopWorld
+
+_More = Callable[[RobotState, EpisodeReport], dict[str, Any]]
 
 
 class TaskLoop:
@@ -151,34 +154,58 @@ class TaskLoop:
         """Leave the physics server."""
         self._world.close()
 
-    def _run(self, phase: Phase, more: Callable[[RobotState, EpisodeReport], dict[str, Any]], *, seed: int, episode: int,
-             stream: int, on_step: Callable[[], None] = lambda: None) -> Episode:
-        """Ticks in lockstep, of an arm that obeys at once; `more` is what else a tick knows, as fields of `TickInputs`."""
-        task, space, success = self.task, self.task.space, SuccessCounter(self.task.settle_s, self.period_s)
-        controller = Controller(self.robot, self._world.kinematics, task, self.config.control, period_s=self.period_s,
+    def _run(self, phase: Phase, more: _More, *, seed: int, episode: int, stream: int,
+             on_step: Callable[[], None] = lambda: None) -> Episode:
+        controller = Controller(self.robot, self._world.kinematics, self.task, self.config.control, period_s=self.period_s,
                                 seed=2 * seed + stream)
         sequence = np.random.SeedSequence([seed, stream, episode])
         state = self._world.reset(int(sequence.generate_state(1)[0]))
-        goal = task.sample_goal(np.random.default_rng(sequence.spawn(1)[0]), state)
+        goal = self.task.sample_goal(np.random.default_rng(sequence.spawn(1)[0]), state)
         self._world.show_goal(goal)
-        observations, actions, plan_s, total = [space.observe(state)], [], [], 0.0
-        while len(actions) < self.config.max_episode_steps and not success.success:
-            on_step()
-            report = _report(phase, state.stamp_ns, goal, episode, len(actions))
-            outcome = controller.tick(TickInputs(now_ns=state.stamp_ns, effect_ns=state.stamp_ns, state=state, report=report,
-                                                 anytime=False, lockstep=True, **more(state, report)))
-            velocity = np.zeros(len(self.robot.joints)) if outcome.velocity is None else outcome.velocity
-            actions.append(space.action(ArmCommand(velocity, outcome.opening_m), state))
-            if outcome.decision is not None:
-                plan_s.append(outcome.decision.elapsed_s)
-            state = self._world.step(velocity, outcome.opening_m)
-            observations.append(space.observe(state))
-            obs = torch.from_numpy(observations[-1])
-            total += float(task.reward(obs, torch.from_numpy(actions[-1]), goal))
-            success.update(bool(task.is_within(obs, goal)))
-        distance = float(task.distance(torch.from_numpy(observations[-1]), goal))
-        return Episode(phase.value, success.success, distance, total, np.array(plan_s), np.array(observations),
-                       np.array(actions))
+        progress = TaskProgress(self.task, self.period_s, self.config.max_episode_steps)
+        progress.begin(goal, self.space.observe(state))
+        return play_out(_TaskPlay(self.task, self._world, controller, progress, state, phase, episode, more), on_step)
+
+
+class _TaskPlay:
+    """Ticks in lockstep, of an arm that obeys at once; implements `playing.Play`.
+
+    Args:
+        task: The task.
+        world: Where the arm is.
+        controller: Decides what the arm is told.
+        progress: Of an episode that has begun.
+        state: First state.
+        phase: What is wanted of the arm.
+        episode: Number of the episode.
+        more: What else a tick knows, as fields of `TickInputs`, from a state and the word on it.
+    """
+
+    def __init__(self, task: Task, world: TabletopWorld, controller: Controller, progress: TaskProgress, state: RobotState,
+                 phase: Phase, episode: int, more: _More) -> None:
+        self._task, self._world, self._controller, self._progress, self._more = task, world, controller, progress, more
+        self._state, self._phase, self._episode = state, phase, episode
+        self.phase, self.obs = phase.value, task.space.observe(state)
+
+    goal = property(lambda self: self._progress.goal)
+    is_over = property(lambda self: self._progress.is_over)
+    success = terminated = property(lambda self: self._progress.success)
+    distance_m = property(lambda self: self._progress.distance_m)
+    episode_return = property(lambda self: self._progress.episode_return)
+
+    def step(self) -> Step:
+        """See `playing.Play.step`."""
+        state, space = self._state, self._task.space
+        report = _report(self._phase, state.stamp_ns, self.goal, self._episode, self._progress.step)
+        outcome = self._controller.tick(TickInputs(now_ns=state.stamp_ns, effect_ns=state.stamp_ns, state=state, report=report,
+                                                   anytime=False, lockstep=True, **self._more(state, report)))
+        velocity = np.zeros(self._controller.num_joints) if outcome.velocity is None else outcome.velocity
+        action = space.action(ArmCommand(velocity, outcome.opening_m), state)
+        self._state = self._world.step(velocity, outcome.opening_m)
+        self.obs = space.observe(self._state)
+        self._progress.advance(self.obs)
+        reward = float(self._task.reward(torch.from_numpy(self.obs), torch.from_numpy(action), self.goal))
+        return Step(action, reward, outcome.decision.elapsed_s if outcome.decision else None)
 
 
 def _report(phase: Phase, stamp_ns: int, goal: np.ndarray, episode: int, step: int) -> EpisodeReport:

@@ -9,7 +9,7 @@ from mbrl_ros.agents.agent import Learner, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ModelError
-from mbrl_ros.experience.dataset import TransitionArrays
+from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.training.drift import NEVER_NS, DriftConfig, DriftState, detect
 from mbrl_ros.types import TrainingReport
 
@@ -92,7 +92,7 @@ class Rounds:
             self._judged_stamps = np.array(judged_stamps, dtype=np.int64)
         self.drift = drift or DriftState()
 
-    def round(self, transitions: TransitionArrays, *, episode: int, round_index: int, stamp_ns: int,
+    def round(self, transitions: Transitions, *, episode: int, round_index: int, stamp_ns: int,
               real_steps: int | None = None, is_cancelled: Callable[[], bool] = bool) -> TrainingReport:
         """Learn from all transitions; afterwards `current` is the candidate, if it was accepted.
 
@@ -110,7 +110,7 @@ class Rounds:
         Raises:
             TrainingCancelled: `is_cancelled` said so.
         """
-        rows = TransitionArrays(*(values[-self.config.max_transitions:] for values in transitions))
+        rows = transitions.take(slice(-self.config.max_transitions, None))
         keys = rows.stamp_ns
         report = TrainingReport(stamp_ns=stamp_ns, trained_episode=episode, model_version=self.version, accepted=False,
                                 reason='', num_transitions=len(keys), holdout_rmse=_NO_FIGURE, holdout_nll=_NO_FIGURE,
@@ -129,7 +129,7 @@ class Rounds:
         if (~np.isin(keys, self._judged_stamps)).sum() >= _FEWEST_NEW:  # Too few wait for more.
             self._judged_stamps = keys.copy()
         if learned.is_better:
-            self._take(learned, keys, report, len(transitions.stamp_ns) if real_steps is None else real_steps)
+            self._take(learned, keys, report, len(transitions) if real_steps is None else real_steps)
         figures = learned.figures if learned.is_better or not learned.figures_in_use else learned.figures_in_use
         return dataclasses.replace(
             report, model_version=self.version, accepted=learned.is_better,
@@ -153,20 +153,20 @@ class Rounds:
         self._learner.resume(self.current)
         self._learned_stamps = keys.copy()
 
-    def _changed(self, rows: TransitionArrays, held_out: np.ndarray) -> tuple[str, DriftState]:
+    def _changed(self, rows: Transitions, held_out: np.ndarray) -> tuple[str, DriftState]:
         """What has changed since the bundle in use was made, if anything has, and what is known of changes with that."""
         keys = rows.stamp_ns
         new, own = ~np.isin(keys, self._judged_stamps), held_out & np.isin(keys, self._learned_stamps)
         if self.current is None or new.sum() < _FEWEST_NEW or not own.any():
             return '', self.drift
-        recent, before = (self._learner.surprise(TransitionArrays(*(values[mask] for values in rows))) for mask in (new, own))
+        recent, before = (self._learner.surprise(rows.take(mask)) for mask in (new, own))
         if recent is None or before is None:
             return '', self.drift
         drift, changed = detect(self.drift, self.config.drift, recent=recent, before=before, since_ns=int(keys[new].min()),
                                 num_transitions=self.current.card.num_transitions)
         return changed, drift
 
-    def _lesson(self, rows: TransitionArrays, held_out: np.ndarray, drift: DriftState, has_changed: bool,
+    def _lesson(self, rows: Transitions, held_out: np.ndarray, drift: DriftState, has_changed: bool,
                 round_index: int) -> Lesson:
         """What the learner is given: what came since the last change is repeated, so that it has its share."""
         keys = rows.stamp_ns

@@ -207,7 +207,7 @@ def test_realtime_rounds_run_during_the_episode(make_bench):
 def test_realtime_rounds_go_on_when_the_memory_is_full(make_bench):
     bench = make_bench(capacity=1000, **{'schedule.min_new_transitions': 20})
     zeros = np.zeros(14)
-    bench.node._dataset.extend(Transition(zeros, np.zeros(7), zeros, stamp, 0) for stamp in range(1000))
+    bench.node._buffer.extend(Transition(zeros, np.zeros(7), zeros, stamp, 0) for stamp in range(1000))
     bench.episode(30)
     assert bench.spin_until(lambda: len(bench.reports) >= 1)
     bench.episode(30)

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from mbrl_ros.cli.main import app
 from mbrl_ros.errors import BagError, ConfigError
-from mbrl_ros.experience import TransitionArrays
 from mbrl_ros.experience.demonstrations import load_demonstrations
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.task_loop import TaskLoop
@@ -62,7 +61,7 @@ def command(*words):
 
 
 def rows(run):
-    return TransitionArrays(**run._rows)
+    return run._buffer.arrays()
 
 
 def test_demonstrations_of_bags_are_the_first_episodes_and_their_steps_count(learned):
@@ -79,8 +78,8 @@ def test_what_was_recorded_before_takes_no_time_of_the_run_besides_the_round_aft
 
 def test_what_is_learned_from_is_what_the_bags_hold(learned, bags, loop):
     shown = load_demonstrations(bags, loop.robot, 'lift', loop.task.space, loop.period_s)
-    np.testing.assert_array_equal(rows(learned).obs[:36], np.concatenate([episode.obs for episode in shown]))
-    np.testing.assert_array_equal(rows(learned).action[:36], np.concatenate([episode.action for episode in shown]))
+    np.testing.assert_array_equal(rows(learned).obs[:36], np.concatenate([episode.transitions.obs for episode in shown]))
+    np.testing.assert_array_equal(rows(learned).action[:36], np.concatenate([episode.transitions.action for episode in shown]))
     assert rows(learned).episode.tolist() == [0] * 12 + [1] * 12 + [2] * 12 + [3] * 10 + [4] * 10
     assert (np.diff(rows(learned).stamp_ns) > 0).all()
 
@@ -96,8 +95,8 @@ def test_a_run_goes_on_exactly_without_the_bags(learned, bags, learn, tmp_path, 
     for bag in mine:
         shutil.rmtree(bag)
     resumed = learn(tmp_path / 'run', resume=True)
-    for ours, theirs in zip(rows(resumed), rows(learned)):
-        np.testing.assert_array_equal(ours, theirs)
+    for name, ours in rows(resumed).columns().items():
+        np.testing.assert_array_equal(ours, rows(learned).columns()[name])
     assert resumed.rounds.current.to_bytes() == learned.rounds.current.to_bytes()
 
 

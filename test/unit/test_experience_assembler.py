@@ -14,7 +14,7 @@ from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.spaces.tabletop import BODY, BODY_YAW, GRIP, OPENING
 from mbrl_ros.spaces.tool import ToolSpace
-from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, body_joint_names
+from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, Tag, body_joint_names
 
 ROBOT = load_robot('panda')
 TOOLS = ToolSpace(ROBOT, KinematicChain.of_robot(ROBOT))
@@ -271,3 +271,25 @@ def test_between_states_a_body_turns_the_shorter_way_and_its_place_is_in_between
     (kept,) = over_the_table(states, [told_at(5)], [report_at(0)])
     np.testing.assert_allclose(kept.obs[BODY], [0.51, 0.1, 0.025])
     assert kept.obs[BODY_YAW] == pytest.approx(np.pi)
+
+
+@pytest.mark.parametrize(('success', 'phase', 'tags'), [
+    (True, Phase.RUNNING, Tag(0)), (False, Phase.DEMONSTRATED, Tag.DEMONSTRATED), (False, Phase.EXPLORING, Tag.EXPLORED)])
+def test_a_transition_has_the_goal_and_the_last_one_of_an_episode_how_it_ended(success, phase, tags):
+    assembler = make_assembler()
+    messages = lockstep_messages(6, lambda step: phase if step < 4 else Phase.STOPPING)
+    messages = [dataclasses.replace(message, success=success) if isinstance(message, EpisodeReport) and
+                message.phase is Phase.STOPPING else message for message in messages]
+    transitions = feed(assembler, messages) + assembler.flush()
+    assert [t.goal for t in transitions] == [(0.5, 0.0, 0.5)] * 4
+    assert {t.tags for t in transitions} == {tags}
+    assert [t.terminated for t in transitions] == [False] * 3 + [success]
+    assert [t.truncated for t in transitions] == [False] * 3 + [not success]
+
+
+def test_without_an_episode_manager_nothing_is_known_of_goals_and_ends():
+    assembler = make_assembler()
+    messages = [message for message in lockstep_messages(4) if not isinstance(message, EpisodeReport)]
+    transitions = feed(assembler, messages) + assembler.flush()
+    assert transitions and not any(t.terminated or t.truncated or t.tags for t in transitions)
+    assert np.isnan([t.goal for t in transitions]).all()

@@ -34,9 +34,9 @@ def test_every_episode_has_its_steps_its_outcome_and_actions_of_the_task(tmp_pat
     assert [episode.distance_m for episode in episodes] == [0.01, 0.02, 0.03]
     assert episodes[0].episode_return == pytest.approx(-1.2)
     for episode in episodes:
-        assert (episode.obs.shape, episode.action.shape, episode.next_obs.shape) == ((12, 18), (12, 5), (12, 18))
-        np.testing.assert_allclose(episode.action[:, 4], 2.0 * OPEN_M / ROBOT.gripper.open_m - 1.0)
-        np.testing.assert_array_equal(episode.next_obs[:-1], episode.obs[1:])
+        assert [rows.shape for rows in episode.transitions.dynamics] == [(12, 18), (12, 5), (12, 18)]
+        np.testing.assert_allclose(episode.transitions.action[:, 4], 2.0 * OPEN_M / ROBOT.gripper.open_m - 1.0)
+        np.testing.assert_array_equal(episode.transitions.next_obs[:-1], episode.transitions.obs[1:])
 
 
 def test_its_steps_are_the_transitions_of_the_bag(tmp_path):
@@ -44,15 +44,15 @@ def test_its_steps_are_the_transitions_of_the_bag(tmp_path):
     rows = load_transitions(path, ROBOT, LIFT.space, PERIOD_S)
     episodes = load(path)
     for name in ('obs', 'action', 'next_obs'):
-        np.testing.assert_array_equal(np.concatenate([getattr(episode, name) for episode in episodes]),
+        np.testing.assert_array_equal(np.concatenate([getattr(episode.transitions, name) for episode in episodes]),
                                       [getattr(row, name) for row in rows])
 
 
 def test_bags_are_taken_in_their_order(tmp_path):
     bags = [write_bag(tmp_path / str(seed), demonstration(1, seed=seed)) for seed in range(2)]
     first, second = load(*bags)
-    np.testing.assert_array_equal(first.obs, load(bags[0])[0].obs)
-    np.testing.assert_array_equal(second.obs, load(bags[1])[0].obs)
+    np.testing.assert_array_equal(first.transitions.obs, load(bags[0])[0].transitions.obs)
+    np.testing.assert_array_equal(second.transitions.obs, load(bags[1])[0].transitions.obs)
 
 
 def test_only_demonstrated_episodes_are_taken(tmp_path):
@@ -74,7 +74,7 @@ def test_two_runs_in_one_bag_are_told_apart_though_their_clock_began_anew(tmp_pa
                 else dataclasses.replace(value, stamp_ns=value.stamp_ns + 10**10, start_ns=value.start_ns + 10**10)
                 for value in demonstration(1, 8)]
     episodes = load(write_bag(tmp_path / 'bag', long_gap + demonstration(1, 12, seed=1)))
-    assert [(episode.steps, len(episode.obs)) for episode in episodes] == [(8, 8), (12, 12)]
+    assert [(episode.steps, len(episode.transitions)) for episode in episodes] == [(8, 8), (12, 12)]
 
 
 def test_steps_that_cannot_be_learned_from_count_all_the_same(tmp_path):
@@ -82,7 +82,7 @@ def test_steps_that_cannot_be_learned_from_count_all_the_same(tmp_path):
         return isinstance(value, RobotState) and 200_000_000 < value.stamp_ns < 300_000_000
 
     [episode] = load(write_bag(tmp_path / 'bag', [value for value in demonstration(1) if not is_lost(value)]))
-    assert episode.steps == 12 and len(episode.obs) < 12
+    assert episode.steps == 12 and len(episode.transitions) < 12
 
 
 def test_a_recording_that_ends_within_an_episode_gives_what_there_is(tmp_path):

@@ -1,20 +1,22 @@
 """The experience beside a model: what is read is what was kept, and nothing else is taken for it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from mbrl_ros.errors import BagError
-from mbrl_ros.experience import SavedExperience, TransitionArrays, saved_experience_path
+from mbrl_ros.experience import SavedExperience, Transitions, saved_experience_path
 from mbrl_ros.models.ensemble.split import holdout_mask
 
 OBS_SIZE, ACTION_SIZE, PERIOD_NS = 4, 2, 50_000_000
 
 
-def rows(count: int, seed: int = 0) -> TransitionArrays:
+def rows(count: int, seed: int = 0) -> Transitions:
     rng = np.random.default_rng(seed)
     obs, action, next_obs = (rng.normal(size=(count, size)) for size in (OBS_SIZE, ACTION_SIZE, OBS_SIZE))
-    return TransitionArrays(obs, action, next_obs, np.arange(count) * PERIOD_NS, np.arange(count) // 10)
+    return Transitions.of(obs, action, next_obs, np.arange(count) * PERIOD_NS, episode=np.arange(count) // 10)
 
 
 def load(path):
@@ -25,7 +27,7 @@ def test_what_is_read_is_what_was_kept_in_single_precision(tmp_path):
     kept = SavedExperience(rows(30), np.arange(20) * PERIOD_NS)
     kept.save(tmp_path / 'lift.safetensors')
     read = load(tmp_path / 'lift.safetensors')
-    for name, values in kept.transitions._asdict().items():
+    for name, values in kept.transitions.columns().items():
         np.testing.assert_allclose(getattr(read.transitions, name), values, rtol=1e-6)
     np.testing.assert_array_equal(read.learned_stamp_ns, kept.learned_stamp_ns)
     assert saved_experience_path(tmp_path / 'lift.safetensors').name == 'lift.experience.safetensors'
@@ -52,7 +54,7 @@ def test_nothing_may_follow():
 @pytest.mark.parametrize(('damage', 'text'), [
     (lambda path: path.write_bytes(path.read_bytes()[:-5]), 'cannot be read'),
     (lambda path: save_file({'obs': np.zeros((3, OBS_SIZE))}, path), 'is not experience that this package has written'),
-    (lambda path: SavedExperience(rows(5)._replace(action=np.zeros((5, 3))), np.arange(5)).save(
+    (lambda path: SavedExperience(dataclasses.replace(rows(5), action=np.zeros((5, 3))), np.arange(5)).save(
         path.with_name('lift.safetensors')),
      r'action has the shape \(5, 3\), needed is \(5, 2\)'),
 ], ids=['truncated', 'foreign', 'other sizes'])

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from toy_rounds import joined, make_rounds, transitions
+from toy_rounds import make_rounds, transitions
 
 from mbrl_ros.agents.agent import Surprise
 from mbrl_ros.agents.pets import PetsLearner, PetsLearnerConfig
 from mbrl_ros.errors import TrainingCancelled
-from mbrl_ros.experience.dataset import TransitionArrays
+from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.metrics import validate
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
@@ -72,7 +72,7 @@ def run(config, rounds, changes_at=3, learner=PetsLearner):
     data, reports = moves(400, 0), []
     for index in range(rounds):
         if index:
-            data = joined(data, moves(ROUND, len(data.obs), is_slippery=index >= changes_at))
+            data = Transitions.joined([data, moves(ROUND, len(data), is_slippery=index >= changes_at)])
         reports.append(subject.round(data, episode=index, round_index=index, stamp_ns=index))
     return reports, subject
 
@@ -102,7 +102,7 @@ def test_a_young_model_is_surprised_by_what_it_sees_and_that_is_no_drift():
 
 
 def test_what_came_since_a_drift_counts_more(drifted):
-    obs, action, next_obs, *_ = moves(2000, 10_000, is_slippery=True)
+    obs, action, next_obs = moves(2000, 10_000, is_slippery=True).dynamics
     far = obs[:, 0] > 0.4
 
     def error(learner):
@@ -131,7 +131,7 @@ class PickyLearner(PetsLearner):
 def rising():
     """Makes a learner that suspects a drift, and what it has been told with as much again."""
     patient = dataclasses.replace(LEARNER, drift=dataclasses.replace(CONFIG, alarm=100.0))
-    data = joined(moves(400 + 2 * ROUND, 0), moves(ROUND, 1000, is_slippery=True))
+    data = Transitions.joined([moves(400 + 2 * ROUND, 0), moves(ROUND, 1000, is_slippery=True)])
     return lambda learner=PetsLearner: (run(patient, 3, changes_at=2, learner=learner)[1], data)
 
 
@@ -169,5 +169,5 @@ def test_transitions_that_come_few_at_a_time_have_their_say_together(rising):
     learner, data = rising()
     known, level = 400 + 2 * ROUND, learner.drift.level
     for index, end in enumerate(range(known + 4, known + ROUND + 1, 4)):
-        learner.round(TransitionArrays(*(values[:end] for values in data)), episode=index, round_index=4 + index, stamp_ns=index)
+        learner.round(data.take(slice(end)), episode=index, round_index=4 + index, stamp_ns=index)
     assert learner.drift.level > level

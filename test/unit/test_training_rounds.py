@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from toy_rounds import joined, make_rounds, transitions
+from toy_rounds import make_rounds, transitions
 
 from mbrl_ros.agents.agent import Surprise
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.agents.pets import PetsLearnerConfig
 from mbrl_ros.errors import ModelMismatchError
-from mbrl_ros.experience.dataset import TransitionArrays
+from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.trainer import TrainerConfig
 from mbrl_ros.training.drift import DriftConfig, DriftState, detect
@@ -25,10 +25,6 @@ def moves(count, gain=1.0, start=0, noise=0.0):
     speed = gain * action[:, 0]
     next_obs = np.stack([obs[:, 0] + 0.05 * speed, speed], axis=1) + noise * rng.normal(size=(count, 2))
     return transitions(obs, action, next_obs, start)
-
-
-def first(data, count):
-    return TransitionArrays(*(values[:count] for values in data))
 
 
 def train(subject, data, episode=0):
@@ -48,7 +44,7 @@ def test_a_young_bundle_tells_a_change_from_typical_errors_and_not_from_one_coll
 
 def test_rounds_count_versions_and_report():
     subject, data = make_rounds(CONFIG), moves(120)
-    earlier = train(subject, first(data, 60))
+    earlier = train(subject, data.take(slice(60)))
     second = train(subject, data, episode=1)
     assert (earlier.model_version, second.model_version, subject.current.version) == (1, 2, 2)
     assert (second.trained_episode, second.num_transitions, second.stamp_ns) == (1, 120, 11)
@@ -110,7 +106,7 @@ def test_worse_candidate_leaves_the_model_and_says_so():
 def test_changed_arm_is_noticed_and_learned():
     subject, old, new = make_rounds(CONFIG), moves(100), moves(100, gain=-0.5, start=500)
     train(subject, old)
-    result = train(subject, joined(old, new), episode=1)
+    result = train(subject, Transitions.joined([old, new]), episode=1)
     assert result.changed and 'the arm has changed or is where it never was' in result.reason
     assert result.accepted and result.model_version == 2
 
@@ -119,7 +115,7 @@ def test_same_seed_same_model_bytes_over_rounds():
     def blob(seed):
         subject, data = make_rounds(CONFIG, seed), moves(90, noise=0.01)
         for episode, count in enumerate((40, 90)):
-            train(subject, first(data, count), episode)
+            train(subject, data.take(slice(count)), episode)
         return subject.current.to_bytes()
     assert blob(0) == blob(0) != blob(1)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.agents.pets import PetsLearner
-from mbrl_ros.experience.dataset import TransitionArrays
+from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.training.rounds import Rounds
 
 
@@ -25,12 +25,6 @@ def make_rounds(config, seed: int = 0, robot: str = 'toy', learner: type = PetsL
     return Rounds(learner(contract, ToySpace(), config), contract, config, seed=seed)
 
 
-def transitions(obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, start: int = 0) -> TransitionArrays:
+def transitions(obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, start: int = 0) -> Transitions:
     """Rows as transitions of one episode, a period of 50 ms apart."""
-    count = len(obs)
-    return TransitionArrays(obs, action, next_obs, (start + np.arange(count)) * 50_000_000, np.zeros(count, dtype=np.int64))
-
-
-def joined(*parts: TransitionArrays) -> TransitionArrays:
-    """One after another."""
-    return TransitionArrays(*(np.concatenate(columns) for columns in zip(*parts)))
+    return Transitions.of(obs, action, next_obs, (start + np.arange(len(obs))) * 50_000_000)

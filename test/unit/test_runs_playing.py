@@ -1,0 +1,62 @@
+"""An episode played to its end: what is kept of it, and that its return means the same wherever it is played."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mbrl_ros.runs.playing import Step, play_out
+from mbrl_ros.runs.progress import TaskProgress
+from mbrl_ros.runs.task_loop import TaskLoop
+from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_ros.types import Tag
+
+
+class Countdown:
+    """Ends after so many steps; implements `Play`."""
+
+    phase, goal, distance_m, success = 'exploring', np.array([1.0, 2.0, 3.0]), float('nan'), None
+
+    def __init__(self, steps, terminated):
+        self.left, self.terminated, self.obs, self.episode_return = steps, terminated, np.zeros(2), 0.0
+
+    @property
+    def is_over(self):
+        return self.left == 0
+
+    def step(self):
+        self.left, self.obs, self.episode_return = self.left - 1, self.obs + 1.0, self.episode_return + 0.5
+        return Step(np.array([float(self.left)]), 0.5, 0.01 if self.left else None)
+
+
+@pytest.mark.parametrize('terminated', [True, False])
+def test_an_episode_is_its_steps_in_order_and_the_last_one_says_how_it_ended(terminated):
+    seen = []
+    play = Countdown(3, terminated)
+    episode = play_out(play, lambda: seen.append(play.left))
+    assert seen == [3, 2, 1]
+    assert (episode.steps, episode.episode_return, episode.plan_s.tolist()) == (3, 1.5, [0.01, 0.01])
+    rows = episode.transitions(np.arange(3), 7)
+    assert rows.obs[:, 0].tolist() == [0.0, 1.0, 2.0] and rows.next_obs[:, 0].tolist() == [1.0, 2.0, 3.0]
+    assert rows.action[:, 0].tolist() == [2.0, 1.0, 0.0] and rows.episode.tolist() == [7, 7, 7]
+    assert rows.goal.tolist() == [[1.0, 2.0, 3.0]] * 3 and rows.reward.tolist() == [0.5] * 3
+    assert rows.terminated.tolist() == [False, False, terminated]
+    assert rows.truncated.tolist() == [False, False, not terminated]
+    assert set(rows.tags.tolist()) == {Tag.EXPLORED}
+
+
+def test_the_return_of_an_episode_is_that_of_its_states_as_the_episode_manager_counts_it():
+    config = dataclasses.replace(TaskLoopConfig.of_task('reach'), max_episode_steps=6)
+    with contextlib.closing(TaskLoop('reach', config)) as loop:
+        episode = loop.play(None, seed=0, episode=0)
+    progress = TaskProgress(loop.task, loop.period_s, 6)
+    progress.begin(episode.goal[0], episode.obs[0])
+    for obs in episode.obs[1:]:
+        progress.advance(obs)
+    assert (progress.episode_return, progress.distance_m) == (episode.episode_return, episode.distance_m)
+    full = [float(loop.task.reward(torch.from_numpy(obs), torch.from_numpy(action), episode.goal[0]))
+            for obs, action in zip(episode.obs[1:], episode.action)]
+    np.testing.assert_allclose(episode.reward, full)
+    assert sum(full) < episode.episode_return  # What the actions cost is in the rewards of steps.
