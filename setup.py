@@ -44,7 +44,8 @@ setup(
     # Loaded through ctypes. Without a compiler the package installs all the same, and does it all with torch.
     ext_modules=[Extension(f'{NAME}.models.ensemble.kernels._native', [f'{KERNELS}/{name}.c' for name in ('fused', 'gradient')],
                            depends=[f'{KERNELS}/{name}.h'
-                                    for name in ('fused_kernel', 'gradient_kernel', 'validation_kernel', 'vectors')],
+                                    for name in ('fused_kernel', 'gradient_kernel', 'tool_frame_kernel', 'validation_kernel',
+                                                 'vectors')],
                            libraries=['m'], optional=True, extra_compile_args=['-O3', '-fopenmp', '-fvisibility=hidden'],
                            extra_link_args=['-fopenmp'])],
     data_files=data_files(),

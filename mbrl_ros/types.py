@@ -6,7 +6,7 @@ They are plain and immutable, so that one thread can hand them to another and a 
 import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -329,6 +329,39 @@ class DynamicsModel(Protocol):
         Returns:
             Mean and standard deviation of the next observation, each of shape (E, B, O).
         """
+
+
+@runtime_checkable
+class WorldModel(DynamicsModel, Protocol):
+    """A model of states of its own, which also says what they are worth: rewards, ends and values.
+
+    A `DynamicsModel` is one whose states are observations, and of which the objective alone says what they are worth. Here
+    `obs_size` is S, the size of a state, and `predict` takes and gives states.
+
+    Attributes:
+        sensed_size: O, numbers of an observation that `start` takes.
+    """
+
+    sensed_size: int
+
+    def start(self, obs: 'torch.Tensor') -> 'torch.Tensor':
+        """State to plan from, shape (S,), for an observation, shape (O,)."""
+
+    def outcome(self, state: 'torch.Tensor', action: 'torch.Tensor',
+                next_state: 'torch.Tensor') -> 'tuple[torch.Tensor, torch.Tensor]':
+        """What a step earns, and how likely the episode ends with it; leading axes broadcast against each other.
+
+        Args:
+            state: Shape (..., S).
+            action: Shape (..., A), normalised to [-1, 1].
+            next_state: Shape (..., S).
+
+        Returns:
+            Reward and probability of an end, each of shape (...).
+        """
+
+    def value(self, state: 'torch.Tensor') -> 'torch.Tensor':
+        """Return from a state on, beyond the horizon, shape (...) for states of shape (..., S)."""
 
 
 @dataclasses.dataclass(frozen=True)

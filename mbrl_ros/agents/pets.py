@@ -116,8 +116,7 @@ class PetsAgent:
         self._planner = make_planner(config.planner, contract.action_size, max_action_change, space.is_directed)
         precision = 'float32' if is_repeatable and config.planner.precision == 'auto' else config.planner.precision
         rows = config.planner.population_size * config.planner.num_particles
-        self._precision = PrecisionChooser(precision, self._planner.device, rows,
-                                           config.planner.horizon if space.frame is None else 1)
+        self._precision = PrecisionChooser(precision, self._planner.device, rows, config.planner.horizon, space.frame)
         self.device = self._planner.device
         self._model: DynamicsModel | None = None
 

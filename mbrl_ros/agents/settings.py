@@ -20,7 +20,7 @@ from mbrl_ros.resources import share_directory
 class RunConfig(Config):
     """What every run has; `read` and `from_mapping` make one that has the agent's settings too."""
 
-    agent: str = setting(DEFAULT_AGENT, 'Agent that learns and acts; its own settings stand beside these.')
+    agent: str = setting(DEFAULT_AGENT, 'Agent that learns and acts, a name or module:KIND; its own settings stand beside these.')
 
     @classmethod
     def read(cls, where: str, name: str, path: Path, changes: Sequence[str] = (), agent: str | None = None) -> Self:

@@ -28,7 +28,8 @@ def learn(
     config: Annotated[Path | None, typer.Option(help='Settings; those in config/tasks or config/envs by default.')] = None,
     changes: Annotated[list[str] | None, typer.Option('--set', help='Change of a setting, as planner.horizon=9; may be given '
                                                                     'several times.')] = None,
-    agent: Annotated[str | None, typer.Option(help='Agent that learns and acts; that of --config, or pets, by default.')] = None,
+    agent: Annotated[str | None, typer.Option(help='Agent that learns and acts, a name or module:KIND; that of --config, or '
+                                                   'pets, by default.')] = None,
     robot: Annotated[str | None, typer.Option(help='Robot profile of a task; panda by default.')] = None,
     demos: Annotated[list[Path] | None, typer.Option(help='Bag of demonstrations to begin with instead of scripted ones; may be '
                                                           'given several times.')] = None,

@@ -7,8 +7,8 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Space
 from gymnasium.spaces.utils import flatten
 
-from mbrl_ros.environments.modules import first_line, working_directory_modules
 from mbrl_ros.errors import ConfigError, MeasurementError
+from mbrl_ros.modules import first_line, working_directory_modules
 
 
 class FlatEnvironment:

@@ -7,8 +7,8 @@ import importlib
 
 import torch
 
-from mbrl_ros.environments.modules import first_line, working_directory_modules
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.modules import first_line, working_directory_modules
 from mbrl_ros.spaces.outcome import RewardFunction
 
 _TURN = 2.0 * torch.pi

@@ -5,6 +5,7 @@ from collections.abc import Hashable
 import torch
 
 from mbrl_ros.errors import ModelMismatchError, ShapeError
+from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.spaces.frame import Frame, inner_sizes
 from mbrl_ros.types import DynamicsModel
 
@@ -38,6 +39,7 @@ class FramedModel:
         if sizes != (inner.obs_size, inner.action_size):
             raise ShapeError(f'the inner model takes obs and action of sizes {(inner.obs_size, inner.action_size)}, '
                              f'the frame encodes to {sizes}')
+        self._compiled = inner.in_frame(frame) if isinstance(inner, Predictor) else None
 
     @property
     def kind(self) -> Hashable:
@@ -64,10 +66,17 @@ class FramedModel:
             The standard deviation is that of the change along the frame's axes, as the inner model has it: where the frame is
             turned, its entries for x and y are those of the frame's x and y.
         """
+        if self._compiled is not None:
+            return self._compiled.predict(obs, action)
         self._check(obs, action)
         features, inner_action = (part.contiguous() for part in self._frame.encode(obs, action))
         mean, std = self._inner.predict(features, inner_action)
         return self._frame.moved(obs, mean - features).contiguous(), std
+
+    def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor,
+                 noise: torch.Tensor) -> torch.Tensor | None:
+        """As `Predictor.roll_out`; None on a GPU and for a frame that there is no compiled code for, too."""
+        return None if self._compiled is None else self._compiled.roll_out(obs, actions, members, noise)
 
     def _check(self, obs: torch.Tensor, action: torch.Tensor) -> None:
         leading = self.ensemble_size, *obs.shape[1:2]

@@ -55,7 +55,7 @@ class ModelTrainerConfig(Config):
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     task: str = setting('reach', 'Task; says what is learned of the state, and has defaults for the settings of learning.',
                         choices=tuple(TASKS))
-    agent: str = setting(DEFAULT_AGENT, 'Agent whose learner learns; its own settings stand beside these.')
+    agent: str = setting(DEFAULT_AGENT, 'Agent whose learner learns, a name or module:KIND; its own settings stand beside these.')
     actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
                                     'joint velocities.', choices=ACTIONS)
     lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')

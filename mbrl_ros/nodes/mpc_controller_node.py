@@ -51,7 +51,7 @@ class MpcControllerConfig(RewardsConfig):
     """Settings of the controller node."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    agent: str = setting(DEFAULT_AGENT, 'Agent that decides; its own settings stand beside these.')
+    agent: str = setting(DEFAULT_AGENT, 'Agent that decides, a name or module:KIND; its own settings stand beside these.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
     task: str = setting('reach', 'Task to pursue; has defaults for the settings of planning and moving.', choices=tuple(TASKS))
     actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '

@@ -6,7 +6,7 @@ will do. The model is an argument of each plan, so that a newer one takes over b
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,20 @@ class Objective(Protocol):
         Returns:
             Rewards, shape (...).
         """
+
+
+@runtime_checkable
+class DiscountedObjective(Objective, Protocol):
+    """An objective for which later rewards count less, and which may look beyond the horizon.
+
+    Attributes:
+        discount: What a reward counts one step later, 0 to 1.
+    """
+
+    discount: float
+
+    def value(self, obs: torch.Tensor) -> torch.Tensor:
+        """What is added at the end of the horizon, shape (...) for observations of shape (..., O)."""
 
 
 class Planner(Protocol):

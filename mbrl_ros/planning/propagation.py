@@ -11,11 +11,9 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from mbrl_ros.errors import ShapeError
-from mbrl_ros.planning.planner import Objective
 from mbrl_ros.types import DynamicsModel
 
 PROPAGATIONS = ('tsinf', 'ts1', 'expectation', 'moment_matching')
-_CACHED_NUMBERS = 1 << 20
 
 
 @runtime_checkable
@@ -160,22 +158,6 @@ def _step_by_step(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor
         if draws.recast is not None:
             spread = path[step].std(dim=0, correction=0)
             path[step] = torch.addcmul(path[step].mean(dim=0), spread, draws.recast[step])
-
-
-def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """Return of each rollout, shape (P, N); not finite where it diverged or its reward is not finite.
-
-    Args:
-        objective: Reward of steps.
-        path: Observations as `rollout` gives them, shape (H, P, N, O).
-        actions: Sequences, shape (N, H, A).
-    """
-    actions, particles = actions.transpose(0, 1).unsqueeze(1), path.shape[1]
-    # On a CPU an objective is faster on what stays in its caches, and new memory in large pieces is expensive.
-    at_once = particles if path.device.type != 'cpu' else max(1, particles * _CACHED_NUMBERS // max(1, path.numel()))
-    parts = [objective(part, actions).sum(dim=0) for part in path.split(at_once, dim=1)]  # Each (p, N)
-    returns = torch.cat(parts) if len(parts) > 1 else parts[0]
-    return torch.add(returns, path[-1].sum(dim=-1), alpha=0.0)
 
 
 def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:

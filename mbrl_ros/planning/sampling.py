@@ -12,7 +12,7 @@ from mbrl_ros.planning.captured import CapturedSearch, CudaRecorder, Recorder, s
 from mbrl_ros.planning.optimisers import Optimiser, make_optimiser
 from mbrl_ros.planning.planner import HIDDEN_UNITS, Objective, PlannerConfig, plan_bytes, resolve_device
 from mbrl_ros.planning.search import BEGIN, FINISH, Search
-from mbrl_ros.types import DynamicsModel, Plan
+from mbrl_ros.types import DynamicsModel, Plan, WorldModel
 
 
 def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None,
@@ -178,7 +178,7 @@ class SamplingPlanner:
         """The search to plan with, its numbers in place."""
         self.check(model)
         action_size = self.optimiser.mean.shape[1]
-        first = _finite(_vector(obs, model.obs_size, 'obs'), 'obs')
+        first = _start(model, obs)
         previous = np.zeros(action_size) if previous_action is None else previous_action
         previous = _finite(_vector(previous, action_size, 'previous_action'), 'previous_action').clamp_(-1.0, 1.0)
         kind = shared_kind(model, objective) if self._make_recorder else None
@@ -209,6 +209,14 @@ class SamplingPlanner:
         is_elite = np.isfinite(elite_values)
         return Plan(actions, float(value), float(value_std), path, float(spread), elites[is_elite], elite_values[is_elite],
                     iterations, int(num_nonfinite), self._clock() - start)
+
+
+def _start(model: DynamicsModel, obs: np.ndarray) -> torch.Tensor:
+    """State to plan from, shape (S,), on the host."""
+    if not isinstance(model, WorldModel):
+        return _finite(_vector(obs, model.obs_size, 'obs'), 'obs')
+    sensed = _finite(_vector(obs, model.sensed_size, 'obs'), 'obs').to(model.output_scale.device)
+    return _finite(_vector(model.start(sensed).cpu().numpy(), model.obs_size, 'the state'), 'the state')
 
 
 def _vector(values: np.ndarray, size: int, name: str) -> torch.Tensor:

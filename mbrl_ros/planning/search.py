@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 import torch
 
-from mbrl_ros.errors import ShapeError
 from mbrl_ros.planning.aggregation import Aggregation
 from mbrl_ros.planning.optimisers import Optimiser
 from mbrl_ros.planning.planner import Objective, PlannerConfig, most_candidates
-from mbrl_ros.planning.propagation import ParticleDraws, disagreement, particle_returns, rollout
+from mbrl_ros.planning.propagation import ParticleDraws, disagreement, rollout
+from mbrl_ros.planning.returns import particle_returns
 from mbrl_ros.types import DynamicsModel
 
 #: Keys of the first and the last step; those between are pairs (iteration, is_last).
@@ -122,19 +122,8 @@ class Search:
                   out: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Path, returns and values of sequences, the last written to `out`."""
         path = rollout(self._model, self._start, actions, self._draws)
-        returns = particle_returns(self._score, path, actions)
+        returns = particle_returns(self._objective, path, actions, self._start, self._model)
         return path, returns, self._aggregation(returns, path, self._model, out=out)
-
-    def _score(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """The objective's answer, looked at before it is summed up, as shapes that broadcast add up to nonsense."""
-        rewards = self._objective(obs, action)
-        if not isinstance(rewards, torch.Tensor) or not rewards.is_floating_point() or rewards.device != obs.device:
-            kind = f'{rewards.dtype} on {rewards.device}' if isinstance(rewards, torch.Tensor) else type(rewards).__name__
-            raise ShapeError(f'the objective needs to return a floating-point tensor on {obs.device}, got {kind}')
-        if rewards.shape not in (obs.shape[:-1], action.shape[:-1]):  # The second where only actions matter.
-            raise ShapeError(f'the objective needs to return shape {tuple(obs.shape[:-1])} for obs of shape {tuple(obs.shape)}, '
-                             f'got {tuple(rewards.shape)}')
-        return rewards.expand(obs.shape[:-1])
 
 
 def _candidate(index: torch.Tensor, actions: torch.Tensor, returns: torch.Tensor,

@@ -45,7 +45,18 @@ class ToolFrame:
     - 9 to 17: the velocities, those along x and y turned to the tool's axes.
 
     Those of an action are the action, the twist's x and y likewise turned. The heights are above the base, the table's height.
+
+    Compiled code does the same; see `models/ensemble/kernels/tool_frame_kernel.h`.
+
+    Attributes:
+        obs_size: O.
+        action_size: A.
+        scales: What it measures by: the distances, metres, over which offsets, heights and closeness are squashed, and the turns
+            of a cube in which it comes to look the same.
     """
+
+    obs_size, action_size = 2 * SIZE, 5
+    scales = _OFFSET_SCALE_M, _HEIGHT_SCALE_M, _CLOSENESS_SCALE_M, _FULL_TURN / _CUBE_TURN
 
     def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of observations and actions.

@@ -10,7 +10,7 @@ from mbrl_ros.robots import RobotProfile
 from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, BODY_YAW, GRIP, OPENING, TOOL, TOOL_YAW
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.tasks.task import WeightedTask
-from mbrl_ros.tasks.terms import TableRewardConfig, length, posture_error, tilt
+from mbrl_ros.tasks.terms import TableRewardConfig, hypotenuse, length, posture_error, tilt
 
 #: A cube looks the same after a quarter turn.
 _SYMMETRY = 4
@@ -79,12 +79,12 @@ class GraspTask(WeightedTask):
     def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
         """The terms before weighting; see `WeightedTask.values`."""
         config = self.config
-        away = length(obs[..., BODY] - obs[..., TOOL])
-        near = 1.0 - torch.tanh((away - config.held_m).clamp(min=0.0) / config.near_m)
+        offset = obs[..., BODY] - obs[..., TOOL]
+        near = 1.0 - torch.tanh((length(offset) - config.held_m).clamp(min=0.0) / config.near_m)
         closed = 1.0 - obs[..., OPENING] / self._opened_m
         left = self.distance(obs, goal)
         return {
-            'approach': self._approach(obs[..., BODY] - obs[..., TOOL]),
+            'approach': self._approach(offset),
             'near': near,
             'open': closed.clamp(min=0.0) * (1.0 - near),
             'close': near * 0.5 * (closed + 0.5 * (1.0 - action[..., GRIP])),
@@ -101,4 +101,4 @@ class GraspTask(WeightedTask):
         """Distance of the tool from the way down, shape (...), for the body's offset from it, shape (..., 3)."""
         beside = length(offset[..., :2])
         kept = self.config.height_kept(beside - self.config.held_m)
-        return length(torch.stack((beside, offset[..., 2] + kept), dim=-1))
+        return hypotenuse(beside, offset[..., 2] + kept)

@@ -49,3 +49,8 @@ def posture_error(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
 def length(vector: torch.Tensor) -> torch.Tensor:
     """Euclidean length along the last axis, with a finite slope at zero."""
     return (vector.square().sum(dim=-1) + _TINY).sqrt()
+
+
+def hypotenuse(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Length of two lengths at right angles to each other, with a finite slope at zero too."""
+    return (one.square() + other.square() + _TINY).sqrt()

@@ -35,11 +35,14 @@ class Machine:
                     return torch.zeros(0)
                 return None
 
+            def in_frame(self, frame):
+                return self if frame == 'compiled' else None
+
         monkeypatch.setattr(precision_module, 'Predictor', Timed)
         monkeypatch.setattr(precision_module, 'precisions', lambda device: tuple(durations))
 
-    def chooser(self, setting='auto', horizon=1):
-        return PrecisionChooser(setting, CPU, 10, horizon, clock=lambda: self.now)
+    def chooser(self, setting='auto', horizon=1, frame=None):
+        return PrecisionChooser(setting, CPU, 10, horizon, frame, clock=lambda: self.now)
 
 
 def test_the_faster_precision_is_chosen_and_its_figures_are_said(monkeypatch):
@@ -53,6 +56,13 @@ def test_a_step_of_a_whole_trajectory_counts_where_those_are_wanted(monkeypatch)
     machine.trajectory = 0.01
     assert machine.chooser().choose(SMALL).precision == 'float32'
     assert str(machine.chooser(horizon=5).choose(SMALL)) == 'bfloat16 (float32 4 ms, bfloat16 2 ms a prediction)'
+
+
+@pytest.mark.parametrize('frame, chosen', [('compiled', 'bfloat16'), ('not compiled', 'float32')])
+def test_out_of_a_frame_whole_trajectories_count_only_where_there_are_any(monkeypatch, frame, chosen):
+    machine = Machine(monkeypatch, float32=0.004, bfloat16=0.008)
+    machine.trajectory = 0.01
+    assert machine.chooser(horizon=5, frame=frame).choose(SMALL).precision == chosen
 
 
 @pytest.mark.parametrize('bfloat16', [0.0009, 0.0012])

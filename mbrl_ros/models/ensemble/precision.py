@@ -15,6 +15,7 @@ from mbrl_ros.models.ensemble.linear import LinearPart
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.predictor import Predictor, precisions
+from mbrl_ros.spaces.frame import Frame
 
 #: Fewer digits have to be worth it; and a choice that is not close comes out the same every time.
 _WORTH_IT = 1.25
@@ -48,6 +49,7 @@ class PrecisionChooser:
         device: Where to predict.
         num_rows: Rows predicted at once, those of all members together.
         horizon: Steps of the trajectories that are wanted of the model; 1 where it is asked step by step whatever it can do.
+        frame: What the model was learned in and the trajectories are wanted out of; None for none.
         clock: Seconds, monotonic.
 
     Raises:
@@ -55,11 +57,12 @@ class PrecisionChooser:
     """
 
     def __init__(self, setting: str, device: torch.device, num_rows: int, horizon: int = 1,
-                 clock: Callable[[], float] = time.perf_counter) -> None:
+                 frame: Frame | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
         if setting != 'auto' and setting not in precisions(device):
             raise ConfigError(f'precision {setting!r} is not there on {device.type!r}; '
                               f'there is auto, {", ".join(precisions(device))}')
-        self._setting, self._device, self._num_rows, self._horizon, self._clock = setting, device, num_rows, horizon, clock
+        self._setting, self._device, self._clock = setting, device, clock
+        self._num_rows, self._horizon, self._frame = num_rows, horizon, frame
         self._chosen: dict[tuple, PrecisionChoice] = {}
 
     def choose(self, parameters: DynamicsParameters) -> PrecisionChoice:
@@ -97,9 +100,10 @@ class PrecisionChooser:
         count, zeros = math.ceil(self._num_rows / members), functools.partial(torch.zeros, device=self._device)
         predict = functools.partial(model.predict, zeros(members, count, obs_size), zeros(members, count, action_size))
         steps = 1
-        if self._horizon > 1:
+        whole = model if self._frame is None else model.in_frame(self._frame)
+        if self._horizon > 1 and whole is not None:
             draws = self._horizon, members
-            roll_out = functools.partial(model.roll_out, zeros(obs_size), zeros(count, self._horizon, action_size),
+            roll_out = functools.partial(whole.roll_out, zeros(obs_size), zeros(count, self._horizon, action_size),
                                          zeros(draws, dtype=torch.long), zeros(*draws, obs_size))
             if roll_out() is not None:
                 predict, steps = roll_out, self._horizon

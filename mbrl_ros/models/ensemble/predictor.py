@@ -1,6 +1,7 @@
 """Prediction in the planner's inner loop: learned parameters with every constant factor folded in."""
 
 import contextlib
+import copy
 import functools
 from collections.abc import Hashable, Iterator
 
@@ -13,6 +14,7 @@ from mbrl_ros.models.ensemble.kernels.cuda_rollout import cuda_rollout
 from mbrl_ros.models.ensemble.kernels.fused import FusedEnsemble
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
+from mbrl_ros.spaces.frame import Frame
 
 
 class Predictor:
@@ -55,6 +57,18 @@ class Predictor:
     def tensors(self) -> list[torch.Tensor]:
         """Everything learned that a prediction outside of compiled code for the processor depends on, in a fixed order."""
         return [self.output_scale, *self._network.tensors(), *(self._rollout.tensors() if self._rollout else ())]
+
+    def in_frame(self, frame: Frame) -> 'Predictor | None':
+        """The same model, learned in a frame, as one that takes and predicts observations as they are outside of it.
+
+        None where there is no compiled code for the frame; `models.framed.FramedModel` then calls the frame itself.
+        """
+        fused = self._fused and self._fused.in_frame(frame)
+        if fused is None:
+            return None
+        framed = copy.copy(self)
+        framed._fused = fused
+        return framed
 
     @torch.no_grad()
     def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,6 +14,11 @@
 #define MAX_LAYERS 10
 #define EXPORT __attribute__((visibility("default")))
 
+/* Of `spaces/tool_frame.py`: what its features are measured by. */
+typedef struct {
+    float offset_m, height_m, closeness_m, symmetry;
+} ToolFrame;
+
 typedef struct {
     int32_t members, obs_size, action_size, num_layers;
     int32_t widest;                /* entries of a row, of inputs or of the largest hidden layer */
@@ -25,6 +30,7 @@ typedef struct {
     const float *linear, *linear_bias;                 /* (E, O / UNITS, I, UNITS), (E, O), in whole blocks */
     const float *mean_scale;                           /* what the mean's share of the last layer counts, (E, O) */
     const float *smallest_variance, *largest_variance; /* (E, O) */
+    const ToolFrame *frame;        /* that the networks look at observations from; null where they see them as they are */
 } Network;
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -49,11 +55,17 @@ static int64_t tile_rows(int64_t batch, int64_t span) {
     return whole(rows, span);
 }
 
-/* What multiplies float32, by the width of vectors. */
+/* What multiplies float32 and squashes it, by the width of vectors. */
 #define blocks_wide blocks_float32
 #define blocks_narrow blocks_avx2
+#define logistic_wide logistic_float32
+#define logistic_narrow logistic_avx2
+
+/* Entries of an observation over a table, whose velocities come after its positions; see `spaces/tabletop.py`. */
+enum { TOOL_HEIGHT = 2, TOOL_YAW = 3, OPENING = 4, BODY = 5, BODY_HEIGHT = 7, BODY_YAW = 8, VELOCITIES = 9 };
 
 #define KIND float32
+#include "tool_frame_kernel.h"
 #include "fused_kernel.h"
 #undef KIND
 
@@ -68,6 +80,7 @@ static int64_t tile_rows(int64_t batch, int64_t span) {
 #endif
 
 #define KIND avx2
+#include "tool_frame_kernel.h"
 #include "fused_kernel.h"
 #undef KIND
 

@@ -1,5 +1,6 @@
 """Prediction in compiled code for the processor: the counterpart of what `Predictor` does with torch."""
 
+import copy
 import ctypes
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from torch.nn import functional
 from mbrl_ros.models.ensemble.kernels import native
 from mbrl_ros.models.ensemble.kernels.folding import FoldedParameters, padded
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
+from mbrl_ros.spaces.frame import Frame
+from mbrl_ros.spaces.tool_frame import ToolFrame
 
 _MAX_LAYERS = 10
 PRECISIONS = ('float32', 'bfloat16', 'float16')
@@ -41,6 +44,12 @@ _KINDS = {
 }
 
 
+class _ToolFrame(ctypes.Structure):
+    """`ToolFrame` of fused.c, field by field."""
+
+    _fields_ = [(name, ctypes.c_float) for name in ('offset_m', 'height_m', 'closeness_m', 'symmetry')]
+
+
 class _Network(ctypes.Structure):
     """`Network` of fused.c, field by field."""
 
@@ -51,7 +60,7 @@ class _Network(ctypes.Structure):
         ('weights', ctypes.c_void_p * _MAX_LAYERS), ('bias', ctypes.c_void_p * _MAX_LAYERS),
         ('input_mean', ctypes.c_void_p), ('input_scale', ctypes.c_void_p),
         ('linear', ctypes.c_void_p), ('linear_bias', ctypes.c_void_p), ('mean_scale', ctypes.c_void_p),
-        ('smallest_variance', ctypes.c_void_p), ('largest_variance', ctypes.c_void_p),
+        ('smallest_variance', ctypes.c_void_p), ('largest_variance', ctypes.c_void_p), ('frame', ctypes.c_void_p),
     ]
 
 
@@ -102,6 +111,20 @@ class FusedEnsemble:
         network.smallest_variance = self._keep(folded.smallest_variance)
         network.largest_variance = self._keep(folded.largest_variance)
         self._network = network
+
+    def in_frame(self, frame: Frame) -> 'FusedEnsemble | None':
+        """The same networks, which then take and predict observations as they are outside of the frame.
+
+        None unless it is the tool's frame, the only one that there is compiled code for, and of the networks' sizes.
+        """
+        sizes = self._network.obs_size, self._network.action_size
+        if type(frame) is not ToolFrame or sizes != (frame.obs_size, frame.action_size):
+            return None
+        framed = copy.copy(self)
+        framed._scales = _ToolFrame(*frame.scales)
+        framed._network = _Network.from_buffer_copy(self._network)
+        framed._network.frame = ctypes.addressof(framed._scales)
+        return framed
 
     def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the next observation, each (E, B, O); arguments as for `Predictor.predict`."""

@@ -51,6 +51,7 @@ typedef struct {
     int width, lanes, start, count;
     ENTRY *first, *second;  /* activations, in groups */
     float *obs, *inputs;    /* as they are, and normalised */
+    float *features, *yaw;  /* of observations in the frame, and how it is turned; without a frame, the observations themselves */
     float *linear;          /* outputs of the linear part; then the mean of what is next */
     float *outputs;         /* of the networks; then its standard deviation */
 } NAME(Strip);
@@ -65,7 +66,8 @@ static void *NAME(open_tile)(const Network *net, NAME(Tile) *tile) {
     const long lanes = STRIP * SPAN, most = sizeof tile->strips / sizeof *tile->strips;
     const long entries = lanes * net->widest, outputs = lanes * whole(2 * net->obs_size, UNITS);
     const long linear = lanes * whole(net->obs_size, UNITS), obs = lanes * net->obs_size, inputs = obs + lanes * net->action_size;
-    const long bytes = whole(2 * entries * sizeof(ENTRY) + (obs + inputs + linear + outputs) * sizeof(float), 64);
+    const long framed = net->frame ? obs + 2 * lanes : 0;
+    const long bytes = whole(2 * entries * sizeof(ENTRY) + (obs + inputs + linear + outputs + framed) * sizeof(float), 64);
     void *memory = 0;
     if (posix_memalign(&memory, 64, most * bytes)) return 0;
     memset(memory, 0, most * bytes);
@@ -77,6 +79,8 @@ static void *NAME(open_tile)(const Network *net, NAME(Tile) *tile) {
         strip->inputs = strip->obs + obs;
         strip->linear = strip->inputs + inputs;
         strip->outputs = strip->linear + linear;
+        strip->features = net->frame ? strip->outputs + outputs : strip->obs;
+        strip->yaw = strip->features + obs;
     }
     return memory;
 }
@@ -110,9 +114,11 @@ TARGET static void NAME(step)(const Network *net, int member, NAME(Tile) *tile) 
     for (int s = 0; s < tile->num_strips; s++) {
         const NAME(Strip) *strip = tile->strips + s;
         const int lanes = strip->lanes;
+        if (net->frame)
+            OF_FLOATS(encode)(net->frame, lanes, strip->obs, strip->features, strip->inputs + size * lanes, strip->yaw);
         for (int i = 0; i < inputs; i++) {
             const FLOATS mean = OF_FLOATS(all)(net->input_mean[i]), scale = OF_FLOATS(all)(net->input_scale[i]);
-            const float *from = (i < size ? strip->obs : strip->inputs) + i * lanes;
+            const float *from = (i < size ? strip->features : strip->inputs) + i * lanes;
             for (int r = 0; r < lanes; r += FLOAT_LANES)
                 OF_FLOATS(store)(strip->inputs + i * lanes + r, (OF_FLOATS(load)(from + r) - mean) * scale);
         }
@@ -149,13 +155,14 @@ TARGET static void NAME(step)(const Network *net, int member, NAME(Tile) *tile) 
             const FLOATS largest = OF_FLOATS(all)(net->largest_variance[first + i]);
             for (int r = 0; r < lanes; r += FLOAT_LANES) {
                 const long at = i * lanes + r, logit = (size + i) * lanes + r;
-                const FLOATS rest = OF_FLOATS(load)(strip->linear + at) + OF_FLOATS(load)(strip->obs + at);
+                const FLOATS rest = OF_FLOATS(load)(strip->linear + at) + OF_FLOATS(load)(strip->features + at);
                 const FLOATS mean = OF_FLOATS(load)(strip->outputs + at) * scale + rest;
                 const FLOATS share = NAME(logistic)(OF_FLOATS(load)(strip->outputs + logit));
                 OF_FLOATS(store)(strip->linear + at, mean);
                 OF_FLOATS(store)(strip->outputs + at, OF_FLOATS(root)(largest * share + smallest));
             }
         }
+        if (net->frame) OF_FLOATS(decode)(lanes, strip->obs, strip->features, strip->yaw, strip->linear);
     }
 }
 

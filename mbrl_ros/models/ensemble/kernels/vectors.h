@@ -129,19 +129,31 @@ INLINE __m512 twice_root_wide(__m512 value) {
     return root * (_mm512_set1_ps(3.0f) - root * guess);
 }
 
-/* 1 / (1 + exp(-x)) to a few last digits: 2^n by the exponent, 2^f by a polynomial, the reciprocal from the table instruction and
- * a step of Newton's method. */
-INLINE __m512 logistic_float32(__m512 x) {
-    /* Below 2^126 the step stays finite; of two arguments the instruction returns the second one where it is no number. */
-    const __m512 power = _mm512_min_ps(_mm512_set1_ps(126.0f), _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)));
-    const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 rest = _mm512_sub_ps(power, whole), one = _mm512_set1_ps(1.0f);
+INLINE __m512 nearest_wide(__m512 value) {
+    return _mm512_roundscale_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* From -bound to bound; of two arguments the instructions return the second one where it is no number. */
+INLINE __m512 within_wide(__m512 value, float bound) {
+    return _mm512_max_ps(_mm512_set1_ps(-bound), _mm512_min_ps(_mm512_set1_ps(bound), value));
+}
+
+/* 2^n by the exponent, 2^f by a polynomial. */
+INLINE __m512 power_of_two_wide(__m512 power) {
+    const __m512 whole = nearest_wide(power), rest = _mm512_sub_ps(power, whole);
     __m512 value = _mm512_fmadd_ps(rest, _mm512_set1_ps(0.00132647272f), _mm512_set1_ps(0.00967151264f));
     value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.0555073374f));
     value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.240222421f));
     value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(0.693146978f));
-    value = _mm512_fmadd_ps(value, rest, one);
-    return reciprocal(_mm512_add_ps(_mm512_scalef_ps(value, whole), one));
+    value = _mm512_fmadd_ps(value, rest, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(value, whole);
+}
+
+/* 1 / (1 + exp(-x)) to a few last digits; the reciprocal from the table instruction and a step of Newton's method. */
+INLINE __m512 logistic_float32(__m512 x) {
+    /* Below 2^126 the step stays finite; of two arguments the instruction returns the second one where it is no number. */
+    const __m512 power = _mm512_min_ps(_mm512_set1_ps(126.0f), _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)));
+    return reciprocal(_mm512_add_ps(power_of_two_wide(power), _mm512_set1_ps(1.0f)));
 }
 
 INLINE __m512 constant_float32(const float *value) { return _mm512_set1_ps(*value); }
@@ -323,18 +335,29 @@ INLINE __m256 widen_avx2(const float *from, __m256i some) { return load_some_nar
 
 INLINE void narrow_avx2(float *to, __m256 value) { _mm256_storeu_ps(to, value); }
 
-/* As for float32, with 2^n made of its bits. */
-INLINE __m256 logistic_avx2(__m256 x) {
-    const __m256 one = _mm256_set1_ps(1.0f), most = _mm256_set1_ps(126.0f);
-    const __m256 power = _mm256_max_ps(-most, _mm256_min_ps(most, x * _mm256_set1_ps(-1.44269504f)));
+INLINE __m256 nearest_narrow(__m256 value) {
+    return _mm256_round_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+INLINE __m256 within_narrow(__m256 value, float bound) {
+    return _mm256_max_ps(_mm256_set1_ps(-bound), _mm256_min_ps(_mm256_set1_ps(bound), value));
+}
+
+/* As for wide vectors, with 2^n made of its bits, which are right for powers within 126. */
+INLINE __m256 power_of_two_narrow(__m256 power) {
     const __m256i whole = _mm256_cvtps_epi32(power);
     const __m256 rest = power - _mm256_cvtepi32_ps(whole);
     __m256 value = rest * _mm256_set1_ps(0.00132647272f) + _mm256_set1_ps(0.00967151264f);
     value = value * rest + _mm256_set1_ps(0.0555073374f);
     value = value * rest + _mm256_set1_ps(0.240222421f);
     value = value * rest + _mm256_set1_ps(0.693146978f);
-    value = value * rest + one;
-    return one / (value * (__m256)_mm256_slli_epi32(_mm256_add_epi32(whole, _mm256_set1_epi32(127)), 23) + one);
+    value = value * rest + _mm256_set1_ps(1.0f);
+    return value * (__m256)_mm256_slli_epi32(_mm256_add_epi32(whole, _mm256_set1_epi32(127)), 23);
+}
+
+INLINE __m256 logistic_avx2(__m256 x) {
+    const __m256 one = _mm256_set1_ps(1.0f);
+    return one / (power_of_two_narrow(within_narrow(x * _mm256_set1_ps(-1.44269504f), 126.0f)) + one);
 }
 
 INLINE __m256 constant_avx2(const float *value) { return _mm256_set1_ps(*value); }

@@ -1,0 +1,79 @@
+"""What futures are worth: rewards of the objective and of the model, discounted, up to an end, and values beyond the horizon."""
+
+import torch
+
+from mbrl_ros.errors import ShapeError
+from mbrl_ros.planning.planner import DiscountedObjective, Objective
+from mbrl_ros.types import DynamicsModel, WorldModel
+
+_CACHED_NUMBERS = 1 << 20
+
+
+def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Tensor, start: torch.Tensor | None = None,
+                     model: DynamicsModel | None = None, cached_numbers: int = _CACHED_NUMBERS) -> torch.Tensor:
+    """Return of each rollout, shape (P, N); not finite where it diverged or its reward is not finite.
+
+    Rewards of the objective and those of a `WorldModel` are added up. What comes after an end that the model predicts counts by
+    the probability that it had not come. Values are added at the end of the horizon.
+
+    Args:
+        objective: Reward of steps; may be a `DiscountedObjective`.
+        path: States as `rollout` gives them, shape (H, P, N, S).
+        actions: Sequences, shape (N, H, A).
+        start: State before the first action, shape (S,); only a `WorldModel` needs it.
+        model: What predicted the path; its own say counts where it is a `WorldModel`.
+        cached_numbers: Numbers of the path to work on at once on a CPU.
+
+    Raises:
+        ShapeError: The objective's rewards are of another shape or type than those of the path's steps.
+    """
+    actions, particles = actions.transpose(0, 1).unsqueeze(1), path.shape[1]
+    is_plain = not isinstance(objective, DiscountedObjective) and not isinstance(model, WorldModel)
+    # On a CPU an objective is faster on what stays in its caches, and new memory in large pieces is expensive.
+    at_once = particles if path.device.type != 'cpu' else max(1, particles * cached_numbers // max(1, path.numel()))
+    parts = [_rewards(objective, part, actions).sum(dim=0) if is_plain else _return(objective, part, actions, start, model)
+             for part in path.split(at_once, dim=1)]  # Each (p, N)
+    returns = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return torch.add(returns, path[-1].sum(dim=-1), alpha=0.0)
+
+
+def _return(objective: Objective, path: torch.Tensor, actions: torch.Tensor, start: torch.Tensor,
+            model: DynamicsModel) -> torch.Tensor:
+    """Discounted return of particles, shape (p, N), of a path of shape (H, p, N, S) and actions (H, 1, N, A)."""
+    horizon, rewards = len(path), _rewards(objective, path, actions)  # (H, p, N)
+    discount = objective.discount if isinstance(objective, DiscountedObjective) else 1.0
+    weight = torch.as_tensor(discount, dtype=path.dtype, device=path.device) ** torch.arange(horizon + 1, device=path.device)
+    weight = weight.view(-1, 1, 1)  # (H + 1, 1, 1)
+    last = objective.value(path[-1]) if isinstance(objective, DiscountedObjective) else torch.zeros_like(rewards[-1])
+    if isinstance(model, WorldModel):
+        before = torch.cat([start.expand(1, *path.shape[1:]), path[:-1]])
+        earned, ended = model.outcome(before, actions, path)
+        lives = torch.cumprod(1.0 - ended.to(path.dtype), dim=0)
+        weight = weight * torch.cat([torch.ones_like(lives[:1]), lives])  # (H + 1, p, N)
+        rewards, last = rewards + earned, last + model.value(path[-1])
+    return (weight[:-1] * rewards).sum(dim=0) + weight[-1] * last
+
+
+def _rewards(objective: Objective, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    """The objective's answer, looked at before it is summed up, as shapes that broadcast add up to nonsense."""
+    rewards = objective(obs, action)
+    if not isinstance(rewards, torch.Tensor) or not rewards.is_floating_point() or rewards.device != obs.device:
+        kind = f'{rewards.dtype} on {rewards.device}' if isinstance(rewards, torch.Tensor) else type(rewards).__name__
+        raise ShapeError(f'the objective needs to return a floating-point tensor on {obs.device}, got {kind}')
+    if rewards.shape not in (obs.shape[:-1], action.shape[:-1]):  # The second where only actions matter.
+        raise ShapeError(f'the objective needs to return shape {tuple(obs.shape[:-1])} for obs of shape {tuple(obs.shape)}, '
+                         f'got {tuple(rewards.shape)}')
+    return rewards.expand(obs.shape[:-1])
+
+
+def no_reward(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    """Objective for a `WorldModel` that says itself what a step earns: nothing besides.
+
+    Args:
+        obs: Shape (..., S).
+        action: Not looked at.
+
+    Returns:
+        Zeros, shape (...).
+    """
+    return torch.zeros_like(obs[..., 0])
