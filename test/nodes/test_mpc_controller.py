@@ -1,4 +1,4 @@
-"""The controller node over real DDS: its parameters, its life cycle, and the faces of a driver that it commands."""
+"""The controller node over real DDS: its parameters, its life cycle, and the command interfaces of a driver that it commands."""
 
 import os
 import signal

@@ -79,7 +79,7 @@ def test_a_demonstration_is_the_same_here_and_in_the_loop(make, task):
         total += reward
     np.testing.assert_array_equal(seen, episode.obs)
     assert (info['is_held'], info['distance_m']) == (episode.success, episode.distance_m)
-    assert total == pytest.approx(episode.episode_return)
+    assert total == pytest.approx(episode.reward.sum())
 
 
 def test_random_motion_is_the_same_here_and_in_the_loop(make):
@@ -90,7 +90,7 @@ def test_random_motion_is_the_same_here_and_in_the_loop(make):
     seen = [env.reset(options={'episode': (SEED, EVALUATION, 0)})[0]]
     steps = [env.step(action) for action in episode.action]
     np.testing.assert_allclose([seen[0][:14], *(step[0][:14] for step in steps)], episode.obs, atol=1e-9)
-    assert sum(step[1] for step in steps) == pytest.approx(episode.episode_return)
+    assert sum(step[1] for step in steps) == pytest.approx(episode.reward.sum())
 
 
 @pytest.mark.parametrize('task', TASKS)
