@@ -78,7 +78,11 @@ class ArmSimulatorConfig(DriverConfig):
 
 
 class ArmSimulatorNode(Node):
-    """Carries messages between ROS and a `SimulatedDriver`, and steps it."""
+    """Carries messages between ROS and a `SimulatedDriver`, and steps it.
+
+    Raises:
+        ConfigError: A parameter does not fit.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('arm_simulator', **kwargs)

@@ -140,6 +140,9 @@ class SamplingPlanner:
         The first iteration always runs, whatever the deadline. A further one starts only when the slowest so far would still
         end in time, with what the last plan took to be put together after its iterations; where the population shrinks, that
         estimate errs on the safe side.
+
+        Raises:
+            PlanningError: As for `Planner.plan`, and so are all others; or the deadline is no number.
         """
         start = self._clock()
         if deadline_s is not None and math.isnan(deadline_s):

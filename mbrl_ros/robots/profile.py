@@ -52,7 +52,11 @@ class WorkspaceProfile(Config):
         return ''
 
     def require(self, point_m: np.ndarray) -> None:
-        """Raise `GoalError` with the reason when a point is no goal."""
+        """Require that a point is a goal.
+
+        Raises:
+            GoalError: It is none, with the reason.
+        """
         if reason := self.refusal(point_m):
             raise GoalError(reason)
 

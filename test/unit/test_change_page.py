@@ -80,7 +80,8 @@ def test_a_term_of_a_reward_needs_an_entry_and_a_weight(tree):
 
 def test_a_planner_of_another_kind_is_returned_by_make_planner(tree):
     with (tree.folder / 'mbrl_ros' / 'planning' / 'sampling.py').open('a') as file:
-        file.write('\n\ndef make_planner(*_, **__):\n    from support.still_planner import StillPlanner\n    return StillPlanner()\n')
+        file.write('\n\nimport support.still_planner\n\n\ndef make_planner(*_, **__):\n    '
+                   'return support.still_planner.StillPlanner()\n')
     tree.learn('--task', 'reach', '--set', 'explorations=1', '--set', 'learner.trainer.max_steps=5', '--steps', '100')
 
 
