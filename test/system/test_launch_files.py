@@ -132,6 +132,17 @@ def test_nodes_end_by_themselves_when_their_supervisor_is_killed(listener, tmp_p
     _spin_until(executor, lambda: not Path(f'/proc/{pid}').exists())
 
 
+def test_a_launch_ends_with_what_started_it_where_the_environment_says_so(tmp_path):
+    command = [sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', 'sim.launch.yaml']
+    starter = subprocess.Popen([sys.executable, '-c', f'import subprocess; subprocess.Popen({command}).wait()'], text=True,
+                               stdout=subprocess.PIPE, env={**os.environ, executables.END_WITH_PARENT_VARIABLE: '1'})
+    while 'process started with pid' not in starter.stdout.readline():
+        assert starter.poll() is None
+    starter.kill()
+    rest, _ = starter.communicate(timeout=60)  # The launch and its node hold the pipe too, so that their end is waited for.
+    assert 'stopping (SIGINT)' in rest
+
+
 def _start(screen: Path, *words: str) -> subprocess.Popen:
     with screen.open('w') as output:
         return subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', *words], stdout=output, stderr=output)
