@@ -4,14 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
+from support.bench import NodeBench
+from support.live_stack import Launch
 
 from mbrl_ros.launching import description, executables
 from mbrl_ros.resources import share_directory
@@ -89,47 +87,35 @@ def test_one_namespace_moves_the_whole_stack(tmp_path):
 
 
 @pytest.fixture
-def listener():
-    context = Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node('listener', context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    yield node, executor
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown(context=context)
+def bench():
+    bench = NodeBench()
+    yield bench
+    bench.close()
 
 
-def test_the_simulated_arm_comes_up_comes_back_after_a_kill_and_goes_on_interrupt(listener, tmp_path):
-    node, executor = listener
-    names: list[list[str]] = []
-    node.create_subscription(JointState, 'lab/joint_states', lambda message: names.append(list(message.name)), 5)
-    launch = _start(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lab')
+def test_the_simulated_arm_comes_up_comes_back_after_a_kill_and_goes_on_interrupt(bench, tmp_path):
+    states = bench.hear(JointState, 'lab/joint_states')
+    launch = Launch(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lab')
     try:
-        _spin_until(executor, lambda: names)
-        assert 'panda_joint1' in names[0]
-        os.kill(_pids(tmp_path / 'screen')[-1], signal.SIGKILL)
-        _spin_until(executor, lambda: len(_pids(tmp_path / 'screen')) == 2)
-        names.clear()
-        _spin_until(executor, lambda: names)
+        bench.spin_until(lambda: states)
+        assert 'panda_joint1' in states[0].name
+        launch.signal('arm_simulator', signal.SIGKILL)
+        bench.spin_until(lambda: len(launch.pids()) == 2)
+        states.clear()
+        bench.spin_until(lambda: states)
+        assert launch.interrupt()[0] == 130
+        assert 'has finished cleanly' in launch.text()
     finally:
-        launch.send_signal(signal.SIGINT)
-        assert launch.wait(60) == 130
-    assert 'has finished cleanly' in (tmp_path / 'screen').read_text()
-    assert not any(Path(f'/proc/{pid}').exists() for pid in _pids(tmp_path / 'screen'))
+        launch.close()
 
 
-def test_nodes_end_by_themselves_when_their_supervisor_is_killed(listener, tmp_path):
-    node, executor = listener
-    names: list[list[str]] = []
-    node.create_subscription(JointState, 'lost/joint_states', lambda message: names.append(list(message.name)), 5)
-    launch = _start(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lost')
-    _spin_until(executor, lambda: names)
+def test_nodes_end_by_themselves_when_their_supervisor_is_killed(bench, tmp_path):
+    states = bench.hear(JointState, 'lost/joint_states')
+    launch = Launch(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lost')
+    bench.spin_until(lambda: states)
     launch.kill()
-    launch.wait(60)
-    [pid] = _pids(tmp_path / 'screen')
-    _spin_until(executor, lambda: not Path(f'/proc/{pid}').exists())
+    [pid] = launch.pids()
+    bench.spin_until(lambda: not Path(f'/proc/{pid}').exists())
 
 
 def test_a_launch_ends_with_what_started_it_where_the_environment_says_so(tmp_path):
@@ -141,19 +127,3 @@ def test_a_launch_ends_with_what_started_it_where_the_environment_says_so(tmp_pa
     starter.kill()
     rest, _ = starter.communicate(timeout=60)  # The launch and its node hold the pipe too, so that their end is waited for.
     assert 'stopping (SIGINT)' in rest
-
-
-def _start(screen: Path, *words: str) -> subprocess.Popen:
-    with screen.open('w') as output:
-        return subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', *words], stdout=output, stderr=output)
-
-
-def _pids(screen: Path) -> list[int]:
-    return [int(line.rpartition('[')[2].rstrip(']\n')) for line in screen.read_text().splitlines() if 'started with pid' in line]
-
-
-def _spin_until(executor: SingleThreadedExecutor, holds, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, 'waited in vain'
-        executor.spin_once(timeout_sec=0.1)
