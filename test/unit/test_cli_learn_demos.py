@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from demonstration_examples import demonstration, write_bag
+from support.demonstration_examples import demonstration, write_bag
 from typer.testing import CliRunner
 
 from mbrl_ros.cli.main import app

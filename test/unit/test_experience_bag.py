@@ -5,7 +5,9 @@ import os
 import numpy as np
 import pytest
 import yaml
-from experience_examples import (
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
+from support.experience_examples import (
     APPLIED,
     EPISODE,
     GOAL,
@@ -20,8 +22,6 @@ from experience_examples import (
     string,
     typestore_of,
 )
-from rosbags.highlevel import AnyReader
-from rosbags.rosbag2 import Reader
 
 from mbrl_ros.errors import BagError
 from mbrl_ros.experience import TransitionAssembler, load_transitions

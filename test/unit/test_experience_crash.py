@@ -7,22 +7,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from experience_examples import TOPICS, lockstep_run, serialised, string
 from mcap.writer import Writer
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
+from support.experience_examples import TOPICS, lockstep_run, serialised, string
 from typer.testing import CliRunner
 
 from mbrl_ros.cli.bag import app
 from mbrl_ros.errors import BagError
 from mbrl_ros.experience.bags import BagReader, BagWriter, ExperienceRecorder, RecorderConfig, read_messages, recover
 
-_HERE = Path(__file__).parent
+_TESTS = Path(__file__).parents[1]
 
 
 def start_victim(directory: Path, *arguments: str) -> subprocess.Popen:
-    path = os.pathsep.join([str(_HERE.parents[1]), str(_HERE)])
-    return subprocess.Popen([sys.executable, str(_HERE / 'experience_victim.py'), str(directory), *arguments],
+    path = os.pathsep.join([str(_TESTS.parent), str(_TESTS)])
+    return subprocess.Popen([sys.executable, '-m', 'support.experience_victim', str(directory), *arguments],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': path})
 
 

@@ -6,8 +6,8 @@ import types
 import numpy as np
 import pytest
 import torch
-from graph_recorder import GraphRecorder, Tape
-from planning_problems import OPTIMISERS, TickingClock
+from support.graph_recorder import GraphRecorder, Tape
+from support.planning_problems import OPTIMISERS, TickingClock
 
 from mbrl_ros.errors import PlanningError
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planning_problems import (
+from support.planning_problems import (
     MODEL,
     OBS,
     OPTIMISERS,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planning_problems import CONFIG, OPTIMISERS
+from support.planning_problems import CONFIG, OPTIMISERS
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mbrl_ros.planning.optimisers import make_optimiser

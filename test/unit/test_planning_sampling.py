@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planning_problems import CONFIG, MODEL, OBS, OPTIMISERS, TickingClock, planner, reward
+from support.planning_problems import CONFIG, MODEL, OBS, OPTIMISERS, TickingClock, planner, reward
 
 from mbrl_ros.errors import ConfigError, PlanningError, ShapeError
 from mbrl_ros.models.toys import LinearModel, VelocityArm
