@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sensor_msgs.msg import JointState
+from support.asserts import some
 from support.bench import NodeBench
 from support.live_stack import Launch
 
@@ -25,7 +26,7 @@ def resolve(name: str, folder: Path, **given: str) -> list[description.ProcessSp
 
 @pytest.mark.parametrize('name', _FILES)
 def test_every_argument_is_described_and_every_flag_has_choices(name):
-    for argument in description.declared_arguments(share_directory() / 'launch' / name, {}):
+    for argument in some(description.declared_arguments(share_directory() / 'launch' / name, {})):
         assert argument.description.endswith('.'), argument.name
         if argument.default and argument.default.parts in (('true',), ('false',)):
             assert set(argument.choices) == {'true', 'false'}, argument.name
@@ -38,7 +39,7 @@ def test_the_controller_is_started_last_so_that_the_arm_stops_first(name, tmp_pa
 
 @pytest.mark.parametrize('name', _FILES)
 def test_no_node_outlives_a_launch_that_is_killed(name, tmp_path):
-    for spec in resolve(name, tmp_path):
+    for spec in some(resolve(name, tmp_path)):
         assert spec.environment[executables.END_WITH_PARENT_VARIABLE] == '1', spec.name
 
 
@@ -47,7 +48,7 @@ def test_the_demo_runs_all_nodes_but_those_that_demonstrate_and_ends_with_its_ep
     others = {'scripted_demonstrator', 'keyboard_teleop'}
     assert {spec.name.rpartition('-')[0] for spec in specs} == set(executables.NODES) - others
     assert [spec.name.rpartition('-')[0] for spec in specs if spec.required] == ['episode_manager']
-    assert all(spec.respawn for spec in specs if not spec.required)
+    assert all(spec.respawn for spec in some(spec for spec in specs if not spec.required))
 
 
 def test_the_grasp_demo_sets_the_table_and_gives_its_task_to_all_who_have_one(tmp_path):
@@ -78,11 +79,11 @@ def test_episodes_wait_for_whoever_demonstrates_whether_launched_or_not(tmp_path
 
 
 def test_the_stack_without_an_end_brings_every_node_back(tmp_path):
-    assert all(spec.respawn and not spec.required for spec in resolve('stack.launch.yaml', tmp_path))
+    assert all(spec.respawn and not spec.required for spec in some(resolve('stack.launch.yaml', tmp_path)))
 
 
 def test_one_namespace_moves_the_whole_stack(tmp_path):
-    for spec in resolve('demo.launch.yaml', tmp_path, namespace='/left'):
+    for spec in some(resolve('demo.launch.yaml', tmp_path, namespace='/left')):
         assert '__ns:=/left' in spec.command
 
 

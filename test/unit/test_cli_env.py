@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from support.asserts import some
 from typer.testing import CliRunner
 
 from mbrl_ros.agents.snapshot import ModelCard, ModelSnapshot
@@ -125,7 +126,7 @@ def test_outcomes_are_entries_of_the_observations(learned):
     model = ModelSnapshot.load(learned.model)
     assert (model.card.robot, model.card.task) == ('gymnasium', SLIDER)
     assert model.card.state_names == ('obs[0]', 'reward', 'ended')
-    for done in learned.progress:
+    for done in some(learned.progress):
         obs = done.episode.obs
         np.testing.assert_allclose(obs[1:, 1], -np.square(obs[1:, 0] - 0.6), atol=1e-6)
         assert done.episode.episode_return == pytest.approx(obs[:, 1].sum())
