@@ -162,17 +162,19 @@ def _step_by_step(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor
             path[step] = torch.addcmul(path[step].mean(dim=0), spread, draws.recast[step])
 
 
-def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Tensor,
+                     cached_numbers: int = _CACHED_NUMBERS) -> torch.Tensor:
     """Return of each rollout, shape (P, N); not finite where it diverged or its reward is not finite.
 
     Args:
         objective: Reward of steps.
         path: Observations as `rollout` gives them, shape (H, P, N, O).
         actions: Sequences, shape (N, H, A).
+        cached_numbers: Numbers of the path to work on at once on a CPU.
     """
     actions, particles = actions.transpose(0, 1).unsqueeze(1), path.shape[1]
     # On a CPU an objective is faster on what stays in its caches, and new memory in large pieces is expensive.
-    at_once = particles if path.device.type != 'cpu' else max(1, particles * _CACHED_NUMBERS // max(1, path.numel()))
+    at_once = particles if path.device.type != 'cpu' else max(1, particles * cached_numbers // max(1, path.numel()))
     parts = [objective(part, actions).sum(dim=0) for part in path.split(at_once, dim=1)]  # Each (p, N)
     returns = torch.cat(parts) if len(parts) > 1 else parts[0]
     return torch.add(returns, path[-1].sum(dim=-1), alpha=0.0)

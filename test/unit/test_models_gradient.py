@@ -7,7 +7,6 @@ from support.asserts import some
 from mbrl_ros.models.ensemble.batches import Batch, BootstrapBatches
 from mbrl_ros.models.ensemble.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.models.ensemble.gradient import LossGradient, product_type
-from mbrl_ros.models.ensemble.kernels import native
 
 BATCH = 7
 
@@ -110,13 +109,11 @@ def test_network_computes_with_the_values_of_the_buffer():
     ({'amx_bf16': False, 'avx512_bf16': True, 'cpu_name': 'AMD EPYC 9654'}, True, torch.bfloat16),
     ({'amx_bf16': False, 'avx512_bf16': True, 'cpu_name': 'Intel Xeon'}, True, torch.float32),
     ({'avx2': True}, False, torch.float32)])
-def test_the_type_of_products_follows_from_processor_and_sizes(processor, is_compiled, fast, monkeypatch):
-    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: processor)
-    monkeypatch.setattr(native, 'is_supported', lambda kind: is_compiled)
-    assert product_type('auto', 64, 64) == torch.float32
-    assert product_type('auto', 200, 256) == fast
-    assert product_type('bfloat16', 64, 64) == torch.bfloat16
-    assert product_type('float32', 200, 256) == torch.float32
+def test_the_type_of_products_follows_from_processor_and_sizes(processor, is_compiled, fast):
+    assert product_type('auto', 64, 64, processor, is_compiled) == torch.float32
+    assert product_type('auto', 200, 256, processor, is_compiled) == fast
+    assert product_type('bfloat16', 64, 64, processor, is_compiled) == torch.bfloat16
+    assert product_type('float32', 200, 256, processor, is_compiled) == torch.float32
 
 
 def batches(counts, batch_size):
