@@ -17,6 +17,16 @@ TIMEOUT_S = 60.0
 _EVERY_S = 0.01
 
 
+def wait_until(done: Callable[[], Any], go_on: Callable[[], None] = lambda: time.sleep(0.01), *, timeout_s: float = TIMEOUT_S,
+               what: str = 'it') -> bool:
+    """Wait for something that comes true by itself, or by what goes on meanwhile; arguments as for `NodeBench.spin_until`."""
+    end_s = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < end_s, f'waited in vain for {what}'
+        go_on()
+    return True
+
+
 class NodeBench:
     """Nodes under test, and a node that talks to them.
 
@@ -93,15 +103,17 @@ class NodeBench:
         Raises:
             AssertionError: It did not come true in time.
         """
-        end_s, next_s = time.monotonic() + timeout_s, 0.0
-        while not done():
+        next_s = 0.0
+
+        def go_on() -> None:
+            nonlocal next_s
             now_s = time.monotonic()
-            assert now_s < end_s, f'waited in vain for {what}'
             if now_s >= next_s:
                 next_s = now_s + _EVERY_S
                 (drive or self.drive)()
             self.executor.spin_once(timeout_sec=next_s - now_s)
-        return True
+
+        return wait_until(done, go_on, timeout_s=timeout_s, what=what)
 
     def spin_for(self, duration_s: float) -> None:
         """Spin, and drive, for a while."""

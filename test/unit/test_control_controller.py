@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from fake_arm import FakeArm, ScriptedPlanner, make_plan
+from support.fake_arm import FakeArm, ScriptedPlanner, make_plan
 
 from mbrl_ros.control.controller import MpcController
 from mbrl_ros.control.tick import ControllerConfig, TickInputs
