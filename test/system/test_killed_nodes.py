@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def test_a_killed_node_of_the_loop_stops_the_arm_until_it_is_back(live, node):
     killed_s = live.kill_in_motion(node)
     # Its successor is kept from speaking, so that it is certain how long nobody does.
     live.launch.signal(node, signal.SIGSTOP)
-    listener.spin_until(lambda: time.monotonic() > killed_s + STOP_S + 0.5)
+    listener.spin_until(lambda: listener.motion[-1].arrival_s > killed_s + STOP_S + 0.5, what='joint states')
     alone = [motion for motion in listener.motion if motion.arrival_s > killed_s]
     live.launch.signal(node, signal.SIGCONT)
     assert alone[0].speed > STANDING_RAD_S
