@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from live_stack import ROBOT, Launch
+from support.live_stack import ROBOT, Launch
 
 from mbrl_ros.experience.demonstrations import load_demonstrations
 from mbrl_ros.task_settings import TaskLoopConfig
