@@ -57,8 +57,8 @@ def test_a_step_of_a_whole_trajectory_counts_where_those_are_wanted():
 
 
 @pytest.mark.parametrize('frame, chosen', [('compiled', 'bfloat16'), ('not compiled', 'float32')])
-def test_out_of_a_frame_whole_trajectories_count_only_where_there_are_any(monkeypatch, frame, chosen):
-    machine = Machine(monkeypatch, float32=0.004, bfloat16=0.008)
+def test_out_of_a_frame_whole_trajectories_count_only_where_there_are_any(frame, chosen):
+    machine = Machine(float32=0.004, bfloat16=0.008)
     machine.trajectory = 0.01
     assert machine.chooser(horizon=5, frame=frame).choose(SMALL).precision == chosen
 
