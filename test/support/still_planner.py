@@ -14,7 +14,7 @@ class StillPlanner:
     def __init__(self, horizon: int = 2) -> None:
         self._horizon = horizon
 
-    def plan(self, model, obs, objective, *, previous_action=None, directions=None, deadline_s=None) -> Plan:
+    def plan(self, model, obs, objective, *, previous_action=None, directions=None, proposals=None, deadline_s=None) -> Plan:
         """See `Planner.plan`."""
         actions = np.zeros((self._horizon, model.action_size))
         path = np.tile(obs, (self._horizon + 1, 1))
