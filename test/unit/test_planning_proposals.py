@@ -17,7 +17,8 @@ def needle(obs, action):
 
 @pytest.mark.parametrize('optimiser', OPTIMISERS)
 def test_a_plan_finds_by_a_proposal_what_samples_miss(optimiser):
-    settings = {'optimiser': optimiser, 'init_std': 0.01, 'min_std': 0.01, 'noise_beta': 0.0, 'temperature': 0.01, 'momentum': 0.0}
+    settings = {'optimiser': optimiser, 'init_std': 0.01, 'min_std': 0.01, 'noise_beta': 0.0, 'temperature': 0.01,
+                'momentum': 0.0}
     proposed = np.full((CONFIG.num_elites, HORIZON, 1), 0.9)  # CEM answers with the elites' mean.
     missed, found = planner(**settings).plan(MODEL, OBS, needle), planner(**settings).plan(MODEL, OBS, needle, proposals=proposed)
     assert found.value == pytest.approx(HORIZON)
