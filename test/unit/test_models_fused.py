@@ -13,7 +13,8 @@ from mbrl_ros.models.ensemble.linear import LinearPart
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.predictor import Predictor, precisions
-from mbrl_ros.planning.propagation import ParticleDraws, particle_returns, rollout
+from mbrl_ros.planning.propagation import ParticleDraws, rollout
+from mbrl_ros.planning.returns import particle_returns
 
 COMPILED = [pytest.param(kind, marks=pytest.mark.skipif(
     not native.is_supported(kind),
