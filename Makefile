@@ -1,7 +1,7 @@
 # make demo                an arm learns to reach while you watch; launch arguments may follow, as in
 #                          `make demo gui:=true seed:=3`, or in ARGS
 # make demo-grasp          an arm lifts cubes from the first minute, with a pretrained model, and goes on learning
-# make test                the whole test suite; pytest's options in ARGS
+# make test                the whole test suite, in two processes; pytest's options in ARGS, as in ARGS='-n 0 test/unit'
 # make lint                style
 # make bench-peers         planning and training time beside the libraries that people would otherwise use; options in ARGS
 # make bench-pets          returns over steps of learning, beside mbrl-lib's PETS; options in ARGS
@@ -31,7 +31,7 @@ demo-grasp: $(READY)
 	@$(BIN)/mbrl-ros launch demo_grasp.launch.yaml $(LAUNCH_ARGS)
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The simulated arm: a PyBullet world, the face of an arm's driver over it, and Gymnasium environments.
+"""The simulated arm: a PyBullet world, the command interface of an arm's driver over it, and Gymnasium environments.
 
 Importing this package registers `mbrl_sim/Reach-v0`, `mbrl_sim/Push-v0`, `mbrl_sim/Lift-v0` and `mbrl_sim/PickPlace-v0` with
 Gymnasium. Those over the table have the control rate and the length of episodes of `config/tasks`. Only `arm_simulator_node`

@@ -1,4 +1,4 @@
-"""`arm_simulator`: the simulated arm behind the face of an arm's driver, in real time or in lockstep.
+"""`arm_simulator`: the simulated arm behind the command interface of an arm's driver, in real time or in lockstep.
 
 In real time a thread steps the physics against the steady clock and stamps with the node's clock, as a driver does. In
 lockstep the node owns `/clock`: each arm command steps exactly one control period, then time stands until the next.
@@ -29,7 +29,7 @@ from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, t
 from mbrl_ros.types import RobotState
 from mbrl_ros.video import EpisodeVideo, require_video
 from mbrl_sim import wire
-from mbrl_sim.driver_faces import TrajectoryCommand
+from mbrl_sim.command_interfaces import TrajectoryCommand
 from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.pacing import Pacer
 from mbrl_sim.scene import tabletop_config
@@ -47,7 +47,7 @@ class ArmSimulatorConfig(DriverConfig):
     """Settings of the node."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots, or the path of a YAML file.')
-    driver: str = setting('simulated', 'Driver profile whose topics and command face it shows: a name in config/drivers, or '
+    driver: str = setting('simulated', 'Driver profile whose topics and command interface it shows: a name in config/drivers, or '
                                        'the path of a YAML file.')
     lockstep: bool = setting(False, 'Publish /clock and step one control period for each arm command.')
     control_rate_hz: float = setting(20.0, 'Rate of arm commands; in lockstep each lasts one period of it.', unit='Hz', low=1.0,
@@ -78,7 +78,11 @@ class ArmSimulatorConfig(DriverConfig):
 
 
 class ArmSimulatorNode(Node):
-    """Carries messages between ROS and a `SimulatedDriver`, and steps it."""
+    """Carries messages between ROS and a `SimulatedDriver`, and steps it.
+
+    Raises:
+        ConfigError: A parameter does not fit.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('arm_simulator', **kwargs)

@@ -100,7 +100,11 @@ class ArmBody:
 
 
 class BulletClient:
-    """The `pybullet` module bound to one physics client; PyBullet's own wrapper prints a line on every connection."""
+    """The `pybullet` module bound to one physics client; PyBullet's own wrapper prints a line on every connection.
+
+    Raises:
+        ConfigError: A window is wanted and there is no display.
+    """
 
     def __init__(self, mode: int) -> None:
         self._id = pybullet.connect(mode)

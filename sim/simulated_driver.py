@@ -1,4 +1,4 @@
-"""The arm's driver around the world: command face in, measurements with their faults out, one physics step at a time.
+"""The arm's driver around the world: command interface in, measurements with their faults out, one physics step at a time.
 
 Pure; the node only decides when to step and carries the messages.
 """
@@ -12,7 +12,7 @@ from mbrl_ros.config import section, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.types import RobotState
-from mbrl_sim.driver_faces import FaceConfig, FaceLimits, TrajectoryCommand, make_face
+from mbrl_sim.command_interfaces import InterfaceConfig, InterfaceLimits, TrajectoryCommand, make_interface
 from mbrl_sim.faults import FaultConfig, JointSample, LatencyQueue, MeasurementFaults, PoseSample
 from mbrl_sim.world import ArmWorld, WorldConfig
 
@@ -21,7 +21,7 @@ Measurement = JointSample | PoseSample | RobotState
 
 
 @dataclasses.dataclass(frozen=True)
-class DriverConfig(FaceConfig):
+class DriverConfig(InterfaceConfig):
     """Rates, faults and physics of the simulated driver."""
 
     joint_state_hz: int = setting(120, 'Rate of joint states; divides the physics rate.', unit='Hz', low=1, high=1920)
@@ -39,13 +39,13 @@ class DriverConfig(FaceConfig):
 
 
 class SimulatedDriver:
-    """An arm that obeys one command face and reports what its sensors see.
+    """An arm that obeys one command interface and reports what its sensors see.
 
     Args:
         robot: Profile with a resolved URDF.
         config: Settings.
         seed: Seed of the world and of the faults.
-        command_type: Face, as a driver profile names it.
+        command_type: Command interface, as a driver profile names it.
     """
 
     def __init__(self, robot: RobotProfile, config: DriverConfig, seed: int = 0, command_type: str = 'velocity') -> None:
@@ -54,8 +54,8 @@ class SimulatedDriver:
         self.world = ArmWorld(robot, config.world, seed)
         self._faults = MeasurementFaults(config.faults, self.world.fingers, seed)
         urdf = self.world.limits
-        limits = FaceLimits(robot.joints, urdf.lower, urdf.upper, urdf.max_velocity, np.array(robot.max_acceleration_rad_s2))
-        self._face = make_face(command_type, limits, self.world.joint_positions(robot.joints), config)
+        limits = InterfaceLimits(robot.joints, urdf.lower, urdf.upper, urdf.max_velocity, np.array(robot.max_acceleration_rad_s2))
+        self._interface = make_interface(command_type, limits, self.world.joint_positions(robot.joints), config)
         self._queue: LatencyQueue[Measurement] = LatencyQueue()
         self._steps = 0
 
@@ -77,14 +77,14 @@ class SimulatedDriver:
     @property
     def holding(self) -> bool:
         """Whether the arm is held at rest."""
-        return self._face.holding
+        return self._interface.holding
 
     def reset(self, seed: int | None = None) -> None:
         """Put the world back and hold; with a seed, exactly as a new driver of that seed would start."""
         self.world.reset(seed)
         if seed is not None:
             self._faults.reset(seed)
-        self._face.hold(self.world.joint_positions(self._robot.joints))
+        self._interface.hold(self.world.joint_positions(self._robot.joints))
         self._queue.clear()
 
     def set_faults(self, config: FaultConfig) -> None:
@@ -97,7 +97,7 @@ class SimulatedDriver:
 
     def command(self, command: Sequence[float] | TrajectoryCommand) -> str:
         """Take an arm command; the reason is returned when it is refused."""
-        return self._face.accept(command, self.now_s)
+        return self._interface.accept(command, self.now_s)
 
     def command_gripper(self, command: Sequence[float]) -> str:
         """Take a gripper command, one opening in metres; likewise."""
@@ -117,7 +117,7 @@ class SimulatedDriver:
         Returns:
             The measurements that are due to be sent.
         """
-        setpoint = self._face.advance(self.now_s, self.world.dt_s, self.world.joint_positions(self._robot.joints))
+        setpoint = self._interface.advance(self.now_s, self.world.dt_s, self.world.joint_positions(self._robot.joints))
         if setpoint.position is None:
             self.world.drive_velocity(setpoint.velocity)
         else:

@@ -7,7 +7,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.ros import convert
-from mbrl_sim.driver_faces import TrajectoryCommand, TrajectoryPoint
+from mbrl_sim.command_interfaces import TrajectoryCommand, TrajectoryPoint
 from mbrl_sim.faults import JointSample, PoseSample
 
 
@@ -26,16 +26,16 @@ def pose_to_msg(sample: PoseSample, frame: str) -> PoseStamped:
     return message
 
 
-def trajectory_from_msg(message: JointTrajectory, message_now_ns: int, face_now_s: float) -> TrajectoryCommand:
-    """Trajectory in the face's time.
+def trajectory_from_msg(message: JointTrajectory, message_now_ns: int, interface_now_s: float) -> TrajectoryCommand:
+    """Trajectory in the interface's time.
 
     Args:
         message: The trajectory; a zero stamp means at once.
         message_now_ns: Now, by the clock of the message's stamp.
-        face_now_s: Now, by the face's.
+        interface_now_s: Now, by the interface's.
     """
     points = [TrajectoryPoint(convert.stamp_from_msg(point.time_from_start) / convert.NANOSECONDS,
                               point.positions.tolist(), point.velocities.tolist()) for point in message.points]
     stamp_ns = convert.stamp_from_msg(message.header.stamp)
-    start_s = face_now_s + (stamp_ns - message_now_ns) / convert.NANOSECONDS if stamp_ns else None
+    start_s = interface_now_s + (stamp_ns - message_now_ns) / convert.NANOSECONDS if stamp_ns else None
     return TrajectoryCommand(tuple(message.joint_names), points, start_s)

@@ -98,7 +98,11 @@ class ArmWorld:
                                                targetPositions=place.tolist(), targetVelocities=speed.tolist())
 
     def drive_gripper(self, opening_m: float) -> None:
-        """Set the opening that the fingers move to; clipped to what the gripper can open."""
+        """Set the opening that the fingers move to; clipped to what the gripper can open.
+
+        Raises:
+            ConfigError: The robot has no gripper.
+        """
         gripper = self.robot.gripper
         if gripper is None:
             raise ConfigError(f'{self.robot.name} has no gripper')

@@ -210,7 +210,11 @@ class AgentConfig(Config):
     """Settings of an agent and of its learner, which has the section `learner`; each algorithm has a class of its own."""
 
     def acting(self) -> ActingConfig:
-        """Settings of the agent alone, as its kind's `acting`."""
+        """Settings of the agent alone, as its kind's `acting`.
+
+        Raises:
+            NotImplementedError: The algorithm's class does not say.
+        """
         raise NotImplementedError
 
     def evaluated(self) -> 'AgentConfig':

@@ -63,7 +63,7 @@ class PetsActingConfig(ActingConfig):
     @classmethod
     def on_device(cls, device: str) -> dict[str, Any]:
         """See `ActingConfig.on_device`."""
-        return {'planner': {'device': device}}
+        return {} if device == 'auto' else {'planner': {'device': device}}
 
 
 @dataclasses.dataclass(frozen=True)

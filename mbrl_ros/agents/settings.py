@@ -46,7 +46,11 @@ class RunConfig(Config):
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = '') -> Self:
-        """As `Config.from_mapping`; of the class that has the settings of the agent that is named."""
+        """As `Config.from_mapping`; of the class that has the settings of the agent that is named.
+
+        Raises:
+            ConfigError: As there, or there is no such agent, or a setting is another agent's.
+        """
         agent = values.get('agent', DEFAULT_AGENT)
         kind = agent_kind(agent).config
         whole = cls if _names(kind) <= _names(cls) else extended(cls, kind)

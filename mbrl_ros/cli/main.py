@@ -8,6 +8,7 @@ import typer
 import typer.core
 
 from mbrl_ros.errors import MbrlError
+from mbrl_ros.launching.executables import end_with_parent
 from mbrl_ros.signals import take_signals
 
 #: Subcommands: where the `typer` app or function is.
@@ -54,6 +55,7 @@ def _root() -> None:
 
 def main() -> int:
     """Run the command line; errors that the package raises on purpose are one line."""
+    end_with_parent()
     return _run(app)
 
 

@@ -3,18 +3,14 @@
 The installed executables, such as `mpc_controller`, come here too, each by its own name.
 """
 
-import ctypes
 import importlib
 import os
-import signal
 import sys
 from pathlib import Path
 
 from mbrl_ros.config import suggestion
-from mbrl_ros.launching.executables import END_WITH_PARENT_VARIABLE, NODES, SUPERVISOR_VARIABLE, ros_environment
+from mbrl_ros.launching.executables import NODES, SUPERVISOR_VARIABLE, end_with_parent, ros_environment
 from mbrl_ros.signals import take_signals
-
-_PR_SET_PDEATHSIG = 1
 
 
 def run_node(name: str, arguments: list[str]) -> int:
@@ -45,12 +41,10 @@ def main() -> int:
 
 
 def _end_with_launch() -> None:
-    """Ask the kernel for SIGINT when the launch dies, even by SIGKILL: an arm must not move on without one."""
+    """Outlive no launch, even one that ends by SIGKILL: an arm must not move on without one."""
+    end_with_parent()
     supervisor = os.environ.get(SUPERVISOR_VARIABLE)
-    if not sys.platform.startswith('linux') or supervisor is None and END_WITH_PARENT_VARIABLE not in os.environ:
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-    if supervisor is not None and os.getppid() != int(supervisor):
+    if supervisor is not None and sys.platform.startswith('linux') and os.getppid() != int(supervisor):
         sys.exit(f'error: the launch (process {supervisor}) has ended; not starting')
 
 

@@ -82,6 +82,9 @@ class StateEstimator:
         names: The S entries of the state.
         counts: Measurements not used, by reason (`RefusalError.reason`, `outlier`, `late`, `repeated`), and events (`jump`,
             `restart`).
+
+    Raises:
+        ConfigError: Two things have an entry of the same name.
     """
 
     def __init__(self, robot: RobotProfile, body_names: Sequence[str] = (), config: EstimatorConfig | None = None, *,
@@ -122,7 +125,11 @@ class StateEstimator:
         self._keep(reading)
 
     def on_body(self, measurement: BodyMeasurement, now_ns: int) -> None:
-        """Take in one pose message; arguments and errors as for `on_joints`."""
+        """Take in one pose message; arguments and errors as for `on_joints`.
+
+        Raises:
+            RefusalError: As for `on_joints`, or of a body that is not tracked, or in another frame.
+        """
         try:
             if measurement.body not in self._first_channel:
                 tracked = ', '.join(self._first_channel) or 'nothing'

@@ -51,6 +51,9 @@ def replay(path: str | Path, assembler: TransitionAssembler, namespace: str | No
     """Feed one bag to an assembler and flush it; arguments and errors as for `load_transitions`.
 
     A recording holds what was heard, malformed messages included. As live, they are left out, and counted by the assembler.
+
+    Raises:
+        BagError: As for `load_transitions`.
     """
     reader = BagReader(path)
     handlers = {

@@ -8,12 +8,16 @@ from pathlib import Path
 
 from mbrl_ros.errors import LaunchError
 
+#: The first port of domain 0, and how many each domain has.
+_FIRST_PORT, _PORTS = 7400, 250
 #: Domains whose ports lie below the range that Linux gives to clients; the low ones are left to people.
 _DOMAINS = range(60, 102)
 
 
 class OwnDomain:
     """A domain that no other holder on this machine has, until `release` or the end of the process, however it ends.
+
+    Nor has any node, such as one that outlived a holder that was killed.
 
     Attributes:
         number: The value for `ROS_DOMAIN_ID`.
@@ -30,9 +34,12 @@ class OwnDomain:
         for offset in range(len(_DOMAINS)):
             self.number = _DOMAINS[(os.getpid() + offset) % len(_DOMAINS)]
             descriptor = _lock(folder / f'{self.number}.lock')
-            if descriptor is not None:
+            if descriptor is None:
+                continue
+            if _is_silent(self.number):
                 self._descriptor = descriptor
                 return
+            os.close(descriptor)
         raise LaunchError(f'every ROS domain from {_DOMAINS.start} to {_DOMAINS.stop - 1} is taken by another run, '
                           f'or {folder} cannot be used')
 
@@ -57,3 +64,13 @@ def _lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _is_silent(number: int) -> bool:
+    """Whether nobody on this machine is bound to a port of a domain."""
+    try:
+        sockets = Path('/proc/net/udp').read_text().splitlines()[1:]
+    except OSError:
+        return True  # Not Linux.
+    first = _FIRST_PORT + _PORTS * number
+    return not any(first <= int(socket.split()[1].rpartition(':')[2], 16) < first + _PORTS for socket in sockets)

@@ -1,6 +1,8 @@
 """How a node of a package is started, and what its process needs to find the ROS 2 libraries."""
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +25,9 @@ NODES = {
 
 #: Names the process whose end ends a node, too; set by the supervisor, read by `mbrl_ros.cli.node`.
 SUPERVISOR_VARIABLE = 'MBRL_SUPERVISOR_PID'
-#: Says that whatever has started a node ends it, too; set by the launch files, as ROS 2's own launch names no process.
+#: Says that whatever has started a node or command ends it, too; set by the launch files, as ROS 2's own launch names no process.
 END_WITH_PARENT_VARIABLE = 'MBRL_END_WITH_PARENT'
+_PR_SET_PDEATHSIG = 1
 
 
 def command(package: str, executable: str, environment: Mapping[str, str]) -> list[str]:
@@ -66,6 +69,12 @@ def ros_environment(base: Mapping[str, str], prefix: Path = Path(sys.prefix)) ->
         found['FASTDDS_DEFAULT_PROFILES_FILE'] = str(share_directory() / 'config' / 'dds' / 'this_machine.xml')
     found.setdefault('PYTHONUNBUFFERED', '1')
     return found
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for SIGINT when whatever started this process ends, where one of the two variables above says so."""
+    if sys.platform.startswith('linux') and not os.environ.keys().isdisjoint({SUPERVISOR_VARIABLE, END_WITH_PARENT_VARIABLE}):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _uses_stock_fast_dds(environment: Mapping[str, str]) -> bool:

@@ -27,7 +27,11 @@ class Place:
 
 
 class Element:
-    """One mapping of a launch file, read key by key; `finish` refuses the keys that nobody asked for."""
+    """One mapping of a launch file, read key by key; `finish` refuses the keys that nobody asked for.
+
+    Raises:
+        LaunchError: It is no mapping.
+    """
 
     def __init__(self, kind: str, data: Any, place: Place) -> None:
         if not isinstance(data, dict):
@@ -42,7 +46,11 @@ class Element:
         return self._typed(key, str, default)
 
     def required_text(self, key: str) -> str:
-        """Text of `key`, which must be there."""
+        """Text of `key`, which must be there.
+
+        Raises:
+            LaunchError: It is not, or is no text.
+        """
         value = self.text(key)
         if value is None:
             raise self.place.error(f'{self.kind!r} needs the key {key!r}')
@@ -53,7 +61,11 @@ class Element:
         return self._typed(key, bool, default)
 
     def number(self, key: str, kind: type, default: float) -> float:
-        """Number of `key`, of exactly that type, as ROS 2's launch wants it; a `float` must not be negative."""
+        """Number of `key`, of exactly that type, as ROS 2's launch wants it; a `float` must not be negative.
+
+        Raises:
+            LaunchError: It is another.
+        """
         value = self._typed(key, kind, default)
         if kind is float and value < 0:
             raise self.at(key).error(f'{key!r} of {self.kind!r} must not be negative, got {value}')
@@ -65,7 +77,11 @@ class Element:
         return self._data.get(key)
 
     def children(self, key: str) -> list['Element']:
-        """The mappings listed under `key`, each an `Element` of kind `key`."""
+        """The mappings listed under `key`, each an `Element` of kind `key`.
+
+        Raises:
+            LaunchError: There is no such list.
+        """
         items = self.value(key)
         if items is None:
             return []

@@ -61,7 +61,7 @@ class MpcControllerConfig(RewardsConfig):
     autostart: bool = setting(True, 'Whether the node configures and activates itself.')
     seed: int = setting(0, 'Seed of planning and exploring.', low=0)
     realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
-    device: str = setting('auto', 'Where the agent computes, unless its own settings say otherwise; auto takes a GPU when '
+    device: str = setting('auto', 'Where the agent computes; auto leaves it to the settings of the agent, which take a GPU when '
                                   'there is one.', choices=('auto', 'cpu', 'cuda'))
     torch_threads: int = setting(1, 'Threads of torch.', low=1, high=256)
     output_dir: str = setting('', 'Folder that keeps a pressed emergency stop over a restart; empty keeps none.')

@@ -51,7 +51,11 @@ class EstimatorNodeConfig(Config):
 
 
 class StateEstimatorNode(Node):
-    """Feeds the estimator and publishes its word while that can be trusted."""
+    """Feeds the estimator and publishes its word while that can be trusted.
+
+    Raises:
+        ConfigError: A parameter does not fit.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('state_estimator', **kwargs)

@@ -56,7 +56,7 @@ class Planner(Protocol):
 
     def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
              previous_action: np.ndarray | None = None, directions: np.ndarray | None = None,
-             deadline_s: float | None = None) -> Plan:
+             proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
         """Plan one control tick.
 
         Args:
@@ -67,11 +67,13 @@ class Planner(Protocol):
                 Zeros when left out.
             directions: What actions are tried along from now on, as columns, shape (A, A), invertible; a column is a change of
                 one deviation where that is 1. As before when left out.
+            proposals: Sequences to try among the first candidates, as those of a learned policy, shape (M, H, A) with M less than
+                the first iteration's candidates; none when left out.
             deadline_s: Planning time allowed from the call on. None plans the configured iterations, repeatably.
 
         Raises:
             PlanningError: No candidate has a finite return, or an input is not finite; there is no action to give.
-            ShapeError: `obs`, `previous_action`, `directions`, the model or what the objective returns does not fit.
+            ShapeError: `obs`, `previous_action`, `directions`, `proposals`, the model or what the objective returns does not fit.
             ConfigError: The plan would need more memory than is allowed.
         """
 

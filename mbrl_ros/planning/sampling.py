@@ -134,19 +134,22 @@ class SamplingPlanner:
     @torch.inference_mode()
     def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
              previous_action: np.ndarray | None = None, directions: np.ndarray | None = None,
-             deadline_s: float | None = None) -> Plan:
+             proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
         """Plan one control tick; see `Planner.plan`.
 
         The first iteration always runs, whatever the deadline. A further one starts only when the slowest so far would still
         end in time, with what the last plan took to be put together after its iterations; where the population shrinks, that
         estimate errs on the safe side.
+
+        Raises:
+            PlanningError: As for `Planner.plan`, and so are all others; or the deadline is no number.
         """
         start = self._clock()
         if deadline_s is not None and math.isnan(deadline_s):
             raise PlanningError('deadline_s needs a number of seconds, or None for no deadline, got nan')
         if directions is not None:
             self._direct(directions)
-        search = self._loaded(model, obs, objective, previous_action)
+        search = self._loaded(model, obs, objective, previous_action, proposals)
         search.steps[BEGIN]()
         num_iterations = self.config.num_iterations
         slowest_s, ended, done = 0.0, start, 0
@@ -174,16 +177,17 @@ class SamplingPlanner:
         self.optimiser.direct(torch.from_numpy(matrix))
 
     def _loaded(self, model: DynamicsModel, obs: np.ndarray, objective: Objective,
-                previous_action: np.ndarray | None) -> Search | CapturedSearch:
-        """The search to plan with, its numbers in place."""
+                previous_action: np.ndarray | None, proposals: np.ndarray | None) -> Search | CapturedSearch:
+        """The search to plan with, its numbers in place; with proposals, whose number may change, never a captured one."""
         self.check(model)
         action_size = self.optimiser.mean.shape[1]
         first = _start(model, obs)
         previous = np.zeros(action_size) if previous_action is None else previous_action
         previous = _finite(_vector(previous, action_size, 'previous_action'), 'previous_action').clamp_(-1.0, 1.0)
-        kind = shared_kind(model, objective) if self._make_recorder else None
+        kind = shared_kind(model, objective) if self._make_recorder and proposals is None else None
         if kind is None:
-            search = Search(self.config, self.optimiser, model, objective)
+            proposed = None if proposals is None else self._proposed(proposals)
+            search = Search(self.config, self.optimiser, model, objective, proposals=proposed)
             search.load(first, previous)
             return search
         if self._captured is None or self._captured.kind != kind:
@@ -193,6 +197,16 @@ class SamplingPlanner:
             self.num_captures += 1
         self._captured.load(first, previous, model, objective)
         return self._captured
+
+    def _proposed(self, proposals: np.ndarray) -> torch.Tensor:
+        """Proposals on the device."""
+        array, shape = np.asarray(proposals, dtype=np.float32), self.optimiser.mean.shape
+        if array.ndim != 3 or array.shape[1:] != shape or not len(array) < self.config.population_size:
+            raise ShapeError(f'proposals need shape (M, {shape[0]}, {shape[1]}) with M below {self.config.population_size}, '
+                             f'got {array.shape}')
+        if not np.isfinite(array).all():
+            raise PlanningError('proposals need finite numbers')
+        return torch.from_numpy(array).to(self.device)
 
     def _wait(self) -> None:
         """A GPU is still at work when the last call returns; against a deadline only what is done counts."""

@@ -32,13 +32,15 @@ class Search:
         model: Dynamics on the optimiser's device.
         objective: What to maximise.
         num_parameters: Where `load` is to bring the objective's numbers too, how many they are; see `ParametricObjective`.
+        proposals: Sequences that are tried in place of samples of the first iteration, shape (M, H, A); None for none.
 
     Attributes:
         steps: The steps by their keys, in the order of a plan.
     """
 
     def __init__(self, config: PlannerConfig, optimiser: Optimiser, model: DynamicsModel, objective: Objective,
-                 num_parameters: int = 0) -> None:
+                 num_parameters: int = 0, proposals: torch.Tensor | None = None) -> None:
+        self._proposals = proposals
         self._optimiser, self._aggregation = optimiser, Aggregation(config)
         device = optimiser.generator.device
         sizes = [model.obs_size, model.action_size, num_parameters]
@@ -93,6 +95,9 @@ class Search:
 
     def _iterate(self, iteration: int, is_last: bool) -> None:
         actions = self._optimiser.ask(iteration, is_last)
+        if self._proposals is not None and iteration == 0:
+            # The first candidate may be the mean.
+            actions[1:1 + len(self._proposals)] = self._optimiser.limited(self._proposals)
         path, returns, values = self._evaluate(actions, out=self._values[iteration, :len(actions)])
         if not self._optimiser.solution_is_mean:
             value, top = values.max(dim=0, keepdim=True)

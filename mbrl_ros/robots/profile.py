@@ -52,7 +52,11 @@ class WorkspaceProfile(Config):
         return ''
 
     def require(self, point_m: np.ndarray) -> None:
-        """Raise `GoalError` with the reason when a point is no goal."""
+        """Require that a point is a goal.
+
+        Raises:
+            GoalError: It is none, with the reason.
+        """
         if reason := self.refusal(point_m):
             raise GoalError(reason)
 
@@ -110,13 +114,13 @@ class RobotProfile(Config):
 
 @dataclasses.dataclass(frozen=True)
 class DriverProfile(Config):
-    """How to talk to an arm's driver: topics, command face, rates. The simulator is one driver among others."""
+    """How to talk to an arm's driver: topics, command interface, rates. The simulator is one driver among others."""
 
     name: str = setting(doc='Name of the driver.')
     joint_state_topics: tuple[str, ...] = setting(('joint_states',), 'Topics that carry joint states; merged by joint name.')
     object_pose_topic: str = setting('object_pose', 'Pose of the tracked object, base frame; empty when nothing is tracked.')
     object_name: str = setting('object', 'Name of the tracked body in the state.')
-    command_type: str = setting('velocity', 'Command face of the arm.', choices=('velocity', 'position', 'trajectory'))
+    command_type: str = setting('velocity', 'Command interface of the arm.', choices=('velocity', 'position', 'trajectory'))
     command_topic: str = setting('forward_velocity_controller/commands', 'Topic of the arm commands.')
     gripper_topic: str = setting('gripper_controller/commands', 'Opening in metres (Float64MultiArray); empty: no gripper.')
     command_joints: tuple[str, ...] = setting((), 'Joint order of the command; empty: the order of the robot profile.')

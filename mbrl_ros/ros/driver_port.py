@@ -1,4 +1,4 @@
-"""The way to the arm: filtered joint velocities as the driver's command face wants them."""
+"""The way to the arm: filtered joint velocities as the driver's command interface wants them."""
 
 import time
 from array import array
@@ -23,13 +23,13 @@ _SETTLING_S = 1.0
 class DriverPort:
     """Publishes arm and gripper commands.
 
-    Position and trajectory faces get positions integrated from the last commanded one, not from the measured one, which
+    Position and trajectory interfaces get positions integrated from the last commanded one, not from the measured one, which
     would make the arm lag and jiggle; the lead over the measured position is bounded.
 
     Args:
         node: Owner of the publishers.
         robot: Joints and limits.
-        driver: Command face, topics and joint order.
+        driver: Command interface, topics and joint order.
         period_s: Control period.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from controller_bench import Bench
+    from support.controller_bench import Bench
 
 
 @pytest.fixture(autouse=True)
@@ -32,18 +32,10 @@ def said(capfd: pytest.CaptureFixture[str]) -> Callable[[str], bool]:
 @pytest.fixture
 def make_bench() -> Iterator[Callable[..., 'Bench']]:
     """Makes benches of the controller; what tests of other nodes call by this name is their own."""
-    from controller_bench import Bench
+    from support.bench import made
+    from support.controller_bench import Bench
 
-    benches = []
-
-    def make(**parameters: object) -> 'Bench':
-        benches.append(Bench(**parameters))
-        return benches[-1]
-
-    yield make
-    for bench in benches:
-        if bench.context.ok():
-            bench.close()
+    yield from made(Bench)
 
 
 @pytest.fixture

@@ -4,17 +4,16 @@ import time
 
 import numpy as np
 import pytest
-import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from PIL import Image
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
+from support.bench import NodeBench, made
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from mbrl_ros.errors import ConfigError
@@ -28,74 +27,31 @@ PERIOD_NS = 50_000_000
 ROBOT = load_robot('panda')
 
 
-class Bench:
-    """The real node and a client beside it, each with its own DDS entities, in one context."""
+class Bench(NodeBench):
+    """The simulator, and a client beside it."""
 
     def __init__(self, **parameters):
-        self.context = rclpy.Context()
-        self.context.init()
-        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.client = rclpy.create_node('client', context=self.context)
+        super().__init__('client')
         #: Joint states from the simulator's very first word on.
-        self.early = self.listen(JointState, 'joint_states')
-        self.simulator = ArmSimulatorNode(context=self.context, parameter_overrides=overrides)
-        for node in (self.simulator, self.client):
-            self.executor.add_node(node)
-        self.reset_client = self.client.create_client(Trigger, 'arm_simulator/reset')
-
-    def listen(self, kind, topic, profile=qos.RECORD):
-        """List that every message of a topic is added to."""
-        messages = []
-        self.client.create_subscription(kind, topic, messages.append, profile)
-        return messages
+        self.early = self.hear(JointState, 'joint_states')
+        self.simulator = self.start(ArmSimulatorNode, **parameters)
 
     def publisher(self, kind, topic):
         """Publisher that the simulator has already found."""
-        publisher = self.client.create_publisher(kind, topic, qos.DRIVER)
-        self.wait(lambda: publisher.get_subscription_count() > 0)
+        publisher = self.peer.create_publisher(kind, topic, qos.DRIVER)
+        self.spin_until(lambda: publisher.get_subscription_count() > 0)
         return publisher
-
-    def wait(self, condition, timeout_s=10.0):
-        """Spin until a condition holds."""
-        end = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < end, 'the simulator did not answer in time'
-            self.executor.spin_once(timeout_sec=0.05)
-
-    def spin(self, duration_s):
-        """Spin for a while."""
-        end = time.monotonic() + duration_s
-        while time.monotonic() < end:
-            self.executor.spin_once(timeout_sec=0.02)
 
     def reset(self):
         """Call the reset service; the stamp in its reply."""
-        self.wait(self.reset_client.service_is_ready)
-        future = self.reset_client.call_async(Trigger.Request())
-        self.wait(future.done)
-        assert future.result().success
-        return int(future.result().message)
-
-    def close(self):
-        self.simulator.close()
-        self.executor.shutdown(timeout_sec=0)
-        for node in (self.simulator, self.client):
-            node.destroy_node()
-        self.context.shutdown()
+        answer = self.call(Trigger, 'arm_simulator/reset', Trigger.Request())
+        assert answer.success
+        return int(answer.message)
 
 
 @pytest.fixture
 def bench():
-    benches = []
-
-    def make(**parameters):
-        benches.append(Bench(**parameters))
-        return benches[-1]
-
-    yield make
-    for each in benches:
-        each.close()
+    yield from made(Bench)
 
 
 def stamp(message):
@@ -116,16 +72,16 @@ VELOCITY = 'forward_velocity_controller/commands'
 
 def test_in_lockstep_each_command_is_exactly_one_period(bench):
     bench = bench(lockstep=True)
-    states, poses, clocks = (bench.listen(JointState, 'joint_states'), bench.listen(PoseStamped, 'object_pose'),
-                             bench.listen(Clock, '/clock'))
+    states, poses, clocks = (bench.hear(JointState, 'joint_states'), bench.hear(PoseStamped, 'object_pose'),
+                             bench.hear(Clock, '/clock'))
     commands = bench.publisher(Float64MultiArray, VELOCITY)
-    bench.wait(lambda: states and poses)
+    bench.spin_until(lambda: states and poses)
     start = stamp(states[-1])
     assert start % PERIOD_NS == 0
     for count in range(1, 21):
         send(commands, [0.2] * 7)
-        bench.wait(lambda: stamp(states[-1]) == start + count * PERIOD_NS and stamp(poses[-1]) == stamp(states[-1]))  # noqa: B023
-    bench.spin(0.3)
+        bench.spin_until(lambda: stamp(states[-1]) == start + count * PERIOD_NS and stamp(poses[-1]) == stamp(states[-1]))  # noqa: B023
+    bench.spin_for(0.3)
     assert stamp(states[-1]) == start + 20 * PERIOD_NS
     assert convert.stamp_from_msg(clocks[-1].clock) == stamp(states[-1])
     assert len({stamp(state) for state in states}) == 1 + 20 * 6
@@ -135,66 +91,66 @@ def test_in_lockstep_each_command_is_exactly_one_period(bench):
 
 def test_in_lockstep_what_the_gripper_is_told_before_the_arm_counts_in_the_same_period(bench):
     bench = bench(lockstep=True)
-    states = bench.listen(JointState, 'joint_states')
+    states = bench.hear(JointState, 'joint_states')
     arms, grippers = (bench.publisher(Float64MultiArray, topic) for topic in (VELOCITY, 'gripper_controller/commands'))
-    bench.wait(lambda: states)
+    bench.spin_until(lambda: states)
     start, finger = stamp(states[-1]), states[-1].name.index(ROBOT.gripper.joints[0])
     openings = [states[-1].position[finger]]
     for opening_m in (0.0, 0.08, 0.0, 0.08):
         send(grippers, [opening_m])
         send(arms, [0.0] * 7)
-        bench.wait(lambda: stamp(states[-1]) == start + len(openings) * PERIOD_NS)
+        bench.spin_until(lambda: stamp(states[-1]) == start + len(openings) * PERIOD_NS)
         openings.append(states[-1].position[finger])
     assert (np.sign(np.diff(openings)) == [-1, 1, -1, 1]).all()
 
 
 def test_in_lockstep_early_and_late_listeners_begin_with_the_same_measurement(bench):
     bench = bench(lockstep=True)
-    bench.wait(lambda: len(bench.early) > 3)
-    late = bench.listen(JointState, 'joint_states')
-    bench.wait(lambda: late)
+    bench.spin_until(lambda: len(bench.early) > 3)
+    late = bench.hear(JointState, 'joint_states')
+    bench.spin_until(lambda: late)
     assert {stamp(state) for state in bench.early} == {stamp(state) for state in late}
     assert len({stamp(state) for state in late}) == 1
 
 
 def test_in_lockstep_a_late_listener_gets_the_last_measurement_again(bench):
     bench = bench(lockstep=True)
-    bench.spin(0.3)
-    states = bench.listen(JointState, 'joint_states')
-    bench.wait(lambda: len(states) > 2)
+    bench.spin_for(0.3)
+    states = bench.hear(JointState, 'joint_states')
+    bench.spin_until(lambda: len(states) > 2)
     assert len({stamp(state) for state in states}) == 1
     send(bench.publisher(Float64MultiArray, VELOCITY), [0.0] * 7)
-    bench.wait(lambda: stamp(states[-1]) == stamp(states[0]) + PERIOD_NS)
+    bench.spin_until(lambda: stamp(states[-1]) == stamp(states[0]) + PERIOD_NS)
     count = len(states)
-    bench.wait(lambda: len(states) > count)
+    bench.spin_until(lambda: len(states) > count)
     assert stamp(states[-1]) == stamp(states[0]) + PERIOD_NS
 
 
 def test_in_lockstep_the_same_seed_gives_the_same_world_after_any_motion(bench):
     bench = bench(lockstep=True)
-    states, poses = bench.listen(JointState, 'joint_states'), bench.listen(PoseStamped, 'object_pose')
+    states, poses = bench.hear(JointState, 'joint_states'), bench.hear(PoseStamped, 'object_pose')
     commands = bench.publisher(Float64MultiArray, VELOCITY)
     results = []
     for _ in range(2):
         bench.simulator.set_parameters([Parameter('seed', value=5)])
         fresh = bench.reset()
-        bench.wait(lambda: states and stamp(states[-1]) == fresh and stamp(poses[-1]) == fresh)  # noqa: B023
+        bench.spin_until(lambda: states and stamp(states[-1]) == fresh and stamp(poses[-1]) == fresh)  # noqa: B023
         send(commands, [0.5] * 7)
-        bench.wait(lambda: stamp(states[-1]) == stamp(poses[-1]) == fresh + PERIOD_NS)  # noqa: B023
+        bench.spin_until(lambda: stamp(states[-1]) == stamp(poses[-1]) == fresh + PERIOD_NS)  # noqa: B023
         place = poses[-1].pose.position
         results.append((list(states[-1].position), place.x, place.y, place.z))
     assert results[0] == results[1]
     unseeded = bench.reset()
-    bench.wait(lambda: stamp(poses[-1]) == unseeded)
+    bench.spin_until(lambda: stamp(poses[-1]) == unseeded)
     assert abs(poses[-1].pose.position.x - results[0][1]) > 1e-4
 
 
 def test_in_real_time_measurements_come_at_their_rates_stamped_by_the_clock(bench):
     bench = bench()
-    states, poses = bench.listen(JointState, 'joint_states'), bench.listen(PoseStamped, 'object_pose')
-    bench.wait(lambda: states and poses)
+    states, poses = bench.hear(JointState, 'joint_states'), bench.hear(PoseStamped, 'object_pose')
+    bench.spin_until(lambda: states and poses)
     now = time.time_ns()
-    bench.wait(lambda: stamp(states[-1]) > now + 1_000_000_000)
+    bench.spin_until(lambda: stamp(states[-1]) > now + 1_000_000_000)
     during = [each for each in states if now < stamp(each) <= now + 1_000_000_000]
     assert len(during) == pytest.approx(120, abs=3)
     assert len([each for each in poses if now < stamp(each) <= now + 1_000_000_000]) == pytest.approx(60, abs=3)
@@ -205,39 +161,39 @@ def test_in_real_time_measurements_come_at_their_rates_stamped_by_the_clock(benc
 
 def test_in_real_time_the_arm_moves_then_holds_when_commands_stop(bench):
     bench = bench()
-    states = bench.listen(JointState, 'joint_states')
+    states = bench.hear(JointState, 'joint_states')
     commands = bench.publisher(Float64MultiArray, VELOCITY)
     for _ in range(10):
         send(commands, [0.4] * 7)
-        bench.spin(0.05)
+        bench.spin_for(0.05)
     assert (arm(states[-1]) - ROBOT.home_rad).min() > 0.05
-    bench.spin(0.6)
+    bench.spin_for(0.6)
     held = arm(states[-1])
-    bench.spin(1.0)
+    bench.spin_for(1.0)
     assert np.abs(arm(states[-1]) - held).max() < 1e-3
 
 
 def test_in_real_time_a_reset_puts_the_arm_home(bench):
     bench = bench()
-    states = bench.listen(JointState, 'joint_states')
+    states = bench.hear(JointState, 'joint_states')
     commands = bench.publisher(Float64MultiArray, VELOCITY)
     send(commands, [1.0] * 7)
-    bench.spin(0.15)
+    bench.spin_for(0.15)
     fresh = bench.reset()
-    bench.wait(lambda: stamp(states[-1]) > fresh)
+    bench.spin_until(lambda: stamp(states[-1]) > fresh)
     first = next(state for state in states if stamp(state) > fresh)
     np.testing.assert_allclose(arm(first), ROBOT.home_rad, atol=1e-3)
 
 
 def test_the_position_face_is_obeyed(bench):
     bench = bench(lockstep=True, driver='forward_position')
-    states = bench.listen(JointState, 'joint_states')
+    states = bench.hear(JointState, 'joint_states')
     commands = bench.publisher(Float64MultiArray, 'forward_position_controller/commands')
-    bench.wait(lambda: states)
+    bench.spin_until(lambda: states)
     start, target = stamp(states[-1]), np.array(ROBOT.home_rad) + 0.1
     for count in range(1, 11):
         send(commands, target)
-        bench.wait(lambda: stamp(states[-1]) == start + count * PERIOD_NS)  # noqa: B023
+        bench.spin_until(lambda: stamp(states[-1]) == start + count * PERIOD_NS)  # noqa: B023
     np.testing.assert_allclose(arm(states[-1]), target, atol=5e-3)
 
 
@@ -246,13 +202,13 @@ def test_commands_come_in_the_joint_order_of_the_driver_profile(bench, tmp_path)
     path = tmp_path / 'reversed.yaml'
     path.write_text(yaml.safe_dump({**profile, 'command_joints': list(ROBOT.joints[::-1])}))
     bench = bench(lockstep=True, driver=str(path))
-    states = bench.listen(JointState, 'joint_states')
+    states = bench.hear(JointState, 'joint_states')
     commands = bench.publisher(Float64MultiArray, 'forward_position_controller/commands')
-    bench.wait(lambda: states)
+    bench.spin_until(lambda: states)
     start, target = stamp(states[-1]), np.array(ROBOT.home_rad) + np.linspace(-0.1, 0.1, 7)
     for count in range(1, 11):
         send(commands, target[::-1])
-        bench.wait(lambda: stamp(states[-1]) == start + count * PERIOD_NS)  # noqa: B023
+        bench.spin_until(lambda: stamp(states[-1]) == start + count * PERIOD_NS)  # noqa: B023
     np.testing.assert_allclose(arm(states[-1]), target, atol=5e-3)
 
 
@@ -265,69 +221,69 @@ def test_a_driver_profile_with_the_joints_of_another_arm_is_refused(bench, tmp_p
 
 def test_the_trajectory_face_is_obeyed_in_any_joint_order(bench):
     bench = bench(driver='joint_trajectory')
-    states = bench.listen(JointState, 'joint_states')
+    states = bench.hear(JointState, 'joint_states')
     commands = bench.publisher(JointTrajectory, 'joint_trajectory_controller/joint_trajectory')
     target = np.array(ROBOT.home_rad) + np.linspace(0.05, 0.15, 7)
     point = JointTrajectoryPoint(positions=target[::-1].tolist(), velocities=[0.0] * 7)
     point.time_from_start.nanosec = 400_000_000
     commands.publish(JointTrajectory(joint_names=list(ROBOT.joints[::-1]), points=[point]))
-    bench.wait(lambda: states and np.abs(arm(states[-1]) - target).max() < 2e-3)
+    bench.spin_until(lambda: states and np.abs(arm(states[-1]) - target).max() < 2e-3)
 
 
 def test_a_driver_with_a_topic_for_the_gripper_sends_its_joints_there(bench):
     bench = bench(lockstep=True, driver='franka')
-    arms, grippers = (bench.listen(JointState, topic) for topic in ('franka/joint_states', 'franka_gripper/joint_states'))
-    bench.wait(lambda: arms and grippers)
+    arms, grippers = (bench.hear(JointState, topic) for topic in ('franka/joint_states', 'franka_gripper/joint_states'))
+    bench.spin_until(lambda: arms and grippers)
     assert tuple(arms[-1].name) == ROBOT.joints
     assert tuple(grippers[-1].name) == ROBOT.gripper.joints
 
 
 def test_the_gripper_closes(bench):
     bench = bench()
-    states = bench.listen(JointState, 'joint_states')
+    states = bench.hear(JointState, 'joint_states')
     send(bench.publisher(Float64MultiArray, 'gripper_controller/commands'), [0.0])
     fingers = ROBOT.gripper.joints
-    bench.wait(lambda: states and sum(states[-1].position[states[-1].name.index(joint)] for joint in fingers) < 0.004)
+    bench.spin_until(lambda: states and sum(states[-1].position[states[-1].name.index(joint)] for joint in fingers) < 0.004)
 
 
 def test_bad_commands_and_two_commanders_are_told_in_diagnostics(bench):
     bench = bench()
-    heard = bench.listen(DiagnosticArray, '/diagnostics')
+    heard = bench.hear(DiagnosticArray, '/diagnostics')
 
     def said(text):
         return any(text in status.message for array in heard for status in array.status)
 
     first = bench.publisher(Float64MultiArray, VELOCITY)
     send(first, [0.1] * 3)
-    bench.wait(lambda: said('velocity command needs 7 numbers'))
+    bench.spin_until(lambda: said('velocity command needs 7 numbers'))
     send(first, [float('nan')] * 7)
-    bench.wait(lambda: said('not finite'))
+    bench.spin_until(lambda: said('not finite'))
     bench.publisher(Float64MultiArray, VELOCITY)
-    bench.wait(lambda: said(f'2 publishers on /{VELOCITY} (client, client); the arm needs one'))
+    bench.spin_until(lambda: said(f'2 publishers on /{VELOCITY} (client, client); the arm needs one'))
 
 
 def test_the_robot_description_reaches_those_who_come_late(bench):
     bench = bench(robot='iiwa')
-    descriptions = bench.listen(String, 'robot_description', qos.LATCHED)
-    bench.wait(lambda: descriptions)
+    descriptions = bench.hear(String, 'robot_description', qos.LATCHED)
+    bench.spin_until(lambda: descriptions)
     assert 'lbr_iiwa_joint_1' in descriptions[0].data
 
 
 def test_faults_and_ground_truth_are_parameters_and_faults_change_live(bench):
     bench = bench(lockstep=True, publish_ground_truth=True, **{'faults.position_noise_std': 0.05})
-    states, truths = bench.listen(JointState, 'joint_states'), bench.listen(JointState, 'arm_simulator/ground_truth')
+    states, truths = bench.hear(JointState, 'joint_states'), bench.hear(JointState, 'arm_simulator/ground_truth')
     commands = bench.publisher(Float64MultiArray, VELOCITY)
-    bench.wait(lambda: states)
+    bench.spin_until(lambda: states)
     send(commands, [0.0] * 7)
-    bench.wait(lambda: len(truths) == 6 and stamp(states[-1]) == stamp(truths[-1]))
+    bench.spin_until(lambda: len(truths) == 6 and stamp(states[-1]) == stamp(truths[-1]))
     exact = np.array(truths[-1].position[:7])
     assert np.abs(arm(states[-1]) - exact).max() > 1e-3
     assert truths[-1].name[7:] == ['gripper', 'object_x', 'object_y', 'object_z', 'object_roll', 'object_pitch', 'object_yaw']
     bench.simulator.set_parameters([Parameter('faults.position_noise_std', value=0.0),
                                     Parameter('faults.separate_gripper', value=True)])
     send(commands, [0.0] * 7)
-    bench.wait(lambda: len(truths) == 12 and stamp(states[-1]) == stamp(truths[-1]))
-    bench.spin(0.1)
+    bench.spin_until(lambda: len(truths) == 12 and stamp(states[-1]) == stamp(truths[-1]))
+    bench.spin_for(0.1)
     newest = [state for state in states if stamp(state) == stamp(truths[-1])]
     assert sorted(len(state.name) for state in newest)[:2] == [2, 7]
     assert np.array_equal(arm(next(state for state in newest if len(state.name) == 7)), truths[-1].position[:7])
@@ -345,7 +301,7 @@ def test_a_control_period_of_uneven_steps_is_refused(bench):
 
 def test_against_the_wall_clock_any_control_rate_will_do(bench):
     bench = bench(control_rate_hz=50.0)
-    bench.wait(lambda: bench.early)
+    bench.spin_until(lambda: bench.early)
 
 
 def test_over_the_table_each_reset_draws_another_cube_and_changes_count_from_the_next(bench):
@@ -368,14 +324,14 @@ def test_over_the_table_each_reset_draws_another_cube_and_changes_count_from_the
 def test_the_first_episodes_are_filmed_and_no_others(bench, tmp_path):
     path = tmp_path / 'new' / 'episodes.gif'
     bench = bench(lockstep=True, video_path=str(path), video_episodes=2)
-    states, commands = bench.listen(JointState, 'joint_states'), bench.publisher(Float64MultiArray, VELOCITY)
+    states, commands = bench.hear(JointState, 'joint_states'), bench.publisher(Float64MultiArray, VELOCITY)
     saved = []
     for _ in range(3):
         fresh = bench.reset()
         saved.append(path.exists())
         for count in range(1, 4):
             send(commands, [0.3] * 7)
-            bench.wait(lambda: states and stamp(states[-1]) == fresh + count * PERIOD_NS)  # noqa: B023
+            bench.spin_until(lambda: states and stamp(states[-1]) == fresh + count * PERIOD_NS)  # noqa: B023
     assert saved == [False, False, True]
     with Image.open(path) as video:
         assert (video.n_frames, video.size, video.info['duration']) == (4, (400, 300), 100)
@@ -384,11 +340,11 @@ def test_the_first_episodes_are_filmed_and_no_others(bench, tmp_path):
 def test_a_video_that_cannot_be_written_is_named_and_the_arm_goes_on(bench, tmp_path, capfd):
     (tmp_path / 'file').touch()
     bench = bench(lockstep=True, video_path=str(tmp_path / 'file' / 'episodes.gif'), video_episodes=1)
-    states, commands = bench.listen(JointState, 'joint_states'), bench.publisher(Float64MultiArray, VELOCITY)
+    states, commands = bench.hear(JointState, 'joint_states'), bench.publisher(Float64MultiArray, VELOCITY)
     for _ in range(2):
         fresh = bench.reset()
         send(commands, [0.3] * 7)
-        bench.wait(lambda: states and stamp(states[-1]) == fresh + PERIOD_NS)  # noqa: B023
+        bench.spin_until(lambda: states and stamp(states[-1]) == fresh + PERIOD_NS)  # noqa: B023
     assert 'episodes.gif: cannot be written' in capfd.readouterr().err
 
 

@@ -1,17 +1,15 @@
 """Models that must not be planned with, sent to the running controller: each is refused and the last good one stays."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Log
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
+from support.bench import NodeBench
 
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.agents.codec import decode, encode
@@ -24,52 +22,28 @@ from mbrl_ros.types import EpisodeReport, Phase, RobotState
 
 ROBOT = load_robot('panda')
 HOME = np.array(ROBOT.home_rad)
-TIMEOUT_S = 30.0
 
 
-class Bench:
+class Bench(NodeBench):
     """The controller, an arm at rest in a running episode, and what the controller says."""
 
     def __init__(self) -> None:
-        self.context = rclpy.Context()
-        self.context.init()
-        self.node = rclpy.create_node('stack', context=self.context)
-        self.controller = MpcControllerNode(context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        for node in (self.node, self.controller):
-            self.executor.add_node(node)
+        super().__init__()
         self.versions: list[str] = []
         self.errors: list[str] = []
-        self.node.create_subscription(DiagnosticArray, 'controller_status', self._on_status, qos.RECORD)
-        self.node.create_subscription(Log, '/rosout', self._on_log, qos.LATCHED_RECORD)
-        self._state_pub = self.node.create_publisher(JointState, 'state', qos.STATE)
-        self._report_pub = self.node.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
-        self._model_pub = self.node.create_publisher(UInt8MultiArray, 'model', qos.LATCHED)
+        self.peer.create_subscription(DiagnosticArray, 'controller_status', self._on_status, qos.RECORD)
+        self.peer.create_subscription(Log, '/rosout', self._on_log, qos.LATCHED_RECORD)
+        self._state_pub = self.peer.create_publisher(JointState, 'state', qos.STATE)
+        self._report_pub = self.peer.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
+        self._model_pub = self.peer.create_publisher(UInt8MultiArray, 'model', qos.LATCHED)
+        self.start(MpcControllerNode)
 
     def send_model(self, data: bytes) -> None:
         self._model_pub.publish(convert.bytes_to_msg(data))
 
-    def spin_until(self, done: Callable[[], bool]) -> bool:
-        """Stand in a running episode until `done`; whether it came true in time."""
-        end_s, next_s = time.monotonic() + TIMEOUT_S, 0.0
-        while time.monotonic() < end_s:
-            if time.monotonic() >= next_s:
-                next_s = time.monotonic() + 0.01
-                self._stand()
-            self.executor.spin_once(timeout_sec=0.002)
-            if done():
-                return True
-        return False
-
-    def close(self) -> None:
-        self.controller.close()
-        self.executor.shutdown()
-        for node in (self.controller, self.node):
-            node.destroy_node()
-        self.context.try_shutdown()
-
-    def _stand(self) -> None:
-        now_ns = self.node.get_clock().now().nanoseconds
+    def drive(self) -> None:
+        """Stand in a running episode."""
+        now_ns = self.peer.get_clock().now().nanoseconds
         self._state_pub.publish(convert.state_to_msg(RobotState(now_ns, ROBOT.joints, HOME, np.zeros(7)), ROBOT.base_link))
         report = EpisodeReport(now_ns, Phase.RUNNING, 0, 0, 0, 0, 0.0, 0.0, 0.0, False, (0.5, 0.1, 0.4), 0, 0)
         self._report_pub.publish(convert.report_to_msg(report))

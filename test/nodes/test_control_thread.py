@@ -3,11 +3,11 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from rclpy.clock import Clock
+from support.bench import wait_until
 
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import ControllerConfig
@@ -60,13 +60,6 @@ def put(inbox: ControlInbox, stamp_ns: int) -> None:
     inbox.put(report=EpisodeReport(stamp_ns, Phase.EXPLORING, 0, 0, 0, 0, 0.0, 0.0, 0.0, False, (0.5, 0.1, 0.4), 0, 0))
 
 
-def wait(done: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not done():
-        assert time.monotonic() < end_s, 'waited in vain'
-        time.sleep(0.02)
-
-
 def test_in_lockstep_a_command_that_time_waits_for_is_repeated_to_newcomers_until_a_state_answers(controller):
     inbox, port = ControlInbox(), RecordingPort()
     thread = ControlThread(controller, inbox, port, PANDA, Clock(), ControlTiming(PERIOD_S, True, 0.0), lambda _: None, print)
@@ -74,7 +67,7 @@ def test_in_lockstep_a_command_that_time_waits_for_is_repeated_to_newcomers_unti
     time.sleep(0.3)
     assert port.num_repeats == 0
     put(inbox, 0)
-    wait(lambda: port.num_repeats > 2)
+    wait_until(lambda: port.num_repeats > 2)
     assert len(port.sent) == 1
     inbox.put_state(RobotState(10_000_000, PANDA.joints, HOME, np.zeros(7)))
     time.sleep(0.3)
@@ -98,7 +91,7 @@ def test_the_gripper_is_told_before_the_arm(controller, monkeypatch):
     thread.start()
     for count in (1, 2, 3):
         put(inbox, count * 50_000_000)
-        wait(lambda: len(port.order) >= 2 * count)  # noqa: B023
+        wait_until(lambda: len(port.order) >= 2 * count)  # noqa: B023
     thread.stop()
     assert port.order[:6] == 3 * ['gripper', 'arm']
 

@@ -6,19 +6,14 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
+from support.bench import TIMEOUT_S, NodeBench
 
 from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
 from mbrl_ros.nodes.scripted_demonstrator_node import ScriptedDemonstratorNode
@@ -31,11 +26,10 @@ NAMES = (*ROBOT.state_names, *body_joint_names('object'))
 AT_HOME = np.array([*ROBOT.home_rad, 0.08, 0.5, 0.1, 0.025, 0.0, 0.0, 0.3])
 LIFT_ACTION = ('twist_x', 'twist_y', 'twist_z', 'twist_yaw', 'gripper')
 WANTED = np.full(7, 0.1)
-TIMEOUT_S = 30.0
 KEYBOARD = (sys.executable, '-m', 'mbrl_ros.cli.node', 'keyboard_teleop')
 
 
-class Bench:
+class Bench(NodeBench):
     """A node under test, an arm at home, an episode manager, and everything that is said about a demonstration.
 
     Attributes:
@@ -45,38 +39,17 @@ class Bench:
     """
 
     def __init__(self) -> None:
-        self.context = rclpy.Context()
-        self.context.init()
-        self.node = rclpy.create_node('bench', context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+        super().__init__()
         self.shown: list[DemonstratedAction] = []
         self.commands: list[np.ndarray] = []
         self.holds: list[str] = []
-        self.state_pub = self.node.create_publisher(JointState, 'state', qos.STATE)
-        self.report_pub = self.node.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
+        self.state_pub = self.peer.create_publisher(JointState, 'state', qos.STATE)
+        self.report_pub = self.peer.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
         for kind, topic, callback, profile in (
                 (JointState, 'demonstrated_action', self._on_shown, qos.LATCHED_RECORD),
                 (Float64MultiArray, 'forward_velocity_controller/commands', self._on_command, qos.RECORD),
                 (DiagnosticArray, 'controller_status', self._on_status, qos.RECORD)):
-            self.node.create_subscription(kind, topic, callback, profile)
-        self._under_test: Node | None = None
-
-    def run(self, kind: type[Node], **settings: Any) -> Node:
-        self._under_test = kind(context=self.context, parameter_overrides=[
-            Parameter(name.replace('__', '.'), value=value) for name, value in settings.items()])
-        self.executor.add_node(self._under_test)
-        return self._under_test
-
-    def close(self) -> None:
-        if self._under_test is not None:
-            if hasattr(self._under_test, 'close'):
-                self._under_test.close()
-            self.executor.remove_node(self._under_test)
-            self._under_test.destroy_node()
-        self.executor.shutdown()
-        self.node.destroy_node()
-        self.context.try_shutdown()
+            self.peer.create_subscription(kind, topic, callback, profile)
 
     def say(self, stamp_ns: int, phase: Phase = Phase.DEMONSTRATED, speed: np.ndarray | None = None) -> None:
         """Publish a state at home and a word on it."""
@@ -85,17 +58,6 @@ class Bench:
         self.state_pub.publish(convert.state_to_msg(RobotState(stamp_ns, NAMES, AT_HOME, velocity), ROBOT.base_link))
         report = EpisodeReport(stamp_ns, phase, 0, 0, 3, 3, 0.0, 0.0, 0.1, False, (0.5, 0.1, 0.145), 0, 0)
         self.report_pub.publish(convert.report_to_msg(report))
-
-    def spin_until(self, done: Callable[[], Any], drive: Callable[[], None] = lambda: None) -> bool:
-        end_s, next_s = time.monotonic() + TIMEOUT_S, 0.0
-        while time.monotonic() < end_s:
-            if time.monotonic() >= next_s:
-                next_s = time.monotonic() + 0.02
-                drive()
-            self.executor.spin_once(timeout_sec=0.005)
-            if done():
-                return True
-        return False
 
     def _on_shown(self, message: JointState) -> None:
         self.shown.append(convert.demonstrated_from_msg(message))
@@ -119,13 +81,13 @@ class Teacher:
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.names, self.is_silent = bench, ROBOT.joints, False
-        self._pub = bench.node.create_publisher(JointState, 'demonstrated_action', qos.LATCHED)
+        self._pub = bench.peer.create_publisher(JointState, 'demonstrated_action', qos.LATCHED)
 
     def show(self, stamp_ns: int) -> None:
         self._pub.publish(convert.demonstrated_to_msg(DemonstratedAction(stamp_ns, self.names, WANTED)))
 
     def drive(self) -> None:
-        now_ns = self.bench.node.get_clock().now().nanoseconds
+        now_ns = self.bench.peer.get_clock().now().nanoseconds
         self.bench.say(now_ns, speed=self.bench.commands[-1] if self.bench.commands else None)
         if not self.is_silent:
             self.show(now_ns)
@@ -138,7 +100,7 @@ class Teacher:
 
 
 def test_the_controller_does_as_it_is_shown_and_holds_under_a_name_where_it_cannot(bench):
-    bench.run(MpcControllerNode)
+    bench.start(MpcControllerNode)
     teacher = Teacher(bench)
     assert teacher.waits_for('')
     teacher.is_silent = True
@@ -152,14 +114,13 @@ def test_the_controller_does_as_it_is_shown_and_holds_under_a_name_where_it_cann
 
 
 def test_in_lockstep_time_stands_until_the_newest_state_is_answered(bench):
-    bench.run(MpcControllerNode, lockstep=True)
+    bench.start(MpcControllerNode, lockstep=True)
     teacher = Teacher(bench)
-    assert bench.spin_until(lambda: bench.node.count_subscribers('demonstrated_action') == 2
-                            and bench.node.count_publishers('forward_velocity_controller/commands'))
+    assert bench.spin_until(lambda: bench.peer.count_subscribers('demonstrated_action') == 2
+                            and bench.peer.count_publishers('forward_velocity_controller/commands'))
     for tick in range(3):
         bench.say(tick * 50_000_000)
-        end_s = time.monotonic() + 0.3
-        bench.spin_until(lambda end_s=end_s: time.monotonic() > end_s)
+        bench.spin_for(0.3)
         assert len(bench.commands) == tick
         teacher.show(tick * 50_000_000)
         assert bench.spin_until(lambda tick=tick: len(bench.commands) == tick + 1)
@@ -167,15 +128,14 @@ def test_in_lockstep_time_stands_until_the_newest_state_is_answered(bench):
 
 
 def test_the_scripted_demonstrator_answers_each_word_on_a_demonstrated_episode(bench):
-    bench.run(ScriptedDemonstratorNode, task='lift', seed=1)
-    assert bench.spin_until(lambda: bench.node.count_subscribers('state') and bench.node.count_subscribers('episode')
-                            and bench.node.count_publishers('demonstrated_action'))
+    bench.start(ScriptedDemonstratorNode, task='lift', seed=1)
+    assert bench.spin_until(lambda: bench.peer.count_subscribers('state') and bench.peer.count_subscribers('episode')
+                            and bench.peer.count_publishers('demonstrated_action'))
     for tick in range(4):
         bench.say(tick * 50_000_000)
         assert bench.spin_until(lambda tick=tick: len(bench.shown) == tick + 1)
     bench.say(200_000_000, Phase.RUNNING)
-    end_s = time.monotonic() + 0.3
-    bench.spin_until(lambda: time.monotonic() > end_s)
+    bench.spin_for(0.3)
     assert [shown.stamp_ns for shown in bench.shown] == [0, 50_000_000, 100_000_000, 150_000_000]
     assert {shown.names for shown in bench.shown} == {LIFT_ACTION}
     assert (np.abs([shown.action for shown in bench.shown]) <= 1.0).all()
@@ -201,7 +161,7 @@ def test_keys_become_actions_and_the_terminal_is_left_as_it_was(bench, person, n
 
     def press(key: bytes) -> Callable[[], None]:
         def drive() -> None:
-            bench.say(bench.node.get_clock().now().nanoseconds)
+            bench.say(bench.peer.get_clock().now().nanoseconds)
             os.write(end, key)
         return drive
 

@@ -1,13 +1,12 @@
 """The way to the driver: who hears which command."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Float64MultiArray
+from support.bench import NodeBench
 
 from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.ros import qos
@@ -15,44 +14,28 @@ from mbrl_ros.ros.driver_port import DriverPort
 
 ROBOT = load_robot('panda')
 DRIVER = load_driver('simulated')
-TIMEOUT_S = 10.0
 
 
-class Bench:
+class Bench(NodeBench):
     """A port of one node, and drivers of another that may come and go."""
 
     def __init__(self) -> None:
-        self._context = rclpy.Context()
-        self._context.init()
-        self.node, self._other = (rclpy.create_node(name, context=self._context) for name in ('controller', 'driver'))
-        self._executor = SingleThreadedExecutor(context=self._context)
-        for node in (self.node, self._other):
-            self._executor.add_node(node)
+        super().__init__('driver')
+        self.node = self.add(rclpy.create_node('controller', context=self.context))
         self.port = DriverPort(self.node, ROBOT, DRIVER, 0.05)
 
     def listen(self) -> list[float]:
         """First number of each command that a new driver hears; it is there, and known to be, when this returns."""
         heard: list[float] = []
         before = self.node.count_subscribers(self.port.topic)
-        self._other.create_subscription(Float64MultiArray, self.port.topic, lambda command: heard.append(command.data[0]),
+        self.peer.create_subscription(Float64MultiArray, self.port.topic, lambda command: heard.append(command.data[0]),
                                         qos.DRIVER)
-        self.spin(lambda: self.node.count_subscribers(self.port.topic) > before)
-        self.spin(lambda: False, 0.3)
+        self.spin_until(lambda: self.node.count_subscribers(self.port.topic) > before)
+        self.spin_for(0.3)
         return heard
 
     def send(self, speed: float) -> None:
         self.port.send(np.full(7, speed), np.array(ROBOT.home_rad), 0)
-
-    def spin(self, done: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
-        end_s = time.monotonic() + timeout_s
-        while time.monotonic() < end_s and not done():
-            self._executor.spin_once(timeout_sec=0.02)
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        for node in (self.node, self._other):
-            node.destroy_node()
-        self._context.try_shutdown()
 
 
 @pytest.fixture
@@ -66,27 +49,27 @@ def test_a_driver_that_comes_after_the_command_hears_the_repeat_once(bench):
     bench.send(0.1)
     heard = bench.listen()
     bench.port.repeat_to_newcomers()
-    bench.spin(lambda: False, 0.3)
+    bench.spin_for(0.3)
     assert heard == [], 'it has had no time yet to say that its time is another'
-    bench.spin(lambda: False, 1.0)
+    bench.spin_for(1.0)
     for _ in range(3):
         bench.port.repeat_to_newcomers()
-    bench.spin(lambda: heard)
-    bench.spin(lambda: False, 0.3)
+    bench.spin_until(lambda: heard)
+    bench.spin_for(0.3)
     assert heard == [0.1]
 
 
 def test_nothing_is_repeated_while_nobody_joins(bench):
     heard = bench.listen()
     bench.send(0.1)
-    bench.spin(lambda: heard)
+    bench.spin_until(lambda: heard)
     bench.port.repeat_to_newcomers()
-    bench.spin(lambda: False, 0.3)
+    bench.spin_for(0.3)
     assert heard == [0.1]
 
 
 def test_before_the_first_command_there_is_nothing_to_repeat(bench):
     heard = bench.listen()
     bench.port.repeat_to_newcomers()
-    bench.spin(lambda: False, 0.3)
+    bench.spin_for(0.3)
     assert heard == []

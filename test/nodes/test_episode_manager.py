@@ -1,7 +1,6 @@
 """The episode manager node: what must not end it."""
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
+from support.bench import NodeBench, wait_until
 
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
 from mbrl_ros.robots import load_robot
@@ -25,10 +25,8 @@ TINY = {'driver': 'forward_velocity', 'wait_for': ['nobody'], 'wait_for_s': 0.0,
 
 def exit_code_after_an_episode(output_dir):
     settings = {**TINY, 'output_dir': str(output_dir), 'exit_when_finished': True, 'episodes.episodes': 1}
-    context = rclpy.Context()
-    context.init()
-    node = EpisodeManagerNode(context=context, parameter_overrides=[Parameter(name, value=value)
-                                                                    for name, value in settings.items()])
+    bench = NodeBench()
+    node = bench.start(EpisodeManagerNode, **settings)
     try:
         node.on_timer()
         for tick in range(1, 100):
@@ -36,8 +34,7 @@ def exit_code_after_an_episode(output_dir):
             node.on_state(convert.state_to_msg(state, ROBOT.base_link))
         return node.exit_code
     finally:
-        node.destroy_node()
-        context.try_shutdown()
+        bench.close()
 
 
 def test_episodes_go_on_to_their_verdict_where_nothing_can_be_written(tmp_path, capsys):
@@ -55,10 +52,8 @@ def test_what_there_is_of_results_is_listed_at_the_end_a_video_too(tmp_path, cap
 
 
 def test_a_score_has_the_wall_time_since_the_episode_before_ended_and_the_first_since_episodes_could_begin():
-    context = rclpy.Context()
-    context.init()
-    node = EpisodeManagerNode(context=context, parameter_overrides=[
-        Parameter(name, value=value) for name, value in {**TINY, 'episodes.episodes': 2}.items()])
+    bench = NodeBench()
+    node = bench.start(EpisodeManagerNode, **{**TINY, 'episodes.episodes': 2})
     try:
         begin_s = time.monotonic()
         node.on_timer()
@@ -71,15 +66,13 @@ def test_a_score_has_the_wall_time_since_the_episode_before_ended_and_the_first_
         assert 0.0 < first < ends_s[0] - begin_s
         assert second > 0.0 and first + second < ends_s[1] - begin_s
     finally:
-        node.destroy_node()
-        context.try_shutdown()
+        bench.close()
 
 
 @pytest.mark.parametrize(('phase', 'is_said'), [('exploring', False), ('running', True)])
 def test_that_the_arm_has_changed_is_said_between_the_lines_of_planned_episodes(phase, is_said, capsys):
-    context = rclpy.Context()
-    context.init()
-    node = EpisodeManagerNode(context=context)
+    bench = NodeBench()
+    node = bench.start(EpisodeManagerNode)
     try:
         node._board.add(EpisodeScore(0, 50, phase, False, 0.1, -1.0, 1, 0.1, 1.0, 1.0, 0))
         report = TrainingReport(1, 0, 1, True, 'the arm has changed; accepted', 50, 0.1, 0.0, 1.0, changed=True)
@@ -87,44 +80,30 @@ def test_that_the_arm_has_changed_is_said_between_the_lines_of_planned_episodes(
         assert ('the arm has changed; accepted' in capsys.readouterr().out) is is_said
         assert node._board.scores[-1].changed is is_said
     finally:
-        node.destroy_node()
-        context.try_shutdown()
+        bench.close()
 
 
 def test_a_simulator_that_came_back_is_asked_for_a_reset_though_its_predecessor_never_answered():
-    context = rclpy.Context()
-    context.init()
-    driver, executor, calls = rclpy.create_node('driver', context=context), SingleThreadedExecutor(context=context), []
+    bench, calls = NodeBench('driver'), []
 
     def on_reset(_, response: Trigger.Response) -> Trigger.Response:
         calls.append(response)
         response.success, response.message = True, '0'
         return response
 
-    driver.create_service(Trigger, 'arm_simulator/reset', on_reset)
-    executor.add_node(driver)
-    overrides = [Parameter('wait_for', value=['nobody']), Parameter('wait_for_s', value=0.0)]
-    node = EpisodeManagerNode(context=context, parameter_overrides=overrides)
-
-    def wait(done: Callable[[], bool], go_on: Callable[[], None]) -> None:
-        end_s = time.monotonic() + 10.0
-        while not done():
-            assert time.monotonic() < end_s, 'waited in vain'
-            go_on()
-            time.sleep(0.01)
-
+    bench.peer.create_service(Trigger, 'arm_simulator/reset', on_reset)
+    node = EpisodeManagerNode(context=bench.context, parameter_overrides=[
+        Parameter('wait_for', value=['nobody']), Parameter('wait_for_s', value=0.0)])
     try:
         node.on_timer()
         for stamp_ns in (5_000_000_000, 250_000_000):
             state = RobotState(stamp_ns, ROBOT.joints, np.array(ROBOT.home_rad), np.zeros(7))
             node.on_state(convert.state_to_msg(state, ROBOT.base_link))
-            wait(lambda: node._reset is not None, node.on_timer)
-        wait(lambda: len(calls) == 2, lambda: executor.spin_once(timeout_sec=0.01))
+            wait_until(lambda: node._reset is not None, node.on_timer)
+        bench.spin_until(lambda: len(calls) == 2)
     finally:
-        executor.shutdown()
-        driver.destroy_node()
         node.destroy_node()
-        context.try_shutdown()
+        bench.close()
 
 
 @pytest.fixture

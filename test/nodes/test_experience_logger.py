@@ -10,16 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import Log
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String, UInt8MultiArray
+from support.bench import TIMEOUT_S, NodeBench
 
 from mbrl_ros.errors import BagError, ConfigError
 from mbrl_ros.experience import TransitionAssembler, load_transitions
@@ -31,41 +28,25 @@ from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState
 
 ROBOT = load_robot('panda')
-TIMEOUT_S = 20.0
 MS = 1_000_000
 
 
-class Stack:
+class Stack(NodeBench):
     """Publishers of everything that the logger hears, and everything that it says."""
 
     def __init__(self) -> None:
-        self.context = rclpy.Context()
-        self.context.init()
-        self.node = rclpy.create_node('state_estimator', context=self.context)
-        self.node.declare_parameter('rate_hz', 100.0)
-        self.publishers = {
-            'state': self.node.create_publisher(JointState, 'state', qos.RECORD),
-            'applied_command': self.node.create_publisher(JointState, 'applied_command', qos.RECORD),
-            'episode': self.node.create_publisher(DiagnosticArray, 'episode', qos.LATCHED),
-            'joint_states': self.node.create_publisher(JointState, 'joint_states', qos.SENSOR),
-            'model': self.node.create_publisher(UInt8MultiArray, 'model', qos.LATCHED),
-            'robot_description': self.node.create_publisher(String, 'robot_description', qos.LATCHED),
-        }
-        self.logs: list[str] = []
+        super().__init__('state_estimator')
+        self.peer.declare_parameter('rate_hz', 100.0)
+        self.publishers = {name: self.peer.create_publisher(kind, name, profile) for name, kind, profile in (
+            ('state', JointState, qos.RECORD), ('applied_command', JointState, qos.RECORD),
+            ('episode', DiagnosticArray, qos.LATCHED), ('joint_states', JointState, qos.SENSOR),
+            ('model', UInt8MultiArray, qos.LATCHED), ('robot_description', String, qos.LATCHED))}
         self.diagnostics: list[tuple[bytes, str]] = []
-        self.node.create_subscription(Log, '/rosout', lambda log: self.logs.append(log.msg), qos.LATCHED_RECORD)
-        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.DRIVER)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.loggers: list[ExperienceLoggerNode] = []
+        self.peer.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.DRIVER)
         self.sent: list[tuple[str, object]] = []
 
     def start_logger(self, output_dir: Path, **parameters: object) -> ExperienceLoggerNode:
-        overrides = [Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()]
-        overrides.append(Parameter('output_dir', value=str(output_dir)))
-        logger = ExperienceLoggerNode(context=self.context, parameter_overrides=overrides)
-        self.loggers.append(logger)
-        self.executor.add_node(logger)
+        logger = self.start(ExperienceLoggerNode, output_dir=str(output_dir), **parameters)
         self.await_match()
         return logger
 
@@ -83,22 +64,6 @@ class Stack:
             self.send('applied_command', convert.applied_to_msg(value, 'panda_link0'))
         else:
             self.send('episode', convert.report_to_msg(value))
-
-    def spin_until(self, done: Callable[[], bool]) -> bool:
-        end_s = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < end_s:
-            self.executor.spin_once(timeout_sec=0.005)
-            if done():
-                return True
-        return False
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        for logger in self.loggers:
-            logger.close()
-            logger.destroy_node()
-        self.node.destroy_node()
-        self.context.try_shutdown()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.diagnostics += [(s.level, s.message) for s in message.status if s.name == 'experience_logger: recording']
@@ -144,7 +109,7 @@ def by_topic(messages: list[tuple[str, object]]) -> dict[str, list[object]]:
 
 
 def test_every_message_is_recorded_as_published_and_replays_to_the_live_transitions(stack, tmp_path):
-    stack.start_logger(tmp_path)
+    logger = stack.start_logger(tmp_path)
     live, expected = TransitionAssembler(ROBOT, JointSpace(ROBOT), 0.05), []
     for value in lockstep_run(30):
         stack.send_value(value)
@@ -154,7 +119,7 @@ def test_every_message_is_recorded_as_published_and_replays_to_the_live_transiti
     expected += live.flush()
     names = ('/state', '/applied_command', '/episode')
     assert stack.spin_until(lambda: len(recorded(tmp_path / 'bag', *names)) == len(stack.sent))
-    stack.loggers[0].close()
+    logger.close()
     assert by_topic(decoded(recorded(tmp_path / 'bag', *names))) == by_topic(stack.sent)
     replayed = load_transitions(tmp_path / 'bag', ROBOT, JointSpace(ROBOT), 0.05)
     assert len(replayed) == len(expected) == 29
@@ -200,7 +165,7 @@ def test_the_parameters_of_the_other_nodes_are_recorded(stack, tmp_path):
 
 
 def test_an_extra_topic_is_recorded(stack, tmp_path):
-    publisher = stack.node.create_publisher(String, 'notes', qos.LATCHED)
+    publisher = stack.peer.create_publisher(String, 'notes', qos.LATCHED)
     stack.start_logger(tmp_path, extra_topics=['notes std_msgs/msg/String'])
     assert stack.spin_until(lambda: publisher.get_subscription_count() > 0)
     publisher.publish(String(data='look'))
@@ -224,7 +189,7 @@ def test_a_malformed_report_is_recorded_and_told_but_stops_nothing(stack, tmp_pa
     stack.send('episode', DiagnosticArray())
     stack.send_value(lockstep_run(1)[0])
     assert stack.spin_until(lambda: {'/episode', '/state'} <= set(by_topic(recorded(tmp_path / 'bag'))))
-    assert stack.spin_until(lambda: any('expected one status' in text for text in stack.logs))
+    assert stack.spin_until(lambda: stack.said('expected one status'))
 
 
 @pytest.fixture
@@ -247,11 +212,10 @@ def test_a_full_disk_is_one_error_and_a_diagnostic_and_recording_resumes_with_sp
     assert stack.spin_until(lambda: any(level == b'\x02' for level, _ in stack.diagnostics))
     before = recorded(small_disk / 'bag')
     ballast.unlink()
-    assert stack.spin_until(lambda: any('recording again into' in text for text in stack.logs))
+    assert stack.spin_until(lambda: stack.said('recording again into'))
     logger.destroy_timer(sender)
-    errors = [text for text in stack.logs if 'errno' in text]
-    assert len(errors) == 1
-    assert 'bag_' in errors[0] and 'cannot be written (No space left on device, errno 28)' in errors[0]
+    [error] = stack.said('errno')
+    assert 'bag_' in error and 'cannot be written (No space left on device, errno 28)' in error
     assert recorded(small_disk / 'bag')[:len(before)] == before
 
 

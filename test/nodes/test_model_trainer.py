@@ -1,19 +1,15 @@
 """The model trainer node over real DDS: it learns from what it hears, publishes, keeps and comes back."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import Log
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String, UInt8MultiArray
+from support.bench import NodeBench
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ConfigError
@@ -29,42 +25,26 @@ from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, Tra
 ROBOT = load_robot('panda')
 LIMITS = np.array(ROBOT.max_velocity_rad_s)
 PERIOD_NS, STATE_NS = 50_000_000, 10_000_000
-TIMEOUT_S = 30.0
 FAST = {'learner.trainer.max_steps': 100, 'learner.min_transitions': 40}
 
 
-class Bench:
+class Bench(NodeBench):
     """The node under test, an ideal arm that talks to it, and everything it said."""
 
     def __init__(self, **parameters: object) -> None:
-        self.context = rclpy.Context()
-        self.context.init()
-        self.driver = rclpy.create_node('driver', context=self.context)
+        super().__init__('driver')
         self.models: list[AgentBundle] = []
         self.ready: list[TrainingReport] = []
         self.reports: list[TrainingReport] = []
-        self.logs: list[str] = []
-        self.driver.create_subscription(UInt8MultiArray, 'model', self._on_model, qos.LATCHED)
-        self.driver.create_subscription(DiagnosticArray, 'training', self._on_training, qos.LATCHED)
-        self.driver.create_subscription(Log, '/rosout', lambda message: self.logs.append(message.msg), qos.RECORD)
-        self._state_pub = self.driver.create_publisher(JointState, 'state', qos.RECORD)
-        self._applied_pub = self.driver.create_publisher(JointState, 'applied_command', qos.LATCHED_RECORD)
-        self._report_pub = self.driver.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
-        overrides = [Parameter(name, value=value) for name, value in {**FAST, **parameters}.items()]
-        self.node = ModelTrainerNode(context=self.context, parameter_overrides=overrides)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.driver)
-        self.executor.add_node(self.node)
+        self.peer.create_subscription(UInt8MultiArray, 'model', self._on_model, qos.LATCHED)
+        self.peer.create_subscription(DiagnosticArray, 'training', self._on_training, qos.LATCHED)
+        self._state_pub = self.peer.create_publisher(JointState, 'state', qos.RECORD)
+        self._applied_pub = self.peer.create_publisher(JointState, 'applied_command', qos.LATCHED_RECORD)
+        self._report_pub = self.peer.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
+        self.node = self.start(ModelTrainerNode, **{**FAST, **parameters})
         self._rng = np.random.default_rng(0)
         self._q, self._qd = np.array(ROBOT.home_rad), np.zeros(7)
         self.stamp_ns, self.steps = 1_000_000_000, 0
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.close()
-        self.node.destroy_node()
-        self.driver.destroy_node()
-        self.context.try_shutdown()
 
     def _on_model(self, message: UInt8MultiArray) -> None:
         self.models.append(AgentBundle.from_bytes(convert.bytes_from_msg(message)))
@@ -81,7 +61,7 @@ class Bench:
     def say(self, phase: Phase, episode: int = 0) -> None:
         report = EpisodeReport(self.stamp_ns, phase, 0, episode, 0, self.steps, 0.0, 0.0, 0.0, False, (0.5, 0.0, 0.5), 0, 0)
         self._report_pub.publish(convert.report_to_msg(report))
-        self.spin(0.002)
+        self.spin_for(0.002)
 
     def send_state(self) -> None:
         state = RobotState(self.stamp_ns, ROBOT.joints, self._q, self._qd)
@@ -101,21 +81,7 @@ class Bench:
                 self._q = self._q + velocity * STATE_NS * 1e-9
                 self.send_state()
             self.steps += 1
-            self.spin(0.001)
-
-    def spin(self, seconds: float) -> None:
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            self.executor.spin_once(timeout_sec=0.001)
-
-    def spin_until(self, done: Callable[[], bool]) -> bool:
-        """Spin until `done`; whether it came true in time."""
-        end_s = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < end_s:
-            if done():
-                return True
-            self.executor.spin_once(timeout_sec=0.01)
-        return False
+            self.spin_for(0.001)
 
 
 @pytest.fixture
@@ -152,7 +118,7 @@ def test_lockstep_round_follows_each_episode_with_every_transition(make_bench, t
 def test_trainer_says_that_it_is_ready_once_all_streams_reach_it(make_bench):
     bench = make_bench()
     bench.connect()
-    bench.spin(0.3)
+    bench.spin_for(0.3)
     assert not bench.ready
     bench.send_state()
     assert bench.spin_until(lambda: bench.ready)
@@ -263,7 +229,7 @@ def test_new_run_begins_without_the_model_of_an_earlier_one_unless_asked(make_be
     assert first.spin_until(lambda: first.models)
     fresh = make_bench(lockstep=True, output_dir=str(tmp_path))
     fresh.say(Phase.RESETTING)
-    fresh.spin(0.3)
+    fresh.spin_for(0.3)
     assert not fresh.models
     resumed = make_bench(lockstep=True, output_dir=str(tmp_path), resume=True)
     assert resumed.spin_until(lambda: resumed.models)

@@ -1,4 +1,4 @@
-"""The controller node over real DDS: its parameters, its life cycle, and the faces of a driver that it commands."""
+"""The controller node over real DDS: its parameters, its life cycle, and the command interfaces of a driver that it commands."""
 
 import os
 import signal
@@ -7,12 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-import rclpy
-from controller_bench import HOME, ROBOT, Driver
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from std_msgs.msg import Float64MultiArray
+from support.controller_bench import HOME, ROBOT, Driver
 from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.errors import ConfigError
@@ -84,9 +83,7 @@ def test_trajectories_reach_a_trajectory_driver_and_end_standing(make_bench):
 
 
 def test_sigterm_stops_the_arm_before_the_process_ends():
-    context = rclpy.Context()
-    context.init()
-    driver = Driver(context)
+    driver = Driver()
     process = subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.node', 'mpc_controller'], env=os.environ)
     try:
         assert driver.spin_until(lambda: driver.moves)
@@ -100,4 +97,3 @@ def test_sigterm_stops_the_arm_before_the_process_ends():
         process.kill()
         process.wait()
         driver.close()
-        context.try_shutdown()

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from controller_bench import GOAL, TOPIC, Bench
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
+from support.controller_bench import GOAL, TOPIC, Bench
 
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import Phase

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from controller_bench import GOAL, HOME, ROBOT, TOPIC, Bench
+from support.controller_bench import GOAL, HOME, ROBOT, TOPIC, Bench
 
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig

@@ -1,6 +1,7 @@
 """Messages to core types and back, and parameters from settings, on a real context."""
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psutil
 import pytest
 import rclpy
 from rclpy.parameter import Parameter
+from support.bench import NodeBench
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ConfigError, GoalError, MeasurementError
@@ -35,19 +37,9 @@ class ExampleConfig(Config):
 
 @pytest.fixture
 def make_node():
-    context = rclpy.Context()
-    context.init()
-    nodes = []
-
-    def make(**overrides):
-        parameters = [Parameter(name.replace('__', '.'), value=value) for name, value in overrides.items()]
-        nodes.append(rclpy.create_node('example', context=context, parameter_overrides=parameters))
-        return nodes[-1]
-
-    yield make
-    for node in nodes:
-        node.destroy_node()
-    context.try_shutdown()
+    bench = NodeBench()
+    yield functools.partial(bench.start, functools.partial(rclpy.create_node, 'example'))
+    bench.close()
 
 
 def test_a_node_talks_over_sockets_of_this_machine_alone(make_node):

@@ -1,21 +1,17 @@
 """The state estimator node over real DDS: what it publishes, when, and what it says when it must not."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Pose, PoseStamped, Quaternion
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rcl_interfaces.msg import Log
 from rclpy.clock import ClockType
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
+from support.bench import NodeBench, made
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.nodes.state_estimator_node import StateEstimatorNode
@@ -25,38 +21,22 @@ from mbrl_ros.ros import convert, qos
 ROBOT = load_robot('panda')
 NAMES = [*ROBOT.joints, *ROBOT.gripper.joints]
 MS = 1_000_000
-TIMEOUT_S = 10.0
 
 
-class Bench:
+class Bench(NodeBench):
     """The node under test, a driver that talks to it, and everything it said."""
 
     def __init__(self, **parameters: object) -> None:
-        self.context = rclpy.Context()
-        self.context.init()
-        overrides = [Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()]
-        self.driver = rclpy.create_node('driver', context=self.context)
-        self.states: list[JointState] = []
-        self.logs: list[str] = []
+        super().__init__('driver')
+        self.states = self.hear(JointState, 'state')
         self.diagnostics: dict[str, str] = {}
-        self.driver.create_subscription(JointState, 'state', self.states.append, qos.RECORD)
-        self.driver.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.DRIVER)
-        self.driver.create_subscription(Log, '/rosout', self._on_log, qos.LATCHED_RECORD)
-        self._joint_pub = self.driver.create_publisher(JointState, 'joint_states', qos.RECORD)
-        self._pose_pub = self.driver.create_publisher(PoseStamped, 'object_pose', qos.RECORD)
-        self.node = StateEstimatorNode(context=self.context, parameter_overrides=overrides)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.driver)
-        self.executor.add_node(self.node)
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
-        self.driver.destroy_node()
-        self.context.try_shutdown()
+        self.peer.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.DRIVER)
+        self._joint_pub = self.peer.create_publisher(JointState, 'joint_states', qos.RECORD)
+        self._pose_pub = self.peer.create_publisher(PoseStamped, 'object_pose', qos.RECORD)
+        self.node = self.start(StateEstimatorNode, **parameters)
 
     def now_ns(self) -> int:
-        return self.driver.get_clock().now().nanoseconds
+        return self.peer.get_clock().now().nanoseconds
 
     def send_joints(self, stamp_ns: int, names: list[str] = NAMES, position: list[float] | None = None,
                     velocity: list[float] | None = None) -> None:
@@ -69,22 +49,7 @@ class Bench:
         pose.position.x = 0.5
         self._pose_pub.publish(PoseStamped(header=convert.header(stamp_ns, frame), pose=pose))
 
-    def spin_until(self, done: Callable[[], bool], every: Callable[[], None] = lambda: None) -> bool:
-        """Spin until `done`, calling `every` about 100 times a second; whether it came true in time."""
-        end_s, next_s = time.monotonic() + TIMEOUT_S, 0.0
-        while time.monotonic() < end_s:
-            if time.monotonic() >= next_s:
-                next_s = time.monotonic() + 0.01
-                every()
-            self.executor.spin_once(timeout_sec=0.002)
-            if done():
-                return True
-        return False
-
-    def said(self, text: str) -> bool:
-        return any(text in line for line in self.logs)
-
-    def drive(self) -> None:
+    def speak(self) -> None:
         """Send what a sound driver sends now."""
         stamp_ns = self.now_ns()
         self.send_joints(stamp_ns)
@@ -93,32 +58,20 @@ class Bench:
     def connect(self) -> None:
         pairs = (self._joint_pub, self._pose_pub)
         assert self.spin_until(lambda: all(publisher.get_subscription_count() for publisher in pairs)
-                               and self.driver.count_publishers('state'))
+                               and self.peer.count_publishers('state'))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.diagnostics = convert.status_values(message) | {'message': message.status[0].message if message.status else ''}
 
-    def _on_log(self, message: Log) -> None:
-        if message.name == 'state_estimator':
-            self.logs.append(message.msg)
-
 
 @pytest.fixture
 def make_bench() -> Iterator[Callable[..., Bench]]:
-    benches = []
-
-    def make(**parameters: object) -> Bench:
-        benches.append(Bench(**parameters))
-        return benches[-1]
-
-    yield make
-    for bench in benches:
-        bench.close()
+    yield from made(Bench)
 
 
 def test_state_is_the_named_vector_of_everything_tracked(make_bench):
     bench = make_bench()
-    assert bench.spin_until(lambda: len(bench.states) > 20, bench.drive)
+    assert bench.spin_until(lambda: len(bench.states) > 20, bench.speak)
     state = convert.state_from_msg(bench.states[-1])
     assert state.names[:9] == (*ROBOT.joints, 'gripper', 'object_x')
     np.testing.assert_allclose(state.positions(ROBOT.joints), ROBOT.home_rad, atol=1e-6)
@@ -146,12 +99,11 @@ def test_missing_object_is_named_and_need_not_be_tracked(make_bench):
 
 def test_silent_driver_ends_the_state_and_its_return_brings_it_back(make_bench):
     bench = make_bench()
-    assert bench.spin_until(lambda: len(bench.states) > 20, bench.drive)
+    assert bench.spin_until(lambda: len(bench.states) > 20, bench.speak)
     assert bench.spin_until(lambda: bench.said('state is no longer published: no usable measurement of the arm for'))
     before = len(bench.states)
-    assert bench.spin_until(lambda: len(bench.states) > before + 10, bench.drive)
-    lost = [line for line in bench.logs if 'no longer published' in line]
-    assert len(lost) == 1
+    assert bench.spin_until(lambda: len(bench.states) > before + 10, bench.speak)
+    assert len(bench.said('no longer published')) == 1
 
 
 @pytest.mark.parametrize(('send', 'text'), [
@@ -166,23 +118,23 @@ def test_silent_driver_ends_the_state_and_its_return_brings_it_back(make_bench):
 ])
 def test_bad_message_is_said_once_and_the_state_goes_on(make_bench, send, text):
     bench = make_bench()
-    assert bench.spin_until(lambda: len(bench.states) > 5, bench.drive)
+    assert bench.spin_until(lambda: len(bench.states) > 5, bench.speak)
 
     def drive_badly() -> None:
-        bench.drive()
+        bench.speak()
         send(bench)
 
     assert bench.spin_until(lambda: bench.said(text), drive_badly)
     before = len(bench.states)
     assert bench.spin_until(lambda: len(bench.states) > before + 20, drive_badly)
-    assert sum(text in line for line in bench.logs) == 1
+    assert len(bench.said(text)) == 1
 
 
 def test_diagnostics_tell_status_rate_and_refusals(make_bench):
     bench = make_bench()
 
     def drive_badly() -> None:
-        bench.drive()
+        bench.speak()
         bench.send_pose(bench.now_ns(), w=3.0)
 
     assert bench.spin_until(lambda: int(bench.diagnostics.get('quaternion', 0)) > 10, drive_badly)
@@ -265,7 +217,7 @@ def test_random_messages_do_not_end_the_node(fuzzed: Bench, names, position, vel
 
 def test_node_still_works_after_random_messages(fuzzed: Bench):
     fuzzed.states.clear()
-    assert fuzzed.spin_until(lambda: len(fuzzed.states) > 5, fuzzed.drive)
+    assert fuzzed.spin_until(lambda: len(fuzzed.states) > 5, fuzzed.speak)
 
 
 @pytest.mark.parametrize(('simulated', 'clock'), [(False, ClockType.STEADY_TIME), (True, ClockType.ROS_TIME)])

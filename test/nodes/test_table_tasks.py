@@ -1,18 +1,15 @@
 """The nodes at a task over the table: tool twists and openings, a model in the tool's frame, and one that was there before."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, UInt8MultiArray
+from support.bench import NodeBench, made
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
@@ -34,7 +31,6 @@ from mbrl_sim.tabletop import TabletopWorld, make_task_world
 
 ROBOT = load_robot('panda')
 RATE_HZ = TaskLoopConfig.of_task('lift').control_rate_hz
-TIMEOUT_S = 30.0
 SMALL_PLANS = {'planner.horizon': 3, 'planner.population_size': 16, 'planner.num_elites': 4, 'planner.num_iterations': 1}
 #: States come here once a control step.
 SMALL_ROUNDS = {'assembler.max_gap_s': 1.0 / RATE_HZ, 'learner.trainer.max_steps': 10,
@@ -70,33 +66,17 @@ def world() -> Iterator[TabletopWorld]:
     world.close()
 
 
-class Bench:
+class Bench(NodeBench):
     """A node under test, and a driver, an estimator and an episode manager in one beside it."""
 
     def __init__(self, kind: Callable[..., Node], **parameters: object) -> None:
-        self.context = rclpy.Context()
-        self.context.init()
-        self.peer = rclpy.create_node('peer', context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.peer)
+        super().__init__()
         self.publishers = {
             topic: self.peer.create_publisher(kind_of, topic, profile) for topic, kind_of, profile in (
                 ('state', JointState, qos.RECORD), ('episode', DiagnosticArray, qos.LATCHED),
                 ('applied_command', JointState, qos.LATCHED_RECORD), ('model', UInt8MultiArray, qos.LATCHED))
             if (kind, topic) not in ((ModelTrainerNode, 'model'), (MpcControllerNode, 'applied_command'))}
-        try:
-            self.node = kind(context=self.context, parameter_overrides=[
-                Parameter(name, value=value) for name, value in {'task': 'lift', **parameters}.items()])
-        except Exception:
-            self.close()
-            raise
-        self.executor.add_node(self.node)
-
-    def hear(self, kind: type, topic: str, profile=qos.RECORD) -> list:
-        """List that every message of a topic is added to."""
-        messages: list = []
-        self.peer.create_subscription(kind, topic, messages.append, profile)
-        return messages
+        self.node = self.start(kind, **{'task': 'lift', **parameters})
 
     def say(self, topic: str, message: object) -> None:
         self.publishers[topic].publish(message)
@@ -108,36 +88,14 @@ class Bench:
         report = EpisodeReport(stamp_ns, phase, 0, 0, step, step, 0.0, 0.0, 0.0, False, (0.5, 0.0, 0.15), 0, model_version)
         self.say('episode', convert.report_to_msg(report))
 
-    def wait(self, done: Callable[[], object]) -> None:
-        end_s = time.monotonic() + TIMEOUT_S
-        while not done():
-            assert time.monotonic() < end_s, 'waited in vain'
-            self.executor.spin_once(timeout_sec=0.01)
-
     def connect(self) -> None:
         """Wait until all that is said here is heard."""
-        self.wait(lambda: all(publisher.get_subscription_count() for publisher in self.publishers.values()))
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        if hasattr(self, 'node'):
-            self.node.close()
-            self.node.destroy_node()
-        self.peer.destroy_node()
-        self.context.try_shutdown()
+        self.spin_until(lambda: all(publisher.get_subscription_count() for publisher in self.publishers.values()))
 
 
 @pytest.fixture
 def make_bench() -> Iterator[Callable[..., Bench]]:
-    benches: list[Bench] = []
-
-    def make(kind: Callable[..., Node], **parameters: object) -> Bench:
-        benches.append(Bench(kind, **parameters))
-        return benches[-1]
-
-    yield make
-    for bench in benches:
-        bench.close()
+    yield from made(Bench)
 
 
 def test_a_planned_step_goes_out_as_joint_velocities_and_an_opening_and_both_are_recorded(make_bench, pretrained, world):
@@ -147,18 +105,18 @@ def test_a_planned_step_goes_out_as_joint_velocities_and_an_opening_and_both_are
     applied, plans, paths = (bench.hear(*what) for what in (
         (JointState, 'applied_command', qos.LATCHED_RECORD), (JointTrajectory, 'plan'), (MarkerArray, 'predicted_path')))
     bench.connect()
-    bench.wait(lambda: bench.peer.count_publishers('predicted_path') and bench.node.count_subscribers('predicted_path'))
+    bench.spin_until(lambda: bench.peer.count_publishers('predicted_path') and bench.node.count_subscribers('predicted_path'))
     bench.say('model', convert.bytes_to_msg(pretrained.read_bytes()))
     state = world.reset(1)
     for step in range(5):
         bench.say_state(state)
         bench.say_phase(state.stamp_ns, Phase.RUNNING, step, model_version=1)
-        bench.wait(lambda count=step + 1: len(commands) == len(openings) == len(applied) == count)
+        bench.spin_until(lambda count=step + 1: len(commands) == len(openings) == len(applied) == count)
         told = convert.applied_from_msg(applied[-1])
         assert told.names == ROBOT.joints and told.opening_m == openings[-1].data[0]
         np.testing.assert_array_equal(told.velocity, commands[-1].data)
         obs = world.space.observe(state)
-        bench.wait(lambda count=step + 1: len(paths) == count)
+        bench.spin_until(lambda count=step + 1: len(paths) == count)
         assert [marker.ns for marker in paths[-1].markers] == ['predicted_tool', 'predicted_object']
         for marker, place in zip(paths[-1].markers, (obs[TOOL], obs[BODY])):
             np.testing.assert_allclose([marker.points[0].x, marker.points[0].y, marker.points[0].z], place, atol=1e-6)
@@ -196,10 +154,10 @@ def test_a_pretrained_model_is_there_at_once_and_rounds_train_on_old_and_new(mak
     bench = make_bench(ModelTrainerNode, lockstep=True, model=str(pretrained), **SMALL_ROUNDS)
     models, training = bench.hear(UInt8MultiArray, 'model', qos.LATCHED), bench.hear(DiagnosticArray, 'training', qos.LATCHED)
     bench.connect()
-    bench.wait(lambda: models)
+    bench.spin_until(lambda: models)
     assert bytes(models[0].data) == pretrained.read_bytes()
     play(bench, world, 25)
-    bench.wait(lambda: len(training) == 2)
+    bench.spin_until(lambda: len(training) == 2)
     ready, report = (convert.report_from_msg(message, TrainingReport) for message in training)
     version = AgentBundle.load(pretrained).version
     assert (ready.reason, ready.model_version) == ('ready', version)
@@ -214,7 +172,7 @@ def test_a_pretrained_model_without_its_experience_is_not_trained_on_little(make
     training = bench.hear(DiagnosticArray, 'training', qos.LATCHED)
     bench.connect()
     play(bench, world, 25)
-    bench.wait(lambda: len(training) == 2)
+    bench.spin_until(lambda: len(training) == 2)
     report = convert.report_from_msg(training[-1], TrainingReport)
     assert report.reason == 'no round: 25 transitions, training needs 30'
     assert report.model_version == AgentBundle.load(pretrained).version
@@ -231,7 +189,7 @@ def test_joint_velocities_are_what_is_planned_where_that_is_asked_for(make_bench
     for step in range(5):
         bench.say_state(state)
         bench.say_phase(state.stamp_ns, Phase.RUNNING, step, model_version=1)
-        bench.wait(lambda count=step + 1: len(applied) == count)
+        bench.spin_until(lambda count=step + 1: len(applied) == count)
         told.append(convert.applied_from_msg(applied[-1]))
         state = world.step(told[-1].velocity, told[-1].opening_m)
     assert np.abs([command.velocity for command in told]).max() > 0.05
@@ -242,7 +200,7 @@ def test_joint_velocities_are_what_is_learned_from_where_that_is_asked_for(make_
     training = bench.hear(DiagnosticArray, 'training', qos.LATCHED)
     bench.connect()
     play(bench, world, 25)
-    bench.wait(lambda: len(training) == 2)
+    bench.spin_until(lambda: len(training) == 2)
     report = convert.report_from_msg(training[-1], TrainingReport)
     assert (report.trained_episode, report.num_transitions) == (0, 60 + 25)
 
@@ -271,12 +229,9 @@ def test_a_lifted_body_is_a_success_and_its_goal_is_above_where_it_lay(world, ca
     settings = {'task': 'lift', 'driver': 'forward_velocity', 'wait_for': ['nobody'], 'wait_for_s': 0.0,
                 'exit_when_finished': True, 'episodes.episodes': 1, 'episodes.wait_for_training': False,
                 'scores.required_successes': 1}
-    context = rclpy.Context()
-    context.init()
-    node = EpisodeManagerNode(context=context, parameter_overrides=[Parameter(name, value=value)
-                                                                    for name, value in settings.items()])
+    bench = NodeBench()
+    node = bench.start(EpisodeManagerNode, **settings)
     try:
-        assert node.get_parameter('episodes.max_episode_steps').value == TaskLoopConfig.of_task('lift').max_episode_steps
         node.on_timer()
         state = world.reset(3)
         rest = np.where(np.isin(state.names, ROBOT.joints), 0.0, state.velocity)
@@ -294,5 +249,4 @@ def test_a_lifted_body_is_a_success_and_its_goal_is_above_where_it_lay(world, ca
         assert node.exit_code == 0
         assert 'the arm learned to lift: 1 of the last 1 episodes succeeded' in capsys.readouterr().out
     finally:
-        node.destroy_node()
-        context.try_shutdown()
+        bench.close()

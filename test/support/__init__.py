@@ -1,0 +1,1 @@
+"""What several test files need: benches for nodes, launched stacks, examples and stand-ins."""

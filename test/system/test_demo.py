@@ -4,8 +4,8 @@ import csv
 from pathlib import Path
 
 import pytest
-from live_stack import Launch
 from rosbags.highlevel import AnyReader
+from support.live_stack import Launch
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.robots import load_robot

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from live_stack import ROBOT, Launch
+from support.live_stack import ROBOT, Launch
 
 from mbrl_ros.experience.demonstrations import load_demonstrations
 from mbrl_ros.task_settings import TaskLoopConfig
@@ -39,11 +39,12 @@ def test_the_launch_ends_by_itself_with_a_line_an_episode(recorded):
 def test_its_bag_holds_every_control_step_as_a_transition_of_the_task(recorded):
     folder, _, _ = recorded
     episodes = load_demonstrations([folder / 'bag'], ROBOT, 'lift', LIFT.space, PERIOD_S)
-    assert [(episode.steps, episode.obs.shape, episode.action.shape) for episode in episodes] == [(20, (20, 18), (20, 5))] * 2
+    assert [(episode.steps, [rows.shape for rows in episode.transitions.dynamics]) for episode in episodes] == [
+        (20, [(20, 18), (20, 5), (20, 18)])] * 2
     for episode in episodes:
         # The expert sets off towards the cube with an open gripper; it opens or closes it, up to its noise, and nothing between.
         assert (episode.action[:5, 4] > 0.5).all() and (np.abs(episode.action[:, 4]) > 0.5).all()
         assert np.abs(episode.action[:, :4]).max() > 0.3
         to_cube = np.linalg.norm(episode.next_obs[:, 5:8] - episode.next_obs[:, 0:3], axis=1)
         assert to_cube[-1] < to_cube[0]
-    assert (episodes[0].obs[0] != episodes[1].obs[0]).any()
+    assert (episodes[0].transitions.obs[0] != episodes[1].transitions.obs[0]).any()

@@ -12,10 +12,10 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from hypothesis import strategies as st
-from live_stack import ROBOT, Launch, Listener
-from random_messages import damaged, message_class, messages, random_bytes
 from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import JointState
+from support.live_stack import ROBOT, Launch, Listener
+from support.random_messages import damaged, message_class, messages, random_bytes
 
 from mbrl_ros.robots import load_driver
 from mbrl_ros.ros import convert, qos
@@ -49,7 +49,7 @@ class Victims:
 
     def connect(self) -> None:
         """Wait for the nodes and find out what they hear."""
-        node = self.listener.node
+        node = self.listener.peer
         self.listener.spin_until(lambda: set(self.nodes) <= set(node.get_node_names()), what='the nodes')
         self.listener.spin_until(lambda: self._topics <= set(self._heard()), what='their subscriptions')
         heard = self._heard()
@@ -99,7 +99,7 @@ class Victims:
         self.launch.close()
 
     def _heard(self) -> dict[str, str]:
-        node = self.listener.node
+        node = self.listener.peer
         found = itertools.chain.from_iterable(node.get_subscriber_names_and_types_by_node(name, '/') for name in self.nodes)
         return {topic.lstrip('/'): kinds[0] for topic, kinds in found}
 

@@ -4,15 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
+from support.asserts import some
+from support.bench import NodeBench
+from support.live_stack import Launch
 
 from mbrl_ros.launching import description, executables
 from mbrl_ros.resources import share_directory
@@ -28,7 +26,7 @@ def resolve(name: str, folder: Path, **given: str) -> list[description.ProcessSp
 
 @pytest.mark.parametrize('name', _FILES)
 def test_every_argument_is_described_and_every_flag_has_choices(name):
-    for argument in description.declared_arguments(share_directory() / 'launch' / name, {}):
+    for argument in some(description.declared_arguments(share_directory() / 'launch' / name, {})):
         assert argument.description.endswith('.'), argument.name
         if argument.default and argument.default.parts in (('true',), ('false',)):
             assert set(argument.choices) == {'true', 'false'}, argument.name
@@ -41,7 +39,7 @@ def test_the_controller_is_started_last_so_that_the_arm_stops_first(name, tmp_pa
 
 @pytest.mark.parametrize('name', _FILES)
 def test_no_node_outlives_a_launch_that_is_killed(name, tmp_path):
-    for spec in resolve(name, tmp_path):
+    for spec in some(resolve(name, tmp_path)):
         assert spec.environment[executables.END_WITH_PARENT_VARIABLE] == '1', spec.name
 
 
@@ -50,7 +48,7 @@ def test_the_demo_runs_all_nodes_but_those_that_demonstrate_and_ends_with_its_ep
     others = {'scripted_demonstrator', 'keyboard_teleop'}
     assert {spec.name.rpartition('-')[0] for spec in specs} == set(executables.NODES) - others
     assert [spec.name.rpartition('-')[0] for spec in specs if spec.required] == ['episode_manager']
-    assert all(spec.respawn for spec in specs if not spec.required)
+    assert all(spec.respawn for spec in some(spec for spec in specs if not spec.required))
 
 
 def test_the_grasp_demo_sets_the_table_and_gives_its_task_to_all_who_have_one(tmp_path):
@@ -81,70 +79,52 @@ def test_episodes_wait_for_whoever_demonstrates_whether_launched_or_not(tmp_path
 
 
 def test_the_stack_without_an_end_brings_every_node_back(tmp_path):
-    assert all(spec.respawn and not spec.required for spec in resolve('stack.launch.yaml', tmp_path))
+    assert all(spec.respawn and not spec.required for spec in some(resolve('stack.launch.yaml', tmp_path)))
 
 
 def test_one_namespace_moves_the_whole_stack(tmp_path):
-    for spec in resolve('demo.launch.yaml', tmp_path, namespace='/left'):
+    for spec in some(resolve('demo.launch.yaml', tmp_path, namespace='/left')):
         assert '__ns:=/left' in spec.command
 
 
 @pytest.fixture
-def listener():
-    context = Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node('listener', context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    yield node, executor
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown(context=context)
+def bench():
+    bench = NodeBench()
+    yield bench
+    bench.close()
 
 
-def test_the_simulated_arm_comes_up_comes_back_after_a_kill_and_goes_on_interrupt(deaf, listener, tmp_path):
-    node, executor = listener
-    names: list[list[str]] = []
-    node.create_subscription(JointState, 'lab/joint_states', lambda message: names.append(list(message.name)), 5)
-    launch = _start(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lab', before=deaf)
+def test_the_simulated_arm_comes_up_comes_back_after_a_kill_and_goes_on_interrupt(deaf, bench, tmp_path):
+    states = bench.hear(JointState, 'lab/joint_states')
+    launch = Launch(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lab', before=deaf)
     try:
-        _spin_until(executor, lambda: names)
-        assert 'panda_joint1' in names[0]
-        os.kill(_pids(tmp_path / 'screen')[-1], signal.SIGKILL)
-        _spin_until(executor, lambda: len(_pids(tmp_path / 'screen')) == 2)
-        names.clear()
-        _spin_until(executor, lambda: names)
+        bench.spin_until(lambda: states)
+        assert 'panda_joint1' in states[0].name
+        launch.signal('arm_simulator', signal.SIGKILL)
+        bench.spin_until(lambda: len(launch.pids()) == 2)
+        states.clear()
+        bench.spin_until(lambda: states)
+        assert launch.interrupt()[0] == 130
+        assert 'has finished cleanly' in launch.text()
     finally:
-        launch.send_signal(signal.SIGINT)
-        assert launch.wait(60) == 130
-    assert 'has finished cleanly' in (tmp_path / 'screen').read_text()
-    assert not any(Path(f'/proc/{pid}').exists() for pid in _pids(tmp_path / 'screen'))
+        launch.close()
 
 
-def test_nodes_end_by_themselves_when_their_supervisor_is_killed(listener, tmp_path):
-    node, executor = listener
-    names: list[list[str]] = []
-    node.create_subscription(JointState, 'lost/joint_states', lambda message: names.append(list(message.name)), 5)
-    launch = _start(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lost')
-    _spin_until(executor, lambda: names)
+def test_nodes_end_by_themselves_when_their_supervisor_is_killed(bench, tmp_path):
+    states = bench.hear(JointState, 'lost/joint_states')
+    launch = Launch(tmp_path / 'screen', 'sim.launch.yaml', 'namespace:=/lost')
+    bench.spin_until(lambda: states)
     launch.kill()
-    launch.wait(60)
-    [pid] = _pids(tmp_path / 'screen')
-    _spin_until(executor, lambda: not Path(f'/proc/{pid}').exists())
+    [pid] = launch.pids()
+    bench.spin_until(lambda: not Path(f'/proc/{pid}').exists())
 
 
-def _start(screen: Path, *words: str, before: Sequence[str] = ()) -> subprocess.Popen:
-    with screen.open('w') as output:
-        return subprocess.Popen([*before, sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', *words],
-                                stdout=output, stderr=output)
-
-
-def _pids(screen: Path) -> list[int]:
-    return [int(line.rpartition('[')[2].rstrip(']\n')) for line in screen.read_text().splitlines() if 'started with pid' in line]
-
-
-def _spin_until(executor: SingleThreadedExecutor, holds, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, 'waited in vain'
-        executor.spin_once(timeout_sec=0.1)
+def test_a_launch_ends_with_what_started_it_where_the_environment_says_so(tmp_path):
+    command = [sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', 'sim.launch.yaml']
+    starter = subprocess.Popen([sys.executable, '-c', f'import subprocess; subprocess.Popen({command}).wait()'], text=True,
+                               stdout=subprocess.PIPE, env={**os.environ, executables.END_WITH_PARENT_VARIABLE: '1'})
+    while 'process started with pid' not in starter.stdout.readline():
+        assert starter.poll() is None
+    starter.kill()
+    rest, _ = starter.communicate(timeout=60)  # The launch and its node hold the pipe too, so that their end is waited for.
+    assert 'stopping (SIGINT)' in rest

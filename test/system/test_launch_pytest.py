@@ -9,6 +9,7 @@ import time
 
 import pytest
 import yaml
+from support.asserts import some
 
 launch_pytest = pytest.importorskip('launch_pytest', reason="ROS 2's own launch (launch_pytest) is not installed")
 plugin = pytest.importorskip('launch_pytest.plugin')
@@ -90,7 +91,7 @@ def hear(topic, kind, callback, done, timeout_s=90.0):
 def test_ros_2_launch_reads_the_same_arguments(name):
     theirs = AnyLaunchDescriptionSource(str(_FOLDER / name)).get_launch_description(launch.LaunchContext())
     ours = {argument.name: argument for argument in description.declared_arguments(_FOLDER / name, os.environ)}
-    for argument in theirs.get_launch_arguments():
+    for argument in some(theirs.get_launch_arguments()):
         if argument.name in ours:
             assert argument.description.startswith(ours[argument.name].description)
             assert tuple(argument.choices or ()) == ours[argument.name].choices

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from live_stack import Launch
+from support.live_stack import Launch
 
 from mbrl_ros.agents.bundle import AgentBundle
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from ensembles import random_parameters
-from toy_rounds import ToySpace
+from support.ensembles import random_parameters
+from support.toy_rounds import ToySpace
 
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.agents.codec import DYNAMICS, decode, encode

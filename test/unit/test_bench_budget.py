@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from rich.console import Console
+from support.asserts import some
 from typer.testing import CliRunner
 
 from mbrl_ros.benchmarks.budget import (
@@ -65,11 +66,11 @@ def test_the_grid_varies_one_quantity_at_a_time_around_the_default_and_never_rep
     assert settings[Setting()] == ['population', 'horizon', 'particles', 'iterations', 'together']
     assert settings[Setting(population=8)] == ['population']
     assert settings[Setting(8, 3, 5, 1)] == ['together']
-    assert set(BudgetGrid.quick().settings) <= set(BudgetGrid().settings)
+    assert set(some(BudgetGrid.quick().settings)) <= set(BudgetGrid().settings)
 
 
 def test_every_setting_of_the_grid_is_one_that_the_planner_takes():
-    for setting in BudgetGrid().settings:
+    for setting in some(BudgetGrid().settings):
         assert setting.config().population_size == setting.population
 
 
@@ -105,7 +106,7 @@ def test_the_same_arguments_give_the_same_motion(loop, learned):
 
 def test_actions_of_the_loop_keep_to_the_limits_of_the_arm(loop, learned):
     largest = loop.task.space.largest_change(1.0, loop.period_s)
-    for episode in learned[1]:
+    for episode in some(learned[1]):
         changes = np.diff(episode.action, axis=0, prepend=np.zeros((1, loop.task.action_size)))
         assert (np.abs(changes) <= largest + 1e-9).all()
         assert (np.abs(episode.action) <= 1.0 + 1e-9).all()

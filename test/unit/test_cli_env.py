@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from ensembles import untrained_bundle
 from PIL import Image
+from support.asserts import some
+from support.ensembles import untrained_bundle
 from typer.testing import CliRunner
 
 from mbrl_ros.agents.bundle import AgentBundle
@@ -124,7 +125,7 @@ def test_outcomes_are_entries_of_the_observations(learned):
     model = AgentBundle.load(learned.model)
     assert (model.card.contract.robot, model.card.contract.task) == ('gymnasium', SLIDER)
     assert model.card.contract.state_names == ('obs[0]', 'reward', 'ended')
-    for done in learned.progress:
+    for done in some(learned.progress):
         obs = done.episode.obs
         np.testing.assert_allclose(obs[1:, 1], -np.square(obs[1:, 0] - 0.6), atol=1e-6)
         assert done.episode.episode_return == pytest.approx(obs[:, 1].sum())

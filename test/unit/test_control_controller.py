@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fake_arm import FakeArm, ScriptedAgent, make_plan
+from support.fake_arm import FakeArm, ScriptedAgent, make_plan
 
 from mbrl_ros.agents.agent import Decision
 from mbrl_ros.control.controller import Controller

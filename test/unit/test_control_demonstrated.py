@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_arm import FakeArm
+from support.fake_arm import FakeArm
 
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.safety import HoldReason

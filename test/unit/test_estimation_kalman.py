@@ -65,7 +65,7 @@ def test_reported_spread_matches_the_error():
         position, velocity = position + 0.01 * velocity + push[:, 0], velocity + push[:, 1]
         bank.update(np.arange(channels), index * STEP_NS, position + 0.01 * rng.normal(size=channels),
                     velocity + 0.1 * rng.normal(size=channels))
-    for mean, std, truth in zip(bank.mean(), bank.std(), (position, velocity)):
+    for mean, std, truth in zip(bank.mean(), bank.std(), (position, velocity), strict=True):
         assert np.sqrt(np.mean((mean - truth) ** 2)) == pytest.approx(std.mean(), rel=0.15)
 
 

@@ -5,7 +5,10 @@ import os
 import numpy as np
 import pytest
 import yaml
-from experience_examples import (
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
+from support.asserts import some
+from support.experience_examples import (
     APPLIED,
     EPISODE,
     GOAL,
@@ -20,8 +23,6 @@ from experience_examples import (
     string,
     typestore_of,
 )
-from rosbags.highlevel import AnyReader
-from rosbags.rosbag2 import Reader
 
 from mbrl_ros.errors import BagError
 from mbrl_ros.experience import TransitionAssembler, load_transitions
@@ -46,7 +47,7 @@ def test_an_independent_reader_finds_every_message_type_and_value(tmp_path):
     with AnyReader([tmp_path / 'bag']) as reader:
         read = [(c.topic, c.msgtype, reader.deserialize(raw, c.msgtype)) for c, _, raw in reader.messages()]
     assert len(read) == len(run)
-    for value, (topic, message_type, message) in zip(run, read):
+    for value, (topic, message_type, message) in some(zip(run, read)):
         if isinstance(value, RobotState):
             assert (topic, message_type) == ('/state', 'sensor_msgs/msg/JointState')
             assert (message.position == value.position).all()
@@ -192,7 +193,7 @@ def test_a_chunked_compressed_bag_of_another_recorder_is_read(tmp_path):
 def test_definitions_from_the_installation_are_those_of_the_independent_library(message_type):
     pytest.importorskip(message_type.partition('/')[0])
     assert type_hash(message_type) in ('', STORE.hash_rihs01(message_type))
-    for name, definition in typestore_of(schema_text(message_type), message_type).items():
+    for name, definition in some(typestore_of(schema_text(message_type), message_type).items()):
         assert [field[0] for field in definition[1]] == [field[0] for field in STORE.fielddefs[name][1]]
 
 

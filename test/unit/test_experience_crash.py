@@ -7,22 +7,23 @@ import sys
 from pathlib import Path
 
 import pytest
-from experience_examples import TOPICS, lockstep_run, serialised, string
 from mcap.writer import Writer
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
+from support.asserts import some
+from support.experience_examples import TOPICS, lockstep_run, serialised, string
 from typer.testing import CliRunner
 
 from mbrl_ros.cli.bag import app
 from mbrl_ros.errors import BagError
 from mbrl_ros.experience.bags import BagReader, BagWriter, ExperienceRecorder, RecorderConfig, read_messages, recover
 
-_HERE = Path(__file__).parent
+_TESTS = Path(__file__).parents[1]
 
 
 def start_victim(directory: Path, *arguments: str) -> subprocess.Popen:
-    path = os.pathsep.join([str(_HERE.parents[1]), str(_HERE)])
-    return subprocess.Popen([sys.executable, str(_HERE / 'experience_victim.py'), str(directory), *arguments],
+    path = os.pathsep.join([str(_TESTS.parent), str(_TESTS)])
+    return subprocess.Popen([sys.executable, '-m', 'support.experience_victim', str(directory), *arguments],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': path})
 
 
@@ -80,7 +81,7 @@ def test_a_file_cut_at_any_byte_gives_a_prefix_of_its_messages(small_bag, tmp_pa
     whole, cut = small_bag.read_bytes(), tmp_path / 'cut.mcap'
     messages = [message.data for message in read_messages(small_bag)]
     counts = []
-    for size in range(8, len(whole)):
+    for size in some(range(8, len(whole))):
         cut.write_bytes(whole[:size])
         reader = BagReader(cut)
         read = [message.data for message in reader.messages()]
@@ -107,7 +108,7 @@ def test_a_file_cut_within_its_first_mark_is_refused(small_bag, tmp_path):
 
 def test_recovery_of_a_file_cut_anywhere_keeps_every_whole_message(small_bag, tmp_path):
     whole = small_bag.read_bytes()
-    for size in range(8, len(whole), 211):
+    for size in some(range(8, len(whole), 211)):
         directory = tmp_path / f'cut{size}'
         directory.mkdir()
         path = directory / 'cut_0.mcap'

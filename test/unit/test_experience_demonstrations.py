@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from demonstration_examples import NAMES, OPEN_M, demonstration, write_bag
-from experience_examples import ROBOT
+from support.demonstration_examples import NAMES, OPEN_M, demonstration, write_bag
+from support.experience_examples import ROBOT
 
 from mbrl_ros.errors import BagError
 from mbrl_ros.experience import load_transitions

@@ -1,6 +1,8 @@
 """Every run has a ROS domain of its own, whoever else is on the machine."""
 
 import os
+import socket
+import sys
 import tempfile
 
 import pytest
@@ -25,6 +27,17 @@ def test_no_two_holders_have_the_same_domain_and_a_released_one_is_free_again():
     assert third.number == first.number
     for domain in (second, third):
         domain.release()
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc/net/udp')
+def test_a_domain_in_which_somebody_is_left_is_not_taken():
+    free = OwnDomain()
+    free.release()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as left:
+        left.bind(('127.0.0.1', 7400 + 250 * free.number + 11))
+        other = OwnDomain()
+        assert other.number != free.number
+        other.release()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='only root can become another user')

@@ -48,47 +48,32 @@ class Imitation:
         return torch.stack(path[1:])
 
 
-@pytest.fixture
-def hopper(monkeypatch):
-    """A machine whose GPU, on the processor in truth, has the kernel."""
-    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
-    monkeypatch.setattr(cuda_rollout, 'CudaRollout', Imitation)
-    monkeypatch.setattr(cuda_rollout, '_proven', {})
-
-    class Device:
-        type = 'cuda'
-
-        def __str__(self):
-            return 'cuda:0'
-
-    for name in ('full', 'arange'):
-        real = getattr(torch, name)
-        monkeypatch.setattr(torch, name, lambda *args, real=real, device=None, **options: real(*args, **options))
-    moved = torch.Tensor.to
-    monkeypatch.setattr(torch.Tensor, 'to', lambda tensor, where, *rest: (
-        tensor if isinstance(where, Device) else moved(tensor, where, *rest)))
-    return Device()
+class Off(Imitation):
+    off = 0.1
 
 
-def made(device):
-    return cuda_rollout.cuda_rollout(PARAMETERS, device, Predictor(PARAMETERS).predict)
+class NotANumber(Imitation):
+    off = torch.nan
 
 
-def test_a_kernel_that_agrees_with_single_steps_is_taken(hopper):
-    assert isinstance(made(hopper), Imitation)
+def trusted(kernel, proven):
+    return cuda_rollout.trusted(kernel, PARAMETERS, CPU, Predictor(PARAMETERS).predict, proven)
 
 
-@pytest.mark.parametrize('off', [0.1, torch.nan])
-def test_a_kernel_that_does_not_agree_is_left_and_that_is_said_once(hopper, off, monkeypatch, caplog):
-    monkeypatch.setattr(Imitation, 'off', off)
+def test_a_kernel_that_agrees_with_single_steps_is_taken():
+    assert isinstance(trusted(Imitation, {}), Imitation)
+
+
+@pytest.mark.parametrize('kernel', [Off, NotANumber])
+def test_a_kernel_that_does_not_agree_is_left_and_that_is_said_once(kernel, caplog):
+    proven = {}
     with caplog.at_level(logging.INFO):
-        assert made(hopper) is None
-        assert made(hopper) is None
+        assert [trusted(kernel, proven) for _ in range(2)] == [None, None]
     assert len(caplog.records) == 1
     assert 'step by step: the kernel differs from single steps by' in caplog.text
 
 
-def test_other_devices_have_no_kernel(hopper, monkeypatch):
-    assert made(CPU) is None
-    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 0))
-    assert made(hopper) is None
+@pytest.mark.parametrize(('device', 'capability'), [('cpu', (9, 0)), ('cuda', (8, 0))])
+def test_other_devices_have_no_kernel(device, capability):
+    predict = Predictor(PARAMETERS).predict
+    assert cuda_rollout.cuda_rollout(PARAMETERS, torch.device(device), predict, lambda device: capability) is None

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.asserts import some
 
 from mbrl_ros.errors import ShapeError
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
@@ -102,8 +103,8 @@ def test_framed_transitions_take_what_a_data_set_holds_and_leave_it_as_it_was():
     for values in data:
         values.setflags(write=False)
     framed = framed_transitions(BoatFrame(), *data)
-    assert all(values.dtype == np.float64 for values in framed)
-    assert all(np.array_equal(values, before) for values, before in zip(data, kept))
+    assert all(values.dtype == np.float64 for values in some(framed))
+    assert all(np.array_equal(values, before) for values, before in some(zip(data, kept, strict=True)))
 
 
 @pytest.mark.parametrize('part', range(3))
@@ -132,7 +133,7 @@ def test_the_inner_model_gets_contiguous_features_without_gradients():
     probe = Probe()
     obs, action = (values[:1].requires_grad_().expand(2, -1, -1) for values in batches())
     mean, std = FramedModel(BoatFrame(), probe, ACTION_SIZE).predict(obs, action)
-    assert all(values.is_contiguous() and values.dtype is torch.float32 for values in probe.seen)
+    assert all(values.is_contiguous() and values.dtype is torch.float32 for values in some(probe.seen))
     assert mean.is_contiguous()
     assert not any(values.requires_grad for values in (*probe.seen, mean, std))
 

@@ -22,15 +22,6 @@ SIZES = [(5, 33, 25, 4, 200, 256), (2, 3, 1, 1, 1, 1), (3, 16, 16, 2, 32, 64), (
 
 
 @pytest.fixture
-def dtype(request, monkeypatch):
-    """What a kind of compiled code is asked for by; no faster kind is in its way."""
-    if request.param == 'avx2':
-        is_supported = native.is_supported
-        monkeypatch.setattr(native, 'is_supported', lambda kind: kind == 'avx2' and is_supported(kind))
-    return torch.bfloat16 if request.param == 'bfloat16' else torch.float32
-
-
-@pytest.fixture
 def num_threads():
     """Torch's number of threads, put back afterwards."""
     before = torch.get_num_threads()
@@ -38,7 +29,12 @@ def num_threads():
     torch.set_num_threads(before)
 
 
-def make(sizes, dtype, seed=0):
+def type_of(kind):
+    """Of the products of a kind of compiled code."""
+    return torch.bfloat16 if kind == 'bfloat16' else torch.float32
+
+
+def make(sizes, dtype, backend, seed=0):
     """A gradient on a network whose biases and bounds are not what they start as, and a batch."""
     members, inputs, outputs, layers, units, rows = sizes
     config = EnsembleConfig(ensemble_size=members, hidden_layers=layers, hidden_size=units, weight_decay=(0.1, 0.2, 0.3))
@@ -52,33 +48,29 @@ def make(sizes, dtype, seed=0):
     targets = torch.randn(80, outputs + 1, generator=generator)
     targets[:, -1] = 0.5 + torch.rand(80, generator=generator)
     wanted = [torch.randint(limit, (members * rows,), generator=generator) for limit in (50, 80)]
-    return LossGradient(network, rows, dtype), Batch(table.to(dtype), targets, *wanted)
+    return LossGradient(network, rows, dtype, backend), Batch(table.to(dtype), targets, *wanted)
 
 
-def computed(sizes, dtype):
-    gradient, batch = make(sizes, dtype)
+def computed(sizes, dtype, backend):
+    gradient, batch = make(sizes, dtype, backend)
     gradient.compute(batch)
     return gradient.gradient
 
 
-def without_library(monkeypatch):
-    monkeypatch.setattr(native, 'library', lambda: None)
-
-
-@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
+@pytest.mark.parametrize('kind', COMPILED)
 @pytest.mark.parametrize('sizes', SIZES)
-def test_compiled_gradient_is_that_of_torch_within_rounding(sizes, dtype, monkeypatch):
-    compiled = computed(sizes, dtype)
-    without_library(monkeypatch)
-    by_torch = computed(sizes, dtype)
+def test_compiled_gradient_is_that_of_torch_within_rounding(sizes, kind):
+    dtype = type_of(kind)
+    compiled, by_torch = (computed(sizes, dtype, backend) for backend in (kind, 'torch'))
     assert not torch.equal(compiled, by_torch), 'both came out of the same code'
     assert (compiled - by_torch).norm() < (1e-5 if dtype is torch.float32 else 0.01) * by_torch.norm()
 
 
-@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
+@pytest.mark.parametrize('kind', COMPILED)
 @pytest.mark.parametrize('sizes', SIZES)
-def test_compiled_step_is_adam_on_the_compiled_gradient(sizes, dtype):
-    (stepped, batch), (computed_only, _) = make(sizes, dtype), make(sizes, dtype)
+def test_compiled_step_is_adam_on_the_compiled_gradient(sizes, kind):
+    dtype = type_of(kind)
+    (stepped, batch), (computed_only, _) = (make(sizes, dtype, kind) for _ in range(2))
     parameter = torch.nn.Parameter(computed_only.values)
     parameter.grad = computed_only.gradient
     optimizer = torch.optim.Adam([parameter])
@@ -93,28 +85,27 @@ def test_compiled_step_is_adam_on_the_compiled_gradient(sizes, dtype):
     assert (stepped.values - computed_only.values).norm() < tolerance * (stepped.values - start).norm()
 
 
-@pytest.mark.parametrize('dtype', COMPILED[:2], indirect=True)
+@pytest.mark.parametrize('kind', COMPILED[:2])
 @pytest.mark.parametrize('sizes', SIZES)
 @pytest.mark.parametrize('rows', [1, 50, 300])
-def test_compiled_validation_is_that_of_torch_within_rounding(sizes, dtype, rows, monkeypatch):
+def test_compiled_validation_is_that_of_torch_within_rounding(sizes, kind, rows):
     members, inputs, outputs, *_ = sizes
     generator = torch.Generator().manual_seed(1)
     held_out = all_rows(torch.randn(rows, inputs, generator=generator), torch.randn(members, rows, outputs, generator=generator))
-    compiled = make(sizes, dtype)[0].validate(held_out)
-    without_library(monkeypatch)
-    torch.testing.assert_close(compiled, make(sizes, dtype)[0].validate(held_out), rtol=1e-5, atol=1e-5)
+    compiled, by_torch = (make(sizes, torch.float32, backend)[0].validate(held_out) for backend in (kind, 'torch'))
+    torch.testing.assert_close(compiled, by_torch, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
-def test_a_validation_of_nothing_is_no_number(dtype):
-    gradient, _ = make(SIZES[2], dtype)
+@pytest.mark.parametrize('kind', COMPILED)
+def test_a_validation_of_nothing_is_no_number(kind):
+    gradient, _ = make(SIZES[2], type_of(kind), kind)
     assert gradient.validate(all_rows(torch.zeros(0, 16), torch.zeros(3, 0, 16))).isnan().all()
 
 
-@pytest.mark.parametrize('dtype', KINDS, indirect=True)
+@pytest.mark.parametrize('kind', [*COMPILED, 'torch'])
 @pytest.mark.parametrize('sizes', SIZES)
-def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes, dtype):
-    (together, batch), (single, _) = make(sizes, dtype), make(sizes, dtype)
+def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes, kind):
+    (together, batch), (single, _) = (make(sizes, type_of(kind), kind) for _ in range(2))
     batches = [batch._replace(input_rows=batch.input_rows.roll(step)) for step in range(5)]
     rates = [1e-2 / (step + 1) for step in range(5)]
     together.descend(batches, rates)
@@ -123,21 +114,21 @@ def test_many_steps_at_once_are_the_same_bytes_as_one_by_one(sizes, dtype):
     assert torch.equal(together.values, single.values)
 
 
-@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
+@pytest.mark.parametrize('kind', COMPILED)
 @pytest.mark.parametrize('sizes', SIZES)
-def test_steps_are_the_same_bytes_on_any_number_of_threads(sizes, dtype, num_threads):
+def test_steps_are_the_same_bytes_on_any_number_of_threads(sizes, kind, num_threads):
     def stepped(threads):
         torch.set_num_threads(threads)
-        gradient, batch = make(sizes, dtype)
+        gradient, batch = make(sizes, type_of(kind), kind)
         gradient.descend([batch] * 5, [1e-2] * 5)
         return gradient.values
     alone = stepped(1)
     assert torch.equal(alone, stepped(2)) and torch.equal(alone, stepped(5))
 
 
-@pytest.mark.parametrize('dtype', COMPILED, indirect=True)
-def test_validation_is_the_same_bytes_on_any_number_of_threads(dtype, num_threads):
-    gradient, _ = make(SIZES[0], dtype)
+@pytest.mark.parametrize('kind', COMPILED)
+def test_validation_is_the_same_bytes_on_any_number_of_threads(kind, num_threads):
+    gradient, _ = make(SIZES[0], type_of(kind), kind)
     held_out = all_rows(torch.randn(500, 33), torch.randn(5, 500, 25))
     losses = []
     for threads in (1, 2, 5):
@@ -148,16 +139,13 @@ def test_validation_is_the_same_bytes_on_any_number_of_threads(dtype, num_thread
 
 @pytest.mark.parametrize(('there', 'taken'), [
     (('float32', 'avx2'), 'float32'), (('avx2',), 'avx2'), (('bfloat16',), None), ((), None)])
-def test_the_fastest_kind_that_is_there_is_taken(there, taken, monkeypatch):
-    monkeypatch.setattr(native, 'is_supported', lambda kind: kind in there)
-    assert native.fastest('float32') == taken
+def test_the_fastest_kind_that_is_there_is_taken(there, taken):
+    assert native.fastest('float32', there.__contains__) == taken
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_without_the_library_torch_does_the_work(dtype, monkeypatch):
-    without_library(monkeypatch)
-    assert not native.is_supported('bfloat16') and not fused.is_supported('float32')
-    gradient, batch = make(SIZES[2], dtype)
+def test_torch_does_the_work_where_it_is_asked_to(dtype):
+    gradient, batch = make(SIZES[2], dtype, 'torch')
     before = gradient.values.clone()
     gradient.descend([batch], [1e-2])
     assert torch.isfinite(gradient.values).all() and not torch.equal(gradient.values, before)

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.models.ensemble import precision as precision_module
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
-from mbrl_ros.models.ensemble.kernels import native
 from mbrl_ros.models.ensemble.precision import PrecisionChooser, stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor, precisions, tf32_products
 
@@ -17,7 +16,7 @@ SMALL = stand_in(4, 2, EnsembleConfig(hidden_size=8))
 class Machine:
     """A machine with two precisions on which predictions take as long as one says."""
 
-    def __init__(self, monkeypatch, **durations):
+    def __init__(self, **durations):
         self.now, self.durations, self.calls, self.trajectory = 0.0, durations, [], 0.0
         machine = self
 
@@ -38,52 +37,51 @@ class Machine:
             def in_frame(self, frame):
                 return self if frame == 'compiled' else None
 
-        monkeypatch.setattr(precision_module, 'Predictor', Timed)
-        monkeypatch.setattr(precision_module, 'precisions', lambda device: tuple(durations))
+        self.predictor = Timed
 
     def chooser(self, setting='auto', horizon=1, frame=None):
-        return PrecisionChooser(setting, CPU, 10, horizon, frame, clock=lambda: self.now)
+        return PrecisionChooser(setting, CPU, 10, horizon, frame, lambda: self.now, self.predictor, tuple(self.durations))
 
 
-def test_the_faster_precision_is_chosen_and_its_figures_are_said(monkeypatch):
-    choice = Machine(monkeypatch, float32=0.004, bfloat16=0.001).chooser().choose(SMALL)
+def test_the_faster_precision_is_chosen_and_its_figures_are_said():
+    choice = Machine(float32=0.004, bfloat16=0.001).chooser().choose(SMALL)
     assert choice.precision == 'bfloat16'
     assert str(choice) == 'bfloat16 (float32 4 ms, bfloat16 1 ms a prediction)'
 
 
-def test_a_step_of_a_whole_trajectory_counts_where_those_are_wanted(monkeypatch):
-    machine = Machine(monkeypatch, float32=0.004, bfloat16=0.008)
+def test_a_step_of_a_whole_trajectory_counts_where_those_are_wanted():
+    machine = Machine(float32=0.004, bfloat16=0.008)
     machine.trajectory = 0.01
     assert machine.chooser().choose(SMALL).precision == 'float32'
     assert str(machine.chooser(horizon=5).choose(SMALL)) == 'bfloat16 (float32 4 ms, bfloat16 2 ms a prediction)'
 
 
 @pytest.mark.parametrize('frame, chosen', [('compiled', 'bfloat16'), ('not compiled', 'float32')])
-def test_out_of_a_frame_whole_trajectories_count_only_where_there_are_any(monkeypatch, frame, chosen):
-    machine = Machine(monkeypatch, float32=0.004, bfloat16=0.008)
+def test_out_of_a_frame_whole_trajectories_count_only_where_there_are_any(frame, chosen):
+    machine = Machine(float32=0.004, bfloat16=0.008)
     machine.trajectory = 0.01
     assert machine.chooser(horizon=5, frame=frame).choose(SMALL).precision == chosen
 
 
 @pytest.mark.parametrize('bfloat16', [0.0009, 0.0012])
-def test_fewer_digits_have_to_be_worth_it(monkeypatch, bfloat16):
-    assert Machine(monkeypatch, float32=0.001, bfloat16=bfloat16).chooser().choose(SMALL).precision == 'float32'
+def test_fewer_digits_have_to_be_worth_it(bfloat16):
+    assert Machine(float32=0.001, bfloat16=bfloat16).chooser().choose(SMALL).precision == 'float32'
 
 
-def test_a_machine_that_is_busy_now_and_then_does_not_change_the_choice(monkeypatch):
-    machine = Machine(monkeypatch, float32=0.004, bfloat16=0.001)
-    predict = precision_module.Predictor.predict
+def test_a_machine_that_is_busy_now_and_then_does_not_change_the_choice():
+    machine = Machine(float32=0.004, bfloat16=0.001)
 
-    def interrupted(model, obs, action):
-        predict(model, obs, action)
-        machine.now += 0.02 * (model.precision == 'bfloat16' and len(machine.calls) % 5 != 0)
+    class Interrupted(machine.predictor):
+        def predict(self, obs, action):
+            super().predict(obs, action)
+            machine.now += 0.02 * (self.precision == 'bfloat16' and len(machine.calls) % 5 != 0)
 
-    monkeypatch.setattr(precision_module.Predictor, 'predict', interrupted)
+    machine.predictor = Interrupted
     assert machine.chooser().choose(SMALL).precision == 'bfloat16'
 
 
-def test_each_shape_is_measured_once(monkeypatch):
-    machine = Machine(monkeypatch, float32=0.004, bfloat16=0.001)
+def test_each_shape_is_measured_once():
+    machine = Machine(float32=0.004, bfloat16=0.001)
     chooser = machine.chooser()
     for _ in range(2):
         chooser.choose(SMALL)
@@ -93,14 +91,14 @@ def test_each_shape_is_measured_once(monkeypatch):
     assert len(machine.calls) == 2 * once
 
 
-def test_a_named_precision_is_taken_without_measuring(monkeypatch):
-    machine = Machine(monkeypatch, float32=0.004, bfloat16=0.001)
+def test_a_named_precision_is_taken_without_measuring():
+    machine = Machine(float32=0.004, bfloat16=0.001)
     choice = machine.chooser('float32').choose(SMALL)
     assert (choice.precision, choice.predict_ms, machine.calls) == ('float32', {}, [])
 
 
-def test_a_machine_with_one_precision_has_no_choice(monkeypatch):
-    assert str(Machine(monkeypatch, float32=0.004).chooser().choose(SMALL)) == 'float32'
+def test_a_machine_with_one_precision_has_no_choice():
+    assert str(Machine(float32=0.004).chooser().choose(SMALL)) == 'float32'
 
 
 def test_a_precision_that_the_device_lacks_is_refused():
@@ -116,19 +114,29 @@ def test_on_this_machine_the_choice_is_one_that_it_has():
     assert (std > 0.0).all()
 
 
+class Watched(TorchFunctionMode):
+    """Keeps what torch's switch is at each batched product."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.bmm, torch.baddbmm):
+            self.seen.append(torch.backends.cuda.matmul.allow_tf32)
+        return function(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize('is_tf32', [False, True])
-def test_tf32_is_for_hidden_products_alone_and_the_switch_is_put_back(is_tf32, monkeypatch):
+def test_tf32_is_for_hidden_products_alone_and_the_switch_is_put_back(is_tf32):
     """What a predictor on CUDA does to torch's switch, seen from the products."""
-    monkeypatch.setattr(native, 'library', lambda: None)
-    predictor = Predictor(stand_in(4, 2, EnsembleConfig(ensemble_size=2, hidden_layers=2, hidden_size=8)))
+    predictor = Predictor(stand_in(4, 2, EnsembleConfig(ensemble_size=2, hidden_layers=2, hidden_size=8)), backend='torch')
     predictor._network._on_cuda, predictor._network._is_tf32 = True, is_tf32
-    switch, seen = torch.backends.cuda.matmul, []
-    for name in ('bmm', 'baddbmm'):
-        real = getattr(torch, name)
-        monkeypatch.setattr(torch, name, lambda *args, real=real: (seen.append(switch.allow_tf32), real(*args))[1])
+    switch = torch.backends.cuda.matmul
     with tf32_products(not is_tf32):
-        predictor.predict(torch.zeros(2, 3, 4), torch.zeros(2, 3, 2))
-        assert seen == [False, False, is_tf32, is_tf32]
+        with Watched() as watched:
+            predictor.predict(torch.zeros(2, 3, 4), torch.zeros(2, 3, 2))
+        assert watched.seen == [False, False, is_tf32, is_tf32]
         assert switch.allow_tf32 is not is_tf32
         with pytest.raises(RuntimeError):
             predictor._network.predict(torch.zeros(2, 3, 5), torch.zeros(2, 3, 2))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ensembles import random_parameters
+from support.ensembles import random_parameters
 
 from mbrl_ros.errors import ShapeError
 from mbrl_ros.models.ensemble.predictor import Predictor

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planning_problems import CONFIG, MODEL, OBS, planner, reward
+from support.planning_problems import CONFIG, MODEL, OBS, planner, reward
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.models.toys import LinearModel, NamingModel

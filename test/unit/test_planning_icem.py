@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planning_problems import CONFIG, MODEL, planner, reward
+from support.planning_problems import CONFIG, MODEL, planner, reward
 
 from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.planning.optimisers import Icem

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planning_problems import (
+from support.asserts import some
+from support.planning_problems import (
     MODEL,
     OBS,
     OPTIMISERS,
@@ -71,7 +72,7 @@ def test_further_iterations_come_closer_to_the_optimum(optimiser):
 def test_a_plan_describes_its_own_rollout(optimiser):
     plan = planner(optimiser=optimiser).plan(MODEL, OBS, reward)
     obs, value = OBS, 0.0
-    for action, predicted in zip(plan.actions, plan.mean_obs[1:]):
+    for action, predicted in some(zip(plan.actions, plan.mean_obs[1:], strict=True)):
         obs = MODEL.transition.numpy() @ obs + MODEL.control.numpy() @ action
         assert predicted == pytest.approx(obs, abs=1e-5)
         value += float(reward(torch.tensor(obs), torch.tensor(action)))

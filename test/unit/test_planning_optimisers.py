@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planning_problems import CONFIG, OPTIMISERS
+from support.asserts import some
+from support.planning_problems import CONFIG, OPTIMISERS
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mbrl_ros.planning.optimisers import make_optimiser
@@ -39,7 +40,7 @@ def state(optimiser):
 
 
 def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one, other))
+    return all(torch.equal(a, b) for a, b in some(zip(one, other, strict=True)))
 
 
 @pytest.mark.parametrize('name', OPTIMISERS)
@@ -142,7 +143,7 @@ def test_one_worthless_candidate_in_fifty_does_not_touch_the_result(name):
         return state(optimiser)
 
     assert same(judged(-torch.inf), judged(-1e30))
-    assert all(torch.isfinite(tensor).all() for tensor in judged(-torch.inf))
+    assert all(torch.isfinite(tensor).all() for tensor in some(judged(-torch.inf)))
 
 
 @pytest.mark.parametrize('name', OPTIMISERS)
@@ -277,5 +278,5 @@ def test_sequences_limited_together_equal_sequences_limited_one_by_one():
     wanted = torch.randn(9, 6, 2, generator=torch.Generator().manual_seed(0))
     previous = torch.tensor([0.9, -1.0])
     together = limit_changes(wanted, previous, CHANGE)
-    for row, alone in zip(together, wanted):
+    for row, alone in zip(together, wanted, strict=True):
         assert torch.equal(row, limit_changes(alone, previous, CHANGE))

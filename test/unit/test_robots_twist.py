@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.asserts import some
 
 from mbrl_ros.errors import ShapeError
 from mbrl_ros.robots import load_robot
@@ -24,7 +25,7 @@ def poses(robot, count=20):
 def test_the_jacobian_is_the_derivative_of_position_and_rotation(name):
     robot = load_robot(name)
     chain = KinematicChain.of_robot(robot)
-    for q in poses(robot):
+    for q in some(poses(robot)):
         position = torch.autograd.functional.jacobian(chain.position, q)
         rotation = torch.autograd.functional.jacobian(lambda q: chain.pose(q)[1], q)  # (3, 3, J)
         spin = torch.einsum('ikj,lk->ilj', rotation, chain.pose(q)[1])  # dR Rᵀ, skew symmetric

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mbrl_ros.robots import load_robot
-from mbrl_sim.driver_faces import TrajectoryCommand, TrajectoryPoint
+from mbrl_sim.command_interfaces import TrajectoryCommand, TrajectoryPoint
 from mbrl_sim.simulated_driver import DriverConfig, SimulatedDriver
 
 ROBOT = load_robot('iiwa')

@@ -248,7 +248,7 @@ def test_a_counterfactual_is_the_tool_of_one_transition_and_the_body_of_another(
     obs, action, next_obs = counterfactuals(data)
     assert len(obs) == len(action) == len(next_obs) == 100
     tool = [*range(BODY.start), *range(SIZE, SIZE + BODY.start)]
-    for imagined, real in zip((obs, action, next_obs), data):
+    for imagined, real in zip((obs, action, next_obs), data, strict=True):
         columns = tool if imagined.shape[1] == 2 * SIZE else [*range(5)]
         torch.testing.assert_close(imagined[:, columns], real[:, columns])
     # The body goes on as it went, at its speed, from another place.

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from toy_rounds import make_rounds, transitions
+from support.toy_rounds import make_rounds, transitions
 
 from mbrl_ros.agents.agent import Surprise
 from mbrl_ros.agents.bundle import AgentBundle

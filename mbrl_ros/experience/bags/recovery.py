@@ -89,7 +89,11 @@ def _ends_closed(file: Path) -> bool:
 
 
 def survey(files: list[Path]) -> tuple[dict[str, BagTopic], list[FileSummary]]:
-    """Topics by name, and counts and times of each file, from the indexes of closed files."""
+    """Topics by name, and counts and times of each file, from the indexes of closed files.
+
+    Raises:
+        OSError: A file cannot be opened.
+    """
     topics: dict[str, BagTopic] = {}
     summaries = []
     for file in files:

@@ -5,7 +5,8 @@ ride on a column of ones, so that one matrix product gives both gradients. Nothi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -19,18 +20,22 @@ PRECISIONS = ('auto', 'float32', 'bfloat16')
 _LOW_PRECISION_SIZE = 16_384
 
 
-def product_type(precision: str, hidden_size: int, batch_size: int) -> torch.dtype:
+def product_type(precision: str, hidden_size: int, batch_size: int, processor: Mapping[str, Any] | None = None,
+                 is_compiled: bool | None = None) -> torch.dtype:
     """Type of the matrix products in a gradient step; `auto` depends on processor and sizes alone, so that runs repeat.
 
     Args:
         precision: One of `PRECISIONS`.
         hidden_size: Units of each hidden layer.
         batch_size: Transitions a step.
+        processor: What torch says that one can do; this one when left out.
+        is_compiled: Whether there is compiled code for bfloat16; whether there is some here when left out.
     """
     if precision == 'auto':
-        processor = torch.cpu.get_capabilities()
+        processor = torch.cpu.get_capabilities() if processor is None else processor
+        is_compiled = native.is_supported('bfloat16') if is_compiled is None else is_compiled
         # Intel's vector instructions do no more products in bfloat16 than in float32; of its matrix units only torch makes use.
-        is_torchs = processor.get('amx_bf16') and not native.is_supported('bfloat16')
+        is_torchs = processor.get('amx_bf16') and not is_compiled
         is_faster = is_torchs or (processor.get('avx512_bf16') and 'Intel' not in processor.get('cpu_name', ''))
         precision = 'bfloat16' if is_faster and hidden_size * batch_size >= _LOW_PRECISION_SIZE else 'float32'
     return getattr(torch, precision)
@@ -47,21 +52,22 @@ class LossGradient:
         network: Its parameters become views of `values`: whoever changes one, changes the other.
         batch_size: B.
         dtype: Of matrix products; the loss itself is in the network's own type.
+        backend: What multiplies: `auto` for the fastest, `torch`, or a kind of compiled code, as in `kernels.native`.
 
     Attributes:
         values: All parameters, flat.
         gradient: What `compute` found, flat, in the same order.
     """
 
-    def __init__(self, network: Ensemble, batch_size: int, dtype: torch.dtype) -> None:
+    def __init__(self, network: Ensemble, batch_size: int, dtype: torch.dtype, backend: str = 'auto') -> None:
         config, kind = network.config, network.max_logvar.dtype
         members, size = config.ensemble_size, network.output_size
         shapes = [*((members, weight.shape[1] + 1, weight.shape[2]) for weight in network.weights), (2, members, 1, size)]
         self.values, self.gradient = (torch.zeros(sum(map(math.prod, shapes)), dtype=kind) for _ in range(2))
         _adopt(network, _split(self.values, shapes))
         precision, what = str(dtype).removeprefix('torch.'), (self.values, self.gradient, shapes, network, batch_size)
-        is_compiled = kind is torch.float32 and native.fastest(precision) is not None
-        self._passes = CompiledPasses(*what, precision) if is_compiled else _TorchPasses(*what, dtype)
+        is_compiled = kind is torch.float32 and native.kind_of(backend, precision) is not None
+        self._passes = CompiledPasses(*what, precision, backend) if is_compiled else _TorchPasses(*what, dtype)
 
     @torch.no_grad()
     def compute(self, batch: Batch) -> None:

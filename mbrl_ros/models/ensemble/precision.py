@@ -51,16 +51,20 @@ class PrecisionChooser:
         horizon: Steps of the trajectories that are wanted of the model; 1 where it is asked step by step whatever it can do.
         frame: What the model was learned in and the trajectories are wanted out of; None for none.
         clock: Seconds, monotonic.
+        make: Makes a predictor of parameters, device and precision.
+        available: Precisions to choose from, the exact one first; all of the device when left out.
 
     Raises:
         ConfigError: The device does not have the precision that was named.
     """
 
     def __init__(self, setting: str, device: torch.device, num_rows: int, horizon: int = 1,
-                 frame: Frame | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
-        if setting != 'auto' and setting not in precisions(device):
+                 frame: Frame | None = None, clock: Callable[[], float] = time.perf_counter,
+                 make: Callable[..., Predictor] = Predictor, available: tuple[str, ...] = ()) -> None:
+        self._make, self._available = make, available or precisions(device)
+        if setting not in ('auto', *self._available):
             raise ConfigError(f'precision {setting!r} is not there on {device.type!r}; '
-                              f'there is auto, {", ".join(precisions(device))}')
+                              f'there is auto, {", ".join(self._available)}')
         self._setting, self._device, self._clock = setting, device, clock
         self._num_rows, self._horizon, self._frame = num_rows, horizon, frame
         self._chosen: dict[tuple, PrecisionChoice] = {}
@@ -75,10 +79,10 @@ class PrecisionChooser:
     def _measured(self, parameters: DynamicsParameters) -> PrecisionChoice:
         if self._setting != 'auto':
             return PrecisionChoice(self._setting, {})
-        names = precisions(self._device)
+        names = self._available
         if len(names) == 1:
             return PrecisionChoice(names[0], {})
-        predictions = {name: self._prediction(Predictor(parameters, self._device, name), *parameters.sizes) for name in names}
+        predictions = {name: self._prediction(self._make(parameters, self._device, name), *parameters.sizes) for name in names}
         least = dict.fromkeys(names, math.inf)
         begin = self._clock()
         for call in range(_CALLS + 1):

@@ -3,13 +3,13 @@
 import contextlib
 import copy
 import functools
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 import torch
 from torch.nn import functional
 
 from mbrl_ros.errors import ConfigError, ShapeError
-from mbrl_ros.models.ensemble.kernels import fused
+from mbrl_ros.models.ensemble.kernels import fused, native
 from mbrl_ros.models.ensemble.kernels.cuda_rollout import cuda_rollout
 from mbrl_ros.models.ensemble.kernels.fused import FusedEnsemble
 from mbrl_ros.models.ensemble.normalizer import Normalizer
@@ -25,6 +25,8 @@ class Predictor:
         device: Where to predict.
         precision: Arithmetic of the networks' products, one of `precisions(device)`. The linear part, variances and all
             sums stay float32.
+        backend: What multiplies on a processor: `auto` for the fastest, `torch`, or a kind of compiled code, as in
+            `kernels.native`.
 
     Raises:
         ConfigError: The device does not have that precision.
@@ -35,7 +37,8 @@ class Predictor:
         hidden_units: As `EnsembleConfig.hidden_units`.
     """
 
-    def __init__(self, parameters: DynamicsParameters, device: torch.device | str = 'cpu', precision: str = 'float32') -> None:
+    def __init__(self, parameters: DynamicsParameters, device: torch.device | str = 'cpu', precision: str = 'float32',
+                 backend: str = 'auto') -> None:
         self.ensemble_size, self.obs_size, self.action_size = parameters.sizes
         self.device, self.precision = torch.device(device), precision
         if precision not in precisions(self.device):
@@ -43,8 +46,8 @@ class Predictor:
                               f'there is {", ".join(precisions(self.device))}')
         self.output_scale = parameters.outputs.std.to(device)
         self.hidden_units = parameters.shape.hidden_units
-        is_compiled = self.device.type == 'cpu' and fused.is_supported(precision)
-        self._fused = FusedEnsemble(parameters, precision) if is_compiled else None
+        is_compiled = self.device.type == 'cpu' and native.kind_of(backend, precision) is not None
+        self._fused = FusedEnsemble(parameters, precision, backend) if is_compiled else None
         self._network = None if self._fused else _Network(parameters, self.device, precision)
         self._rollout = (cuda_rollout(parameters, self.device, self._network.predict)
                          if (self.device.type, precision) == ('cuda', 'bfloat16') else None)
@@ -208,11 +211,16 @@ def tf32_products(is_allowed: bool) -> Iterator[None]:
         switch.allow_tf32 = before
 
 
-def precisions(device: torch.device | str) -> tuple[str, ...]:
-    """Arithmetic that predictions can be made in on a device, the exact one first."""
+def precisions(device: torch.device | str, is_supported: Callable[[str], bool] = fused.is_supported) -> tuple[str, ...]:
+    """Arithmetic that predictions can be made in on a device, the exact one first.
+
+    Args:
+        device: Where to predict.
+        is_supported: Whether there is compiled code for a precision.
+    """
     if torch.device(device).type == 'cuda':
         return 'float32', 'tf32', 'bfloat16'
-    return 'float32', *(name for name in fused.PRECISIONS[1:] if fused.is_supported(name))
+    return 'float32', *(name for name in fused.PRECISIONS[1:] if is_supported(name))
 
 
 def _fold_linear(parameters: DynamicsParameters, network_bias: torch.Tensor) -> torch.Tensor:

@@ -115,7 +115,8 @@ class Optimiser(abc.ABC):
         """End a plan: let a control step pass."""
         self._sequences.copy_(shifted(self._sequences))
 
-    def _limited(self, actions: torch.Tensor) -> torch.Tensor:
+    def limited(self, actions: torch.Tensor) -> torch.Tensor:
+        """Sequences brought within bounds and change limits, shape (..., H, A)."""
         return limit_changes(actions, self._previous, self._max_change)
 
     def _around_mean(self, noise: torch.Tensor) -> torch.Tensor:

@@ -33,8 +33,8 @@ class GaussianOptimiser(Optimiser):
         """Start from the last mean within today's limits: they are convex, so every later mean keeps to them as well."""
         super().begin(previous_action)
         self._colour.sample(self._noise.shape, self.generator, out=self._noise)
-        self.mean.copy_(self._limited(self.mean))
+        self.mean.copy_(self.limited(self.mean))
 
     def ask(self, iteration: int, is_last: bool) -> torch.Tensor:
         """Noise around the mean."""
-        return self._limited(self._around_mean(self._noise[iteration]))
+        return self.limited(self._around_mean(self._noise[iteration]))

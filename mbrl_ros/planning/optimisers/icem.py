@@ -56,7 +56,7 @@ class Icem(Optimiser):
             actions = torch.cat([actions, self._known])
         if is_last:
             actions[0] = self.mean
-        return self._limited(actions)
+        return self.limited(actions)
 
     def tell(self, actions: torch.Tensor, values: torch.Tensor) -> None:
         """Elites are the best of the candidates and of the elites kept from the iteration before."""

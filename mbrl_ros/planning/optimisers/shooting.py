@@ -36,7 +36,7 @@ class RandomShooting(Optimiser):
         """Uniform samples; in the first iteration one of them is the warm start."""
         actions = self._spread(self._shares[iteration])
         if iteration == 0:
-            actions[0] = self._limited(self.mean)
+            actions[0] = self.limited(self.mean)
         return actions
 
     def tell(self, actions: torch.Tensor, values: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from mbrl_ros.models.ensemble.batches import Batch
 from mbrl_ros.models.ensemble.ensemble import Ensemble
-from mbrl_ros.models.ensemble.kernels.native import fastest, library
+from mbrl_ros.models.ensemble.kernels.native import fastest, kind_of, library
 
 #: Of the widest vectors.
 _LANES = 16
@@ -50,15 +50,17 @@ class CompiledPasses:
         shapes: Of the layers' blocks (E, in + 1, out) and the variance bounds (2, E, 1, O) in them.
         network: Regularisation.
         batch_size: B.
-        precision: Of matrix products, float32 or bfloat16; one that has a fastest kind.
+        precision: Of matrix products, float32 or bfloat16.
+        backend: As for `LossGradient`, and not torch.
     """
 
     def __init__(self, values: torch.Tensor, gradient: torch.Tensor, shapes: list[tuple[int, ...]], network: Ensemble,
-                 batch_size: int, precision: str) -> None:
+                 batch_size: int, precision: str, backend: str = 'auto') -> None:
         *blocks, (_, members, _, size) = shapes
         sizes = [blocks[0][1] - 1, *(out for _, _, out in blocks)]
-        self._descend = getattr(library(), f'mbrl_descend_{fastest(precision)}')
-        self._validate = getattr(library(), f'mbrl_validate_{fastest("float32")}')
+        kind = kind_of(backend, precision)
+        self._descend = getattr(library(), f'mbrl_descend_{kind}')
+        self._validate = getattr(library(), f'mbrl_validate_{kind if precision == "float32" else fastest("float32")}')
         native = _Network(members, batch_size, len(blocks), size)
         native.sizes[:len(sizes)] = sizes
         native.decay[:len(blocks)] = network.decay_rates

@@ -77,30 +77,44 @@ class CudaRollout:
         return twin
 
 
-def cuda_rollout(parameters: DynamicsParameters, device: torch.device, predict: Predict) -> CudaRollout | None:
-    """What rolls out a network in one launch; None where there is no such kernel, which is then said once.
-
-    A kernel is trusted when it has agreed with single steps, once for each shape of network.
+def cuda_rollout(parameters: DynamicsParameters, device: torch.device, predict: Predict,
+                 capability: Callable[[torch.device], tuple[int, int]] = torch.cuda.get_device_capability) -> CudaRollout | None:
+    """What rolls out a network in one launch; None where there is no such kernel.
 
     Args:
         parameters: What was learned.
         device: Where to.
         predict: One step of the same network; see `Predictor.predict`.
+        capability: Of a GPU.
     """
-    if device.type != 'cuda' or torch.cuda.get_device_capability(device) != _CAPABILITY:
+    if device.type != 'cuda' or capability(device) != _CAPABILITY:
         return None
+    return trusted(CudaRollout, parameters, device, predict, _proven)
+
+
+def trusted(kernel: Callable[[DynamicsParameters, torch.device], CudaRollout], parameters: DynamicsParameters,
+            device: torch.device, predict: Predict, proven: dict[tuple, bool]) -> CudaRollout | None:
+    """A kernel that has agreed with single steps, once for each shape of network; None otherwise, which is said once.
+
+    Args:
+        kernel: Makes it.
+        parameters: What was learned.
+        device: Where to.
+        predict: One step of the same network.
+        proven: Whether it has agreed before, by sizes and device; added to.
+    """
     key = *parameters.sizes, parameters.shape.hidden_layers, parameters.shape.hidden_size, str(device)
-    if not _proven.get(key, True):
+    if not proven.get(key, True):
         return None
     try:
-        made = CudaRollout(parameters, device)
-        if key not in _proven:
+        made = kernel(parameters, device)
+        if key not in proven:
             _prove(made, parameters, device, predict)
     except Exception as error:  # Whatever the cause, single steps do the same.
         _logger.info('trajectories are rolled out step by step: %s', error)
-        _proven[key] = False
+        proven[key] = False
         return None
-    _proven[key] = True
+    proven[key] = True
     return made
 
 

@@ -76,13 +76,14 @@ class FusedEnsemble:
         parameters: What was learned; not modified, and not needed afterwards.
         precision: Of the networks' products: `float32`, `bfloat16` with float32 sums, or `float16`, whose sums are as short and
             end at 65,504; beyond is a prediction that is not finite.
+        backend: As for `Predictor`.
 
     Raises:
         RuntimeError: `is_supported` is false.
     """
 
-    def __init__(self, parameters: DynamicsParameters, precision: str) -> None:
-        name = native.fastest(precision)
+    def __init__(self, parameters: DynamicsParameters, precision: str, backend: str = 'auto') -> None:
+        name = native.kind_of(backend, precision)
         if name is None:
             raise RuntimeError(f'a compiled ensemble in {precision} needs a compiler at installation and a processor that '
                                'multiplies it: AVX2 for float32, AVX-512 for the others')

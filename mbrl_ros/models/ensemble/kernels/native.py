@@ -8,6 +8,7 @@ and spinning, on a core that is needed here.
 
 import ctypes
 import functools
+from collections.abc import Callable
 from importlib import util
 
 #: Kinds of compiled code for a precision, the fastest one first.
@@ -33,10 +34,21 @@ def is_supported(kind: str) -> bool:
     return found is not None and bool(getattr(found, f'mbrl_supports_{kind}')())
 
 
-def fastest(precision: str) -> str | None:
+def fastest(precision: str, is_there: Callable[[str], bool] = is_supported) -> str | None:
     """The kind of compiled code that is fastest here; None where torch does the work.
 
     Args:
         precision: Of products, `float32`, `bfloat16` or `float16`.
+        is_there: Whether there is a kind.
     """
-    return next((kind for kind in _KINDS[precision] if is_supported(kind)), None)
+    return next((kind for kind in _KINDS[precision] if is_there(kind)), None)
+
+
+def kind_of(backend: str, precision: str) -> str | None:
+    """Kind of compiled code that is meant; None where torch does the work.
+
+    Args:
+        backend: `auto` for the fastest, `torch`, or a kind by name.
+        precision: As for `fastest`.
+    """
+    return fastest(precision) if backend == 'auto' else None if backend == 'torch' else backend

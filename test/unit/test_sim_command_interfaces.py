@@ -1,37 +1,37 @@
-"""The command faces: what they obey, what they refuse in words, and how they stop."""
+"""The command interfaces: what they obey, what they refuse in words, and how they stop."""
 
 import math
 
 import numpy as np
 import pytest
 
-from mbrl_sim.driver_faces import FaceConfig, FaceLimits, TrajectoryCommand, TrajectoryPoint, make_face
+from mbrl_sim.command_interfaces import InterfaceConfig, InterfaceLimits, TrajectoryCommand, TrajectoryPoint, make_interface
 
-LIMITS = FaceLimits(('a', 'b'), lower=np.full(2, -3.0), upper=np.full(2, 3.0), max_velocity=np.full(2, 2.0),
+LIMITS = InterfaceLimits(('a', 'b'), lower=np.full(2, -3.0), upper=np.full(2, 3.0), max_velocity=np.full(2, 2.0),
                     max_acceleration=np.array([10.0, 5.0]))
 DT = 1.0 / 240.0
 
 
 class Arm:
-    """Two joints that do exactly what the face says."""
+    """Two joints that do exactly what the interface says."""
 
     def __init__(self, command_type, **settings):
         self.q, self.now_s = np.array([0.1, -0.2]), 0.0
-        self.face = make_face(command_type, LIMITS, self.q, FaceConfig(**settings))
+        self.interface = make_interface(command_type, LIMITS, self.q, InterfaceConfig(**settings))
 
     def run(self, duration_s):
         """Velocities of each step, shape (steps, 2)."""
         velocities = []
         for _ in range(round(duration_s / DT)):
             before = self.q
-            setpoint = self.face.advance(self.now_s, DT, self.q)
+            setpoint = self.interface.advance(self.now_s, DT, self.q)
             self.q = before + setpoint.velocity * DT if setpoint.position is None else setpoint.position
             velocities.append((self.q - before) / DT)
             self.now_s += DT
         return np.array(velocities)
 
     def accept(self, command):
-        return self.face.accept(command, self.now_s)
+        return self.interface.accept(command, self.now_s)
 
 
 def trajectory(*points, joints=('a', 'b'), start_s=None):
@@ -42,14 +42,14 @@ def trajectory(*points, joints=('a', 'b'), start_s=None):
 def test_a_face_without_commands_holds(command_type):
     arm = Arm(command_type)
     assert not arm.run(1.0).any()
-    assert arm.face.holding
+    assert arm.interface.holding
 
 
 def test_velocities_are_obeyed_within_the_limits_while_commands_come():
     arm = Arm('velocity')
     assert arm.accept([0.5, -9.0]) == ''
     np.testing.assert_allclose(arm.run(0.15), np.tile([0.5, -2.0], (36, 1)))
-    assert not arm.face.holding
+    assert not arm.interface.holding
 
 
 def test_a_velocity_ends_in_a_stop_within_the_acceleration_limits_and_a_hold():
@@ -61,7 +61,7 @@ def test_a_velocity_ends_in_a_stop_within_the_acceleration_limits_and_a_hold():
     moving = np.abs(velocities) > 1e-9
     assert moving[:48].all() and not moving[round(0.42 / DT):].any()
     np.testing.assert_allclose(arm.q - [0.1, -0.2], [0.2 + 0.05, -(0.2 + 0.1)], atol=0.02)
-    assert arm.face.holding
+    assert arm.interface.holding
 
 
 def test_a_wrong_length_stops_the_arm_with_a_reason_until_a_valid_command():
@@ -71,7 +71,7 @@ def test_a_wrong_length_stops_the_arm_with_a_reason_until_a_valid_command():
         arm.run(0.1)
         assert arm.accept([0.5]) == f'{command_type} command needs 2 numbers (a, b), got 1; the arm holds until a valid one'
         arm.run(0.5)
-        assert arm.face.holding
+        assert arm.interface.holding
         assert arm.accept([0.4, 0.4]) == ''
         assert arm.run(0.05).any()
 
@@ -90,7 +90,7 @@ def test_dropped_commands_do_not_keep_the_arm_going():
     for _ in range(10):
         arm.run(0.1)
         arm.accept([math.nan, 0.0])
-    assert arm.face.holding
+    assert arm.interface.holding
 
 
 def test_a_position_is_approached_no_faster_than_the_velocity_limit_and_held():
@@ -118,7 +118,7 @@ def test_a_position_face_stops_on_the_way_when_commands_cease():
     arm = Arm('position')
     arm.accept([5.0, -5.0])
     arm.run(1.0)
-    assert arm.face.holding
+    assert arm.interface.holding
     np.testing.assert_allclose(arm.q, [0.1 + 0.4 + 0.2, -0.2 - 0.4 - 0.4], atol=0.03)
 
 
@@ -144,7 +144,7 @@ def test_points_with_velocities_are_joined_by_cubics_that_meet_them():
     assert np.abs(np.diff(velocities, axis=0)).max() < 0.03
     np.testing.assert_allclose(arm.q, [0.9, 0.1], atol=1e-6)
     arm.run(0.1)
-    assert arm.face.holding
+    assert arm.interface.holding
 
 
 def test_a_trajectory_names_its_joints_in_any_order_and_starts_when_stamped():
@@ -192,4 +192,4 @@ def test_a_trajectory_may_end_in_motion_where_allowed_and_the_arm_then_stops():
     velocities = arm.run(1.0)
     assert np.abs(velocities[119] - 0.5).max() < 0.05
     assert (np.abs(np.diff(velocities[119:], axis=0)) <= LIMITS.max_acceleration * DT + 1e-9).all()
-    assert arm.face.holding
+    assert arm.interface.holding

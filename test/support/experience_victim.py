@@ -1,15 +1,14 @@
 """A writer that reports each acknowledged message on standard output and never stops by itself.
 
-    python experience_victim.py DIRECTORY [MAX_FILE_BYTES]
+    python -m support.experience_victim DIRECTORY [MAX_FILE_BYTES]
 """
 
 import resource
 import signal
 import sys
 
-from experience_examples import TOPICS, lockstep_run, serialised
-
 from mbrl_ros.experience.bags import BagWriter
+from support.experience_examples import TOPICS, lockstep_run, serialised
 
 
 def main() -> None:

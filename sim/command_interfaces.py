@@ -1,6 +1,6 @@
-"""The command faces of ros2_control: velocity, position and trajectory, as an arm's driver shows them.
+"""The command interfaces of ros2_control: velocity, position and trajectory, as an arm's driver shows them.
 
-Pure: a face is told commands and asked, before every physics step, what the motors should do. It keeps the last valid
+Pure: an interface is told commands and asked, before every physics step, what the motors should do. It keeps the last valid
 command, comes to a controlled stop when commands cease, and then holds. Two things are kinder than ros2_control, whose
 forward controllers hold the last command for ever: the time-out, and that after a refused length the next valid command
 resumes without a controller manager to activate the controller again.
@@ -22,7 +22,7 @@ _TIME_TOLERANCE_S = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
-class FaceConfig(Config):
+class InterfaceConfig(Config):
     """How the driver treats commands."""
 
     command_timeout_s: float = setting(0.2, 'Silence after which a velocity or position command ends in a controlled stop.',
@@ -32,7 +32,7 @@ class FaceConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class FaceLimits:
+class InterfaceLimits:
     """Joint names and what the driver enforces; each array has shape (J,), rad, rad/s and rad/s²."""
 
     joints: tuple[str, ...]
@@ -66,7 +66,7 @@ class TrajectoryCommand:
     Attributes:
         joints: Names in the order of the points' entries.
         points: The points, timed from the start.
-        start_s: When it starts, in the face's time; None for at once.
+        start_s: When it starts, in the interface's time; None for at once.
     """
 
     joints: Sequence[str]
@@ -74,8 +74,8 @@ class TrajectoryCommand:
     start_s: float | None = None
 
 
-class CommandFace(abc.ABC):
-    """Base of the faces: holding, time-out, and the controlled stop.
+class CommandInterface(abc.ABC):
+    """Base of the command interfaces: holding, time-out, and the controlled stop.
 
     Args:
         limits: Joints and limits.
@@ -83,7 +83,7 @@ class CommandFace(abc.ABC):
         config: Settings.
     """
 
-    def __init__(self, limits: FaceLimits, position: np.ndarray, config: FaceConfig) -> None:
+    def __init__(self, limits: InterfaceLimits, position: np.ndarray, config: InterfaceConfig) -> None:
         self._limits = limits
         self._config = config
         self._last_command_s = -math.inf
@@ -150,8 +150,8 @@ class CommandFace(abc.ABC):
         return Setpoint(self._setpoint.position + change, change / dt_s)
 
 
-class ForwardFace(CommandFace):
-    """What the forward velocity and position faces share: one number a joint, in the profile's order."""
+class ForwardInterface(CommandInterface):
+    """What the forward velocity and position interfaces share: one number a joint, in the profile's order."""
 
     name: str
 
@@ -172,7 +172,7 @@ class ForwardFace(CommandFace):
         return ''
 
 
-class VelocityFace(ForwardFace):
+class VelocityInterface(ForwardInterface):
     """`forward_velocity_controller/commands`: rad/s."""
 
     name = 'velocity'
@@ -181,7 +181,7 @@ class VelocityFace(ForwardFace):
         return Setpoint(None, np.clip(self._command, -self._limits.max_velocity, self._limits.max_velocity))
 
 
-class PositionFace(ForwardFace):
+class PositionInterface(ForwardInterface):
     """`forward_position_controller/commands`: rad."""
 
     name = 'position'
@@ -190,7 +190,7 @@ class PositionFace(ForwardFace):
         return self._toward(np.clip(self._command, self._limits.lower, self._limits.upper), dt_s)
 
 
-class TrajectoryFace(CommandFace):
+class TrajectoryInterface(CommandInterface):
     """`joint_trajectory_controller/joint_trajectory`: cubic between points with velocities, linear without.
 
     A trajectory replaces the one before it and starts from the reference, not from the measured state, so that a planner
@@ -269,7 +269,7 @@ class TrajectoryFace(CommandFace):
         return ''
 
 
-def make_face(command_type: str, limits: FaceLimits, position: np.ndarray, config: FaceConfig) -> CommandFace:
-    """The face of a driver profile's `command_type`, holding `position`."""
-    kind = {'velocity': VelocityFace, 'position': PositionFace, 'trajectory': TrajectoryFace}[command_type]
+def make_interface(command_type: str, limits: InterfaceLimits, position: np.ndarray, config: InterfaceConfig) -> CommandInterface:
+    """The command interface of a driver profile's `command_type`, holding `position`."""
+    kind = {'velocity': VelocityInterface, 'position': PositionInterface, 'trajectory': TrajectoryInterface}[command_type]
     return kind(limits, position, config)

@@ -6,14 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import Log
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
 
 from mbrl_ros.errors import MeasurementError
@@ -21,9 +18,9 @@ from mbrl_ros.resources import share_directory
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import EpisodeReport
+from support.bench import TIMEOUT_S, NodeBench
 
 ROBOT = load_robot('panda')
-TIMEOUT_S = 60.0
 #: Faster than any drift of a held arm, slower than any motion on purpose, rad/s.
 STANDING_RAD_S = 0.02
 
@@ -48,12 +45,13 @@ class Launch:
     Args:
         screen: That file.
         words: File and arguments, as on the command line.
+        before: Words before the command.
     """
 
-    def __init__(self, screen: Path, *words: str) -> None:
+    def __init__(self, screen: Path, *words: str, before: Sequence[str] = ()) -> None:
         self.screen = screen
         with screen.open('w') as output:
-            self._process = subprocess.Popen([sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', *words],
+            self._process = subprocess.Popen([*before, sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', *words],
                                              stdout=output, stderr=output, start_new_session=True)
 
     def pids(self, node: str = '') -> list[int]:
@@ -85,6 +83,11 @@ class Launch:
         self._process.send_signal(signal.SIGINT)
         return self.wait(TIMEOUT_S), time.monotonic() - start_s
 
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         """End whatever still runs; every node ends with its supervisor."""
         if not self.ended:
@@ -92,44 +95,34 @@ class Launch:
             try:
                 self.wait(10.0)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                self.kill()
         for pid in self.pids():
             assert not Path(f'/proc/{pid}').exists(), f'process {pid} outlived its launch'
 
 
-class Listener:
-    """A node of its own context that keeps what the stack says.
+class Listener(NodeBench):
+    """A node beside the stack that keeps what the stack says.
 
     Attributes:
-        node: The node, for further entities.
         motion: Each joint state.
         states: Arrival of each state, steady s.
         applied: Arrival of each applied command.
         reports: Arrival and content of each episode report.
         statuses: Arrival and values of each controller status.
-        logs: Node and text of each log message.
     """
 
     def __init__(self) -> None:
-        self.context = rclpy.Context()
-        self.context.init()
-        self.node = rclpy.create_node('listener', context=self.context)
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
+        super().__init__('listener')
         self.motion: list[Motion] = []
         self.states: list[float] = []
         self.applied: list[float] = []
         self.reports: list[tuple[float, EpisodeReport]] = []
         self.statuses: list[tuple[float, dict[str, str]]] = []
-        self.logs: list[tuple[str, str]] = []
         for kind, topic, callback in (
                 (JointState, 'joint_states', self._on_joints), (JointState, 'state', self._on_state),
                 (JointState, 'applied_command', self._on_applied), (DiagnosticArray, 'controller_status', self._on_status),
                 (DiagnosticArray, 'episode', self._on_report)):
-            qos.subscribe(self.node, kind, topic, callback, qos.RECORD)
-        # Latched, so that the first words of a node that comes back are heard too.
-        qos.subscribe(self.node, Log, '/rosout', self._on_log, qos.LATCHED_RECORD)
+            qos.subscribe(self.peer, kind, topic, callback, qos.RECORD)
 
     @property
     def report(self) -> EpisodeReport:
@@ -140,41 +133,6 @@ class Listener:
     def moves_in_an_episode(self) -> bool:
         """Whether the arm explores or pursues a goal at this moment."""
         return bool(self.reports and self.report.phase.is_episode and self.report.step > 3 and self.motion[-1].speed > 0.1)
-
-    def said(self, node: str, text: str) -> list[str]:
-        """What a node has said with a text in it."""
-        return [line for name, line in self.logs if name == node and text in line]
-
-    def spin_until(self, done: Callable[[], Any], timeout_s: float = TIMEOUT_S, what: str = 'it') -> None:
-        """Listen until `done`.
-
-        Raises:
-            AssertionError: It did not come true in time.
-        """
-        end_s = time.monotonic() + timeout_s
-        while not done():
-            assert time.monotonic() < end_s, f'waited in vain for {what}'
-            self._executor.spin_once(timeout_sec=0.02)
-
-    def spin_for(self, duration_s: float) -> None:
-        """Listen for a while."""
-        end_s = time.monotonic() + duration_s
-        self.spin_until(lambda: time.monotonic() >= end_s)
-
-    def call(self, kind: type, name: str, request: Any) -> Any:
-        """Answer of a service."""
-        client = self.node.create_client(kind, name)
-        self.spin_until(client.service_is_ready, what=name)
-        future = client.call_async(request)
-        self.spin_until(future.done, what=f'an answer of {name}')
-        self.node.destroy_client(client)
-        return future.result()
-
-    def close(self) -> None:
-        """Leave."""
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self.context.try_shutdown()
 
     def _on_joints(self, message: JointState) -> None:
         speeds = dict(zip(message.name, message.velocity))
@@ -194,9 +152,6 @@ class Listener:
         # A test may publish here too, and anything.
         with contextlib.suppress(MeasurementError):
             self.reports.append((time.monotonic(), convert.report_from_msg(message, EpisodeReport)))
-
-    def _on_log(self, message: Log) -> None:
-        self.logs.append((message.name, message.msg))
 
 
 def endless_stack(folder: Path, *, lockstep: bool, explorations: int = 2) -> Launch:

@@ -1,14 +1,10 @@
 """A driver, an estimator and an episode manager in one around the controller node, over real DDS."""
 
 import time
-from collections.abc import Callable
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, UInt8MultiArray
 
@@ -16,23 +12,22 @@ from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
 from mbrl_ros.robots import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import EpisodeReport, Phase, RobotState
+from support.asserts import some
+from support.bench import NodeBench
 
 ROBOT = load_robot('panda')
 HOME = np.array(ROBOT.home_rad)
 CHANGE = np.array(ROBOT.max_acceleration_rad_s2) * 0.05
 TOPIC = 'forward_velocity_controller/commands'
 GOAL = (0.5, 0.1, 0.4)
-TIMEOUT_S = 15.0
 
 
-class Driver:
+class Driver(NodeBench):
     """An arm, an estimator and an episode manager in one, and everything that the controller says."""
 
-    def __init__(self, context: rclpy.Context) -> None:
-        self.context = context
-        self.node = rclpy.create_node('driver', context=context)
-        self.executor = SingleThreadedExecutor(context=context)
-        self.executor.add_node(self.node)
+    def __init__(self) -> None:
+        super().__init__('driver')
+        self.node = self.peer
         self.commands: list[np.ndarray] = []
         self.statuses: list[dict[str, str]] = []
         self.diagnostics: dict[str, str] = {}
@@ -47,10 +42,6 @@ class Driver:
         self.report_pub = self.node.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
         self.goal_pub = self.node.create_publisher(PoseStamped, 'goal', qos.LATCHED)
         self.model_pub = self.node.create_publisher(UInt8MultiArray, 'model', qos.LATCHED)
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
 
     @property
     def hold(self) -> str | None:
@@ -76,31 +67,8 @@ class Driver:
             report = EpisodeReport(now_ns, self.phase, 0, self.episode, 0, 0, 0.0, 0.0, 0.0, False, GOAL, 0, 0)
             self.report_pub.publish(convert.report_to_msg(report))
 
-    def spin_until(self, done: Callable[[], bool]) -> bool:
-        """Drive and listen until `done`; whether it came true in time."""
-        end_s, next_s = time.monotonic() + TIMEOUT_S, 0.0
-        while time.monotonic() < end_s:
-            if time.monotonic() >= next_s:
-                next_s = time.monotonic() + 0.01
-                self.drive()
-            self.executor.spin_once(timeout_sec=0.002)
-            if done():
-                return True
-        return False
-
-    def spin_for(self, duration_s: float) -> None:
-        end_s = time.monotonic() + duration_s
-        self.spin_until(lambda: time.monotonic() >= end_s)
-
-    def call(self, kind: type, name: str, request: object) -> object:
-        client = self.node.create_client(kind, name)
-        assert self.spin_until(client.service_is_ready)
-        future = client.call_async(request)
-        assert self.spin_until(future.done)
-        return future.result()
-
     def assert_bounded(self) -> None:
-        sent = np.array(self.commands)
+        sent = np.array(some(self.commands))
         assert np.isfinite(sent).all()
         assert (np.abs(np.diff(sent, axis=0)) <= CHANGE + 1e-9).all()
 
@@ -120,16 +88,5 @@ class Bench(Driver):
     """A driver, and the node under test in the same process."""
 
     def __init__(self, **parameters: object) -> None:
-        context = rclpy.Context()
-        context.init()
-        super().__init__(context)
-        overrides = [Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()]
-        self.controller = MpcControllerNode(context=context, parameter_overrides=overrides)
-        self.executor.add_node(self.controller)
-
-    def close(self) -> None:
-        self.controller.close()
-        self.executor.remove_node(self.controller)
-        self.controller.destroy_node()
-        super().close()
-        self.context.try_shutdown()
+        super().__init__()
+        self.controller = self.start(MpcControllerNode, **parameters)

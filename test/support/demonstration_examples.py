@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from experience_examples import APPLIED, EPISODE, ROBOT, STATE, bag_topic, serialised, string
 
 from mbrl_ros.experience.bags import BagWriter
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, body_joint_names
+from support.experience_examples import APPLIED, EPISODE, ROBOT, STATE, bag_topic, serialised, string
 
 CONFIGURATION = bag_topic('/configuration', 'std_msgs/msg/String', latched=True)
 NAMES = (*ROBOT.state_names, *body_joint_names('object'))
