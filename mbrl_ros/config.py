@@ -125,6 +125,8 @@ class Config:
 def extended(kind: type[_ConfigT], other: type[Config]) -> type[_ConfigT]:
     """Subclass of a `Config` that has the settings of another beside its own; `part` takes them out again.
 
+    It is found by no name; its attribute `extends` is the class that it was made of.
+
     Raises:
         ConfigError: Both have a setting of the same name.
     """
@@ -135,13 +137,7 @@ def extended(kind: type[_ConfigT], other: type[Config]) -> type[_ConfigT]:
     hints = _hints(other)
     added = [(field.name, hints[field.name], dataclasses.field(
         default=field.default, default_factory=field.default_factory, metadata=field.metadata, kw_only=True)) for field in fields]
-    # A class that is made here is found by no name, so that pickle is told how to make it again.
-    again = {'__reduce__': lambda self: (_remade, (kind, other, vars(self)))}
-    return dataclasses.make_dataclass(kind.__name__, added, bases=(kind,), namespace=again, frozen=True)
-
-
-def _remade(kind: type[_ConfigT], other: type[Config], values: Mapping[str, Any]) -> _ConfigT:
-    return extended(kind, other)(**values)
+    return dataclasses.make_dataclass(kind.__name__, added, bases=(kind,), namespace={'extends': kind}, frozen=True)
 
 
 def part(config: Config, kind: type[_ConfigT]) -> _ConfigT:

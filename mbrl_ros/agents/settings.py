@@ -34,12 +34,16 @@ class RunConfig(Config):
             agent: Its name; that in the file, or the usual one, when left out.
 
         Raises:
-            ConfigError: No such agent or file, or a key or value that does not fit.
+            ConfigError: No such agent or file, a key or value that does not fit, or file or changes name another agent.
         """
         def on_top(values: Mapping[str, Any], source: str) -> Self:
-            chosen = agent or values.get('agent', DEFAULT_AGENT)
+            chosen = values.get('agent', agent or DEFAULT_AGENT)
+            if agent not in (None, chosen):
+                raise ConfigError(f'{source}: is for the agent {chosen!r}, here it is {agent!r}')
             return cls.from_mapping({**_merged(_defaults(chosen, where, name), values), 'agent': chosen}, source)
 
+        if agent is not None:
+            agent_kind(agent)  # It is not the file that is wrong when there is none.
         in_file = load_yaml(path)
         config = on_top(in_file, str(path))
         return on_top(with_changes(in_file, changes), '--set') if changes else config
@@ -51,13 +55,22 @@ class RunConfig(Config):
         Raises:
             ConfigError: As there, or there is no such agent, or a setting is another agent's.
         """
-        agent = values.get('agent', DEFAULT_AGENT)
-        kind = agent_kind(agent).config
+        agent, place = values.get('agent', DEFAULT_AGENT), f'{where}: ' if where else ''
+        if not isinstance(agent, str):
+            raise ConfigError(f'{place}agent needs a name, got {agent!r}')
+        try:
+            kind = agent_kind(agent).config
+        except ConfigError as error:
+            raise ConfigError(f'{place}{error}') from None
         whole = cls if _names(kind) <= _names(cls) else extended(cls, kind)
         for key in set(values) - _names(whole):
             if owners := [name for name, other in AGENTS.items() if key in _names(other.config)]:
-                raise ConfigError(f'{where}: {key!r} is a setting of the agent {owners[0]!r}, and this is for {agent!r}')
+                raise ConfigError(f'{place}{key!r} is a setting of the agent {owners[0]!r}, and this is for {agent!r}')
         return super(RunConfig, whole).from_mapping(values, where)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By the agent's name: the module of somebody's own agent may lie where another process does not look by itself.
+        return getattr(type(self), 'extends', type(self)).from_mapping, (self.to_mapping(),)
 
     @property
     def kind(self) -> AgentKind:

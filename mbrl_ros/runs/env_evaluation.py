@@ -45,23 +45,22 @@ class EnvEvaluation:
         reward = self.reward or (LEARNED if is_learned else BUILT_IN)
         return EnvLoop(self.env_id, self.config.evaluated(), reward=reward, render=self.pictures)
 
+    def summary(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """Figures over all episodes, with Student's interval of the mean return; NaN for a single episode."""
+        from scipy.stats import sem, t
 
-def env_summary(evaluation: EnvEvaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Figures over all episodes, with Student's interval of the mean return; NaN for a single episode."""
-    from scipy.stats import sem, t
-
-    returns = np.array([outcome.episode_return for outcome in outcomes])
-    half = sem(returns) * t.ppf(0.5 + 0.5 * _CONFIDENCE, len(returns) - 1) if len(returns) > 1 else float('nan')
-    told = [outcome.success for outcome in outcomes if outcome.success is not None]
-    plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
-    plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
-    return {
-        'env': evaluation.env_id, 'episodes': len(outcomes), 'mean_return': float(returns.mean()),
-        'ci95': [float(returns.mean() - half), float(returns.mean() + half)], 'min_return': float(returns.min()),
-        'max_return': float(returns.max()), 'median_return': float(np.median(returns)),
-        'mean_steps': float(np.mean([outcome.steps for outcome in outcomes])),
-        'success_rate': sum(told) / len(told) if told else None,
-        'real_steps_trained': AgentBundle.load(evaluation.model).card.real_steps,
-        'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
-        'seed': evaluation.seed, 'model': str(evaluation.model),
-    }
+        returns = np.array([outcome.episode_return for outcome in outcomes])
+        half = sem(returns) * t.ppf(0.5 + 0.5 * _CONFIDENCE, len(returns) - 1) if len(returns) > 1 else float('nan')
+        told = [outcome.success for outcome in outcomes if outcome.success is not None]
+        plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
+        plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
+        return {
+            'env': self.env_id, 'episodes': len(outcomes), 'mean_return': float(returns.mean()),
+            'ci95': [float(returns.mean() - half), float(returns.mean() + half)], 'min_return': float(returns.min()),
+            'max_return': float(returns.max()), 'median_return': float(np.median(returns)),
+            'mean_steps': float(np.mean([outcome.steps for outcome in outcomes])),
+            'success_rate': sum(told) / len(told) if told else None,
+            'real_steps_trained': AgentBundle.load(self.model).card.real_steps,
+            'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
+            'seed': self.seed, 'model': str(self.model),
+        }

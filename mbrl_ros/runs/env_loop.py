@@ -23,6 +23,8 @@ from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.outcome import GivenReward, OutcomeSpace, learned_reward
 from mbrl_ros.types import GOAL_SIZE, Phase
 
+#: What a contract has for the robot of an environment.
+ROBOT = 'gymnasium'
 #: Rewards that are no function's name.
 LEARNED, BUILT_IN = 'learned', 'built-in'
 
@@ -89,7 +91,7 @@ class EnvLoop:
             raise
         self.period_s = self._env.period_s
         self.space = OutcomeSpace(self._env.obs_names, self._env.action_names, is_reward_learned=reward == LEARNED)
-        self.contract = Contract.of(config.agent, self.space, robot='gymnasium', task=env_id, period_s=self.period_s,
+        self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=env_id, period_s=self.period_s,
                                     reward=reward)
         self.agent = config.kind.make_agent(self.contract, self.space, config.agent_config.acting())
 

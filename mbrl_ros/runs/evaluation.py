@@ -42,6 +42,9 @@ class AnyEvaluation(Protocol):
             ConfigError: It cannot be made.
         """
 
+    def summary(self, outcomes: Sequence['Outcome']) -> dict[str, Any]:
+        """Figures over all episodes, by name; what was played is among them, as `task` or `env`."""
+
 
 class PicturedLoop(Runner, Protocol):
     """A loop that can be watched.
@@ -91,6 +94,23 @@ class Evaluation:
             ConfigError: As for `TaskLoop`, or the task has no such object.
         """
         return TaskLoop(self.task, self.config.evaluated(), self.make_world, self.robot, self.object_kind)
+
+    def summary(self, outcomes: Sequence['Outcome']) -> dict[str, Any]:
+        """Figures over all episodes, with the Wilson interval of the success rate."""
+        successes = sum(outcome.success for outcome in outcomes)
+        plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
+        plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
+        reached = [outcome.steps for outcome in outcomes if outcome.success]
+        return {
+            'task': self.task, 'episodes': len(outcomes), 'success_rate': successes / len(outcomes),
+            'ci95': list(wilson_interval(successes, len(outcomes))),
+            'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
+            'median_steps_to_success': float(np.median(reached)) if reached else float('nan'),
+            'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
+            'real_steps_trained': AgentBundle.load(self.model).card.real_steps,
+            'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
+            'seed': self.seed, 'model': str(self.model), 'robot': self.robot, 'object': self.object_kind, 'live': self.live,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,25 +184,6 @@ def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
 
     interval = binomtest(successes, episodes).proportion_ci(_CONFIDENCE, 'wilson')
     return interval.low, interval.high
-
-
-def summary(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Figures over all episodes, with the Wilson interval of the success rate."""
-    successes = sum(outcome.success for outcome in outcomes)
-    plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
-    plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
-    reached = [outcome.steps for outcome in outcomes if outcome.success]
-    return {
-        'task': evaluation.task, 'episodes': len(outcomes), 'success_rate': successes / len(outcomes),
-        'ci95': list(wilson_interval(successes, len(outcomes))),
-        'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
-        'median_steps_to_success': float(np.median(reached)) if reached else float('nan'),
-        'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
-        'real_steps_trained': AgentBundle.load(evaluation.model).card.real_steps,
-        'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
-        'seed': evaluation.seed, 'model': str(evaluation.model), 'robot': evaluation.robot, 'object': evaluation.object_kind,
-        'live': evaluation.live,
-    }
 
 
 def record(evaluation: AnyEvaluation, episodes: int, path: Path) -> None:

@@ -10,24 +10,21 @@ interrupted.
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mbrl_ros.agents.bundle import AgentBundle
-from mbrl_ros.config import flat, load_yaml
 from mbrl_ros.errors import ConfigError, ModelError
 from mbrl_ros.experience import ReplayBuffer, SavedExperience, Transitions
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 from mbrl_ros.runs.playing import Episode, Runner
+from mbrl_ros.runs.run_folder import begin, require_same
 from mbrl_ros.runs.scalars import ScalarLog
 from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.training.drift import DriftState
@@ -81,7 +78,11 @@ class LearningRun:
         self._folder, self._seed, self.loop = folder, seed, loop
         identity = {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}
         bags = {'demos': list(dict.fromkeys(episode.bag for episode in shown))} if shown else {}
-        _require_same(folder, identity) if resume else _prepare(folder, {**identity, **bags})
+        if not resume:
+            begin(folder, {**identity, **bags})
+        elif require_same(folder, identity).get('demos') and not self._checkpoint.exists():
+            raise ConfigError(f'{folder}: holds a run that ended before its demonstrations were kept; '
+                              'begin anew in another folder')
         self._demonstrations, self._is_untrained = loop.demonstrations, False
         settings = loop.config.agent_config.learner
         learner = loop.config.kind.make_learner(loop.contract, loop.space, settings)
@@ -214,45 +215,3 @@ class LearningRun:
             except ModelError as error:
                 raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         return scores
-
-
-def _require_same(folder: Path, identity: dict[str, Any]) -> None:
-    """See that the run in a folder is this one."""
-    path = folder / 'config.yaml'
-    if not path.exists():
-        raise ConfigError(f'{folder}: holds no run to go on with')
-    kept, wanted = load_yaml(path), yaml.safe_load(yaml.safe_dump(identity))
-    kept['settings'] = _as_called_now(kept.get('settings') or {})
-    if kept.get('demos') and not (folder / _CHECKPOINT).exists():
-        raise ConfigError(f'{folder}: holds a run that ended before its demonstrations were kept; begin anew in another folder')
-    if different := [key for key in identity if key != 'settings' and kept.get(key) != wanted[key]]:
-        raise ConfigError(f'{folder}: holds a run with another {", ".join(different)}')
-    there, here = flat(kept['settings']), flat(wanted['settings'])
-    if different := [name for name in {**there, **here} if there.get(name) != here.get(name)]:
-        told = ', '.join(f'{name} ({there.get(name, "none")} there, {here.get(name, "none")} here)' for name in different)
-        raise ConfigError(f'{folder}: holds a run with other settings: {told}')
-
-
-def _as_called_now(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a run, those too that had another name when it began."""
-    settings, moved = {'agent': 'pets', **settings}, ('change_factor', 'change_floor')
-    if 'learner' in settings:
-        learner = settings['learner'] = dict(settings['learner'])
-        acceptance, drift = dict(learner.get('acceptance', {})), dict(learner.get('drift', {}))
-        drift.update({name: acceptance.pop(name) for name in moved if name in acceptance})
-        learner.update(acceptance=acceptance, drift=drift)
-    return settings
-
-
-def _prepare(folder: Path, identity: dict[str, Any]) -> None:
-    """Make the folder of a new run."""
-    path = folder / 'config.yaml'
-    if path.exists():
-        raise ConfigError(f'{folder}: holds a run already; go on with it by --resume, or name another folder')
-    if folder.is_file():
-        raise ConfigError(f'{folder}: cannot be written, it is a file')
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(identity, sort_keys=False), encoding='utf-8')
-    except OSError as error:
-        raise ConfigError(f'{folder}: cannot be written ({os.strerror(error.errno)})') from None

@@ -82,7 +82,7 @@ def processes(evaluation: Evaluation, episodes: int, folder: Path, environment: 
         ConfigError: The model's name does not end in `.safetensors`.
     """
     given = {'model': str(model_file(str(evaluation.model)).resolve()), 'learning': 'false', 'explorations': '0',
-             'robot': evaluation.robot, 'seed': str(evaluation.seed), 'episodes': str(episodes),
+             'agent': evaluation.config.agent, 'robot': evaluation.robot, 'seed': str(evaluation.seed), 'episodes': str(episodes),
              'output_dir': str(folder.resolve())}
     if evaluation.task == 'reach':
         name = 'demo.launch.yaml'

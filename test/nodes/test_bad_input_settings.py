@@ -62,6 +62,11 @@ def test_a_typo_in_a_profile_is_named_with_its_file(tmp_path, node, kind, profil
     assert f'{key}s' in line
 
 
+@pytest.mark.parametrize('node', ['model_trainer', 'mpc_controller'])
+def test_an_unknown_agent_is_named_with_what_may_be_meant(node):
+    assert refuse(node, '-p', 'agent:=pest') == "error: there is no agent 'pest'; did you mean 'pets'?"
+
+
 def test_a_model_of_another_task_is_named():
     line = refuse('model_trainer', '-p', 'task:=lift', '-p', 'model:=push')
     assert line.startswith('error: ') and "'push'" in line

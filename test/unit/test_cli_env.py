@@ -27,7 +27,7 @@ from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer
 from mbrl_ros.models.framed import FramedModel
 from mbrl_ros.resources import share_directory
-from mbrl_ros.runs.env_evaluation import EnvEvaluation, env_summary
+from mbrl_ros.runs.env_evaluation import EnvEvaluation
 from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig, episode_seeds
 from mbrl_ros.runs.evaluation import Outcome
 from mbrl_ros.runs.learning_run import LearningRun
@@ -247,7 +247,7 @@ def test_the_command_learns_and_prints_returns(settings, tmp_path):
 
 def test_figures_of_returns_have_students_interval(learned):
     outcomes = [Outcome(None, 12, float('nan'), value, (1.0, 2.0)) for value in (1.0, 2.0, 6.0)]
-    figures = env_summary(EnvEvaluation(SLIDER, CONFIG, learned.model), outcomes)
+    figures = EnvEvaluation(SLIDER, CONFIG, learned.model).summary(outcomes)
     half = 4.302653 * np.std([1.0, 2.0, 6.0], ddof=1) / np.sqrt(3.0)
     np.testing.assert_allclose([figures['mean_return'], *figures['ci95']], [3.0, 3.0 - half, 3.0 + half], rtol=1e-5)
     assert (figures['success_rate'], figures['plan_ms_p50'], figures['mean_steps']) == (None, 1.5, 12.0)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from mbrl_ros.cli.main import app
 from mbrl_ros.errors import ConfigError, MbrlError
-from mbrl_ros.runs.evaluation import Evaluation, Outcome, record, summary
+from mbrl_ros.runs.evaluation import Evaluation, Outcome, record
 from mbrl_ros.runs.live_evaluation import processes
 from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.task_loop import TaskLoop
@@ -42,7 +42,8 @@ def folder(contract, tmp_path_factory):
     (folder / 'large.yaml').write_text(yaml.safe_dump(
         {**SETTINGS, 'planner': {**SETTINGS['planner'], 'population_size': 1000, 'max_memory_mb': 1}}))
     (folder / 'odd.yaml').write_text('epsiodes: 3\n')
-    for name, changes in (('model', {}), ('iiwa', {'robot': 'iiwa'}), ('layout', {'state_names': contract.state_names[::-1]})):
+    for name, changes in (('model', {}), ('iiwa', {'robot': 'iiwa'}), ('reach', {'task': 'reach'}),
+                          ('layout', {'state_names': contract.state_names[::-1]})):
         untrained_bundle(dataclasses.replace(contract, **changes)).save(folder / f'{name}.safetensors')
     whole = (folder / 'model.safetensors').read_bytes()
     (folder / 'cut.safetensors').write_bytes(whole[:-100])
@@ -62,13 +63,14 @@ def command(folder, **options):
 
 
 @pytest.mark.parametrize(('options', 'text'), [
-    ({'task': 'lft'}, "there is no task 'lft'; known: lift, pick_place, push, reach"),
+    ({'task': 'lft'}, "model version 1 has task 'lift', here it is 'lft'"),
     ({'task': 'push'}, r"model\.safetensors: model version 1 has task 'lift', here it is 'push'"),
-    ({'task': 'reach', 'object': 'duck'}, 'reach has no object on the table, which is to be a duck'),
+    ({'model': 'reach.safetensors', 'task': 'reach', 'object': 'duck'}, 'reach has no object on the table, which is to be a '
+                                                                        'duck'),
     ({'object': 'dukc'}, "object_kind needs one of cube, cylinder, brick, duck, mug, got 'dukc'"),
     ({'robot': 'pandda'}, "there is no 'pandda' in config/robots; known: iiwa, panda"),
-    ({'robot': 'iiwa'}, 'iiwa has no gripper'),
-    ({'model': 'iiwa.safetensors'}, "model version 1 has robot 'iiwa', here it is 'panda'"),
+    ({'robot': 'iiwa'}, "model version 1 has robot 'panda', here it is 'iiwa'"),
+    ({'model': 'iiwa.safetensors'}, 'iiwa has no gripper'),
     ({'model': 'layout.safetensors'}, 'model version 1 has state_names object_yaw, .* here it is tool_x, '),
     ({'model': 'cut.safetensors'}, r'cut\.safetensors: model data of \d+ bytes are damaged'),
     ({'model': 'none.safetensors'}, r'none\.safetensors: cannot be read \(No such file'),
@@ -154,7 +156,7 @@ def test_another_object_lies_where_the_cube_would_lie(evaluation, kind):
 
 def test_figures_name_the_object_and_the_steps_before_the_model(evaluation):
     outcome = Outcome(False, 4, 0.1, -1.0, (1.0,))
-    figures = summary(dataclasses.replace(evaluation, object_kind='duck'), [outcome])
+    figures = dataclasses.replace(evaluation, object_kind='duck').summary([outcome])
     assert (figures['object'], figures['real_steps_trained'], figures['live']) == ('duck', 60, False)
 
 

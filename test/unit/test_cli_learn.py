@@ -20,7 +20,7 @@ from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.cli.main import app
 from mbrl_ros.errors import ConfigError, ModelMismatchError
 from mbrl_ros.resources import config_file
-from mbrl_ros.runs.evaluation import Evaluation, Outcome, evaluate, summary
+from mbrl_ros.runs.evaluation import Evaluation, Outcome, evaluate
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import EVALUATION, LEARNING
 from mbrl_ros.runs.scores import load_scores
@@ -261,7 +261,7 @@ def test_outcomes_of_two_workers_are_those_of_one_process(learned, two_workers):
 
 def test_figures_are_those_of_the_outcomes(learned):
     outcomes = [Outcome(True, 10, 0.01, 2.0, (1.0, 2.0)), Outcome(True, 30, 0.02, 4.0, (3.0,)), Outcome(False, 90, 0.2, 0.0, ())]
-    figures = summary(Evaluation('lift', CONFIG, learned.model, make_task_world), outcomes)
+    figures = Evaluation('lift', CONFIG, learned.model, make_task_world).summary(outcomes)
     assert (figures['episodes'], figures['success_rate'], figures['mean_return']) == (3, 2 / 3, 2.0)
     assert (figures['median_steps_to_success'], figures['median_distance_m'], figures['plan_ms_p50']) == (20.0, 0.02, 2.0)
     # Wilson's interval of 2 of 3, of which there is a closed form.
@@ -282,7 +282,7 @@ def test_the_command_writes_figures_and_a_moving_picture(learned, two_workers, t
     card = AgentBundle.load(learned.model).card
     assert written['real_steps_trained'] == learned.scores[card.trained_episode].total_steps
     assert written['median_steps_to_success'] is None  # JSON has no NaN.
-    of_two = summary(Evaluation('lift', CONFIG, learned.model, make_task_world, SEED), two_workers[0])
+    of_two = Evaluation('lift', CONFIG, learned.model, make_task_world, SEED).summary(two_workers[0])
     np.testing.assert_equal({**written, 'median_steps_to_success': np.nan, **PLAN_TIMES}, {**of_two, **PLAN_TIMES})
     with Image.open(video) as picture:
         assert (picture.format, picture.size) == ('GIF', (400, 300))

@@ -1,0 +1,116 @@
+"""What a model is evaluated in: what was asked for, and for the rest what its run or its card says."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mbrl_ros.agents.bundle import AgentBundle, Contract
+from mbrl_ros.agents.settings import RunConfig
+from mbrl_ros.config import load_yaml, with_changes
+from mbrl_ros.errors import ModelMismatchError
+from mbrl_ros.robots import load_robot
+from mbrl_ros.runs.env_evaluation import EnvEvaluation
+from mbrl_ros.runs.env_loop import ROBOT, EnvLoopConfig
+from mbrl_ros.runs.evaluation import Evaluation
+from mbrl_ros.runs.run_folder import CONFIG, kept_identity
+from mbrl_ros.runs.world import WorldMaker
+from mbrl_ros.task_settings import TaskLoopConfig
+
+_ConfigT = TypeVar('_ConfigT', bound=RunConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationRequest:
+    """What was asked for; None is for the model to say.
+
+    A model in the folder of a run of `learning_run` is played with what that run was learned with; any other one with the
+    settings that its agent has for its task or environment.
+
+    Attributes:
+        model: File of the model.
+        task: Task that it has to be of.
+        env: Gymnasium environment that it has to be of.
+        robot: Robot profile of a task.
+        config: File of settings, instead of those of the run.
+        changes: Of single settings, on top of either.
+        object_kind: What lies on the table.
+        reward: Of an environment.
+        seed: Of everything that is drawn.
+        live: Whether the nodes play it; they take the settings of `config/tasks`.
+        pictures: Whether pictures will be asked for.
+    """
+
+    model: Path
+    task: str | None = None
+    env: str | None = None
+    robot: str | None = None
+    config: Path | None = None
+    changes: Sequence[str] = ()
+    object_kind: str | None = None
+    reward: str | None = None
+    seed: int = 0
+    live: bool = False
+    pictures: bool = False
+
+    def resolve(self, make_world: WorldMaker) -> Evaluation | EnvEvaluation:
+        """What to evaluate.
+
+        Args:
+            make_world: Makes the world of a task.
+
+        Raises:
+            BundleError: The model cannot be read.
+            ModelMismatchError: It is not of what was asked for, or lies in the folder of a run of something else.
+            ConfigError: There are no such settings, or they are of another agent.
+        """
+        contract = self._agreed_contract()
+        run = self._run(contract)
+        if contract.robot == ROBOT:
+            config = self._settings(EnvLoopConfig, EnvLoopConfig.of_env, contract, run)
+            reward = self.reward or contract.reward or run.get('reward')
+            return EnvEvaluation(contract.task, config, self.model, self.seed, reward, self.pictures)
+        config = self._settings(TaskLoopConfig, TaskLoopConfig.of_task, contract, run)
+        robot = self.robot or run.get('robot') or contract.robot
+        return Evaluation(contract.task, config, self.model, make_world, self.seed, robot, self.object_kind or 'cube', self.live)
+
+    def _agreed_contract(self) -> Contract:
+        """What the model is for, which nothing that was asked for contradicts."""
+        card = AgentBundle.load(self.model).card
+        contract = card.contract
+        if contract.robot == ROBOT:
+            kind, asked = 'environment', {'--task': self.task, '--robot': self.robot, '--object': self.object_kind,
+                                          '--live': self.live}
+        else:
+            kind, asked = 'task', {'--env': self.env, '--reward': self.reward}
+        if options := ', '.join(name for name, value in asked.items() if value):
+            raise ModelMismatchError(f'{self.model}: is of the {kind} {contract.task!r}, for which there is no {options}')
+        wanted = dataclasses.replace(
+            contract, task=self.task or self.env or contract.task, reward=self.reward or contract.reward,
+            robot=load_robot(self.robot).name if self.robot else contract.robot)
+        try:
+            card.check_fits(wanted)
+        except ModelMismatchError as error:
+            raise ModelMismatchError(f'{self.model}: {error}') from None
+        return contract
+
+    def _run(self, contract: Contract) -> dict[str, Any]:
+        """What the run says in whose folder the model lies; nothing where that is none of `learning_run`."""
+        path = self.model.parent / CONFIG
+        kept = load_yaml(path) if path.is_file() else {}
+        of_task = kept.get('task') or kept.get('env')
+        if of_task is None or not isinstance(kept.get('settings'), Mapping):
+            return {}
+        run = kept_identity(self.model.parent)
+        if (of_task, run['settings']['agent']) != (contract.task, contract.agent):
+            raise ModelMismatchError(f'{self.model}: is of {contract.task!r} and the agent {contract.agent!r}, but lies in the '
+                                     f'folder of a run of {of_task!r} and the agent {run["settings"]["agent"]!r}')
+        return run
+
+    def _settings(self, kind: type[_ConfigT], read: Callable[..., _ConfigT], contract: Contract,
+                  run: Mapping[str, Any]) -> _ConfigT:
+        """Settings of the file that was given, of the run, or of the agent for the task or environment."""
+        if not run or self.config is not None or self.live:
+            return read(contract.task, self.config, self.changes, contract.agent)
+        config = kind.from_mapping(run['settings'], str(self.model.parent / CONFIG))
+        return kind.from_mapping(with_changes(run['settings'], self.changes), '--set') if self.changes else config

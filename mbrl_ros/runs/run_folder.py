@@ -1,0 +1,76 @@
+"""What a run's folder says that the run is of: `config.yaml`, which is written once and read by whoever goes on from there."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mbrl_ros.config import flat, load_yaml
+from mbrl_ros.errors import ConfigError
+
+CONFIG = 'config.yaml'
+#: Settings of a learner that were once in `acceptance` and now are in `drift`.
+_MOVED = ('change_factor', 'change_floor')
+
+
+def kept_identity(folder: Path) -> dict[str, Any]:
+    """What the run in a folder is of: task or environment, robot or reward, seed, and settings by their names of now.
+
+    Raises:
+        ConfigError: The folder holds no run, or what it says cannot be read.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        raise ConfigError(f'{folder}: holds no run to go on with')
+    kept = load_yaml(path)
+    return {**kept, 'settings': as_called_now(kept.get('settings'))}
+
+
+def require_same(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Require that the run in a folder is of this identity; what it says of itself.
+
+    Raises:
+        ConfigError: It is not, or as for `kept_identity`.
+    """
+    kept, wanted = kept_identity(folder), yaml.safe_load(yaml.safe_dump(dict(identity)))
+    if different := [key for key in identity if key != 'settings' and kept.get(key) != wanted[key]]:
+        raise ConfigError(f'{folder}: holds a run with another {", ".join(different)}')
+    agents = [settings['agent'] for settings in (kept['settings'], wanted['settings'])]
+    if agents[0] != agents[1]:
+        raise ConfigError(f'{folder}: holds a run of the agent {agents[0]!r}, here it is {agents[1]!r}')
+    there, here = flat(kept['settings']), flat(wanted['settings'])
+    if different := [name for name in {**there, **here} if there.get(name) != here.get(name)]:
+        told = ', '.join(f'{name} ({there.get(name, "none")} there, {here.get(name, "none")} here)' for name in different)
+        raise ConfigError(f'{folder}: holds a run with other settings: {told}')
+    return kept
+
+
+def begin(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        ConfigError: It holds a run already, or cannot be written.
+    """
+    path = folder / CONFIG
+    if path.exists():
+        raise ConfigError(f'{folder}: holds a run already; go on with it by --resume, or name another folder')
+    if folder.is_file():
+        raise ConfigError(f'{folder}: cannot be written, it is a file')
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(dict(identity), sort_keys=False), encoding='utf-8')
+    except OSError as error:
+        raise ConfigError(f'{folder}: cannot be written ({os.strerror(error.errno)})') from None
+
+
+def as_called_now(settings: Any) -> dict[str, Any]:
+    """Settings of a run, those too that had another name when it began; none where they are no mapping."""
+    settings = {'agent': 'pets', **(settings if isinstance(settings, Mapping) else {})}
+    learner = settings.get('learner')
+    acceptance = learner.get('acceptance') if isinstance(learner, Mapping) else None
+    if isinstance(acceptance, Mapping) and (moved := {key: acceptance[key] for key in _MOVED if key in acceptance}):
+        settings['learner'] = {**learner, 'acceptance': {key: acceptance[key] for key in acceptance if key not in moved},
+                               'drift': {**learner.get('drift', {}), **moved}}
+    return settings
