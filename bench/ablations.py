@@ -27,6 +27,7 @@ from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.types import Phase
+from mbrl_sim.tabletop import make_task_world
 
 _RESULTS = Path(__file__).parent / 'results'
 
@@ -118,13 +119,13 @@ def learn_and_evaluate(row: str, seed: int, *, task: str, steps: int, episodes: 
     ablation = ABLATIONS[row]
     config, begin_s = TaskLoopConfig.of_task(task, changes=ablation.changes), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        with closing(ablation.placed(TaskLoop(task, config))) as loop:
+        with closing(ablation.placed(TaskLoop(task, config, make_task_world))) as loop:
             run = LearningRun(loop, seed=seed, folder=Path(folder) / 'run')
             done = [progress.episode for progress in run.episodes(steps)]
         learned_s = time.monotonic()
         if run.rounds.current is None:
             raise ModelError(f'no model came of {steps} steps; more are needed')
-        evaluation = Evaluation(task, config, Path(folder) / 'run' / 'model.safetensors', seed)
+        evaluation = Evaluation(task, config, Path(folder) / 'run' / 'model.safetensors', make_task_world, seed)
         with closing(ablation.placed(evaluation.loop())) as loop:
             agent = loop.agent.with_bundle(run.rounds.current)
             played = [loop.play(agent, seed=seed, episode=episode, stream=EVALUATION) for episode in range(episodes)]

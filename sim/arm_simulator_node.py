@@ -27,13 +27,13 @@ from mbrl_ros.errors import ConfigError, GoalError
 from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
 from mbrl_ros.types import RobotState
+from mbrl_ros.video import EpisodeVideo, require_video
 from mbrl_sim import wire
 from mbrl_sim.command_interfaces import TrajectoryCommand
 from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.pacing import Pacer
 from mbrl_sim.scene import tabletop_config
 from mbrl_sim.simulated_driver import NANOSECONDS, DriverConfig, Measurement, SimulatedDriver
-from mbrl_sim.video import EpisodeVideo, require_video
 
 #: Control periods from the start or a reset until the world counts as fresh, so that a filter has time to settle in it.
 _FRESH_PERIODS = 5

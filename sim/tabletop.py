@@ -4,6 +4,7 @@ It is what the simulator node and the estimator are to a controller, without ROS
 collecting demonstrations and for learning in one process.
 """
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -121,6 +122,23 @@ class TabletopWorld:
 
     def _state(self) -> RobotState:
         return self._world.ground_truth(self._ticks * self._period_ns, self._body)
+
+
+def make_task_world(robot: RobotProfile, *, is_tabletop: bool, object_kind: str = 'cube',
+                    control_hz: float = _CONTROL_HZ) -> TabletopWorld:
+    """The world of a task, for `mbrl_ros.runs`.
+
+    Args:
+        robot: Profile of the arm.
+        is_tabletop: Whether an object lies on the table.
+        object_kind: Which, as `WorldConfig.object_kind`.
+        control_hz: Control rate.
+
+    Raises:
+        ConfigError: There is no such object, or as for `TabletopWorld`.
+    """
+    config = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
+    return TabletopWorld(robot, config, control_hz=control_hz)
 
 
 def _substeps(physics_hz: int, control_hz: float) -> int:

@@ -14,8 +14,8 @@ from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.tasks import SuccessCounter, make_task
 from mbrl_ros.types import ArmCommand, RobotState
-from mbrl_sim.scene import JointLimits, WorldConfig, tabletop_config
-from mbrl_sim.tabletop import TabletopWorld
+from mbrl_sim.scene import JointLimits, WorldConfig
+from mbrl_sim.tabletop import TabletopWorld, make_task_world
 
 _CONTROL_HZ = 20
 #: Contacts can push a joint past the speed that it is told; beyond this the observation is clipped.
@@ -63,8 +63,8 @@ class TaskEnv(gymnasium.Env):
         self.robot: RobotProfile = load_robot(robot)
         self._task = make_task(task, self.robot)
         is_tabletop = isinstance(self._task.space, ToolSpace)
-        config = world or (tabletop_config() if is_tabletop else WorldConfig(cube=False))
-        self._world = TabletopWorld(self.robot, config, control_hz=control_hz)
+        self._world = (TabletopWorld(self.robot, world, control_hz=control_hz) if world else
+                       make_task_world(self.robot, is_tabletop=is_tabletop, control_hz=control_hz))
         self._filter = CommandFilter(self.robot, self._world.kinematics, safety or CommandFilterConfig())
         self._goal_env, self._end_with_success = goal_env, end_with_success
         self._success = SuccessCounter(self._task.settle_s, self._world.period_s)

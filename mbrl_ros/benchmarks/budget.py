@@ -27,6 +27,7 @@ from mbrl_ros.runs.outputs import require_writable
 from mbrl_ros.runs.playing import EVALUATION, Episode
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim.tabletop import make_task_world
 
 _TASK = 'reach'
 #: No run of learning gets there; its episodes are counted instead.
@@ -178,7 +179,7 @@ class _Contender:
     def __init__(self, setting: Setting, benchmark: BudgetBenchmark) -> None:
         self.setting, self.config = setting, setting.config(benchmark.precision)
         config = dataclasses.replace(TaskLoopConfig.of_task(_TASK), planner=self.config)
-        self.loop = TaskLoop(_TASK, config, benchmark.robot, repeatable=False)
+        self.loop = TaskLoop(_TASK, config, make_task_world, benchmark.robot, repeatable=False)
         self._episodes: list[Episode] = []
         self._precision, self._model_evals = '', 0
 

@@ -54,6 +54,8 @@ def compare(
     from mbrl_ros.runs.comparison_runs import Comparison, train_missing
     from mbrl_ros.runs.outputs import require_writable
     from mbrl_ros.task_settings import TaskLoopConfig
+    from mbrl_sim import ENVIRONMENTS
+    from mbrl_sim.tabletop import make_task_world
 
     torch.set_num_threads(threads)
     console = Console()
@@ -62,7 +64,7 @@ def compare(
     sac = SacConfig.from_mapping(load_yaml(sac_config), str(sac_config)) if sac_config else SacConfig.of_task(task)
     loop = TaskLoopConfig.of_task(task, config)
     comparison = Comparison(task, loop, robot, tuple(seeds), tuple(ours or ()), steps, tuple(methods), sac_steps, sac,
-                            check_every, check_episodes, out)
+                            check_every, check_episodes, out, make_task_world, ENVIRONMENTS)
     folders = train_missing(comparison, lambda line: console.print(line, highlight=False))
     runs = [read_run(folder, task, robot) for folder in folders]
     result = figures(task, robot, runs)

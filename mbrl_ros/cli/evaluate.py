@@ -1,15 +1,26 @@
 """`mbrl-ros evaluate`: what a learned model is worth, with its interval."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from mbrl_ros.cli.options import refuse_options
+from mbrl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from mbrl_ros.runs.evaluation import AnyEvaluation, Outcome
+
+#: Options that go with an evaluation in one process only, and why.
+_NOT_LIVE = {
+    '--env': 'the nodes of --live play tasks',
+    '--config': 'the nodes of --live take the settings of config/tasks',
+    '--set': 'the nodes of --live take the settings of config/tasks',
+    '--object': 'the table of --live has cubes',
+    '--video': '--live films nothing; mbrl-ros launch demo_grasp.launch.yaml films its first episodes',
+    '--workers': 'one stack plays all episodes of --live',
+}
 
 
 def evaluate(
@@ -42,13 +53,13 @@ def evaluate(
     from mbrl_ros.benchmarks.figures import write_figures
     from mbrl_ros.runs.evaluation import evaluate as play
     from mbrl_ros.runs.evaluation import record, require_fit
-    from mbrl_ros.runs.live_evaluation import play_live, require_live
+    from mbrl_ros.runs.live_evaluation import play_live
     from mbrl_ros.runs.outputs import require_writable
-    from mbrl_sim.video import require_video
+    from mbrl_ros.video import require_video
 
     console = Console()
     if live:
-        require_live({'--env': env, '--config': config, '--set': changes, '--object': object_kind not in (None, 'cube'),
+        _require_live({'--env': env, '--config': config, '--set': changes, '--object': object_kind not in (None, 'cube'),
                       '--video': video, '--workers': workers}, out)
     else:
         refuse_options({'--out': out}, 'is for --live; nothing is recorded in one process')
@@ -92,6 +103,14 @@ def evaluate(
         console.print(f'video: {video}', soft_wrap=True)
 
 
+def _require_live(given: Mapping[str, object], out: Path | None) -> None:
+    """Require that what was asked for can be had from the nodes, in a folder that holds no other run."""
+    for option, why in _NOT_LIVE.items():
+        refuse_options({option: given[option]}, why)
+    if out is not None and (out / 'scores.csv').exists():
+        raise ConfigError(f'{out}: holds the scores of another run; --out needs a folder of its own')
+
+
 class _Kind(NamedTuple):
     """What differs between tasks and environments: what is evaluated, how outcomes are summed up, and how that is told."""
 
@@ -106,6 +125,7 @@ def _of_task(task: str, robot: str, object_kind: str, config: Path | None, chang
              seed: int, live: bool) -> _Kind:
     from mbrl_ros.runs.evaluation import Evaluation, summary
     from mbrl_ros.task_settings import TaskLoopConfig
+    from mbrl_sim.tabletop import make_task_world
 
     def progress(outcomes: Sequence['Outcome']) -> str:
         return f'{sum(done.success for done in outcomes)} succeeded'
@@ -119,7 +139,8 @@ def _of_task(task: str, robot: str, object_kind: str, config: Path | None, chang
                 f'mean return {figures["mean_return"]:.1f}; {_planned(figures)}']
 
     settings = TaskLoopConfig.of_task(task, config, changes)
-    return _Kind(task, Evaluation(task, settings, model, seed, robot, object_kind, live), summary, progress, lines)
+    evaluation = Evaluation(task, settings, model, make_task_world, seed, robot, object_kind, live)
+    return _Kind(task, evaluation, summary, progress, lines)
 
 
 def _of_env(env: str, reward: str | None, pictures: bool, config: Path | None, changes: Sequence[str], model: Path,

@@ -15,7 +15,6 @@ from mbrl_ros.launching.actions import Argument
 from mbrl_ros.launching.console import Console, log_folder
 from mbrl_ros.launching.substitutions import Call, Template
 from mbrl_ros.launching.supervisor import Supervisor
-from mbrl_ros.resources import share_directory
 
 
 def launch(
@@ -24,7 +23,7 @@ def launch(
     show_args: Annotated[bool, typer.Option('--show-args', '-s', help='List the arguments of the file and end.')] = False,
 ) -> None:
     """Run a launch file: start its nodes, restart what crashes, stop everything on Ctrl-C, the arm first."""
-    path = find_file(file)
+    path = description.find_file(file)
     environment = executables.ros_environment(os.environ)
     if show_args:
         typer.echo(argument_help(description.declared_arguments(path, environment)))
@@ -37,20 +36,6 @@ def launch(
         finally:
             console.close()
     raise typer.Exit(code)
-
-
-def find_file(name: str) -> Path:
-    """Path of a launch file given by its path, or by its name in the package's `launch/`.
-
-    Raises:
-        LaunchError: There is none; the text lists the package's.
-    """
-    folder = share_directory() / 'launch'
-    for path in (Path(name).expanduser(), folder / name):
-        if path.is_file():
-            return path.resolve() if path.parent != folder else path
-    known = ', '.join(sorted(path.name for path in folder.glob('*.launch.yaml')))
-    raise LaunchError(f'there is no launch file {name!r}; the package has {known}')
 
 
 def argument_help(arguments: list[Argument]) -> str:

@@ -69,8 +69,9 @@ def learn(
 def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str], agent: str | None) -> 'TaskLoop':
     from mbrl_ros.runs.task_loop import TaskLoop
     from mbrl_ros.task_settings import TaskLoopConfig
+    from mbrl_sim.tabletop import make_task_world
 
-    return TaskLoop(task, TaskLoopConfig.of_task(task, config, changes, agent), robot)
+    return TaskLoop(task, TaskLoopConfig.of_task(task, config, changes, agent), make_task_world, robot)
 
 
 def _demonstrations(loop: 'TaskLoop', bags: Sequence[Path], console: 'Console') -> 'list[DemonstratedEpisode]':

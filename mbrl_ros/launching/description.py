@@ -16,6 +16,7 @@ from mbrl_ros.launching import actions, executables, substitutions
 from mbrl_ros.launching.actions import Argument, Executable, Group, Include, Let, Namespace, Node, Process
 from mbrl_ros.launching.source import Place
 from mbrl_ros.launching.substitutions import Scope, Template
+from mbrl_ros.resources import share_directory
 
 _KINDS = {'str': str, 'int': int, 'float': float}
 
@@ -43,6 +44,20 @@ class ProcessSpec:
     respawn: bool = False
     respawn_delay_s: float = 0.0
     respawn_max_retries: int = -1
+
+
+def find_file(name: str) -> Path:
+    """Path of a launch file given by its path, or by its name in the package's `launch/`.
+
+    Raises:
+        LaunchError: There is none; the text lists the package's.
+    """
+    folder = share_directory() / 'launch'
+    for path in (Path(name).expanduser(), folder / name):
+        if path.is_file():
+            return path.resolve() if path.parent != folder else path
+    known = ', '.join(sorted(path.name for path in folder.glob('*.launch.yaml')))
+    raise LaunchError(f'there is no launch file {name!r}; the package has {known}')
 
 
 def declared_arguments(path: Path, environment: Mapping[str, str]) -> list[Argument]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mbrl_ros.config import load_yaml
@@ -11,8 +11,8 @@ from mbrl_ros.runs.baselines.sac import METHODS, SacConfig, SacSetup, ensure_run
 from mbrl_ros.runs.comparison import OURS, Check, read_run
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.task_loop import TaskLoop
+from mbrl_ros.runs.world import WorldMaker
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_sim import ENVIRONMENTS
 
 #: What an action of the environments over the table is.
 _ACTIONS = 'twist'
@@ -36,6 +36,8 @@ class Comparison:
         check_every: Control steps from one look at a model-free policy to the next.
         check_episodes: Episodes of a look.
         out: Folder of all that is trained.
+        make_world: Makes the world that ours are learned in.
+        environments: Ids of the Gymnasium environments that the others are trained in, by task.
     """
 
     task: str
@@ -50,10 +52,13 @@ class Comparison:
     check_every: int
     check_episodes: int
     out: Path
+    make_world: WorldMaker
+    environments: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        if self.task not in ENVIRONMENTS:
-            raise ConfigError(f'there is no environment of a task {self.task!r}; known: {", ".join(sorted(ENVIRONMENTS))}')
+        if self.task not in self.environments:
+            known = ', '.join(sorted(self.environments))
+            raise ConfigError(f'there is no environment of a task {self.task!r}; known: {known}')
         if unknown := [method for method in self.methods if method not in _NAMES]:
             raise ConfigError(f'there is no method {unknown[0]!r}; known: {", ".join(_NAMES)}')
         if self.loop.actions != _ACTIONS:
@@ -63,8 +68,8 @@ class Comparison:
     @property
     def setups(self) -> list[SacSetup]:
         """The model-free runs."""
-        return [SacSetup(_NAMES[method], self.task, seed, self.sac_steps, self.loop, self.sac, self.robot, self.check_every,
-                         self.check_episodes) for method in self.methods for seed in self.seeds]
+        return [SacSetup(_NAMES[method], self.task, self.environments[self.task], seed, self.sac_steps, self.loop, self.sac,
+                         self.robot, self.check_every, self.check_episodes) for method in self.methods for seed in self.seeds]
 
 
 def train_missing(comparison: Comparison, say: Callable[[str], None]) -> list[Path]:
@@ -108,7 +113,7 @@ def _learned(comparison: Comparison, seed: int, say: Callable[[str], None]) -> P
     """Folder of a run of ours, which is learned as far as it is not."""
     folder = comparison.out / f'{OURS}-{seed}'
     say(f'{OURS}, seed {seed} …')
-    with contextlib.closing(TaskLoop(comparison.task, comparison.loop, comparison.robot)) as loop:
+    with contextlib.closing(TaskLoop(comparison.task, comparison.loop, comparison.make_world, comparison.robot)) as loop:
         run = LearningRun(loop, seed=seed, folder=folder, resume=(folder / 'config.yaml').exists())
         for _ in run.episodes(comparison.steps):
             pass

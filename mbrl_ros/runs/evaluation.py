@@ -15,8 +15,9 @@ from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.runs.playing import EVALUATION, LEARNING, Episode, Runner
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.runs.workers import worker_pool
+from mbrl_ros.runs.world import WorldMaker
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_sim.video import EpisodeCamera, steps_per_frame, write_video
+from mbrl_ros.video import EpisodeCamera, steps_per_frame, write_video
 
 _CONFIDENCE = 0.95
 #: How long a video stays at the end of each episode.
@@ -67,15 +68,17 @@ class Evaluation:
         task: Name of the task.
         config: Settings that it is played with.
         model: File of the model.
+        make_world: Makes the world that it is played in.
         seed: Of cubes, goals and plans.
         robot: Robot profile.
-        object_kind: What lies on the table, as `WorldConfig.object_kind`; a model learns with cubes.
+        object_kind: What lies on the table, as for `TaskLoop`; a model learns with cubes.
         live: Whether the nodes play it, not one process.
     """
 
     task: str
     config: TaskLoopConfig
     model: Path
+    make_world: WorldMaker
     seed: int = 0
     robot: str = 'panda'
     object_kind: str = 'cube'
@@ -87,7 +90,7 @@ class Evaluation:
         Raises:
             ConfigError: As for `TaskLoop`, or the task has no such object.
         """
-        return TaskLoop(self.task, self.config.evaluated(), self.robot, self.object_kind)
+        return TaskLoop(self.task, self.config.evaluated(), self.make_world, self.robot, self.object_kind)
 
 
 @dataclasses.dataclass(frozen=True)

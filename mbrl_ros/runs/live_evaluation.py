@@ -16,8 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mbrl_ros.cli.launch import find_file
-from mbrl_ros.cli.options import refuse_options
 from mbrl_ros.errors import ConfigError, LaunchError
 from mbrl_ros.experience.bags import read_messages
 from mbrl_ros.experience.replay import report_of
@@ -35,31 +33,6 @@ from mbrl_ros.types import Phase
 _POLL_S = 0.5
 _SCORES = 'scores.csv'
 _EPISODE, _STATUS = '/episode', '/controller_status'
-#: Options that go with an evaluation in one process only, and why.
-_NOT_LIVE = {
-    '--env': 'the nodes of --live play tasks',
-    '--config': 'the nodes of --live take the settings of config/tasks',
-    '--set': 'the nodes of --live take the settings of config/tasks',
-    '--object': 'the table of --live has cubes',
-    '--video': '--live films nothing; mbrl-ros launch demo_grasp.launch.yaml films its first episodes',
-    '--workers': 'one stack plays all episodes of --live',
-}
-
-
-def require_live(given: Mapping[str, object], out: Path | None) -> None:
-    """Require that what was asked for can be had from the nodes.
-
-    Args:
-        given: Those options of the command that they may not be able to follow, as for `refuse_options`.
-        out: Folder for what the stack leaves.
-
-    Raises:
-        ConfigError: It cannot, or the folder holds another run.
-    """
-    for option, why in _NOT_LIVE.items():
-        refuse_options({option: given[option]}, why)
-    if out is not None and (out / _SCORES).exists():
-        raise ConfigError(f'{out}: holds the scores of another run; --out needs a folder of its own')
 
 
 def play_live(evaluation: Evaluation, episodes: int, out: Path | None = None,
@@ -115,7 +88,7 @@ def processes(evaluation: Evaluation, episodes: int, folder: Path, environment: 
         name = 'demo.launch.yaml'
     else:
         name, given = 'demo_grasp.launch.yaml', {**given, 'task': evaluation.task, 'video_path': ''}
-    specs = description.resolve(find_file(name), given, environment, folder)
+    specs = description.resolve(description.find_file(name), given, environment, folder)
     return [dataclasses.replace(spec, required=True, respawn=False) for spec in specs]
 
 

@@ -1,9 +1,8 @@
-"""Episodes of a task in one process, without ROS: the stack's controller and learner around the simulated table.
+"""Episodes of a task in one process, without ROS: the stack's controller and learner around a world that obeys.
 
 States are exact and commands take effect at once, so that there is neither an estimator nor a latency to compensate for.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,13 +23,12 @@ from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
 from mbrl_ros.runs.progress import TaskProgress
 from mbrl_ros.runs.scores import EpisodeScore
+from mbrl_ros.runs.world import TaskWorld, WorldMaker
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import Task, make_task
 from mbrl_ros.types import ArmCommand, EpisodeReport, Phase, RobotState
-from mbrl_sim.scene import WorldConfig, tabletop_config
-from mbrl_sim.tabletop import TabletopWorld
 
 _More = Callable[[RobotState, EpisodeReport], dict[str, Any]]
 
@@ -41,8 +39,9 @@ class TaskLoop:
     Args:
         task: Name of the task.
         config: Settings.
+        make_world: Makes the world that it is played in.
         robot: Name in `config/robots`, or the path of a YAML file; tasks over the table need a gripper.
-        object_kind: What lies on the table, as `WorldConfig.object_kind`.
+        object_kind: What lies on the table; a name that the world knows.
         repeatable: Whether the same seed has to give the same episode on any machine.
 
     Raises:
@@ -57,8 +56,8 @@ class TaskLoop:
 
     has_goal = True
 
-    def __init__(self, task: str, config: TaskLoopConfig, robot: str = 'panda', object_kind: str = 'cube', *,
-                 repeatable: bool = True) -> None:
+    def __init__(self, task: str, config: TaskLoopConfig, make_world: WorldMaker, robot: str = 'panda',
+                 object_kind: str = 'cube', *, repeatable: bool = True) -> None:
         self.config, self.robot, self._robot_given = config, load_robot(robot), robot
         self.task = make_task(task, self.robot, config.rewards, actions=config.actions)
         self.space, self.period_s, self._repeatable = self.task.space, 1.0 / config.control_rate_hz, repeatable
@@ -67,8 +66,7 @@ class TaskLoop:
         is_tabletop = isinstance(self.task.space, ToolSpace)
         if object_kind != 'cube' and not is_tabletop:
             raise ConfigError(f'{task} has no object on the table, which is to be a {object_kind}')
-        world = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
-        self._world = TabletopWorld(self.robot, world, control_hz=config.control_rate_hz)
+        self._world = make_world(self.robot, is_tabletop=is_tabletop, object_kind=object_kind, control_hz=config.control_rate_hz)
 
     @functools.cached_property
     def agent(self) -> Agent:
@@ -181,7 +179,7 @@ class _TaskPlay:
         more: What else a tick knows, as fields of `TickInputs`, from a state and the word on it.
     """
 
-    def __init__(self, task: Task, world: TabletopWorld, controller: Controller, progress: TaskProgress, state: RobotState,
+    def __init__(self, task: Task, world: TaskWorld, controller: Controller, progress: TaskProgress, state: RobotState,
                  phase: Phase, episode: int, more: _More) -> None:
         self._task, self._world, self._controller, self._progress, self._more = task, world, controller, progress, more
         self._state, self._phase, self._episode = state, phase, episode

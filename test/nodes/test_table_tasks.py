@@ -27,7 +27,7 @@ from mbrl_ros.spaces.tabletop import BODY, TOOL
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import GraspConfig
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport
-from mbrl_sim.tabletop import TabletopWorld
+from mbrl_sim.tabletop import TabletopWorld, make_task_world
 
 ROBOT = load_robot('panda')
 RATE_HZ = TaskLoopConfig.of_task('lift').control_rate_hz
@@ -43,7 +43,7 @@ def learn(folder: Path, actions: str) -> Path:
     trainer = {'ensemble': {'ensemble_size': 2, 'hidden_layers': 1, 'hidden_size': 8}, 'max_steps': 10}
     config = TaskLoopConfig.from_mapping({'control_rate_hz': RATE_HZ, 'max_episode_steps': 30, 'demonstrations': 2,
                                          'actions': actions, 'learner': {'trainer': trainer}})
-    loop = TaskLoop('lift', config)
+    loop = TaskLoop('lift', config, make_task_world)
     assert [done.episode.steps for done in LearningRun(loop, seed=0, folder=folder).episodes(60)] == [30, 30]
     loop.close()
     return folder / 'model.safetensors'

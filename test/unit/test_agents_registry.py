@@ -12,6 +12,7 @@ from mbrl_ros.errors import BundleError, ConfigError, ModelMismatchError
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim.tabletop import make_task_world
 
 OWN = 'support.proportional:KIND'
 
@@ -42,7 +43,7 @@ def test_settings_are_those_of_the_agent_that_is_named():
 
 def test_an_agent_of_ones_own_learns_offline_too_and_its_weights_are_for_it_alone(tmp_path):
     config = TaskLoopConfig.of_task('reach', agent=OWN)
-    with contextlib.closing(TaskLoop('reach', config)) as loop:
+    with contextlib.closing(TaskLoop('reach', config, make_task_world)) as loop:
         run = LearningRun(loop, seed=3, folder=tmp_path / 'run')
         done = list(itertools.islice(run.episodes(10_000), 6))
         versions = [progress.score.model_version for progress in done]
@@ -53,6 +54,6 @@ def test_an_agent_of_ones_own_learns_offline_too_and_its_weights_are_for_it_alon
         bundle = AgentBundle(run.rounds.current.card, {'policy': {}})
         with pytest.raises(BundleError, match='policy needs one finite gain'):
             loop.agent.with_bundle(bundle)
-    with contextlib.closing(TaskLoop('reach', TaskLoopConfig.of_task('reach'))) as loop, \
+    with contextlib.closing(TaskLoop('reach', TaskLoopConfig.of_task('reach'), make_task_world)) as loop, \
             pytest.raises(ModelMismatchError, match=f"has agent '{OWN}', here it is 'pets'"):
         loop.agent.with_bundle(run.rounds.current)

@@ -5,8 +5,6 @@ import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 #: Folders that may know ROS, physics or what runs the stack; every other one, a new one too, is pure.
 NOT_PURE = ('ros', 'nodes', 'cli', 'launching', 'benchmarks', 'runs', 'environments')
@@ -67,8 +65,9 @@ def test_pure_packages_know_neither_ros_nor_physics_nor_what_is_above_them():
     assert breaches(is_pure, (*ROS, *PHYSICS, *own(*NOT_PURE))) == []
 
 
-def test_runs_know_no_ros():
-    assert breaches(lambda module: module.startswith('mbrl_ros.runs'), (*ROS, *own('ros', 'nodes'))) == []
+def test_runs_are_given_a_world_and_know_neither_ros_nor_physics_nor_commands():
+    bullet = tuple(name for name in PHYSICS if name != 'gymnasium')
+    assert breaches(lambda module: layer(module) == 'runs', (*ROS, *bullet, *own('ros', 'nodes', 'cli', 'benchmarks'))) == []
 
 
 def test_environments_know_neither_ros_nor_an_arm_nor_what_is_above_them():
@@ -121,14 +120,18 @@ def test_the_simulated_world_is_pure_but_for_its_node_and_its_messages():
                     (*ROS, *own('ros', 'nodes', 'cli', 'launching', 'runs', 'models', 'planning', 'training'))) == []
 
 
-@pytest.mark.parametrize('package', ['mbrl_ros', 'mbrl_sim'])
-def test_no_module_imports_itself_by_way_of_others(package):
+def test_only_what_starts_a_run_knows_the_simulated_world_and_that_one_knows_none_of_it():
+    starting = ('cli', 'benchmarks')
+    assert breaches(lambda module: layer(module) not in starting and not module.startswith('mbrl_sim'), ('mbrl_sim',)) == []
+    assert breaches(lambda module: module.startswith('mbrl_sim'), own(*starting)) == []
+
+
+def test_no_module_imports_itself_by_way_of_others():
     known = dict(modules())
     graph = {}
     for module, path in known.items():
-        if module.startswith(package):
-            targets = {name if name in known else name.rpartition('.')[0] for name in imports(path, module, at_load=True)}
-            graph[module] = {target for target in targets if target in known} - {module}
+        targets = {name if name in known else name.rpartition('.')[0] for name in imports(path, module, at_load=True)}
+        graph[module] = {target for target in targets if target in known} - {module}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 

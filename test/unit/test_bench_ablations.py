@@ -11,6 +11,7 @@ import pytest
 from mbrl_ros.runs.evaluation import wilson_interval
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim.tabletop import make_task_world
 
 
 @pytest.fixture
@@ -41,7 +42,8 @@ def test_a_run_learns_and_is_evaluated(bench, is_framed, monkeypatch):
 def test_only_the_row_that_says_so_leaves_the_frame(bench):
     frameless = []
     for row in bench.ABLATIONS.values():
-        with contextlib.closing(row.placed(TaskLoop('lift', TaskLoopConfig.of_task('lift', changes=row.changes)))) as loop:
+        config = TaskLoopConfig.of_task('lift', changes=row.changes)
+        with contextlib.closing(row.placed(TaskLoop('lift', config, make_task_world))) as loop:
             frameless += [row.name] if loop.space.frame is None else []
     assert frameless == ["not in the tool's frame"]
 

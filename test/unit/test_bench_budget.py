@@ -22,6 +22,7 @@ from mbrl_ros.planning import PlannerConfig
 from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim.tabletop import make_task_world
 
 KEYS = {'varied', 'population', 'horizon', 'particles', 'iterations', 'elites', 'is_default', 'precision', 'model_evals',
         'episodes', 'successes', 'success_rate', 'wilson_low', 'wilson_high', 'median_steps', 'mean_steps', 'distance_m_median',
@@ -31,7 +32,7 @@ TINY = BudgetGrid(population=(8,), horizon=(), particles=(), iterations=(), toge
 
 @pytest.fixture(scope='module')
 def loop():
-    loop = TaskLoop('reach', TaskLoopConfig.of_task('reach'))
+    loop = TaskLoop('reach', TaskLoopConfig.of_task('reach'), make_task_world)
     yield loop
     loop.close()
 
@@ -118,7 +119,7 @@ def test_an_episode_ends_with_its_success(loop, learned):
 
 
 def test_too_few_episodes_give_no_model():
-    loop = TaskLoop('reach', dataclasses.replace(TaskLoopConfig.of_task('reach'), max_episode_steps=10))
+    loop = TaskLoop('reach', dataclasses.replace(TaskLoopConfig.of_task('reach'), max_episode_steps=10), make_task_world)
     with pytest.raises(ModelError, match='no model came of 1 episodes: no round: 10 transitions'):
         learn_model(loop, seed=0, episodes=1)
     loop.close()

@@ -16,6 +16,7 @@ from mbrl_ros.runs.baselines.sac import SacConfig, SacSetup, ensure_run
 from mbrl_ros.runs.comparison import Check, Curve, Run, curves_of, figures, load_checks, markdown_table, read_run, save_checks
 from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig, load_scores
 from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim import ENVIRONMENTS
 
 HAS_SB3 = importlib.util.find_spec('stable_baselines3') is not None
 needs_sb3 = pytest.mark.skipif(not HAS_SB3, reason='stable-baselines3 is not installed; `make compare` has it')
@@ -179,7 +180,8 @@ def test_without_stable_baselines_it_is_said_how_to_get_it_before_anything_is_le
 
 def test_hindsight_needs_an_episode_of_warm_up():
     with pytest.raises(ConfigError, match='learning_starts needs 50 or more, the steps of an episode'):
-        SacSetup('SAC + HER', 'reach', 0, 100, TaskLoopConfig.of_task('reach'), SacConfig(learning_starts=49))
+        SacSetup('SAC + HER', 'reach', ENVIRONMENTS['reach'], 0, 100, TaskLoopConfig.of_task('reach'),
+                 SacConfig(learning_starts=49))
 
 
 def test_the_command_sets_finished_runs_beside_each_other(tmp_path):
@@ -187,7 +189,7 @@ def test_the_command_sets_finished_runs_beside_each_other(tmp_path):
     loop = TaskLoopConfig.of_task('reach')
     for method, name in (('SAC', 'sac'), ('SAC + HER', 'sac-her')):
         for seed in (0, 1):
-            identity = SacSetup(method, 'reach', seed, 400, loop).identity
+            identity = SacSetup(method, 'reach', ENVIRONMENTS['reach'], seed, 400, loop).identity
             make_folder(tmp_path / 'out' / f'{name}-{seed}', [False] * 30 + [True] * 10, checks=[Check(400, 15, 20, 90.0)],
                         **identity)
     ours = [make_folder(tmp_path / f'reach-{seed}', [True] * 25, seed=seed) for seed in (0, 1)]
@@ -212,8 +214,8 @@ def test_the_command_sets_finished_runs_beside_each_other(tmp_path):
 @needs_sb3
 @pytest.mark.parametrize('method', ['SAC', 'SAC + HER'])
 def test_a_model_free_run_is_trained_once_and_leaves_what_is_read(tmp_path, method):
-    setup = SacSetup(method, 'reach', 1, 60, TaskLoopConfig.from_mapping(TINY_LOOP), SacConfig.from_mapping(TINY_SAC),
-                     check_every=30, check_episodes=2)
+    setup = SacSetup(method, 'reach', ENVIRONMENTS['reach'], 1, 60, TaskLoopConfig.from_mapping(TINY_LOOP),
+                     SacConfig.from_mapping(TINY_SAC), check_every=30, check_episodes=2)
     told = []
     folder = ensure_run(setup, tmp_path, told.append)
     assert {path.name for path in folder.iterdir()} == {'config.yaml', 'scores.csv', 'checks.csv', 'policy.zip', 'normalizer.pkl'}

@@ -19,6 +19,7 @@ from mbrl_ros.runs.live_evaluation import processes
 from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim.tabletop import make_task_world
 
 SETTINGS = {'max_episode_steps': 4, 'control': {'max_disagreement': 1e6},
             'planner': {'horizon': 2, 'population_size': 4, 'num_elites': 2, 'num_iterations': 1, 'device': 'cpu'}}
@@ -27,7 +28,7 @@ CONFIG = TaskLoopConfig.from_mapping(SETTINGS)
 
 @pytest.fixture(scope='module')
 def contract():
-    loop = TaskLoop('lift', CONFIG)
+    loop = TaskLoop('lift', CONFIG, make_task_world)
     loop.close()
     return loop.contract
 
@@ -51,7 +52,7 @@ def folder(contract, tmp_path_factory):
 
 @pytest.fixture
 def evaluation(folder):
-    return Evaluation('lift', CONFIG, folder / 'model.safetensors')
+    return Evaluation('lift', CONFIG, folder / 'model.safetensors', make_task_world)
 
 
 def command(folder, **options):

@@ -26,6 +26,7 @@ from mbrl_ros.runs.playing import EVALUATION, LEARNING
 from mbrl_ros.runs.scores import load_scores
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim.tabletop import make_task_world
 
 TINY = {
     'max_episode_steps': 25, 'demonstrations': 2, 'control': {'max_disagreement': 1e6},
@@ -63,7 +64,7 @@ def learn(folder, *, episodes=None, resume=False):
 
 @contextlib.contextmanager
 def run_in(folder, *, resume=False, task='lift', config=CONFIG, robot='panda', seed=SEED):
-    with contextlib.closing(TaskLoop(task, config, robot)) as loop:
+    with contextlib.closing(TaskLoop(task, config, make_task_world, robot)) as loop:
         yield LearningRun(loop, seed=seed, folder=folder, resume=resume)
 
 
@@ -83,7 +84,7 @@ def tiny_yaml(tmp_path_factory):
 def two_workers(learned):
     """Outcomes of three episodes on two workers, and those told as they came."""
     told = []
-    return evaluate(Evaluation('lift', CONFIG, learned.model, SEED), 3, 2, told.append), told
+    return evaluate(Evaluation('lift', CONFIG, learned.model, make_task_world, SEED), 3, 2, told.append), told
 
 
 @pytest.fixture
@@ -230,13 +231,13 @@ def test_every_task_has_settings(task):
 def test_weights_of_a_reward_are_settings_in_the_loop_and_for_the_controller():
     config = TaskLoopConfig.of_task('lift', changes=['rewards.lift.weights.goal=33'])
     assert config.for_controller()['lift']['weights']['goal'] == 33.0
-    loop = TaskLoop('lift', config)
+    loop = TaskLoop('lift', config, make_task_world)
     loop.close()
     assert loop.task.weights.goal == 33.0
 
 
 def test_evaluation_sees_other_scenes_than_learning_and_the_same_ones_each_time(learned):
-    loop = TaskLoop('lift', dataclasses.replace(CONFIG, max_episode_steps=2))
+    loop = TaskLoop('lift', dataclasses.replace(CONFIG, max_episode_steps=2), make_task_world)
     agent = loop.agent.with_bundle(AgentBundle.load(learned.model))
     first, again, other, seen = (loop.play(agent, seed=SEED, episode=episode, stream=stream).obs
                                  for episode, stream in ((0, EVALUATION), (0, EVALUATION), (1, EVALUATION), (0, LEARNING)))
@@ -248,7 +249,7 @@ def test_evaluation_sees_other_scenes_than_learning_and_the_same_ones_each_time(
 def test_outcomes_of_two_workers_are_those_of_one_process(learned, two_workers):
     outcomes, told = two_workers
     assert len(told) == 3 and set(told) == set(outcomes)
-    loop = TaskLoop('lift', CONFIG)
+    loop = TaskLoop('lift', CONFIG, make_task_world)
     agent = loop.agent.with_bundle(AgentBundle.load(learned.model))
     for index, outcome in enumerate(outcomes):
         alone = Outcome.of(loop.play(agent, seed=SEED, episode=index, stream=EVALUATION))
@@ -260,7 +261,7 @@ def test_outcomes_of_two_workers_are_those_of_one_process(learned, two_workers):
 
 def test_figures_are_those_of_the_outcomes(learned):
     outcomes = [Outcome(True, 10, 0.01, 2.0, (1.0, 2.0)), Outcome(True, 30, 0.02, 4.0, (3.0,)), Outcome(False, 90, 0.2, 0.0, ())]
-    figures = summary(Evaluation('lift', CONFIG, learned.model), outcomes)
+    figures = summary(Evaluation('lift', CONFIG, learned.model, make_task_world), outcomes)
     assert (figures['episodes'], figures['success_rate'], figures['mean_return']) == (3, 2 / 3, 2.0)
     assert (figures['median_steps_to_success'], figures['median_distance_m'], figures['plan_ms_p50']) == (20.0, 0.02, 2.0)
     # Wilson's interval of 2 of 3, of which there is a closed form.
@@ -281,7 +282,7 @@ def test_the_command_writes_figures_and_a_moving_picture(learned, two_workers, t
     card = AgentBundle.load(learned.model).card
     assert written['real_steps_trained'] == learned.scores[card.trained_episode].total_steps
     assert written['median_steps_to_success'] is None  # JSON has no NaN.
-    of_two = summary(Evaluation('lift', CONFIG, learned.model, SEED), two_workers[0])
+    of_two = summary(Evaluation('lift', CONFIG, learned.model, make_task_world, SEED), two_workers[0])
     np.testing.assert_equal({**written, 'median_steps_to_success': np.nan, **PLAN_TIMES}, {**of_two, **PLAN_TIMES})
     with Image.open(video) as picture:
         assert (picture.format, picture.size) == ('GIF', (400, 300))

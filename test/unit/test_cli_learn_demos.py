@@ -16,6 +16,7 @@ from mbrl_ros.experience.demonstrations import load_demonstrations
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
+from mbrl_sim.tabletop import make_task_world
 
 TINY = {
     'max_episode_steps': 10, 'demonstrations': 5, 'control': {'max_disagreement': 1e6},
@@ -36,7 +37,7 @@ def bags(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def loop():
-    loop = TaskLoop('lift', CONFIG)
+    loop = TaskLoop('lift', CONFIG, make_task_world)
     yield loop
     loop.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mbrl_ros.cli.launch import argument_help, find_file
+from mbrl_ros.cli.launch import argument_help
 from mbrl_ros.errors import LaunchError
 from mbrl_ros.launching import description, executables
 
@@ -47,10 +47,10 @@ def test_a_file_without_arguments_says_so():
 def test_a_launch_file_is_found_by_name_or_path_and_else_the_names_are_listed(tmp_path):
     own = tmp_path / 'own.launch.yaml'
     own.touch()
-    assert find_file(str(own)) == own
-    assert find_file('demo.launch.yaml').is_file()
+    assert description.find_file(str(own)) == own
+    assert description.find_file('demo.launch.yaml').is_file()
     with pytest.raises(LaunchError, match=r"no launch file 'dmo'; the package has demo\.launch\.yaml, .*sim\.launch\.yaml"):
-        find_file('dmo')
+        description.find_file('dmo')
 
 
 def test_exit_code_and_error_line_reach_the_shell(tmp_path):

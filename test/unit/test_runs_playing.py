@@ -12,6 +12,7 @@ from mbrl_ros.runs.progress import TaskProgress
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.types import Tag
+from mbrl_sim.tabletop import make_task_world
 
 
 class Countdown:
@@ -49,7 +50,7 @@ def test_an_episode_is_its_steps_in_order_and_the_last_one_says_how_it_ended(ter
 
 def test_the_return_of_an_episode_is_that_of_its_states_as_the_episode_manager_counts_it():
     config = dataclasses.replace(TaskLoopConfig.of_task('reach'), max_episode_steps=6)
-    with contextlib.closing(TaskLoop('reach', config)) as loop:
+    with contextlib.closing(TaskLoop('reach', config, make_task_world)) as loop:
         episode = loop.play(None, seed=0, episode=0)
     progress = TaskProgress(loop.task, loop.period_s, 6)
     progress.begin(episode.goal[0], episode.obs[0])

@@ -15,6 +15,7 @@ from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import make_task
 from mbrl_sim import ENVIRONMENTS
+from mbrl_sim.tabletop import make_task_world
 
 TASKS = tuple(ENVIRONMENTS)
 SEED, LENGTH = 3, 25
@@ -37,7 +38,7 @@ def make():
 
 
 def loop_of(task, **changes):
-    return TaskLoop(task, dataclasses.replace(TaskLoopConfig.of_task(task), **changes))
+    return TaskLoop(task, dataclasses.replace(TaskLoopConfig.of_task(task), **changes), make_task_world)
 
 
 @pytest.mark.parametrize(('task', 'settings'), [

@@ -54,6 +54,7 @@ class SacSetup:
     Attributes:
         method: One of `METHODS`.
         task: Name of the task.
+        env_id: Of its Gymnasium environment, which is registered.
         seed: Of everything that is drawn.
         steps: Real control steps.
         loop: Rate and length of episodes, and the command filter.
@@ -66,6 +67,7 @@ class SacSetup:
 
     method: str
     task: str
+    env_id: str
     seed: int
     steps: int
     loop: TaskLoopConfig

@@ -17,7 +17,6 @@ from mbrl_ros.runs.comparison import Check, save_checks
 from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.types import Phase
-from mbrl_sim import ENVIRONMENTS
 
 
 def train(setup: SacSetup, folder: Path, on_check: Callable[[Check], None]) -> None:
@@ -111,6 +110,6 @@ class _Log(BaseCallback):
 
 def _make(setup: SacSetup) -> gymnasium.Env:
     loop = setup.loop
-    return gymnasium.make(ENVIRONMENTS[setup.task], robot=setup.robot, goal_env=METHODS[setup.method], end_with_success=True,
+    return gymnasium.make(setup.env_id, robot=setup.robot, goal_env=METHODS[setup.method], end_with_success=True,
                           safety=loop.control.safety, control_hz=loop.control_rate_hz, max_episode_steps=loop.max_episode_steps,
                           disable_env_checker=True)
