@@ -6,7 +6,7 @@ They are plain and immutable, so that one thread can hand them to another and a 
 import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -331,7 +331,6 @@ class DynamicsModel(Protocol):
         """
 
 
-@runtime_checkable
 class WorldModel(DynamicsModel, Protocol):
     """A model of states of its own, which also says what they are worth: rewards, ends and values.
 
@@ -362,6 +361,11 @@ class WorldModel(DynamicsModel, Protocol):
 
     def value(self, state: 'torch.Tensor') -> 'torch.Tensor':
         """Return from a state on, beyond the horizon, shape (...) for states of shape (..., S)."""
+
+
+def is_world_model(model: DynamicsModel) -> bool:
+    """Whether a model is a `WorldModel`; a plan asks often, and `isinstance` of a protocol is slow."""
+    return hasattr(model, 'outcome')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ will do. The model is an argument of each plan, so that a newer one takes over b
 
 import dataclasses
 import math
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ class Objective(Protocol):
         """
 
 
-@runtime_checkable
 class DiscountedObjective(Objective, Protocol):
     """An objective for which later rewards count less, and which may look beyond the horizon.
 

@@ -4,7 +4,7 @@ import torch
 
 from mbrl_ros.errors import ShapeError
 from mbrl_ros.planning.planner import DiscountedObjective, Objective
-from mbrl_ros.types import DynamicsModel, WorldModel
+from mbrl_ros.types import DynamicsModel, is_world_model
 
 _CACHED_NUMBERS = 1 << 20
 
@@ -28,7 +28,7 @@ def particle_returns(objective: Objective, path: torch.Tensor, actions: torch.Te
         ShapeError: The objective's rewards are of another shape or type than those of the path's steps.
     """
     actions, particles = actions.transpose(0, 1).unsqueeze(1), path.shape[1]
-    is_plain = not isinstance(objective, DiscountedObjective) and not isinstance(model, WorldModel)
+    is_plain = not _is_discounted(objective) and not is_world_model(model)
     # On a CPU an objective is faster on what stays in its caches, and new memory in large pieces is expensive.
     at_once = particles if path.device.type != 'cpu' else max(1, particles * cached_numbers // max(1, path.numel()))
     parts = [_rewards(objective, part, actions).sum(dim=0) if is_plain else _return(objective, part, actions, start, model)
@@ -41,17 +41,21 @@ def _return(objective: Objective, path: torch.Tensor, actions: torch.Tensor, sta
             model: DynamicsModel) -> torch.Tensor:
     """Discounted return of particles, shape (p, N), of a path of shape (H, p, N, S) and actions (H, 1, N, A)."""
     horizon, rewards = len(path), _rewards(objective, path, actions)  # (H, p, N)
-    discount = objective.discount if isinstance(objective, DiscountedObjective) else 1.0
+    discount = objective.discount if _is_discounted(objective) else 1.0
     weight = torch.as_tensor(discount, dtype=path.dtype, device=path.device) ** torch.arange(horizon + 1, device=path.device)
     weight = weight.view(-1, 1, 1)  # (H + 1, 1, 1)
-    last = objective.value(path[-1]) if isinstance(objective, DiscountedObjective) else torch.zeros_like(rewards[-1])
-    if isinstance(model, WorldModel):
+    last = objective.value(path[-1]) if _is_discounted(objective) else torch.zeros_like(rewards[-1])
+    if is_world_model(model):
         before = torch.cat([start.expand(1, *path.shape[1:]), path[:-1]])
         earned, ended = model.outcome(before, actions, path)
         lives = torch.cumprod(1.0 - ended.to(path.dtype), dim=0)
         weight = weight * torch.cat([torch.ones_like(lives[:1]), lives])  # (H + 1, p, N)
         rewards, last = rewards + earned, last + model.value(path[-1])
     return (weight[:-1] * rewards).sum(dim=0) + weight[-1] * last
+
+
+def _is_discounted(objective: Objective | DiscountedObjective) -> bool:
+    return hasattr(objective, 'discount')
 
 
 def _rewards(objective: Objective, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

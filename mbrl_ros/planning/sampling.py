@@ -12,7 +12,7 @@ from mbrl_ros.planning.captured import CapturedSearch, CudaRecorder, Recorder, s
 from mbrl_ros.planning.optimisers import Optimiser, make_optimiser
 from mbrl_ros.planning.planner import HIDDEN_UNITS, Objective, PlannerConfig, plan_bytes, resolve_device
 from mbrl_ros.planning.search import BEGIN, FINISH, Search
-from mbrl_ros.types import DynamicsModel, Plan, WorldModel
+from mbrl_ros.types import DynamicsModel, Plan, is_world_model
 
 
 def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None,
@@ -227,7 +227,7 @@ class SamplingPlanner:
 
 def _start(model: DynamicsModel, obs: np.ndarray) -> torch.Tensor:
     """State to plan from, shape (S,), on the host."""
-    if not isinstance(model, WorldModel):
+    if not is_world_model(model):
         return _finite(_vector(obs, model.obs_size, 'obs'), 'obs')
     sensed = _finite(_vector(obs, model.sensed_size, 'obs'), 'obs').to(model.output_scale.device)
     return _finite(_vector(model.start(sensed).cpu().numpy(), model.obs_size, 'the state'), 'the state')

@@ -7,6 +7,7 @@ from support.live_stack import ROBOT, Launch
 from mbrl_ros.experience.demonstrations import load_demonstrations
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks import make_task
+from mbrl_ros.types import Tag
 
 EPISODES, STEPS = 2, 20
 LIFT = make_task('lift', ROBOT)
@@ -43,8 +44,10 @@ def test_its_bag_holds_every_control_step_as_a_transition_of_the_task(recorded):
         (20, [(20, 18), (20, 5), (20, 18)])] * 2
     for episode in episodes:
         # The expert sets off towards the cube with an open gripper; it opens or closes it, up to its noise, and nothing between.
-        assert (episode.action[:5, 4] > 0.5).all() and (np.abs(episode.action[:, 4]) > 0.5).all()
-        assert np.abs(episode.action[:, :4]).max() > 0.3
-        to_cube = np.linalg.norm(episode.next_obs[:, 5:8] - episode.next_obs[:, 0:3], axis=1)
+        assert (episode.transitions.action[:5, 4] > 0.5).all() and (np.abs(episode.transitions.action[:, 4]) > 0.5).all()
+        assert np.abs(episode.transitions.action[:, :4]).max() > 0.3
+        to_cube = np.linalg.norm(episode.transitions.next_obs[:, 5:8] - episode.transitions.next_obs[:, 0:3], axis=1)
         assert to_cube[-1] < to_cube[0]
+        assert set(episode.transitions.tags) == {Tag.DEMONSTRATED} and np.isfinite(episode.transitions.goal).all()
+        assert episode.transitions.truncated.tolist() == [False] * 19 + [True] and not episode.transitions.terminated.any()
     assert (episodes[0].transitions.obs[0] != episodes[1].transitions.obs[0]).any()

@@ -42,12 +42,10 @@ class Models(NamedTuple):
 
 
 @pytest.fixture
-def models(request, monkeypatch):
+def models(request):
     """Of one kind of compiled code."""
-    is_supported = native.is_supported
-    monkeypatch.setattr(native, 'is_supported', lambda kind: kind == request.param and is_supported(kind))
     precision = 'float32' if request.param == 'avx2' else request.param
-    predictor = Predictor(parameters(), precision=precision)
+    predictor = Predictor(parameters(), precision=precision, backend=request.param)
     return Models(FramedModel(ToolFrame(), predictor, 5), FramedModel(PlainFrame(), predictor, 5), TOLERANCES[request.param])
 
 
@@ -133,9 +131,8 @@ def test_what_is_not_compiled_goes_step_by_step():
                           draws.noise.squeeze(2)) is None
 
 
-def test_without_compiled_code_the_frame_is_torchs(monkeypatch):
-    monkeypatch.setattr(native, 'library', lambda: None)
-    predictor = Predictor(parameters())
+def test_without_compiled_code_the_frame_is_torchs():
+    predictor = Predictor(parameters(), backend='torch')
     obs, action = scenes(MEMBERS, 20)
     predictions = [FramedModel(frame, predictor, 5).predict(obs, action) for frame in (ToolFrame(), PlainFrame())]
     torch.testing.assert_close(*predictions, rtol=0.0, atol=0.0)
