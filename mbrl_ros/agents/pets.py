@@ -38,7 +38,6 @@ from mbrl_ros.spaces.space import Space
 from mbrl_ros.training.rounds import RoundsConfig
 from mbrl_ros.types import DynamicsModel
 
-NAME = 'pets'
 #: Group of a bundle that has the ensemble's tensors.
 _GROUP = 'model'
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from mbrl_ros.agents.bundle import Contract
-from mbrl_ros.agents.pets import NAME, PetsActingConfig, PetsAgent
+from mbrl_ros.agents.pets import PetsActingConfig, PetsAgent
 from mbrl_ros.benchmarks.work import (
     CountedObjective,
     NetworkSize,
@@ -105,7 +105,7 @@ class MeasuredPlanner:
         self._objective = make_task('reach', robot).objective(robot.workspace.lower_m) if robot else QuadraticObjective()
         space = JointSpace(robot) if robot else _PlainSpace(network)
         change = space.largest_change(CommandFilterConfig().acceleration_scale, 1.0 / _EVERYDAY_RATE_HZ) if robot else None
-        contract = Contract.of(NAME, space, robot=_EVERYDAY_ROBOT, task='benchmark', period_s=1.0 / _EVERYDAY_RATE_HZ)
+        contract = Contract.of('pets', space, robot=_EVERYDAY_ROBOT, task='benchmark', period_s=1.0 / _EVERYDAY_RATE_HZ)
         agent = PetsAgent(contract, space, PetsActingConfig(planner=setup.config), max_action_change=change, is_repeatable=False)
         self._agent = agent.with_parameters(random_parameters(network, seed))
         self.device, self.precision, self._still = self._agent.device, self._agent.precision, np.zeros(network.action_size)

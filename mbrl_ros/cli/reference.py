@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from mbrl_ros.agents.registry import AGENTS
+from mbrl_ros.agents.registry import AGENTS, agent_kind
 from mbrl_ros.config import Config, leaves
 from mbrl_ros.control.safety import HoldReason
 from mbrl_ros.launching.executables import NODES
@@ -37,8 +37,9 @@ def parameter_reference() -> str:
     sections = []
     for node, module in NODES.items():
         sections.append(f'## {node}\n\n{_parameter_table(node_config(module))}')
-        for agent, kind in AGENTS.items() if node in _PARTS else ():
-            sections.append(f'### {node} with `agent` {agent}\n\n{_parameter_table(getattr(kind, _PARTS[node]))}')
+        for agent in AGENTS if node in _PARTS else ():
+            part = getattr(agent_kind(agent), _PARTS[node])
+            sections.append(f'### {node} with `agent` {agent}\n\n{_parameter_table(part)}')
     return '\n\n'.join(sections)
 
 

@@ -6,8 +6,9 @@ import itertools
 import pytest
 from support.proportional import KIND
 
+from mbrl_ros.agents import pets
 from mbrl_ros.agents.bundle import AgentBundle
-from mbrl_ros.agents.registry import AGENTS, agent_kind
+from mbrl_ros.agents.registry import agent_kind
 from mbrl_ros.errors import BundleError, ConfigError, ModelMismatchError
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.task_loop import TaskLoop
@@ -18,7 +19,7 @@ OWN = 'support.proportional:KIND'
 
 
 def test_agents_are_found_by_name_and_by_module():
-    assert agent_kind('pets') is AGENTS['pets']
+    assert agent_kind('pets') is pets.KIND
     assert agent_kind(OWN) is KIND
 
 

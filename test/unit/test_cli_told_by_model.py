@@ -60,7 +60,7 @@ def run(folder, tmp_path):
 
 @pytest.fixture
 def other_agent():
-    AGENTS[OTHER] = proportional.KIND
+    AGENTS[OTHER] = 'support.proportional:KIND'
     yield
     del AGENTS[OTHER]
 
