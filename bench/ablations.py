@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from run_file import RunFile
 
-from mbrl_ros.benchmarks.planner import machine_line
+from mbrl_ros.benchmarks.machine import machine_line
 from mbrl_ros.cli.main import run_script
 from mbrl_ros.errors import ModelError
 from mbrl_ros.runs.evaluation import Evaluation, wilson_interval

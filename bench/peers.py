@@ -26,7 +26,7 @@ from rich.table import Table
 from training import measure_training
 
 from mbrl_ros.benchmarks.figures import write_figures
-from mbrl_ros.benchmarks.planner import machine_figures, machine_line
+from mbrl_ros.benchmarks.machine import machine_figures, machine_line
 from mbrl_ros.benchmarks.setups import PlannerSetup
 from mbrl_ros.benchmarks.work import MatrixProducts, NetworkSize, Rollouts, observation_stream, summary, time_interleaved
 from mbrl_ros.cli.main import run_script

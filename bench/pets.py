@@ -18,7 +18,7 @@ from pets_runs import Budget, Problem, mbrl_lib, ours
 from rich.console import Console
 from run_file import RunFile
 
-from mbrl_ros.benchmarks.planner import machine_line
+from mbrl_ros.benchmarks.machine import machine_line
 from mbrl_ros.cli.main import run_script
 from mbrl_ros.runs.outputs import require_writable
 

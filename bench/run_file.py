@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mbrl_ros.benchmarks.figures import write_figures
-from mbrl_ros.benchmarks.planner import machine_figures
+from mbrl_ros.benchmarks.machine import machine_figures
 from mbrl_ros.runs.workers import worker_pool
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.benchmarks.figures import write_figures
-from mbrl_ros.benchmarks.planner import machine_figures, machine_line
+from mbrl_ros.benchmarks.machine import machine_figures, machine_line
 from mbrl_ros.benchmarks.work import CountedObjective
 from mbrl_ros.errors import ModelError
 from mbrl_ros.planning import PlannerConfig

@@ -15,7 +15,7 @@ from rich.table import Table
 from mbrl_ros.benchmarks.busy import busy_table, measure_busy
 from mbrl_ros.benchmarks.curves import curve_table, draw_curves, measure_curves
 from mbrl_ros.benchmarks.figures import write_figures
-from mbrl_ros.benchmarks.machine import describe_machine, matrix_instructions
+from mbrl_ros.benchmarks.machine import describe_machine, machine_figures, machine_line
 from mbrl_ros.benchmarks.setups import MeasuredPlanner, PlannerSetup
 from mbrl_ros.benchmarks.work import MatrixProducts, Rollouts, summary, time_interleaved
 from mbrl_ros.benchmarks.worker import TIGHT_MALLOC, Worker, setup_arguments
@@ -97,19 +97,6 @@ def run_planner_benchmark(benchmark: PlannerBenchmark, *, curves: Path | None = 
     console.print(machine_line(result['machine']))
     if json_path is not None:
         write_figures(json_path, result)
-
-
-def machine_figures(threads: int) -> dict[str, Any]:
-    """What the figures were measured on."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {'description': describe_machine(), 'cores': os.cpu_count(), 'instructions': matrix_instructions(),
-            'torch': torch.__version__, 'threads': threads, 'gpu': gpu}
-
-
-def machine_line(machine: dict[str, Any]) -> str:
-    """The same in a line."""
-    gpu = f', {machine["gpu"]}' if machine['gpu'] else ''
-    return f'{machine["description"]}{gpu}; torch {machine["torch"]}, {machine["threads"]} threads; {machine["instructions"]}'
 
 
 def measure_planners(benchmark: PlannerBenchmark) -> list[dict[str, Any]]:

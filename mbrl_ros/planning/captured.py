@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from mbrl_ros.planning.optimisers import Optimiser
+from mbrl_ros.planning.optimisers.base import Optimiser
 from mbrl_ros.planning.planner import Objective, PlannerConfig
 from mbrl_ros.planning.search import Search
 from mbrl_ros.types import DynamicsModel

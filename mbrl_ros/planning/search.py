@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.planning.aggregation import Aggregation
-from mbrl_ros.planning.optimisers import Optimiser
+from mbrl_ros.planning.optimisers.base import Optimiser
 from mbrl_ros.planning.planner import Objective, PlannerConfig, most_candidates
 from mbrl_ros.planning.propagation import ParticleDraws, disagreement, rollout
 from mbrl_ros.planning.returns import particle_returns
