@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -182,3 +183,11 @@ def test_no_memory_for_the_working_set_is_an_error():
                          env={**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536'})
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1] == 'MemoryError: the compiled ensemble found no memory for its working set'
+
+
+@pytest.mark.parametrize('old', [SimpleNamespace(), SimpleNamespace(mbrl_interface=lambda: native.INTERFACE - 1)])
+def test_what_was_compiled_from_other_sources_is_not_used_and_that_is_said(old):
+    with pytest.warns(RuntimeWarning, match='_native.so was compiled from other sources, and torch does its work; install the'):
+        assert native.current(old, '_native.so') is None
+    same = SimpleNamespace(mbrl_interface=lambda: native.INTERFACE)
+    assert native.current(same, '_native.so') is same

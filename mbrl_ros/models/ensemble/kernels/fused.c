@@ -11,6 +11,8 @@
 
 #include <stdint.h>
 
+/* As in native.py; to be counted up with every change of what the two sides hand each other. */
+#define INTERFACE 2
 #define MAX_LAYERS 10
 #define EXPORT __attribute__((visibility("default")))
 
@@ -113,3 +115,5 @@ EXPORT int mbrl_supports_bfloat16(void) { return 0; }
 EXPORT int mbrl_supports_float16(void) { return 0; }
 
 #endif
+
+EXPORT int mbrl_interface(void) { return INTERFACE; }

@@ -8,20 +8,32 @@ and spinning, on a core that is needed here.
 
 import ctypes
 import functools
+import warnings
 from collections.abc import Callable
 from importlib import util
 
+#: As `mbrl_interface` in fused.c; counts changes of what the two sides hand each other.
+INTERFACE = 2
 #: Kinds of compiled code for a precision, the fastest one first.
 _KINDS = {'float32': ('float32', 'avx2'), 'bfloat16': ('bfloat16',), 'float16': ('float16',)}
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled part; None where it was not compiled."""
+    """The compiled part; None where it was not compiled, or from other sources."""
     spec = util.find_spec('mbrl_ros.models.ensemble.kernels._native')
     if spec is None or spec.origin is None:
         return None
-    return ctypes.CDLL(spec.origin)
+    return current(ctypes.CDLL(spec.origin), spec.origin)
+
+
+def current(found: ctypes.CDLL, origin: str) -> ctypes.CDLL | None:
+    """A compiled part, if it is of these sources; otherwise it would read and write past what it is handed."""
+    if getattr(found, 'mbrl_interface', int)() == INTERFACE:
+        return found
+    warnings.warn(f'{origin} was compiled from other sources, and torch does its work; install the package again', RuntimeWarning,
+                  stacklevel=2)
+    return None
 
 
 def is_supported(kind: str) -> bool:
