@@ -30,8 +30,8 @@ def evaluate(
     task: Annotated[str | None, typer.Option(help='Task that the model has to be of; it says by itself which one.')] = None,
     env: Annotated[str | None, typer.Option(help='Gymnasium environment that it has to be of, likewise.')] = None,
     episodes: Annotated[int, typer.Option(min=1, help='How many.')] = 100,
-    seed: Annotated[int, typer.Option(min=0, help='Of cubes, goals and plans: others than in learning, but for '
-                                                'those of a live run of the same seed.')] = 0,
+    seed: Annotated[int, typer.Option(min=0, help='Seed of cubes, goals and plans; never those of an episode seen in '
+                                                'learning, but for a live run of the same seed.')] = 0,
     json_path: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file as JSON.')] = None,
     video: Annotated[Path | None, typer.Option(help='Write what the first episodes look like to this GIF or MP4.')] = None,
     video_episodes: Annotated[int, typer.Option(min=1, help='How many the video shows.')] = 3,

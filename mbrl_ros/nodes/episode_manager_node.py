@@ -139,7 +139,7 @@ class EpisodeManagerNode(Node):
         except MeasurementError as error:
             self.get_logger().error(f'{topics.TRAINING}: {error}')
             return
-        # That an arm which explores is where it never was is what it explores for.
+        # Exploration visits new states on purpose, so only planned episodes may report a change.
         if self._training.changed and self._board.scores and self._board.scores[-1].phase == Phase.RUNNING.value:
             self._board.note_change()
             _show([f'{"":>7}  {self._training.reason}'])

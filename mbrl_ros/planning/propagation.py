@@ -126,7 +126,7 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
             return path
     path = torch.empty((horizon, particles, count, model.obs_size), dtype=obs.dtype, device=obs.device)
     _step_by_step(model, obs, actions, draws, path)
-    # Of a rollout that diverged on the way the last step shall tell: zero times what is not finite is not a number.
+    # Carry NaN or infinity of any step into the last one; checking the last step is then enough.
     path[-1].add_(path.sum(dim=(0, 3)).unsqueeze(-1), alpha=0.0)
     return path
 

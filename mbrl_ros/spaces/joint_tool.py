@@ -125,9 +125,9 @@ class JointToolFrame:
     y, rad/s, and the joint velocities. The joints themselves are hidden, zero: what they mean for the tool is in that twist, and
     of what else they were in a few episodes a network would make something that is not so.
 
-    A change is that of `ToolFrame`, but of a body in the air at the tool it is what the body does besides going with the tool.
-    So a grasp holds in a prediction unless something was seen to loosen it. Joints turn and jerk the tool in many ways, and
-    that a held body does likewise would have to be learned for each.
+    A change is that of `ToolFrame`; when the tool holds a body in the air, the body's motion is relative to the tool. So a
+    grasp holds in a prediction unless something was seen to loosen it. Joints turn and jerk the tool in many ways, and the
+    network need not learn for each that a held body follows.
 
     Args:
         kinematics: Chain of the arm.
@@ -166,7 +166,7 @@ class JointToolFrame:
                         generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `ToolFrame.counterfactuals`; joints and tilt are the tool's."""
         size = obs.shape[-1]
-        # What goes with the tool is carried along as if it were part of its action.
+        # Append joints and tilt to the action, so the parent permutes them together.
         carried = torch.cat([action, obs[:, _SCENE.stop:], next_obs[:, _SCENE.stop:]], dim=-1)
         scene, carried, next_scene = self._tool.counterfactuals(obs[:, _SCENE], carried, next_obs[:, _SCENE], generator)
         action, rest, next_rest = carried.split([action.shape[-1], *[size - _SCENE.stop] * 2], dim=-1)
