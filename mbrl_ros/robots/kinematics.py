@@ -1,13 +1,10 @@
 """Batched forward kinematics of a URDF chain, fast enough for the inner loop of a planner.
 
-`pytorch_kinematics` parses the URDF and supplies the chain. Its own forward pass multiplies 4x4 matrices; here the same
-chain is evaluated on separate rotation columns, with the constant transforms folded and their zeros skipped, because a
-planner asks for the tool's position some ten thousand times within one control period. `test/unit` holds both against
-each other.
+The chain is evaluated on separate rotation columns instead of 4x4 matrices, with the constant transforms folded and their
+zeros skipped, because a planner asks for the tool's position some ten thousand times within one control period. `test/unit`
+holds it against `pytorch_kinematics`.
 """
 
-import contextlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.errors import ConfigError, ShapeError
+from mbrl_ros.robots.urdf import UrdfJoint, read_chain
 
 _TINY = 1e-9
 _Constant = tuple[tuple[float, ...], ...]
@@ -34,15 +32,14 @@ class KinematicChain:
     """
 
     def __init__(self, urdf_path: str | Path, base_link: str, tool_link: str, joints: Sequence[str]) -> None:
-        segments = _parse(Path(urdf_path), base_link, tool_link)
-        moving = [segment for segment in segments if segment[1]]
-        names = [segment[1] for segment in moving]
+        chain = read_chain(urdf_path, base_link, tool_link)
+        names = [joint.name for joint in chain if joint.is_moving]
         if sorted(names) != sorted(joints):
             raise ConfigError(f'{urdf_path}: the chain {base_link} to {tool_link} moves {", ".join(names)}, '
                               f'the profile lists {", ".join(joints)}')
         self.num_joints = len(names)
         self._columns = [list(joints).index(name) for name in names]
-        self._stages, self._end = _fold(segments)
+        self._stages, self._end = _fold(chain)
 
     @classmethod
     def of_robot(cls, profile) -> 'KinematicChain':
@@ -118,39 +115,16 @@ class KinematicChain:
         return [*frames, (place, columns)]
 
 
-def _parse(urdf_path: Path, base_link: str, tool_link: str) -> list[tuple[np.ndarray, str, str, np.ndarray]]:
-    """(offset 4x4, joint name or '', joint type, axis) of each segment from base to tool."""
-    import pytorch_kinematics
-
-    try:
-        # The parser prints a line for every tag it does not use.
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            chain = pytorch_kinematics.build_serial_chain_from_urdf(
-                urdf_path.read_bytes(), end_link_name=tool_link, root_link_name=base_link)
-    except Exception as error:  # The parser raises whatever its own libraries do.
-        raise ConfigError(f'{urdf_path}: no chain from {base_link!r} to {tool_link!r} ({error})') from error
-    segments = []
-    for frame in chain._serial_frames:
-        offset = np.eye(4)
-        for transform in (frame.link.offset, frame.joint.offset):
-            if transform is not None:
-                offset = offset @ transform.get_matrix()[0].double().numpy()
-        kind = frame.joint.joint_type
-        moving = kind != 'fixed'
-        segments.append((offset, frame.joint.name if moving else '', kind, frame.joint.axis.double().numpy()))
-    return segments
-
-
-def _fold(segments: list) -> tuple[list[tuple[_Constant, tuple[float, ...], bool]], tuple[_Constant, tuple[float, ...]]]:
+def _fold(chain: Sequence[UrdfJoint]) -> tuple[list[tuple[_Constant, tuple[float, ...], bool]], tuple[_Constant, tuple[float, ...]]]:
     """Merge fixed segments and turn each joint's axis into z, so that a stage is one constant and one z-motion."""
     stages, pending = [], np.eye(4)
-    for offset, name, kind, axis in segments:
-        pending = pending @ offset
-        if not name:
+    for joint in chain:
+        pending = pending @ joint.offset
+        if not joint.is_moving:
             continue
         align = np.eye(4)
-        align[:3, :3] = _rotation_from_z(axis / np.linalg.norm(axis))
-        stages.append((*_entries(pending @ align), kind == 'prismatic'))
+        align[:3, :3] = _rotation_from_z(joint.axis)
+        stages.append((*_entries(pending @ align), joint.kind == 'prismatic'))
         pending = align.T
     return stages, _entries(pending)
 

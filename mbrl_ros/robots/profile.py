@@ -92,13 +92,15 @@ class RobotProfile(Config):
     position_upper_rad: tuple[float, ...] = setting(doc='Upper position limits.', unit='rad')
     max_velocity_rad_s: tuple[float, ...] = setting(doc='Velocity limits, also the scale of normalised actions.', low=1e-6)
     max_acceleration_rad_s2: tuple[float, ...] = setting(doc='Acceleration limits.', unit='rad/s²', low=1e-6)
+    max_jerk_rad_s3: tuple[float, ...] = setting((), 'Jerk limits; empty for none.', unit='rad/s³', low=1e-6)
     home_rad: tuple[float, ...] = setting(doc='Joint positions to start from and return to.', unit='rad')
     gripper: GripperProfile | None = setting(None, 'Gripper, if any.')
     workspace: WorkspaceProfile = section(WorkspaceProfile, 'Where the tool may be.')
     urdf_path: str = setting('', 'Resolved file of the URDF; filled in on loading.')
 
     def check(self) -> None:
-        for name in ('position_lower_rad', 'position_upper_rad', 'max_velocity_rad_s', 'max_acceleration_rad_s2', 'home_rad'):
+        names = ['position_lower_rad', 'position_upper_rad', 'max_velocity_rad_s', 'max_acceleration_rad_s2', 'home_rad']
+        for name in names + ['max_jerk_rad_s3'] * bool(self.max_jerk_rad_s3):
             if len(getattr(self, name)) != len(self.joints):
                 raise ConfigError(f'RobotProfile.{name} needs one number for each of the {len(self.joints)} joints, '
                                   f'got {len(getattr(self, name))}')

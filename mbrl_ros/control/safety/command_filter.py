@@ -11,16 +11,17 @@ no stop, ever asks for more than the arm can brake.
 import dataclasses
 
 import numpy as np
-import torch
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.origins import JointOrigins
 
 #: Shares of the wanted command, from all of it to pure braking, among which the height rule chooses.
-_SHARES = np.linspace(1.0, 0.0, 9)
+_SHARES = np.linspace(1.0, 0.0, 9)[1:]
 #: Points of the braking path at which heights are looked at, as shares of the longest joint's braking time.
 _BRAKING_TIMES = np.array([0.0, 1 / 3, 2 / 3, 1.0])
+#: Jerk of a profile that limits none, rad/s³.
+_UNLIMITED = 1e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,60 +53,75 @@ class FilteredCommand:
 class CommandFilter:
     """Turns wanted joint velocities into ones that may be sent.
 
-    It remembers the last velocity it let through, because acceleration is measured against what the driver was told.
+    It remembers the last velocity that it let through, because acceleration and jerk are measured against what the driver was
+    told.
 
     Args:
-        robot: Limits, and the height below which no moving link origin may come.
-        kinematics: Chain of the same robot.
+        robot: Limits, and the height below which no moving joint origin may come.
         config: Margins.
+
+    Raises:
+        ConfigError: The robot's URDF has no such chain.
     """
 
-    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, config: CommandFilterConfig) -> None:
+    def __init__(self, robot: RobotProfile, config: CommandFilterConfig) -> None:
         self._robot = robot
-        self._kinematics = kinematics
+        self._origins = JointOrigins(robot)
         self._lower = np.array(robot.position_lower_rad) + config.position_margin_rad
         self._upper = np.array(robot.position_upper_rad) - config.position_margin_rad
         self._acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
-        self._moving = _moving_origins(kinematics, self._lower, self._upper)
+        self._jerk = np.array(robot.max_jerk_rad_s3 or (_UNLIMITED,) * len(robot.joints))
+        self._moving = _moving_origins(self._origins, self._lower, self._upper)
         is_tool = self._moving == len(robot.joints)
         self._floor_m = config.height_margin_m + np.where(is_tool, robot.workspace.lowest_tool_m, robot.workspace.lowest_link_m)
-        self._previous = np.zeros(len(robot.joints))
         self.velocity_scale = config.velocity_scale
+        self.restart(np.zeros(len(robot.joints)))
 
     @property
     def previous(self) -> np.ndarray:
         """The last velocity that was let through, shape (J,), rad/s."""
         return self._previous.copy()
 
-    def reset(self) -> None:
-        """Forget the last command; for an arm that is known to stand."""
-        self._previous = np.zeros_like(self._previous)
+    def restart(self, velocity: np.ndarray) -> None:
+        """Go on from a measured velocity, shape (J,), rad/s, instead of from the last command."""
+        self._previous, self._previous_acceleration = np.array(velocity, dtype=np.float64), np.zeros(len(self._robot.joints))
 
-    def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> FilteredCommand:
+    def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float | None = None) -> FilteredCommand:
         """Bring a wanted velocity within all limits; what cannot be checked becomes a step of braking.
 
         Args:
             velocity: Wanted velocities, shape (J,), rad/s.
             q: Joint positions when the command takes effect, shape (J,), rad.
-            dt: How long the command will be held, seconds.
+            dt: Time until the next command, seconds.
+            hold_s: How long the command may go on before the arm brakes, seconds; `dt` when left out.
         """
+        filtered = self.preview(velocity, q, dt, hold_s)
+        self._take(filtered.velocity, dt)
+        return filtered
+
+    def preview(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float | None = None) -> FilteredCommand:
+        """What `apply` would let through, remembering nothing."""
         if refusal := self._refusal(velocity, q):
-            return FilteredCommand(self.brake(dt), (), refusal)
+            return FilteredCommand(self._braked(dt), (), refusal)
+        hold_s = dt if hold_s is None else hold_s
         limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
         scaled = velocity / max(1.0, float(np.max(np.abs(velocity) / limits)))
-        stoppable = self._clip_position(scaled, q, dt)
+        stoppable = self._clip_position(scaled, q, hold_s)
         reachable = self._clip_acceleration(stoppable, dt)
-        raised = self._keep_above_floor(reachable, q, dt)
+        raised = self._keep_above_floor(reachable, q, dt, hold_s)
         stages = (velocity, scaled, stoppable, reachable, raised)
         rules = ('velocity', 'position', 'acceleration', 'height')
         acted = tuple(rule for rule, before, after in zip(rules, stages, stages[1:]) if not np.array_equal(before, after))
-        self._previous = raised
-        return FilteredCommand(raised.copy(), acted)
+        return FilteredCommand(raised, acted)
 
     def brake(self, dt: float) -> np.ndarray:
         """One step of the hardest stop that the acceleration limits allow, shape (J,); all zeros once the arm stands."""
-        self._previous = self._braked(dt)
-        return self._previous.copy()
+        self._take(self._braked(dt), dt)
+        return self.previous
+
+    def _take(self, velocity: np.ndarray, dt: float) -> None:
+        self._previous_acceleration = (velocity - self._previous) / dt
+        self._previous = velocity.copy()
 
     def _refusal(self, velocity: np.ndarray, q: np.ndarray) -> str:
         size = len(self._robot.joints)
@@ -128,21 +144,33 @@ class CommandFilter:
         return np.clip(velocity, -towards_lower, towards_upper)
 
     def _clip_acceleration(self, velocity: np.ndarray, dt: float) -> np.ndarray:
-        change = self._acceleration * dt
-        return np.clip(velocity, self._previous - change, self._previous + change)
+        """Nearest velocity one step on; the acceleration falls in time for its own end, as far as the jerk allows."""
+        missing = velocity - self._previous
+        fading = np.sqrt(2.0 * self._jerk * np.abs(missing))
+        limit, change = np.minimum(self._acceleration, fading), self._jerk * dt
+        allowed = np.clip(missing / dt, -limit, limit)
+        allowed = np.clip(allowed, self._previous_acceleration - change, self._previous_acceleration + change)
+        allowed = np.clip(allowed, -self._acceleration, self._acceleration)
+        return np.where(allowed == missing / dt, velocity, self._previous + allowed * dt)
 
-    def _keep_above_floor(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> np.ndarray:
+    def _keep_above_floor(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float) -> np.ndarray:
         """Largest share of the command whose braking path keeps every moving origin above the floor.
 
         An origin that is below it already may go up, never further down.
         """
+        if self._stays_above_floor(velocity[None], q, hold_s)[0]:
+            return velocity
         braked = self._braked(dt)
         candidates = braked + _SHARES[:, None] * (velocity - braked)  # (N, J)
-        paths = self._braking_paths(candidates, q, dt)  # (N, 4, J)
-        heights = self._heights(np.concatenate([paths.reshape(-1, len(q)), q[None]]))  # (N * 4 + 1, points)
-        lowest = heights[:-1].reshape(len(_SHARES), len(_BRAKING_TIMES), -1).min(axis=1)  # (N, points)
-        allowed = (lowest >= np.minimum(self._floor_m, heights[-1])).all(axis=1)
+        allowed = self._stays_above_floor(candidates, q, hold_s)
         return candidates[int(np.argmax(allowed))] if allowed.any() else braked
+
+    def _stays_above_floor(self, candidates: np.ndarray, q: np.ndarray, hold_s: float) -> np.ndarray:
+        """Which candidates (N, J) brake above the floor, shape (N,)."""
+        paths = self._braking_paths(candidates, q, hold_s)  # (N, 4, J)
+        heights = self._heights(np.concatenate([paths.reshape(-1, len(q)), q[None]]))  # (N * 4 + 1, points)
+        lowest = heights[:-1].reshape(len(candidates), len(_BRAKING_TIMES), -1).min(axis=1)  # (N, points)
+        return (lowest >= np.minimum(self._floor_m, heights[-1])).all(axis=1)
 
     def _braking_paths(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> np.ndarray:
         stop_time = np.abs(velocity) / self._acceleration  # (N, J)
@@ -152,11 +180,11 @@ class CommandFilter:
         return q + velocity[:, None, :] * dt + travel
 
     def _heights(self, q: np.ndarray) -> np.ndarray:
-        return self._kinematics.points(torch.from_numpy(q))[..., 2].numpy()[:, self._moving]
+        return self._origins.points(q)[..., 2][:, self._moving]
 
 
-def _moving_origins(kinematics: KinematicChain, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+def _moving_origins(origins: JointOrigins, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """Indices of the origins that the joints can raise or lower; the others' height says nothing about a command."""
     samples = np.random.default_rng(0).uniform(lower, upper, (32, len(lower)))
-    heights = kinematics.points(torch.from_numpy(samples))[..., 2].numpy()
+    heights = origins.points(samples)[..., 2]
     return np.flatnonzero(np.ptp(heights, axis=0) > 1e-6)
