@@ -341,7 +341,7 @@ class MpcControllerNode(LifecycleNode):
             self.get_logger().info(f'holding ({hold.value}): {hold.explanation}')
         else:
             note = f' ({detail})' if detail else ''
-            self.get_logger().warning(f'holding ({hold.value}): {hold.explanation}{note} It ends: {hold.way_back}')
+            self.get_logger().warning(f'holding ({hold.value}): {hold.explanation}{note} {hold.way_back}')
 
     def _on_fault(self, error: Exception) -> None:
         lines = ''.join(traceback.format_exception(error))

@@ -1,4 +1,4 @@
-"""`/diagnostics` at 1 Hz (REP 107): each component's last word, kept until it says another."""
+"""`/diagnostics` at 1 Hz (REP 107): the newest status of each component."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from rclpy.node import Node
 
 from mbrl_ros.ros import convert, qos, topics
 
-OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
 class Diagnostics:
-    """Collects statuses of one node and publishes them once a second.
+    """Collects the statuses of one node and publishes them once a second.
 
     Args:
         node: The node; statuses are named `<node>: <component>`.
-        hardware_id: Robot or driver that they speak of.
-        period_s: Publishing period, by the steady clock, so that it goes on while simulated time stands.
+        hardware_id: Robot or driver that the statuses are about.
+        period_s: Publishing period by the steady clock, so that publishing goes on while simulated time stands.
     """
 
     def __init__(self, node: Node, hardware_id: str = '', *, period_s: float = 1.0) -> None:
@@ -28,7 +28,7 @@ class Diagnostics:
         self._timer = node.create_timer(period_s, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def update(self, component: str, level: bytes, message: str, **values: Any) -> None:
-        """Replace what a component says."""
+        """Replace the status of a component."""
         name = f'{self._node.get_name()}: {component}'
         array = convert.status_to_msg(0, name, values, message=message, level=level, hardware_id=self._hardware_id)
         self._statuses[component] = array.status[0]
