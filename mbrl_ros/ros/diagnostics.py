@@ -3,10 +3,9 @@
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from mbrl_ros.ros import convert, qos, topics
+from mbrl_ros.ros import convert, qos, runtime, topics
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -25,7 +24,7 @@ class Diagnostics:
         self._hardware_id = hardware_id
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._publisher = qos.advertise(node, DiagnosticArray, topics.DIAGNOSTICS, qos.DRIVER)
-        self._timer = node.create_timer(period_s, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        runtime.steady_timer(node, period_s, self.publish)
 
     def update(self, component: str, level: bytes, message: str, **values: Any) -> None:
         """Replace the status of a component."""

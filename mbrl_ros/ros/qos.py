@@ -14,7 +14,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.subscription import Subscription
 
 
-def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSProfile:
+def profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSProfile:
+    """QoS that keeps the last `depth` messages; `latched` also gives them to late subscribers."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST, depth=depth,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
@@ -22,17 +23,17 @@ def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoS
 
 
 #: Subscriptions to a driver's sensors; they match reliable and best-effort publishers alike.
-SENSOR = _profile(5, reliable=False)
+SENSOR = profile(5, reliable=False)
 #: Publishers that act as a driver; reliable, like ros2_control's broadcasters.
-DRIVER = _profile(10)
+DRIVER = profile(10)
 #: States and commands, of which only the newest counts.
-STATE = COMMAND = _profile(1)
+STATE = COMMAND = profile(1)
 #: Late subscribers get the last value.
-LATCHED = _profile(1, latched=True)
+LATCHED = profile(1, latched=True)
 #: Subscriptions of the logger and the trainer, which must not lose a message.
-RECORD = _profile(1000)
+RECORD = profile(1000)
 #: The same for latched topics.
-LATCHED_RECORD = _profile(1000, latched=True)
+LATCHED_RECORD = profile(1000, latched=True)
 
 
 def advertise(node: Node, message_type: type, topic: str, qos: QoSProfile, *,

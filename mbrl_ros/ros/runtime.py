@@ -1,13 +1,15 @@
-"""A node as a process: start, spin, stop, with errors of one line."""
+"""A node as a process: start, spin, stop, with errors of one line; and timers by the steady clock."""
 
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.timer import Timer
 
 from mbrl_ros.errors import EXIT_REFUSED, ConfigError, MbrlError, ModelError
 from mbrl_ros.signals import take_signals
@@ -53,6 +55,11 @@ def run(build: Callable[[], Node], args: Sequence[str] | None = None) -> int:
 def refusal_code(error: Exception) -> int:
     """Exit code after an error while a node was made: `EXIT_REFUSED` if a restart would fail in the same way, else 1."""
     return EXIT_REFUSED if isinstance(error, (ConfigError, ModelError)) else 1
+
+
+def steady_timer(node: Node, period_s: float, callback: Callable[[], None]) -> Timer:
+    """Create a timer by the steady clock, which goes on while simulated time stands or the system clock is set back."""
+    return node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 def _spin(node: Node, stop: threading.Event) -> int:
