@@ -1,4 +1,4 @@
-"""`scripted_demonstrator`: shows the controller how a task over the table is done, in the episodes that are demonstrated."""
+"""`scripted_demonstrator`: a scripted expert demonstrates a task over the table."""
 
 import dataclasses
 import sys
@@ -48,11 +48,11 @@ class ScriptedDemonstratorNode(Node):
         self.get_logger().info(f'configuration: {config.to_mapping()}')
 
     def on_state(self, message: JointState) -> None:
-        """Take in a state."""
+        """Give a state to the expert."""
         self._show(topics.STATE, lambda: self._episodes.on_state(convert.state_from_msg(message)))
 
     def on_report(self, message: DiagnosticArray) -> None:
-        """Take in a word of the episode manager."""
+        """Give a report of the episode manager to the expert."""
         self._show(topics.EPISODE, lambda: self._episodes.on_report(convert.report_from_msg(message, EpisodeReport)))
 
     def _show(self, topic: str, take: Callable[[], DemonstratedAction | None]) -> None:

@@ -1,11 +1,11 @@
-"""The last thing before the driver: nothing reaches the arm that did not pass here.
+"""The command filter: every command to the arm passes it.
 
-Every command is brought within the velocity, acceleration, position and height limits of the robot profile. All rules
-look at where the arm would come to rest if it braked from the next tick on, so a stop is always still possible.
+The filter brings a command within the velocity, position, acceleration and height limits of the robot profile. Position and
+height are judged where the arm would come to rest if it braked from the next tick on, so that a stop always stays possible.
 
-Order of the rules, and what wins: velocity scales the whole vector, which keeps its direction; position and acceleration
-clip each joint; the height rule shrinks what is left towards braking. Acceleration wins over all of them: no rule, and
-no stop, ever asks for more than the arm can brake.
+The rules act in this order: velocity scales the whole vector and keeps its direction; position and acceleration clip each
+joint; height shrinks the rest towards braking. Acceleration wins: no rule and no stop changes the velocity faster than
+its limit.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from mbrl_ros.config import Config, setting
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.origins import JointOrigins
 
-#: Shares of the wanted command, from all of it to pure braking, among which the height rule chooses.
+#: The height rule chooses among these shares of a wanted command that is too low; 0 is pure braking.
 _SHARES = np.linspace(1.0, 0.0, 9)[1:]
-#: Points of the braking path at which heights are looked at, as shares of the longest joint's braking time.
+#: Points of the braking path whose heights are checked, as shares of the longest braking time of a joint.
 _BRAKING_TIMES = np.array([0.0, 1 / 3, 2 / 3, 1.0])
 #: Jerk of a profile that limits none, rad/s³.
 _UNLIMITED = 1e9
@@ -26,7 +26,7 @@ _UNLIMITED = 1e9
 
 @dataclasses.dataclass(frozen=True)
 class CommandFilterConfig(Config):
-    """How far within the profile's limits commands stay."""
+    """Margins within the limits of the robot profile."""
 
     velocity_scale: float = setting(1.0, 'Share of the velocity limits that may be used.', low=0.01, high=1.0, live=True)
     acceleration_scale: float = setting(1.0, 'Share of the acceleration limits that may be used.', low=0.05, high=1.0)
@@ -42,7 +42,7 @@ class FilteredCommand:
     Attributes:
         velocity: Shape (J,), rad/s.
         clamped: Names of the rules that changed the command, in the order in which they acted.
-        refusal: Why the wanted command was not even looked at, and braking took its place; empty when it was.
+        refusal: Why the wanted command could not be checked and was replaced by braking; empty if it was checked.
     """
 
     velocity: np.ndarray
@@ -53,11 +53,11 @@ class FilteredCommand:
 class CommandFilter:
     """Turns wanted joint velocities into ones that may be sent.
 
-    It remembers the last velocity that it let through, because acceleration and jerk are measured against what the driver was
-    told.
+    The filter remembers the last velocity that it let through, because the limits of acceleration and jerk bound the change from
+    it.
 
     Args:
-        robot: Limits, and the height below which no moving joint origin may come.
+        robot: Limits, and the lowest height of moving joint origins.
         config: Margins.
 
     Raises:
@@ -79,7 +79,7 @@ class CommandFilter:
 
     @property
     def previous(self) -> np.ndarray:
-        """The last velocity that was let through, shape (J,), rad/s."""
+        """Last velocity that passed, shape (J,), rad/s."""
         return self._previous.copy()
 
     def restart(self, velocity: np.ndarray) -> None:
@@ -87,7 +87,7 @@ class CommandFilter:
         self._previous, self._previous_acceleration = np.array(velocity, dtype=np.float64), np.zeros(len(self._robot.joints))
 
     def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float | None = None) -> FilteredCommand:
-        """Bring a wanted velocity within all limits; what cannot be checked becomes a step of braking.
+        """Bring a wanted velocity within all limits; one that cannot be checked is replaced by a step of braking.
 
         Args:
             velocity: Wanted velocities, shape (J,), rad/s.
@@ -95,14 +95,8 @@ class CommandFilter:
             dt: Time until the next command, seconds.
             hold_s: How long the command may go on before the arm brakes, seconds; `dt` when left out.
         """
-        filtered = self.preview(velocity, q, dt, hold_s)
-        self._take(filtered.velocity, dt)
-        return filtered
-
-    def preview(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float | None = None) -> FilteredCommand:
-        """What `apply` would let through, remembering nothing."""
         if refusal := self._refusal(velocity, q):
-            return FilteredCommand(self._braked(dt), (), refusal)
+            return FilteredCommand(self.brake(dt), (), refusal)
         hold_s = dt if hold_s is None else hold_s
         limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
         scaled = velocity / max(1.0, float(np.max(np.abs(velocity) / limits)))
@@ -112,10 +106,11 @@ class CommandFilter:
         stages = (velocity, scaled, stoppable, reachable, raised)
         rules = ('velocity', 'position', 'acceleration', 'height')
         acted = tuple(rule for rule, before, after in zip(rules, stages, stages[1:]) if not np.array_equal(before, after))
+        self._take(raised, dt)
         return FilteredCommand(raised, acted)
 
     def brake(self, dt: float) -> np.ndarray:
-        """One step of the hardest stop that the acceleration limits allow, shape (J,); all zeros once the arm stands."""
+        """Next velocity of the hardest stop within the acceleration limits, shape (J,), rad/s; zeros once the arm stands."""
         self._take(self._braked(dt), dt)
         return self.previous
 
@@ -137,7 +132,7 @@ class CommandFilter:
         return np.sign(self._previous) * np.maximum(np.abs(self._previous) - self._acceleration * dt, 0.0)
 
     def _clip_position(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> np.ndarray:
-        """Largest speed towards each limit from which holding `dt`, then braking, ends before it: v dt + v²/2a <= d."""
+        """Clip to the largest speed v that, held for `dt` and then braked, stays within the distance d: v dt + v²/2a <= d."""
         a = self._acceleration
         towards_upper = np.sqrt((a * dt) ** 2 + 2.0 * a * np.maximum(self._upper - q, 0.0)) - a * dt
         towards_lower = np.sqrt((a * dt) ** 2 + 2.0 * a * np.maximum(q - self._lower, 0.0)) - a * dt
@@ -156,7 +151,7 @@ class CommandFilter:
     def _keep_above_floor(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float) -> np.ndarray:
         """Largest share of the command whose braking path keeps every moving origin above the floor.
 
-        An origin that is below it already may go up, never further down.
+        An origin that is already below the floor may rise but not sink.
         """
         if self._stays_above_floor(velocity[None], q, hold_s)[0]:
             return velocity
