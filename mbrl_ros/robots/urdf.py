@@ -24,7 +24,7 @@ class UrdfJoint:
         name: Its name.
         kind: `fixed`, `revolute`, `continuous` or `prismatic`.
         offset: Pose of the joint's frame in that of the joint before, shape (4, 4).
-        axis: Direction in the joint's frame, shape (3,), of length 1.
+        axis: Direction in the joint's frame, shape (3,), of length 1; of no meaning where the joint is fixed.
         lower: Lower position limit, rad or m; -inf where the URDF has none.
         upper: Upper position limit; inf likewise.
         max_velocity: Largest speed, rad/s or m/s; inf where the URDF has none.
@@ -88,13 +88,13 @@ def _joint(element: ElementTree.Element, urdf_path: str | Path) -> UrdfJoint:
         length = float(np.linalg.norm(axis))
     except ValueError as error:
         raise ConfigError(f'{urdf_path}: joint {name!r} cannot be read ({error})') from None
-    if length == 0.0:
+    if length == 0.0 and kind != 'fixed':
         raise ConfigError(f'{urdf_path}: joint {name!r} has an axis of length 0')
     lower, upper = limit.get('lower', 0.0), limit.get('upper', 0.0)
     if kind == 'continuous' or not lower < upper:
         lower, upper = -math.inf, math.inf
     velocity = limit.get('velocity', 0.0)
-    return UrdfJoint(name, kind, offset, axis / length, lower, upper, velocity if velocity > 0.0 else math.inf)
+    return UrdfJoint(name, kind, offset, axis / (length or 1.0), lower, upper, velocity if velocity > 0.0 else math.inf)
 
 
 def _numbers(text: str) -> np.ndarray:

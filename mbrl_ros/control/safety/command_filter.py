@@ -59,13 +59,14 @@ class CommandFilter:
     Args:
         robot: Limits, and the lowest height of moving joint origins.
         config: Margins.
+        late_s: Time for which a driver that hears nothing goes on; position limits keep that far away.
 
     Raises:
         ConfigError: The robot's URDF has no such chain.
     """
 
-    def __init__(self, robot: RobotProfile, config: CommandFilterConfig) -> None:
-        self._robot = robot
+    def __init__(self, robot: RobotProfile, config: CommandFilterConfig, late_s: float = 0.0) -> None:
+        self._robot, self._late_s = robot, late_s
         self._origins = JointOrigins(robot)
         self._lower = np.array(robot.position_lower_rad) + config.position_margin_rad
         self._upper = np.array(robot.position_upper_rad) - config.position_margin_rad
@@ -100,7 +101,7 @@ class CommandFilter:
         hold_s = dt if hold_s is None else hold_s
         limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
         scaled = velocity / max(1.0, float(np.max(np.abs(velocity) / limits)))
-        stoppable = self._clip_position(scaled, q, hold_s)
+        stoppable = self._clip_position(scaled, q, max(hold_s, self._late_s))
         reachable = self._clip_acceleration(stoppable, dt)
         raised = self._keep_above_floor(reachable, q, dt, hold_s)
         stages = (velocity, scaled, stoppable, reachable, raised)

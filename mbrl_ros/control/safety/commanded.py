@@ -1,7 +1,5 @@
 """Where the joints would be had they obeyed at once: the integral of the velocities that were sent."""
 
-from collections import deque
-
 import numpy as np
 
 
@@ -20,25 +18,21 @@ class CommandedMotion:
 
     def reset(self) -> None:
         """Forget everything: the joints were told to stand since ever."""
-        self._starts: deque[int] = deque()
-        self._velocities: deque[np.ndarray] = deque()
-        self._places: deque[np.ndarray] = deque()
+        self._starts = np.empty(0, dtype=np.int64)
+        self._places = self._velocities = np.empty((0, self._num_joints))
 
     def told(self, start_ns: int, velocity: np.ndarray) -> None:
         """Note a velocity, shape (J,), rad/s, in force from `start_ns` on; times never go back."""
-        place = self.displacements(np.array([start_ns]))[0]
-        self._starts.append(start_ns)
-        self._velocities.append(np.array(velocity))
-        self._places.append(place)
-        while len(self._starts) > 2 and self._starts[1] < start_ns - self._memory_ns:
-            for entries in (self._starts, self._velocities, self._places):
-                entries.popleft()
+        place = self.displacements(np.array([start_ns]))
+        first = max(int(np.searchsorted(self._starts, start_ns - self._memory_ns)) - 1, 0)
+        self._starts = np.append(self._starts[first:], start_ns)
+        self._places = np.concatenate([self._places[first:], place])
+        self._velocities = np.concatenate([self._velocities[first:], velocity[None]])
 
     def displacements(self, stamps_ns: np.ndarray) -> np.ndarray:
         """Commanded positions at times (K,), ns, relative to where the oldest command began, shape (K, J), rad."""
-        if not self._starts:
+        if not len(self._starts):
             return np.zeros((len(stamps_ns), self._num_joints))
-        starts = np.array(self._starts)
-        index = np.maximum(np.searchsorted(starts, stamps_ns, side='right') - 1, 0)
-        elapsed = np.maximum(stamps_ns - starts[index], 0)[:, None] * 1e-9
-        return np.array(self._places)[index] + elapsed * np.array(self._velocities)[index]
+        index = np.maximum(np.searchsorted(self._starts, stamps_ns, side='right') - 1, 0)
+        elapsed = np.maximum(stamps_ns - self._starts[index], 0)[:, None] * 1e-9
+        return self._places[index] + elapsed * self._velocities[index]

@@ -1,0 +1,60 @@
+"""Where the joints are to be: commanded velocities as positions and as trajectories, for drivers that want those.
+
+A reference that ran ahead of an arm that does not follow would make it jump when it obeys again. So the reference may lead the
+measured positions by no more than what was commanded within the arm's response, and starts from them after any silence.
+"""
+
+import numpy as np
+
+_MIN_POINTS = 3
+
+
+class PositionReference:
+    """The integral of the velocities that were sent, kept near the arm."""
+
+    def __init__(self) -> None:
+        self._position: np.ndarray | None = None
+
+    def rest(self) -> None:
+        """Nothing is sent any more; the next command starts from where the arm then is."""
+        self._position = None
+
+    def advance(self, velocity: np.ndarray, dt: float, q: np.ndarray, lead: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Go on for one period at a velocity, and return where that began, shape (J,), rad.
+
+        Args:
+            velocity: Mean velocity of the period, shape (J,), rad/s.
+            dt: Length of the period, seconds.
+            q: Newest measured positions, shape (J,), rad.
+            lead: Lowest and highest distance from `q`, shape (J,) each, rad.
+        """
+        start = q if self._position is None else np.clip(self._position, q + lead[0], q + lead[1])
+        self._position = start + velocity * dt
+        return start
+
+
+def braking_window(start: np.ndarray, velocities: tuple[np.ndarray, np.ndarray], acceleration: np.ndarray,
+                   dt: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rolling window of a trajectory: one period from one velocity to the next, then a stop.
+
+    What lies beyond the next period has not passed the command filter. So the window brakes there, and a driver that hears
+    nothing more comes to the stop that the filter has shown to be possible. Between its points, one period apart, the
+    acceleration is constant: the cubic spline that a joint_trajectory_controller makes of them asks for no more than the limit.
+
+    Args:
+        start: Where the window begins, shape (J,), rad.
+        velocities: At the beginning and at the end of the first period, shape (J,) each, rad/s.
+        acceleration: Limits to brake with, shape (J,), rad/s².
+        dt: Period, seconds.
+
+    Returns:
+        Positions and velocities, each of shape (K, J) with K at least 3; the last point stands.
+    """
+    before, velocity = velocities
+    # A stop that ends between two points would be a steeper spline: each joint takes a whole number of periods.
+    periods = np.maximum(np.ceil(np.abs(velocity) / (acceleration * dt) - 1e-9), 1.0)  # (J,)
+    steps = max(_MIN_POINTS - 1, int(periods.max()))
+    elapsed = np.minimum(np.arange(steps + 1)[:, None], periods)  # (K, J), periods of braking
+    slowed = velocity * (1.0 - elapsed / periods)
+    travel = 0.5 * (before + velocity) * dt + 0.5 * (velocity + slowed) * elapsed * dt
+    return start + travel, slowed
