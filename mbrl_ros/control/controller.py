@@ -13,11 +13,13 @@ from mbrl_ros.agents.agent import Decision
 from mbrl_ros.config import Config
 from mbrl_ros.control.demonstration import DemonstrationRefused, checked_action
 from mbrl_ros.control.exploration import Exploration, homing_velocity
-from mbrl_ros.control.safety import CommandFilter, EmergencyStop, HoldReason, StateWatch, StopSequence
+from mbrl_ros.control.safety.command_filter import CommandFilter
+from mbrl_ros.control.safety.hold import EmergencyStop, StopSequence
+from mbrl_ros.control.safety.reasons import HoldReason
+from mbrl_ros.control.safety.state_watch import StateWatch
 from mbrl_ros.control.tick import ControllerConfig, TickInputs, TickOutcome
 from mbrl_ros.errors import MeasurementError, PlanningError, ShapeError
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.tasks import Task
 from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase
 
@@ -43,7 +45,6 @@ class Controller:
 
     Args:
         robot: Profile of the arm.
-        kinematics: Chain of the same arm.
         task: Observation and objective.
         config: Settings.
         period_s: Control period.
@@ -51,8 +52,8 @@ class Controller:
         emergency_stop: Latch to obey; by default a latch without a file.
     """
 
-    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, task: Task, config: ControllerConfig, *, period_s: float,
-                 seed: int = 0, emergency_stop: EmergencyStop | None = None) -> None:
+    def __init__(self, robot: RobotProfile, task: Task, config: ControllerConfig, *, period_s: float, seed: int = 0,
+                 emergency_stop: EmergencyStop | None = None) -> None:
         self.emergency_stop = emergency_stop or EmergencyStop()
         self.weights: Config = task.weights
         self._robot, self._task = robot, task
@@ -60,7 +61,7 @@ class Controller:
         self._memory: Any = None  # The agent's memory of the episode, made at its first decision.
         self._episode_seed = seed
         self._opening_m: float | None = None
-        self._filter = CommandFilter(robot, kinematics, config.safety)
+        self._filter = CommandFilter(robot, config.safety)
         self._watch = StateWatch(robot, config.state)
         self._stop = StopSequence(config.num_zero_commands)
         self._exploration = Exploration(robot, config.exploration_scale, period_s)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from mbrl_ros.config import Config, setting
-from mbrl_ros.control.safety.hold import HoldReason
+from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.types import RobotState
 

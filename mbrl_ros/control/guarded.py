@@ -1,0 +1,69 @@
+"""An arm in the same process behind the command guard: one control period a step, as the live stack drives it."""
+
+from typing import Protocol
+
+import numpy as np
+
+from mbrl_ros.control.safety.guard import CommandGuard, GuardConfig
+from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.types import AppliedCommand, RobotState
+
+#: The guard's rate is the lowest from this one on that divides the control period into whole steps of the physics.
+GUARD_HZ = 100.0
+
+
+class Arm(Protocol):
+    """What obeys: joint velocities in, the state a moment later out."""
+
+    def drive(self, velocity: np.ndarray, opening_m: float | None = None) -> RobotState:
+        """Go on for one period of the guard.
+
+        Args:
+            velocity: Of the joints, shape (J,), rad/s.
+            opening_m: That the fingers move to; None leaves them moving to what they were told last.
+        """
+
+
+def guard_steps(steps_per_control: int, physics_hz: float) -> int:
+    """Physics steps in one period of the guard."""
+    return max(steps for steps in range(1, steps_per_control + 1)
+               if steps_per_control % steps == 0 and (steps == 1 or physics_hz / steps >= GUARD_HZ))
+
+
+class GuardedArm:
+    """Brings an arm to the controller's velocities as the command guard does before a driver.
+
+    Args:
+        arm: The arm.
+        robot: Its profile.
+        config: Settings of the guard.
+        period_s: Period of the guard.
+        control_period_s: Control period, a multiple of it.
+
+    Attributes:
+        velocity: Velocity that was reached by the last step, shape (J,), rad/s.
+    """
+
+    def __init__(self, arm: Arm, robot: RobotProfile, config: GuardConfig, *, period_s: float, control_period_s: float) -> None:
+        self._arm, self._joints = arm, robot.joints
+        self._guard = CommandGuard(robot, config, period_s=period_s, control_period_s=control_period_s, lockstep=True)
+        self._ticks = round(control_period_s / period_s)
+        self.velocity = np.zeros(len(robot.joints))
+
+    def step(self, state: RobotState, velocity: np.ndarray, opening_m: float | None = None) -> RobotState:
+        """Follow a command for one control period.
+
+        Args:
+            state: State of the arm now.
+            velocity: Wanted velocities, shape (J,), rad/s.
+            opening_m: As for `Arm.drive`.
+
+        Returns:
+            The state at the end of the period.
+        """
+        self._guard.accept(AppliedCommand(state.stamp_ns, self._joints, velocity, opening_m), state.stamp_ns)
+        for _ in range(self._ticks):
+            self.velocity = self._guard.tick(state.stamp_ns, state).velocity
+            state = self._arm.drive(self.velocity, opening_m)
+            opening_m = None
+        return state
