@@ -17,7 +17,7 @@ from mbrl_ros.tasks import Task
 from mbrl_ros.types import EpisodeReport, Phase, RobotState, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
-#: Simulated time stands still once a state was repeated this often; fewer repeats may come from a slow sender.
+#: If a state is repeated this often, simulated time stands still; fewer repeats may come from a slow sender.
 _STANDING_REPEATS = 3
 
 

@@ -8,7 +8,7 @@ from mbrl_ros.errors import ConfigError
 
 
 def require_writable(*paths: Path | None) -> None:
-    """Require that files and their folders can be written or made; None is skipped. What did not exist is removed again.
+    """Require that files and their folders can be written or made; None is skipped. New files and folders are removed again.
 
     Permissions alone do not tell: root may write everywhere, but e.g. /proc takes no new files.
 
