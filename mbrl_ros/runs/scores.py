@@ -192,7 +192,7 @@ def success_curve(scores: Sequence[EpisodeScore], window: int = WINDOW) -> tuple
     episodes are left out of the rate, but their steps count.
 
     Returns:
-        Real control steps after each episode, shape (T,), and the rate from there on, shape (T,); NaN without a success.
+        Real control steps after each episode, shape (T,), and the rate from there on, shape (T,); NaN without a goal.
     """
     played = [score for score in scores if score.phase == Phase.RUNNING.value]
     success = np.array([score.success for score in played], dtype=float)
