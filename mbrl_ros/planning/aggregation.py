@@ -42,12 +42,8 @@ def path_disagreement(path: torch.Tensor, output_scale: torch.Tensor, groups: in
     """Spread of the groups' mean observations along each candidate's path, shape (N,).
 
     The spread is the standard deviation over groups in units of `output_scale`, its root mean square over the entries of the
-    observation, and the mean of that over steps.
-
-    Args:
-        path: Observations, shape (H, P, N, O); particles of a group are adjacent.
-        output_scale: Unit of each entry, shape (O,).
-        groups: Number of groups, a divisor of P.
+    observation, and the mean of that over steps. The path has shape (H, P, N, O). The P particles are in `groups` groups of equal
+    size, and those of a group are adjacent.
     """
     centres = path.unflatten(1, (groups, -1)).mean(dim=2)  # (H, groups, N, O)
     spread = centres.std(dim=1, correction=0) / output_scale
@@ -60,9 +56,6 @@ class Aggregation:
     A value loses `disagreement_penalty` times the `path_disagreement`, or gains `disagreement_bonus` times it. Under TS-infinity
     the particles of one member form a group, so the spread is the members' disagreement. Under other propagations a particle
     belongs to no member and is a group of its own, so the spread also includes the predicted noise.
-
-    Args:
-        config: Settings.
     """
 
     def __init__(self, config: PlannerConfig) -> None:

@@ -29,13 +29,7 @@ class ColouredNoise:
         self._synthesis = _synthesis(horizon, beta).to(device, torch.float32)
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Draw sequences along the second-to-last axis, float32.
-
-        Args:
-            shape: (..., H, A); each of the A columns is a sequence of its own.
-            generator: Source of all randomness, on the noise's device.
-            out: Tensor of that shape to write to; a new one by default.
-        """
+        """Draw noise of `shape` (..., H, A), float32, into `out` if given; each of the A columns is a sequence of its own."""
         white = torch.randn(shape, generator=generator, device=self._synthesis.device)
         return torch.matmul(self._synthesis, white, out=out)
 

@@ -51,9 +51,8 @@ class Planner(Protocol):
 
     device: torch.device
 
-    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
-             previous_action: np.ndarray | None = None, directions: np.ndarray | None = None,
-             proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
+    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *, previous_action: np.ndarray | None = None,
+             directions: np.ndarray | None = None, proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
         """Plan one control tick.
 
         Args:
@@ -100,8 +99,7 @@ class Planner(Protocol):
 class PlannerConfig(Config):
     """Settings of a sampling planner. The defaults plan a 7-joint reach at 20 Hz on one CPU thread."""
 
-    optimiser: str = setting('icem', 'How action sequences are searched for.',
-                             choices=('icem', 'cem', 'mppi', 'random_shooting'))
+    optimiser: str = setting('icem', 'How action sequences are searched for.', choices=('icem', 'cem', 'mppi', 'random_shooting'))
     horizon: int = setting(7, 'Control steps looked ahead (H).', low=1, high=200)
     population_size: int = setting(48, 'Candidates in the first iteration (N).', low=2, high=100_000)
     num_elites: int = setting(6, 'Best candidates that the next iteration samples around (K).', low=1, high=10_000)
@@ -116,8 +114,7 @@ class PlannerConfig(Config):
                                        'standard deviations, the mean of the worst cvar_fraction, or the worst.',
                                choices=('mean', 'mean_minus_std', 'cvar', 'worst_case'))
     risk_aversion: float = setting(0.0, 'Standard deviations over particles that mean_minus_std takes off.', low=0.0, high=100.0)
-    cvar_fraction: float = setting(0.2, 'Share of the particles, the worst, that cvar averages; at least one.',
-                                   low=0.0, high=1.0)
+    cvar_fraction: float = setting(0.2, 'Share of the particles, the worst, that cvar averages; at least one.', low=0.0, high=1.0)
     disagreement_penalty: float = setting(0.0, 'Return taken off for each output scale that the ensemble disagrees by along '
                                                'the path.', low=0.0, high=1e6)
     disagreement_bonus: float = setting(0.0, 'Return added for each output scale that the ensemble disagrees by along the '
@@ -183,17 +180,10 @@ def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_
 
     - the path, H P N O, and the particles' noise, H P O;
     - action sequences, N H A each for candidates and their limited form, and in each iteration for white and coloured noise;
-    - the larger of the objective's temporaries, 8 H P N O, and those of one prediction, P N (4 O + A + hidden_units), for
-      inputs, outputs and two hidden layers.
+    - the larger of the objective's temporaries, 8 H P N O, and those of one prediction, P N (4 O + A + hidden_units), which
+      holds inputs, outputs and the units of two hidden layers.
 
     Path and objective are by far the largest, and linear in each of H, P, N and O.
-
-    Args:
-        config: Settings.
-        obs_size: O.
-        action_size: A.
-        ensemble_size: E.
-        hidden_units: Units of two hidden layers; a prediction holds both at a time for each row.
     """
     candidates = most_candidates(config)
     particles = ensemble_size * math.ceil(config.num_particles / ensemble_size)

@@ -161,12 +161,7 @@ def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor
     """Disagreement of the members along one path, shape (); 0 for a single member.
 
     It is the standard deviation over members of the mean prediction, in units of the model's output scale: root mean square over
-    the entries of the observation, then the maximum over steps.
-
-    Args:
-        model: Dynamics snapshot.
-        path: Observations before each action, shape (H, O).
-        actions: Shape (H, A).
+    the entries of the observation, then the maximum over steps. The path (H, O) has the observation before each action (H, A).
     """
     members = model.ensemble_size
     mean, _ = model.predict(path.expand(members, -1, -1), actions.expand(members, -1, -1))

@@ -15,9 +15,8 @@ from mbrl_ros.planning.search import BEGIN, FINISH, Search
 from mbrl_ros.types import DynamicsModel, Plan, is_world_model
 
 
-def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None,
-                 is_directed: bool = False, *, seed: int = 0,
-                 clock: Callable[[], float] = time.perf_counter) -> 'SamplingPlanner':
+def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None, is_directed: bool = False,
+                 *, seed: int = 0, clock: Callable[[], float] = time.perf_counter) -> 'SamplingPlanner':
     """Planner with the optimiser and on the device that a config names.
 
     Args:
@@ -121,9 +120,8 @@ class SamplingPlanner:
                 f'{needed_mb:.0f} MB, max_memory_mb allows {self.config.max_memory_mb}')
 
     @torch.inference_mode()
-    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
-             previous_action: np.ndarray | None = None, directions: np.ndarray | None = None,
-             proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
+    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *, previous_action: np.ndarray | None = None,
+             directions: np.ndarray | None = None, proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
         """Plan one control tick; see `Planner.plan`.
 
         The first iteration always runs, whatever the deadline. Another one starts only if there is time left for the slowest

@@ -64,12 +64,12 @@ class Search:
         self.steps[FINISH] = self._finish
 
     def load(self, start: torch.Tensor, previous: torch.Tensor, parameters: torch.Tensor | None = None) -> None:
-        """Copy the inputs of a plan to the device.
+        """Copy the inputs of a plan from the host to the device, float32.
 
         Args:
-            start: Observation, shape (O,), float32, on the host.
-            previous: Action in effect, shape (A,), float32, within [-1, 1], on the host.
-            parameters: Parameters of the objective, shape (num_parameters,), on the host; None where num_parameters is 0.
+            start: Observation, shape (O,).
+            previous: Action in effect, shape (A,), within [-1, 1].
+            parameters: Parameters of the objective, shape (num_parameters,); None where num_parameters is 0.
         """
         torch.cat([start, previous] if parameters is None else [start, previous, parameters], out=self._staged)
         if self._inputs is not self._staged:

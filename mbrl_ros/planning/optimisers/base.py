@@ -73,20 +73,12 @@ class Optimiser(abc.ABC):
         return [value for value in vars(self).values() if isinstance(value, torch.Tensor)]
 
     def direct(self, directions: torch.Tensor) -> None:
-        """Sample along other directions from now on.
-
-        Args:
-            directions: Columns as for `Planner.plan`, shape (A, A), invertible, float64, on the host.
-        """
+        """Sample along other directions from now on: columns as for `Planner.plan`, float64, on the host."""
         self._along.copy_(directions.T)
         self._back.copy_(torch.linalg.inv(directions).T)
 
     def begin(self, previous_action: torch.Tensor) -> None:
-        """Start a plan from the warm start, and draw all of its random numbers.
-
-        Args:
-            previous_action: Action in effect until the first of the plan, shape (A,), within [-1, 1].
-        """
+        """Start a plan from the warm start and the action in effect, (A,), within [-1, 1]; draws all random numbers."""
         self._previous.copy_(previous_action)
         self.std.fill_(self.config.init_std)
         self.elite_values.fill_(-torch.inf)
@@ -95,9 +87,7 @@ class Optimiser(abc.ABC):
     def ask(self, iteration: int, is_last: bool) -> torch.Tensor:
         """Candidates of one iteration, shape (N, H, A), within bounds and change limits.
 
-        Args:
-            iteration: Counted from 0 in each plan, less than `num_iterations`.
-            is_last: Whether this is probably the last iteration of the plan.
+        Iterations of a plan count from 0. `is_last` says whether this is probably the last one.
         """
 
     @abc.abstractmethod
@@ -156,15 +146,9 @@ def finite_moments(actions: torch.Tensor, values: torch.Tensor,
 
 
 def limit_changes(actions: torch.Tensor, previous: torch.Tensor, max_change: torch.Tensor | None) -> torch.Tensor:
-    """Clip sequences to [-1, 1] and each action to within `max_change` of the one before it.
+    """Clip sequences (..., H, A) to [-1, 1], then each action to within `max_change` (A,) of the one before it.
 
-    Args:
-        actions: Shape (..., H, A).
-        previous: Action before the first, shape (A,), within [-1, 1].
-        max_change: Shape (A,); None clips to the bounds alone.
-
-    Returns:
-        Shape (..., H, A).
+    `previous` (A,), within [-1, 1], is the action before the first. A `max_change` of None is no limit.
     """
     limited = actions.clamp(-1.0, 1.0)
     if max_change is not None:
