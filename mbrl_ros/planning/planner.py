@@ -137,7 +137,7 @@ class PlannerConfig(Config):
                              choices=('auto', 'float32', 'bfloat16', 'float16', 'tf32'))
 
     def check(self) -> None:
-        """Raise ConfigError when there are too few candidates, or settings of risk or disagreement contradict each other."""
+        """Raise ConfigError when there are more elites than candidates, or settings of risk or disagreement contradict."""
         if self.num_elites > self.population_size:
             raise ConfigError(f'PlannerConfig.num_elites needs at most population_size {self.population_size}, '
                               f'got {self.num_elites}')

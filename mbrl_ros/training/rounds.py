@@ -1,4 +1,4 @@
-"""Rounds of learning: the learner makes a candidate from the experience so far, which replaces the bundle in use if better."""
+"""Rounds of learning: the learner makes a candidate from the experience so far; a better one replaces the bundle in use."""
 
 import dataclasses
 from collections.abc import Callable

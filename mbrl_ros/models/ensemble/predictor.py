@@ -32,8 +32,7 @@ class Predictor:
         ConfigError: The device does not have that precision.
 
     Attributes:
-        device: Device of the predictions.
-        precision: As given.
+        device, precision: As given.
         hidden_units: As `EnsembleConfig.hidden_units`.
     """
 
