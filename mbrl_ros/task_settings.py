@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from mbrl_ros.agents.settings import RunConfig
 from mbrl_ros.config import section, setting
+from mbrl_ros.control.safety.guard import GuardConfig
 from mbrl_ros.control.tick import ControllerConfig
 from mbrl_ros.resources import config_file
 from mbrl_ros.spaces.joint_tool import ACTIONS
@@ -29,6 +30,7 @@ class TaskLoopConfig(RunConfig):
     explorations: int = setting(0, 'Episodes of random motion after those.', low=0)
     rewards: RewardsConfig = section(RewardsConfig, 'What is wanted, for each task; the one that is played has its own.')
     control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
+    guard: GuardConfig = section(GuardConfig, 'What the command guard lets through.')
 
     @classmethod
     def of_task(cls, task: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> Self:

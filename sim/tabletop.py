@@ -9,6 +9,7 @@ import functools
 
 import numpy as np
 
+from mbrl_ros.control.guarded import guard_steps
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile, load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
@@ -126,7 +127,7 @@ class TabletopWorld:
 
 def make_task_world(robot: RobotProfile, *, is_tabletop: bool, object_kind: str = 'cube',
                     control_hz: float = _CONTROL_HZ) -> TabletopWorld:
-    """The world of a task, for `mbrl_ros.runs`.
+    """The world of a task, for `mbrl_ros.runs`; a step is a period of the command guard.
 
     Args:
         robot: Profile of the arm.
@@ -138,7 +139,8 @@ def make_task_world(robot: RobotProfile, *, is_tabletop: bool, object_kind: str 
         ConfigError: There is no such object, or as for `TabletopWorld`.
     """
     config = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
-    return TabletopWorld(robot, config, control_hz=control_hz)
+    guarded_hz = config.physics_hz / guard_steps(_substeps(config.physics_hz, control_hz), config.physics_hz)
+    return TabletopWorld(robot, config, control_hz=guarded_hz)
 
 
 def _substeps(physics_hz: int, control_hz: float) -> int:

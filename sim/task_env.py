@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from mbrl_ros.control.safety import CommandFilter, CommandFilterConfig
+from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
 from mbrl_ros.errors import GoalError
 from mbrl_ros.robots import RobotProfile, load_robot
 from mbrl_ros.spaces.joint import JointSpace

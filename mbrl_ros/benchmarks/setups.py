@@ -14,7 +14,7 @@ from mbrl_ros.benchmarks.work import (
     observation_stream,
     random_parameters,
 )
-from mbrl_ros.control.safety import CommandFilterConfig
+from mbrl_ros.control.safety.command_filter import CommandFilterConfig
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.planning.planner import Objective, PlannerConfig
 from mbrl_ros.robots import load_robot

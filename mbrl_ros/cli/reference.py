@@ -10,7 +10,7 @@ import typer
 
 from mbrl_ros.agents.registry import AGENTS, agent_kind
 from mbrl_ros.config import Config, leaves
-from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.launching.executables import NODES
 
 app = typer.Typer(help='Print reference tables as Markdown.', no_args_is_help=True)

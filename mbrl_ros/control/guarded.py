@@ -15,7 +15,7 @@ GUARD_HZ = 100.0
 class Arm(Protocol):
     """What obeys: joint velocities in, the state a moment later out."""
 
-    def drive(self, velocity: np.ndarray, opening_m: float | None = None) -> RobotState:
+    def step(self, velocity: np.ndarray, opening_m: float | None = None) -> RobotState:
         """Go on for one period of the guard.
 
         Args:
@@ -56,7 +56,7 @@ class GuardedArm:
         Args:
             state: State of the arm now.
             velocity: Wanted velocities, shape (J,), rad/s.
-            opening_m: As for `Arm.drive`.
+            opening_m: As for `Arm.step`.
 
         Returns:
             The state at the end of the period.
@@ -64,6 +64,6 @@ class GuardedArm:
         self._guard.accept(AppliedCommand(state.stamp_ns, self._joints, velocity, opening_m), state.stamp_ns)
         for _ in range(self._ticks):
             self.velocity = self._guard.tick(state.stamp_ns, state).velocity
-            state = self._arm.drive(self.velocity, opening_m)
+            state = self._arm.step(self.velocity, opening_m)
             opening_m = None
         return state

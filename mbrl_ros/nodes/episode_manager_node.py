@@ -18,7 +18,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.errors import GoalError, MeasurementError
 from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics

@@ -25,7 +25,8 @@ from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.registry import DEFAULT_AGENT, agent_kind
 from mbrl_ros.config import extended, part, section, setting
 from mbrl_ros.control.controller import Controller
-from mbrl_ros.control.safety import EmergencyStop, HoldReason
+from mbrl_ros.control.safety.hold import EmergencyStop
+from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.control.tick import ControllerConfig
 from mbrl_ros.errors import ConfigError, GoalError, MbrlError, MeasurementError, ModelError
 from mbrl_ros.robots import load_driver, load_robot

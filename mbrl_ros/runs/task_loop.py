@@ -16,6 +16,7 @@ from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.agents.experts.demonstrator import Demonstrator
 from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
 from mbrl_ros.control.controller import Controller
+from mbrl_ros.control.guarded import GuardedArm
 from mbrl_ros.control.tick import TickInputs
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import load_robot
@@ -23,7 +24,7 @@ from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
 from mbrl_ros.runs.progress import TaskProgress
 from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.runs.world import TaskWorld, WorldMaker
+from mbrl_ros.runs.world import WorldMaker
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.task_settings import TaskLoopConfig
@@ -117,15 +118,15 @@ class TaskLoop:
 
     def _run(self, phase: Phase, more: _More, *, seed: int, episode: int, stream: int,
              on_step: Callable[[], None] = lambda: None) -> Episode:
-        controller = Controller(self.robot, self._world.kinematics, self.task, self.config.control, period_s=self.period_s,
-                                seed=2 * seed + stream)
+        controller = Controller(self.robot, self.task, self.config.control, period_s=self.period_s, seed=2 * seed + stream)
+        arm = GuardedArm(self._world, self.robot, self.config.guard, period_s=self._world.period_s, control_period_s=self.period_s)
         sequence = np.random.SeedSequence([seed, stream, episode])
         state = self._world.reset(int(sequence.generate_state(1)[0]))
         goal = self.task.sample_goal(np.random.default_rng(sequence.spawn(1)[0]), state)
         self._world.show_goal(goal)
         progress = TaskProgress(self.task, self.period_s, self.config.max_episode_steps)
         progress.begin(goal, self.space.observe(state))
-        return play_out(_TaskPlay(self.task, self._world, controller, progress, state, phase, episode, more), on_step)
+        return play_out(_TaskPlay(self.task, arm, controller, progress, state, phase, episode, more), on_step)
 
 
 class _TaskPlay:
@@ -134,9 +135,9 @@ class _TaskPlay:
     `more` makes further fields of `TickInputs` from a state and the report on it: the agent, or the demonstrated action.
     """
 
-    def __init__(self, task: Task, world: TaskWorld, controller: Controller, progress: TaskProgress, state: RobotState,
+    def __init__(self, task: Task, arm: GuardedArm, controller: Controller, progress: TaskProgress, state: RobotState,
                  phase: Phase, episode: int, more: _More) -> None:
-        self._task, self._world, self._controller, self._progress, self._more = task, world, controller, progress, more
+        self._task, self._arm, self._controller, self._progress, self._more = task, arm, controller, progress, more
         self._state, self._phase, self._episode = state, phase, episode
         self.phase, self.obs = phase.value, task.space.observe(state)
 
@@ -156,8 +157,8 @@ class _TaskPlay:
         outcome = self._controller.tick(TickInputs(now_ns=state.stamp_ns, effect_ns=state.stamp_ns, state=state, report=report,
                                                    anytime=False, lockstep=True, **self._more(state, report)))
         velocity = np.zeros(self._controller.num_joints) if outcome.velocity is None else outcome.velocity
-        action = space.action(ArmCommand(velocity, outcome.opening_m), state)
-        self._state = self._world.step(velocity, outcome.opening_m)
+        self._state = self._arm.step(state, velocity, outcome.opening_m)
+        action = space.action(ArmCommand(self._arm.velocity, outcome.opening_m), state)
         self.obs = space.observe(self._state)
         self._progress.advance(self.obs)
         reward = float(self._task.reward(torch.from_numpy(self.obs), torch.from_numpy(action), self.goal))

@@ -5,20 +5,23 @@ from typing import Protocol
 import numpy as np
 
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.types import RobotState
 
 
 class TaskWorld(Protocol):
-    """An arm that obeys at once, and perhaps an object on a table; equal seeds and commands give equal states."""
+    """An arm that obeys at once, and perhaps an object on a table; equal seeds and commands give equal states.
 
-    kinematics: KinematicChain
+    Attributes:
+        period_s: Length of a step, the period of the command guard; divides the control period.
+    """
+
+    period_s: float
 
     def reset(self, seed: int | None = None) -> RobotState:
         """Put the arm at home at rest and the object where the seed says; returns the state, stamped 0."""
 
     def step(self, velocity: np.ndarray, opening_m: float | None = None) -> RobotState:
-        """Drive the arm for one control period and return the state after it.
+        """Drive the arm for one step and return the state after it.
 
         Args:
             velocity: Joint velocities, shape (J,), rad/s.

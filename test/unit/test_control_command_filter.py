@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mbrl_ros.control.safety import CommandFilter, CommandFilterConfig
+from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 

@@ -7,7 +7,7 @@ import pytest
 from support.fake_arm import FakeArm
 
 from mbrl_ros.control.controller import Controller
-from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.control.tick import ControllerConfig, TickInputs
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain

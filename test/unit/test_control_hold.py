@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from mbrl_ros.control.safety import CommandFilter, CommandFilterConfig, EmergencyStop, HoldReason, StopSequence
+from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
+from mbrl_ros.control.safety.hold import EmergencyStop, StopSequence
+from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
 

@@ -7,7 +7,7 @@ import pytest
 from support.fake_arm import FakeArm, ScriptedAgent, make_plan
 
 from mbrl_ros.control.controller import Controller
-from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.control.tick import ControllerConfig, TickInputs
 from mbrl_ros.errors import PlanningError, ShapeError
 from mbrl_ros.robots import load_robot

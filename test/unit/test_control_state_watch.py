@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mbrl_ros.control.safety import HoldReason, StateWatch, StateWatchConfig
+from mbrl_ros.control.safety.reasons import HoldReason
+from mbrl_ros.control.safety.state_watch import StateWatch, StateWatchConfig
 from mbrl_ros.robots import load_robot
 from mbrl_ros.types import RobotState
 
