@@ -1,4 +1,4 @@
-"""A recording that goes on: failures are kept, told once, and tried again."""
+"""A recording that survives failures: each is reported once, and writing is tried again."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ class ExperienceRecorder:
     """Records messages into a bag; a full disk or a lost directory interrupts the recording, never the process.
 
     Args:
-        directory: The bag. A recording in it that was not closed is recovered and continued, as after a crash; a closed one
-            is another run's and moves aside.
+        directory: The bag. An unclosed recording in it is recovered and continued, as after a crash; a closed one belongs to
+            another run and moves aside.
         config: How to record.
         topics: Every topic that may be recorded.
         configuration: Resolved settings, stored with the recording.
         ros_distro: Named in the metadata.
 
     Attributes:
-        error: Why nothing can be written now; empty while all is well.
+        error: Why nothing can be written now; empty if nothing is wrong.
         num_lost: Messages that could not be written.
     """
 
@@ -58,7 +58,7 @@ class ExperienceRecorder:
 
     @property
     def path(self) -> Path:
-        """File that is being written, or the directory while none is."""
+        """File that is being written; the directory if there is none."""
         return (self._writer and self._writer.path) or self._directory
 
     @property
@@ -67,12 +67,11 @@ class ExperienceRecorder:
         return self._writer.recovered if self._writer else []
 
     def start(self, now_s: float) -> str:
-        """Open the bag; returns the error text when that fails, and writes try again later."""
+        """Open the bag; return the error text if that fails, and try again with later messages."""
         try:
             set_aside(self._directory)
         except OSError as error:
-            refusal = f'{self._directory}: cannot be moved aside ({error.strerror}, errno {error.errno})'
-            return self._fail(BagError(refusal), now_s)
+            return self._fail(f'{self._directory}: cannot be moved aside ({error.strerror}, errno {error.errno})', now_s)
         return self._attempt(now_s)
 
     def record(self, topic: str, data: bytes, log_time_ns: int, publish_time_ns: int, now_s: float) -> str:
@@ -86,7 +85,7 @@ class ExperienceRecorder:
             now_s: Steady time, for the pause between attempts.
 
         Returns:
-            A line for the operator when the recording has just failed or has just come back, else an empty text.
+            A line for the operator if the recording has just failed or just recovered, else an empty text.
         """
         failed_before = bool(self.error)
         if failed_before and now_s < self._retry_at_s:
@@ -109,7 +108,7 @@ class ExperienceRecorder:
         return f'recording again into {self.path}; {self.num_lost} messages were lost' if failed_before else ''
 
     def on_phase(self, is_episode: bool, now_s: float) -> str:
-        """Put an episode that ends on the disk; returns the error text when that fails."""
+        """At the end of an episode, wait until it is on the disk; return the error text if that fails."""
         ended = self._in_episode and not is_episode
         self._in_episode = is_episode
         if not ended or self._writer is None:
@@ -121,7 +120,7 @@ class ExperienceRecorder:
         return ''
 
     def close(self) -> str:
-        """Finish the bag; returns the error text when that fails."""
+        """Finish the bag; return the error text if that fails."""
         if self._writer is None:
             return ''
         try:
@@ -142,7 +141,7 @@ class ExperienceRecorder:
             return self._fail(error, now_s)
         return ''
 
-    def _fail(self, error: BagError, now_s: float) -> str:
+    def _fail(self, error: BagError | str, now_s: float) -> str:
         self.error = str(error)
         self._retry_at_s = now_s + self._config.retry_s
         return self.error
@@ -150,5 +149,5 @@ class ExperienceRecorder:
     def _lose(self, topic: str, data: bytes, publish_time_ns: int) -> None:
         self.num_lost += 1
         if topic in self._latched_names:
-            # Still true when writing works again, and nobody will publish it a second time.
+            # Kept for later: a latched message stays valid, and nobody publishes it a second time.
             self._latched[topic] = (data, publish_time_ns)

@@ -1,4 +1,4 @@
-"""Writing a bag: numbered files of bounded size that each stand alone, and rosbag2's metadata beside them."""
+"""Writing a bag: numbered files of bounded size, each complete by itself, and rosbag2's metadata beside them."""
 
 import contextlib
 import os
@@ -15,32 +15,31 @@ from mbrl_ros.experience.bags.reader import MAGIC, split_number
 from mbrl_ros.experience.bags.recovery import RecoveredFile, recover_locked, survey
 
 _CONFIGURATION_FILE = 'config.yaml'
-#: rosbag2 and its readers expect an unindexed file in the order of its log times; a clock that was set back by more
-#: than this gets a file of its own, and a smaller step is smoothed.
+#: rosbag2 and its readers expect an unindexed file in the order of its log times. If the clock is set back by more than this, a
+#: new file begins; a smaller step back is smoothed.
 _CLOCK_RESET_NS = 1_000_000_000
 
 
 class BagWriter:
     """Writes a rosbag2 bag in MCAP that is readable up to the last acknowledged message at every moment.
 
-    In a directory that already holds a bag, unclosed files are recovered first and the recording goes on in a new one; a
-    file that is no MCAP is set aside as `<file>.damaged`. The last message of each latched topic is repeated at the start
-    of each file.
+    In the directory of an earlier bag, the writer first recovers unclosed files, then continues in a new file. It renames a file
+    that is no MCAP to `<file>.damaged`. Each file begins with the last message of each latched topic.
 
     Args:
-        directory: The bag; made where it does not exist. Files are named after it.
+        directory: The bag; created if it does not exist. Files are named after it.
         topics: Every topic that may be written.
         configuration: Resolved settings, stored in each file and as `config.yaml`.
-        max_split_bytes: Size at which a new file begins; 0 for never.
+        max_split_bytes: Size at which a new file begins; 0 for one file.
         ros_distro: Named in the metadata.
 
     Raises:
         BagError: Another process writes this bag, or the directory cannot be written.
 
     Attributes:
-        directory: As given.
-        recovered: Files of an earlier recording that were closed now.
-        num_messages: Messages acknowledged, repeats not counted.
+        directory: Path of the bag.
+        recovered: Files of an earlier recording that this writer has closed.
+        num_messages: Messages acknowledged, without repeats.
     """
 
     def __init__(self, directory: str | Path, topics: Sequence[BagTopic], *, configuration: Mapping | None = None,
@@ -78,9 +77,9 @@ class BagWriter:
         return self._file.path if self._file else None
 
     def write(self, topic: str, data: bytes, log_time_ns: int, publish_time_ns: int) -> None:
-        """Append one message; when this returns, the end of the process cannot undo it.
+        """Append one message; once this returns, the message survives the end of the process.
 
-        After a failure the next call begins a new file, so that a recording goes on by itself when there is space again.
+        After a failure the next call begins a new file, so a recording continues by itself once there is space again.
 
         Args:
             topic: One of the topics given.
@@ -89,7 +88,7 @@ class BagWriter:
             publish_time_ns: When it was published.
 
         Raises:
-            BagError: It could not be written; everything acknowledged before stays readable.
+            BagError: The message could not be written, or the topic is unknown; all acknowledged messages stay readable.
         """
         if topic not in self._topics:
             raise BagError(f'{self.directory}: has no topic {topic!r}; it has {", ".join(self._topics)}')
@@ -105,7 +104,7 @@ class BagWriter:
             self._latched[topic] = (data, publish_time_ns, sequence)
 
     def sync(self) -> None:
-        """Wait until everything is on the disk, so that the end of the machine cannot undo it; raises BagError."""
+        """Wait until everything is on the disk and survives the end of the machine; raise BagError if that fails."""
         if self._file:
             with self._errors():
                 self._file.sync()
@@ -114,7 +113,7 @@ class BagWriter:
         """Finish the file, close files that an earlier failure left open, and write the metadata.
 
         Raises:
-            BagError: Not all of it could be written; everything acknowledged stays readable, and recoverable.
+            BagError: Not everything could be written; all acknowledged messages stay readable and recoverable.
         """
         try:
             with self._errors():
@@ -146,7 +145,7 @@ class BagWriter:
                 self.recovered += recover_locked(path, [path])
                 topics, summaries = survey([path])
             except BagError:
-                # A file that nobody can read must not keep the next recording from beginning.
+                # An unreadable file must not block the next recording.
                 path.rename(path.with_name(f'{path.name}.damaged'))
                 continue
             self._summaries += summaries
@@ -185,18 +184,18 @@ class BagWriter:
         if self._holds_news:
             self._unfinished.append(self._file.path)
         else:
-            # Retries on a full disk must not leave a trail of files with nothing but a head.
+            # Delete a file without messages: retries on a full disk would leave many of them.
             with contextlib.suppress(OSError):
                 self._file.path.unlink()
             self._summaries.remove(self._file.summary)
         self._file = None
 
     def _write_metadata(self) -> None:
-        write_metadata(self.directory, bag_information(list(self._topics.values()), self._summaries, {}, self._ros_distro))
+        write_metadata(self.directory, bag_information(list(self._topics.values()), self._summaries, self._ros_distro))
 
     @contextlib.contextmanager
     def _errors(self):
-        """Turn a failed write into one `BagError` that names path and cause, and let go of the file it failed in."""
+        """Turn a failed write into a `BagError` that names path and cause, and abandon the open file."""
         try:
             yield
         except OSError as error:
