@@ -1,4 +1,4 @@
-"""`mbrl-ros learn`: learn a task or an environment in one process, without ROS, as fast as the machine allows."""
+"""`mbrl-ros learn`: learn a task or an environment in one process, without ROS."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,10 +88,10 @@ def _env_loop(env: str, reward: str, config: Path | None, changes: Sequence[str]
 
 
 def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> bool:
-    """Run the episodes and show a line of each, those that the run began with too if wanted; after Ctrl-C say how to go on.
+    """Run the episodes and print a line for each; `shows_recorded` first prints those that the run began with.
 
     Returns:
-        Whether it was interrupted.
+        Whether Ctrl-C has interrupted the run.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,7 +1,7 @@
 """Settings of the state estimator, with the accuracy they were tuned for.
 
-The table compares the RMSE of the state with the RMSE of the measurements, at the stamps of the measurements: default settings, arm
-joints at 120 Hz, noise 5e-4 rad and 0.01 rad/s. `test/unit/test_estimation_accuracy.py` and
+The table compares the RMSE of the state with the RMSE of the measurements, at the stamps of the measurements: default settings,
+arm joints at 120 Hz, noise 5e-4 rad and 0.01 rad/s. `test/unit/test_estimation_accuracy.py` and
 `test/unit/test_estimation_simulated.py` check these factors.
 
     motion                           position    velocity    velocity, none measured (against differences)

@@ -1,7 +1,7 @@
 """The state estimator: checked readings in, in any order; one filtered state for any later moment out.
 
-The estimate for time t applies exactly the readings stamped t or earlier, in the order of their stamps. So equal readings give equal
-states, whatever their order of arrival.
+The estimate for time t applies exactly the readings stamped t or earlier, in the order of their stamps. So equal readings give
+equal states, whatever their order of arrival.
 """
 
 import dataclasses
@@ -67,8 +67,8 @@ class Estimate:
 class StateEstimator:
     """Filter over the arm's joints, the gripper's opening and six virtual joints for each tracked body.
 
-    The arm's measurements decide the status, because moving an arm at an unknown position would be unsafe. Gripper and bodies may be
-    out of sight for longer: they keep their last velocity until `hold_after_s` and are then held at rest.
+    The arm's measurements decide the status, because moving an arm at an unknown position would be unsafe. Gripper and bodies may
+    be out of sight for longer: they keep their last velocity until `hold_after_s` and are then held at rest.
 
     Args:
         robot: The arm and gripper.
@@ -79,7 +79,7 @@ class StateEstimator:
 
     Attributes:
         names: The S entries of the state.
-        counts: Unused measurements by reason (`RefusalError.reason`, `outlier`, `late`, `repeated`), and events (`jump`, `restart`).
+        counts: Unused measurements (`RefusalError.reason`, `outlier`, `late`, `repeated`) and events (`jump`, `restart`).
 
     Raises:
         ConfigError: Two entries have the same name.

@@ -37,8 +37,8 @@ class StampGrid:
 class LockstepSchedule:
     """Says which grid times are due while simulated time waits for the state.
 
-    A state is due once every entry has a measurement that is not older. So the measurements behind a state never depend on the order
-    of arrival. The schedule stops waiting for an entry that is late by `patience_s`, until that entry has a new measurement.
+    A state is due once every entry has a measurement that is not older. So the measurements behind a state never depend on the
+    order of arrival. After `patience_s` the schedule ignores a silent entry until it has a new measurement.
 
     Args:
         period_ns: Distance of the grid times.

@@ -139,8 +139,8 @@ def read_body(measurement: BodyMeasurement, first_channel: int) -> Reading:
         first_channel: Index of the body's first entry in the state.
 
     Raises:
-        RefusalError: There are not 3 coordinates and 4 quaternion entries, a coordinate is not finite or beyond 1e3, or the length
-            of the quaternion differs from 1 by more than 1e-2.
+        RefusalError: There are not 3 coordinates and 4 quaternion entries, a coordinate is not finite or beyond 1e3, or the
+            length of the quaternion differs from 1 by more than 1e-2.
     """
     position = [_position(f'{measurement.body}_{axis}', value) for axis, value in zip('xyz', measurement.position_m)]
     quaternion = [float(value) for value in measurement.quaternion_xyzw]
@@ -162,8 +162,8 @@ def read_body(measurement: BodyMeasurement, first_channel: int) -> Reading:
 def nearest_angles(angles: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Roll, pitch and yaw of the same orientation, as near as possible to a reference.
 
-    Up to full turns, every orientation has two sets of fixed-axis angles. With the nearer set the angles stay continuous through half
-    turns and, except at the poles themselves, through a pitch of 90 degrees.
+    Up to full turns, every orientation has two sets of fixed-axis angles. With the nearer set the angles stay continuous through
+    half turns and, except at the poles themselves, through a pitch of 90 degrees.
 
     Args:
         angles: Roll, pitch, yaw, shape (3,), rad.

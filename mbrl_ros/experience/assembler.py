@@ -53,8 +53,8 @@ class TransitionAssembler:
     linearly, a body's angles the shorter way round. A command without an opening takes the last opening of its episode, because
     the gripper still follows that one.
 
-    A command is dropped, and the reason counted, if it was superseded early, if the states have a gap or a jump within its period,
-    or if the newest report at or before t is not of an episode. Without any report, every phase counts.
+    A command is dropped, and the reason counted, if it was superseded early, if the states have a gap or a jump within its
+    period, or if the newest report at or before t is not of an episode. Without any report, every phase counts.
 
     Args:
         robot: Names the commanded joints; its velocity limits tell a jump from motion.
@@ -170,7 +170,8 @@ class TransitionAssembler:
     def _connects(self, before: '_Sample', stamp_ns: int, position: np.ndarray) -> bool:
         elapsed_ns = stamp_ns - before.stamp_ns
         moved = np.abs(self._way(before.position, position))
-        return elapsed_ns <= self._gap_ns and bool((moved <= self._config.jump_margin_rad + self._fastest * elapsed_ns * 1e-9).all())
+        plausible = moved <= self._config.jump_margin_rad + self._fastest * elapsed_ns * 1e-9
+        return elapsed_ns <= self._gap_ns and bool(plausible.all())
 
     def _way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Difference of two raw positions; for a body's angles the shorter way round."""

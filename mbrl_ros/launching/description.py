@@ -1,7 +1,7 @@
 """A launch file with its arguments filled in: the flat list of processes to run.
 
-The meaning is that of ROS 2's launch. All files share their variables: an included file sees every variable set before it, and its
-own variables stay set after it, unless a scoped group surrounds it.
+The meaning is that of ROS 2's launch. All files share their variables: an included file sees every variable set before it, and
+its own variables stay set after it, unless a scoped group surrounds it.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Supervises the processes of one launch: starts them, restarts crashed ones, and stops all of them in order, in time.
 
-The process started last is stopped first, alone, while the others still run. The package's launch files start the controller last,
-so the arm stands before any other process ends.
+The process started last is stopped first, alone, while the others still run. The package's launch files start the controller
+last, so the arm stands before any other process ends.
 """
 
 import asyncio

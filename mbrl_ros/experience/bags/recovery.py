@@ -40,8 +40,8 @@ def recover(path: str | Path) -> list[RecoveredFile]:
         path: Bag directory, or one `.mcap` file; then only that file is rewritten.
 
     Raises:
-        BagError: Another process is writing the bag, there is no bag, a file has topics in other encodings than ROS 2 messages, or
-            a file cannot be written.
+        BagError: Another process is writing the bag, there is no bag, a file has topics in other encodings than ROS 2 messages,
+            or a file cannot be written.
     """
     path = Path(path)
     files = bag_files(path)
