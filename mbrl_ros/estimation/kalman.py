@@ -1,11 +1,10 @@
 """A bank of independent Kalman filters over position and velocity, all advanced by the same array operations.
 
-Each channel is a constant-velocity model driven by white-noise acceleration (Bar-Shalom, Li and Kirubarajan, *Estimation
-with Applications to Tracking and Navigation*, 2001, chapter 6). Over an interval dt the velocity changes by
-acceleration_std * dt, as in the book's discrete model (6.3.2); the position has the spread of the book's continuous model
-(6.2.2). An arm at rest accelerates much less than a jolted one, so every channel runs M hypotheses and weighs them by likelihood:
-the interacting multiple model estimator (Blom and Bar-Shalom, 1988). Updates are in Joseph form, which keeps covariances positive
-under rounding.
+Each channel is a constant-velocity model driven by white-noise acceleration (Bar-Shalom, Li and Kirubarajan, *Estimation with
+Applications to Tracking and Navigation*, 2001, chapter 6). Over an interval dt the velocity changes by acceleration_std * dt, as
+in the book's discrete model (6.3.2); the position has the spread of the book's continuous model (6.2.2). An arm at rest
+accelerates much less than a jolted one, so every channel runs M hypotheses and weighs them by likelihood: the interacting
+multiple model estimator (Blom and Bar-Shalom, 1988). Updates are in Joseph form, which keeps covariances positive under rounding.
 
 Note:
     In the purely discrete model the acceleration is constant within an interval, so the change of velocity determines the change

@@ -108,11 +108,18 @@ class JointReader:
         Raises:
             RefusalError: Lengths differ, a name is repeated, a tracked position is not finite, or a tracked value is beyond 1e3.
         """
-        _check_lengths(measurement)
-        known = [(name, index) for index, name in enumerate(measurement.names) if name in self._entry or name in self._fingers]
+        names = measurement.names
+        speeds = measurement.velocity
+        if speeds is None or not len(speeds):
+            speeds = [math.nan] * len(names)
+        for label, values in (('position', measurement.position), ('velocity', speeds)):
+            if len(values) != len(names):
+                raise RefusalError('length', f'joint state has {len(names)} names but {len(values)} entries in {label}')
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise RefusalError('duplicate', f'joint state repeats the name {", ".join(map(repr, repeated))}')
+        known = [(name, index) for index, name in enumerate(names) if name in self._entry or name in self._fingers]
         position = {name: _position(name, measurement.position[index]) for name, index in known}
-        speeds = measurement.velocity if measurement.velocity is not None and len(measurement.velocity) else None
-        velocity = {name: _velocity(name, speeds[index]) if speeds is not None else math.nan for name, index in known}
+        velocity = {name: _velocity(name, speeds[index]) for name, index in known}
         entries = [(self._entry[name], position[name], velocity[name]) for name, _ in known if name in self._entry]
         self._seen_fingers.update({name: (position[name], velocity[name]) for name, _ in known if name in self._fingers})
         if self._fingers and len(self._seen_fingers) == len(self._fingers):
@@ -173,18 +180,6 @@ def nearest_angles(angles: np.ndarray, reference: np.ndarray) -> np.ndarray:
     candidates = np.array([[roll, pitch, yaw], [roll + math.pi, math.pi - pitch, yaw + math.pi]])
     candidates += 2.0 * math.pi * np.round((reference - candidates) / (2.0 * math.pi))
     return candidates[np.abs(candidates - reference).sum(axis=1).argmin()]
-
-
-def _check_lengths(measurement: JointMeasurement) -> None:
-    size = len(measurement.names)
-    for label in ('position', 'velocity'):
-        values = getattr(measurement, label)
-        empty_velocity = label == 'velocity' and (values is None or len(values) == 0)
-        if not empty_velocity and len(values) != size:
-            raise RefusalError('length', f'joint state has {size} names but {len(values)} entries in {label}')
-    if len(set(measurement.names)) != size:
-        repeated = [name for name, count in Counter(measurement.names).items() if count > 1]
-        raise RefusalError('duplicate', f'joint state repeats the name {", ".join(map(repr, repeated))}')
 
 
 def _position(name: str, value: float) -> float:

@@ -64,7 +64,6 @@ class TransitionAssembler:
         in_order: Whether no message comes late, as in lockstep; an older stamp then always means a clock that was set back.
 
     Attributes:
-        num_kept: Transitions returned so far.
         dropped: Number of commands and messages dropped, by reason.
     """
 
@@ -83,7 +82,6 @@ class TransitionAssembler:
         self._told: tuple[int | None, float | None] = None, None
         self._reports: deque[EpisodeReport] = deque()
         self._report_seen = False
-        self.num_kept = 0
         self.dropped: Counter[str] = Counter()
 
     def on_state(self, state: RobotState) -> list[Transition]:
@@ -193,7 +191,6 @@ class TransitionAssembler:
                                         **self._reported(stamp_ns, report)))
             self._commands.popleft()
         self._forget()
-        self.num_kept += len(ready)
         return ready
 
     def _reported(self, stamp_ns: int, report: EpisodeReport | None) -> dict[str, Any]:

@@ -48,16 +48,7 @@ class DemonstratedEpisode:
 def load_demonstrations(paths: Iterable[str | Path], robot: RobotProfile, task: str, space: 'ActionSpace', period_s: float, *,
                         config: AssemblerConfig | None = None,
                         on_damage: Callable[[str], None] | None = None) -> list[DemonstratedEpisode]:
-    """Every demonstrated episode of some bags, in their order.
-
-    Args:
-        paths: Bag directories or `.mcap` files.
-        robot: Profile of the recorded arm.
-        task: Task that the bags must demonstrate.
-        space: Makes observations and actions from the recording.
-        period_s: Control period.
-        config: Limits of the assembler.
-        on_damage: Gets one line for each file that is cut off or damaged; its whole messages are used.
+    """Every demonstrated episode of some bags, in their order; arguments as for `load_transitions`, with the demonstrated task.
 
     Raises:
         BagError: A bag cannot be read, lacks a topic, is of other joints, another task or another control rate, or holds no

@@ -35,7 +35,7 @@ def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfi
         on_damage: Gets one line for each file that is cut off or damaged; its whole messages are used.
 
     Raises:
-        BagError: A bag cannot be read, or has no states or no applied commands that fit; those of other joints do not.
+        BagError: A bag cannot be read, or has no usable states or applied commands, as with other joints.
     """
     transitions: list[Transition] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:

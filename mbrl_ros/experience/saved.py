@@ -50,7 +50,7 @@ class SavedExperience:
             raise BagError(f'{path}: cannot be written ({error.strerror})') from None
 
     def followed_by(self, others: Transitions) -> Transitions:
-        """These transitions, then those of another run; their stamps move behind these, because two clocks may overlap."""
+        """These transitions, then those of another run; their stamps move behind, because two runs may have equal stamps."""
         behind = others.stamp_ns + (int(self.transitions.stamp_ns.max(initial=-1)) + 1)
         return Transitions.joined([self.transitions, dataclasses.replace(others, stamp_ns=behind)])
 

@@ -144,26 +144,24 @@ class _Resolver:
     def run(self, items: tuple[actions.Action, ...]) -> None:
         """Carry out the actions whose condition holds."""
         for action in items:
-            if self._holds(action.condition):
-                self._run_one(action)
-
-    def _run_one(self, action: actions.Action) -> None:
-        if isinstance(action, Argument):
-            self._declare(action)
-        elif isinstance(action, Let):
-            self._variables[action.name.evaluate(self._scope)] = action.value.evaluate(self._scope)
-        elif isinstance(action, Namespace):
-            self._namespace = _joined(self._namespace, action.namespace.evaluate(self._scope))
-        elif isinstance(action, Group):
-            with self._scoped() if action.scoped else contextlib.nullcontext():
-                self.run(action.actions)
-        elif isinstance(action, Include):
-            self._include(action)
-        elif isinstance(action, Node):
-            self._add(action, self._node_command(action), action.executable.evaluate(self._scope))
-        elif isinstance(action, Executable):
-            words = action.cmd.words(self._scope)
-            self._add(action, words, self._text(action.name) or Path(words[0]).name)
+            if not self._holds(action.condition):
+                continue
+            if isinstance(action, Argument):
+                self._declare(action)
+            elif isinstance(action, Let):
+                self._variables[action.name.evaluate(self._scope)] = action.value.evaluate(self._scope)
+            elif isinstance(action, Namespace):
+                self._namespace = _joined(self._namespace, action.namespace.evaluate(self._scope))
+            elif isinstance(action, Group):
+                with self._scoped() if action.scoped else contextlib.nullcontext():
+                    self.run(action.actions)
+            elif isinstance(action, Include):
+                self._include(action)
+            elif isinstance(action, Node):
+                self._add(action, self._node_command(action), action.executable.evaluate(self._scope))
+            elif isinstance(action, Executable):
+                words = action.cmd.words(self._scope)
+                self._add(action, words, self._text(action.name) or Path(words[0]).name)
 
     def _holds(self, condition: actions.Condition | None) -> bool:
         if condition is None:

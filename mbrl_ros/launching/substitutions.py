@@ -23,12 +23,7 @@ _TRUTHS = {'true': True, '1': True, 'false': False, '0': False}
 
 @dataclasses.dataclass(frozen=True)
 class Scope:
-    """Values that substitutions may refer to.
-
-    Attributes:
-        variables: Launch arguments and `let` values by name.
-        environment: Environment variables.
-    """
+    """Values that substitutions may refer to: launch arguments and `let` values, and environment variables."""
 
     variables: Mapping[str, str]
     environment: Mapping[str, str]

@@ -160,8 +160,7 @@ class Supervisor:
 
     async def _forward(self, spec: ProcessSpec, pipe: BinaryIO) -> None:
         reader = asyncio.StreamReader(limit=_LINE_LIMIT)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         is_error = pipe is self._running[spec.name].stderr
         plain = spec.environment.get(PLAIN_VARIABLE) == '1'
         try:

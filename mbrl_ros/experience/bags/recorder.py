@@ -1,6 +1,7 @@
 """A recording that survives failures: each is reported once, and writing is tried again."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,10 +39,9 @@ class ExperienceRecorder:
     def __init__(self, directory: str | Path, config: RecorderConfig, topics: Sequence[BagTopic], configuration: Mapping,
                  ros_distro: str = '') -> None:
         self._directory = Path(directory)
-        self._config = config
-        self._topics = tuple(topics)
-        self._configuration = configuration
-        self._ros_distro = ros_distro
+        self._retry_s = config.retry_s
+        self._open_writer = functools.partial(BagWriter, directory, topics, configuration=configuration, ros_distro=ros_distro,
+                                              max_split_bytes=round(config.max_split_mb * 1e6))
         self._writer: BagWriter | None = None
         self._latched_names = {topic.name for topic in topics if topic.latched}
         self._latched: dict[str, tuple[bytes, int]] = {}
@@ -70,9 +70,12 @@ class ExperienceRecorder:
         """Open the bag; return the error text if that fails, and try again with later messages."""
         try:
             set_aside(self._directory)
+            self._writer = self._open_writer()
         except OSError as error:
             return self._fail(f'{self._directory}: cannot be moved aside ({error.strerror}, errno {error.errno})', now_s)
-        return self._attempt(now_s)
+        except BagError as error:
+            return self._fail(error, now_s)
+        return ''
 
     def record(self, topic: str, data: bytes, log_time_ns: int, publish_time_ns: int, now_s: float) -> str:
         """Write one message.
@@ -91,10 +94,9 @@ class ExperienceRecorder:
         if failed_before and now_s < self._retry_at_s:
             self._lose(topic, data, publish_time_ns)
             return ''
-        if self._writer is None and self._attempt(now_s):
-            self._lose(topic, data, publish_time_ns)
-            return '' if failed_before else self.error
         try:
+            if self._writer is None:
+                self._writer = self._open_writer()
             while self._latched:
                 name, (value, stamp_ns) = next(iter(self._latched.items()))
                 self._writer.write(name, value, log_time_ns, stamp_ns)
@@ -111,10 +113,9 @@ class ExperienceRecorder:
         """At the end of an episode, wait until it is on the disk; return the error text if that fails."""
         ended = self._in_episode and not is_episode
         self._in_episode = is_episode
-        if not ended or self._writer is None:
-            return ''
         try:
-            self._writer.sync()
+            if ended and self._writer:
+                self._writer.sync()
         except BagError as error:
             return self._fail(error, now_s)
         return ''
@@ -133,17 +134,9 @@ class ExperienceRecorder:
             self._writer = None
         return ''
 
-    def _attempt(self, now_s: float) -> str:
-        try:
-            self._writer = BagWriter(self._directory, self._topics, configuration=self._configuration,
-                                     max_split_bytes=round(self._config.max_split_mb * 1e6), ros_distro=self._ros_distro)
-        except BagError as error:
-            return self._fail(error, now_s)
-        return ''
-
     def _fail(self, error: BagError | str, now_s: float) -> str:
         self.error = str(error)
-        self._retry_at_s = now_s + self._config.retry_s
+        self._retry_at_s = now_s + self._retry_s
         return self.error
 
     def _lose(self, topic: str, data: bytes, publish_time_ns: int) -> None:

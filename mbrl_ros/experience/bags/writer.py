@@ -37,14 +37,13 @@ class BagWriter:
         BagError: Another process writes this bag, or the directory cannot be written.
 
     Attributes:
-        directory: Path of the bag.
         recovered: Files of an earlier recording that this writer has closed.
         num_messages: Messages acknowledged, without repeats.
     """
 
     def __init__(self, directory: str | Path, topics: Sequence[BagTopic], *, configuration: Mapping | None = None,
                  max_split_bytes: int = 0, ros_distro: str = '') -> None:
-        self.directory = Path(directory)
+        self._directory = Path(directory)
         self.num_messages = 0
         self.recovered: list[RecoveredFile] = []
         self._topics = {topic.name: topic for topic in topics}
@@ -59,13 +58,13 @@ class BagWriter:
         self._holds_news = False
         self._last_log_ns = 0
         with self._errors():
-            self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock = BagLock(self.directory)
+            self._directory.mkdir(parents=True, exist_ok=True)
+        self._lock = BagLock(self._directory)
         try:
             with self._errors():
                 self._continue_bag()
                 self._open()
-                replace_file(self.directory / _CONFIGURATION_FILE, yaml.safe_dump(self._configuration, sort_keys=False).encode())
+                replace_file(self._directory / _CONFIGURATION_FILE, yaml.safe_dump(self._configuration, sort_keys=False).encode())
         except BaseException:
             self._abandon()
             self._lock.release()
@@ -91,7 +90,7 @@ class BagWriter:
             BagError: The message could not be written, or the topic is unknown; all acknowledged messages stay readable.
         """
         if topic not in self._topics:
-            raise BagError(f'{self.directory}: has no topic {topic!r}; it has {", ".join(self._topics)}')
+            raise BagError(f'{self._directory}: has no topic {topic!r}; it has {", ".join(self._topics)}')
         self._sequences[topic] += 1
         sequence = self._sequences[topic]
         with self._errors():
@@ -134,13 +133,12 @@ class BagWriter:
         self.close()
 
     def _continue_bag(self) -> None:
-        for path in self.directory.glob('.*.recovered'):
+        for path in self._directory.glob('.*.recovered'):
             path.unlink()
-        files = sorted(self.directory.glob('*.mcap'), key=split_number)
-        for path in [path for path in files if path.stat().st_size < len(MAGIC)]:
-            path.unlink()
-            files.remove(path)
-        for path in files:
+        for path in sorted(self._directory.glob('*.mcap'), key=split_number):
+            if path.stat().st_size < len(MAGIC):
+                path.unlink()
+                continue
             try:
                 self.recovered += recover_locked(path, [path])
                 topics, summaries = survey([path])
@@ -166,7 +164,7 @@ class BagWriter:
 
     def _open(self) -> None:
         number = 1 + max((split_number(Path(summary.path)) for summary in self._summaries), default=-1)
-        path = self.directory / f'{self.directory.resolve().name}_{number}.mcap'
+        path = self._directory / f'{self._directory.resolve().name}_{number}.mcap'
         self._holds_news = False
         self._file = BagFile(path, list(self._topics.values()), self._configuration)
         self._summaries.append(self._file.summary)
@@ -191,7 +189,7 @@ class BagWriter:
         self._file = None
 
     def _write_metadata(self) -> None:
-        write_metadata(self.directory, bag_information(list(self._topics.values()), self._summaries, self._ros_distro))
+        write_metadata(self._directory, bag_information(list(self._topics.values()), self._summaries, self._ros_distro))
 
     @contextlib.contextmanager
     def _errors(self):
@@ -199,7 +197,7 @@ class BagWriter:
         try:
             yield
         except OSError as error:
-            path = error.filename or self.path or self.directory
+            path = error.filename or self.path or self._directory
             self._abandon()
             raise BagError(f'{path}: cannot be written ({os.strerror(error.errno)}, errno {error.errno}); '
                            'what was logged before stays readable') from None
