@@ -126,7 +126,7 @@ class TabletopWorld:
 
 
 def make_task_world(robot: RobotProfile, *, is_tabletop: bool, object_kind: str = 'cube',
-                    control_hz: float = _CONTROL_HZ) -> TabletopWorld:
+                    control_hz: float = _CONTROL_HZ, config: WorldConfig | None = None) -> TabletopWorld:
     """The world of a task, for `mbrl_ros.runs`; a step is a period of the command guard.
 
     Args:
@@ -134,11 +134,13 @@ def make_task_world(robot: RobotProfile, *, is_tabletop: bool, object_kind: str 
         is_tabletop: Whether an object lies on the table.
         object_kind: Which, as `WorldConfig.object_kind`.
         control_hz: Control rate.
+        config: Physics and cube; those of the task when left out.
 
     Raises:
         ConfigError: There is no such object, or as for `TabletopWorld`.
     """
-    config = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
+    if config is None:
+        config = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
     guarded_hz = config.physics_hz / guard_steps(_substeps(config.physics_hz, control_hz), config.physics_hz)
     return TabletopWorld(robot, config, control_hz=guarded_hz)
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
+from mbrl_ros.control.guarded import GuardedArm
+from mbrl_ros.control.safety.guard import GuardConfig
 from mbrl_ros.errors import GoalError
 from mbrl_ros.robots import RobotProfile, load_robot
 from mbrl_ros.spaces.joint import JointSpace
@@ -15,7 +16,7 @@ from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.tasks import SuccessCounter, make_task
 from mbrl_ros.types import ArmCommand, RobotState
 from mbrl_sim.scene import JointLimits, WorldConfig
-from mbrl_sim.tabletop import TabletopWorld, make_task_world
+from mbrl_sim.tabletop import make_task_world
 
 _CONTROL_HZ = 20
 #: Contacts can push a joint past the speed that it is told; beyond this the observation is clipped.
@@ -28,7 +29,7 @@ class TaskEnv(gymnasium.Env):
     """One task of `mbrl_ros.tasks`, the very one that the stack learns, plans and is scored in.
 
     An action, shape (A,) in [-1, 1], is one of the task's space: for `reach` the joint velocities in units of the profile's
-    limits, for the others the tool's twist and the opening. It is held for one control period, as far as the command filter
+    limits, for the others the tool's twist and the opening. It is held for one control period, as far as the command guard
     lets it through. The observation is, one after the other, that of the task's space, the tool's position (`reach` only),
     and the goal. The reward is the task's, for the action that was let through.
 
@@ -47,7 +48,7 @@ class TaskEnv(gymnasium.Env):
         world: Physics and cube; those of the task when left out.
         goal_env: Whether observations are dictionaries, and rewards sparse.
         end_with_success: Whether a success is the end of an episode.
-        safety: Settings of the command filter.
+        guard: Settings of the command guard.
         control_hz: Control rate.
 
     Raises:
@@ -57,17 +58,17 @@ class TaskEnv(gymnasium.Env):
     metadata: ClassVar[dict[str, Any]] = {'render_modes': ['rgb_array'], 'render_fps': _CONTROL_HZ}
 
     def __init__(self, task: str, robot: str = 'panda', render_mode: str | None = None, world: WorldConfig | None = None, *,
-                 goal_env: bool = False, end_with_success: bool = False, safety: CommandFilterConfig | None = None,
+                 goal_env: bool = False, end_with_success: bool = False, guard: GuardConfig | None = None,
                  control_hz: float = _CONTROL_HZ) -> None:
         self.render_mode, self.metadata = render_mode, {**self.metadata, 'render_fps': round(control_hz)}
         self.robot: RobotProfile = load_robot(robot)
         self._task = make_task(task, self.robot)
         is_tabletop = isinstance(self._task.space, ToolSpace)
-        self._world = (TabletopWorld(self.robot, world, control_hz=control_hz) if world else
-                       make_task_world(self.robot, is_tabletop=is_tabletop, control_hz=control_hz))
-        self._filter = CommandFilter(self.robot, self._world.kinematics, safety or CommandFilterConfig())
+        self._world = make_task_world(self.robot, is_tabletop=is_tabletop, control_hz=control_hz, config=world)
+        self._arm = GuardedArm(self._world, self.robot, guard or GuardConfig(), period_s=self._world.period_s,
+                               control_period_s=1.0 / control_hz)
         self._goal_env, self._end_with_success = goal_env, end_with_success
-        self._success = SuccessCounter(self._task.settle_s, self._world.period_s)
+        self._success = SuccessCounter(self._task.settle_s, 1.0 / control_hz)
         self._state: RobotState | None = None
         self._task_obs = torch.zeros(self._task.obs_size, dtype=torch.float64)
         self._goal = np.zeros(3)
@@ -95,7 +96,7 @@ class TaskEnv(gymnasium.Env):
         if 'goal' in options:
             self._goal = self._given(options['goal'])
         self._world.show_goal(self._goal)
-        self._filter.reset()
+        self._arm.reset()
         self._success.reset()
         return self._obs(), self._info()
 
@@ -103,10 +104,8 @@ class TaskEnv(gymnasium.Env):
         """Hold an action for one control period."""
         space, state = self._task.space, self._state
         wanted = space.command(np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0), state)
-        filtered = self._filter.apply(wanted.velocity, state.positions(self.robot.joints), self._world.period_s)
-        command = ArmCommand(filtered.velocity, wanted.opening_m)
-        applied = space.action(command, state)
-        self._take(self._world.step(command.velocity, command.opening_m))
+        self._take(self._arm.step(state, wanted.velocity, wanted.opening_m))
+        applied = space.action(ArmCommand(self._arm.velocity, wanted.opening_m), state)
         self._success.update(bool(self._task.is_within(self._task_obs, self._goal)))
         obs, info = self._obs(), self._info()
         if self._goal_env:

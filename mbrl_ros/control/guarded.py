@@ -46,9 +46,14 @@ class GuardedArm:
 
     def __init__(self, arm: Arm, robot: RobotProfile, config: GuardConfig, *, period_s: float, control_period_s: float) -> None:
         self._arm, self._joints = arm, robot.joints
-        self._guard = CommandGuard(robot, config, period_s=period_s, control_period_s=control_period_s, lockstep=True)
         self._ticks = round(control_period_s / period_s)
-        self.velocity = np.zeros(len(robot.joints))
+        self._guard = CommandGuard(robot, config, period_s=period_s, control_period_s=control_period_s, lockstep=True)
+        self.reset()
+
+    def reset(self) -> None:
+        """The arm stands, wherever it was put."""
+        self._guard.reset()
+        self.velocity = np.zeros(len(self._joints))
 
     def step(self, state: RobotState, velocity: np.ndarray, opening_m: float | None = None) -> RobotState:
         """Follow a command for one control period.

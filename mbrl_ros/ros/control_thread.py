@@ -20,7 +20,8 @@ from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import Received, TickInputs, TickOutcome
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.ros.control_inbox import ControlInbox
-from mbrl_ros.ros.driver_port import DriverPort
+from mbrl_ros.ros.command_port import CommandPort
+from mbrl_ros.ros.ticking import steady_ticks
 
 _POLL_S = 0.1
 #: If time stands still for this long after a command in lockstep, the driver may have missed the command.
@@ -68,21 +69,19 @@ class ControlThread:
     Args:
         controller: The controller; used by this thread only.
         inbox: Source of the inputs.
-        port: Sends the commands.
-        robot: Joint names and home position.
+        port: Sends the commands to the guard.
         clock: Clock of the stamps.
         timing: Period, latency and lockstep.
         on_tick: Called in this thread after each tick, once the command is sent.
         on_fault: Called in this thread when an exception ended it, after the arm was stopped.
     """
 
-    def __init__(self, controller: Controller, inbox: ControlInbox, port: DriverPort, robot: RobotProfile, clock: Clock,
+    def __init__(self, controller: Controller, inbox: ControlInbox, port: CommandPort, clock: Clock,
                  timing: ControlTiming, on_tick: Callable[[TickReport], None], on_fault: Callable[[Exception], None]) -> None:
-        self._controller, self._inbox, self._port, self._robot = controller, inbox, port, robot
+        self._controller, self._inbox, self._port = controller, inbox, port
         self._clock, self._timing, self._on_tick, self._on_fault = clock, timing, on_tick, on_fault
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name='control', daemon=True)
-        self._q = np.array(robot.home_rad)
         self._durations: collections.deque[float] = collections.deque([0.0], maxlen=20)
         self._last_tick_s = math.nan
         self._commanded_ns: int | None = None
@@ -108,13 +107,8 @@ class ControlThread:
             self._on_fault(error)
 
     def _run_realtime(self) -> None:
-        start_s, index, period_s = time.monotonic(), 0, self._timing.period_s
-        while not self._stop.is_set():
+        for self._skipped in steady_ticks(self._timing.period_s, self._stop):
             self._tick(self._inbox.newest(), active=True)
-            due = math.ceil((time.monotonic() - start_s) / period_s)
-            self._skipped += max(due - index - 1, 0)
-            index = max(index + 1, due)
-            self._stop.wait(max(start_s + index * period_s - time.monotonic(), 0.0))
 
     def _run_lockstep(self) -> None:
         while not self._stop.is_set():
@@ -138,8 +132,7 @@ class ControlThread:
         began_s = time.monotonic()
         stamp_ns, delay_s = self._now(newest)
         inputs = TickInputs(**vars(newest), now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9),
-                            other_commanders=self._port.other_commanders(), active=active, anytime=not self._timing.lockstep,
-                            lockstep=self._timing.lockstep)
+                            active=active, anytime=not self._timing.lockstep, lockstep=self._timing.lockstep)
         outcome = self._send(self._controller.tick(inputs), inputs)
         sent_s = time.monotonic()
         if outcome.decision is not None:

@@ -1,7 +1,6 @@
-"""Commands to the driver: filtered joint velocities in the form of its command interface."""
+"""The way to the arm: what the command guard decided, as the driver's command interface wants it."""
 
-import time
-from typing import Any
+from array import array
 
 import numpy as np
 from rclpy.duration import Duration
@@ -9,27 +8,24 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from mbrl_ros.control.safety.braking_window import braking_window
-from mbrl_ros.robots import DriverProfile, RobotProfile
+from mbrl_ros.control.safety.guard import GuardOutcome
+from mbrl_ros.control.safety.reference import braking_window
+from mbrl_ros.robots.profile import DriverProfile, RobotProfile
 from mbrl_ros.ros import convert, qos
+from mbrl_ros.ros.repeating import RepeatingPublisher
 
-#: The commanded position leads the measured one by at most the motion of this many control periods.
-_LEAD_PERIODS = 4.0
-#: Wait this long after a driver has subscribed: a restarted simulator first publishes its new time.
-_SETTLING_S = 1.0
+#: Distance of the points of a trajectory's stop, seconds; that of its first point is the guard's period.
+_BRAKING_STEP_S = 0.02
 
 
 class DriverPort:
     """Publishes arm and gripper commands.
 
-    For position and trajectory interfaces, velocities are integrated from the last commanded position; integrating from the
-    measured position would make the arm lag and jiggle. The lead over the measured position is bounded.
-
     Args:
         node: Owner of the publishers.
         robot: Joints and limits.
         driver: Command interface, topics and joint order.
-        period_s: Control period.
+        period_s: Period of the guard.
 
     Raises:
         ConfigError: `command_joints` are not the robot's joints.
@@ -41,89 +37,63 @@ class DriverPort:
         self._type = driver.command_type
         self._joints = list(joints)
         self._order = [robot.joints.index(joint) for joint in joints]
-        self._lead = np.array(robot.max_velocity_rad_s) * _LEAD_PERIODS * period_s
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
-        self._target: np.ndarray | None = None
-        self._last_msg: Float64MultiArray | JointTrajectory | None = None
-        self._newcomer_s: float | None = None
         kind = JointTrajectory if self._type == 'trajectory' else Float64MultiArray
-        self._arm_pub = qos.advertise(node, kind, driver.command_topic, qos.COMMAND, on_matched=self._on_matched)
+        self._arm_pub = RepeatingPublisher(node, kind, driver.command_topic, qos.COMMAND)
         self._gripper_pub = qos.advertise(node, Float64MultiArray, driver.gripper_topic, qos.COMMAND) \
             if driver.gripper_topic else None
 
     @property
     def topic(self) -> str:
         """Resolved name of the arm's command topic."""
-        return self._arm_pub.topic_name
+        return self._arm_pub.topic
 
     def other_commanders(self) -> str:
         """Names of other nodes that publish on the arm's command topic, with the topic; empty if there are none."""
-        if self._node.count_publishers(self._arm_pub.topic_name) <= 1:
+        if self._node.count_publishers(self.topic) <= 1:
             return ''
-        names = [info.node_name for info in self._node.get_publishers_info_by_topic(self._arm_pub.topic_name)]
+        names = [info.node_name for info in self._node.get_publishers_info_by_topic(self.topic)]
         if self._node.get_name() in names:
             names.remove(self._node.get_name())
-        return f'{", ".join(sorted(names))} on {self._arm_pub.topic_name}'
+        return f'{", ".join(sorted(names))} on {self.topic}'
 
-    def send(self, velocity: np.ndarray, q: np.ndarray, effect_ns: int) -> None:
-        """Send a command for one control period.
+    def send(self, outcome: GuardOutcome, stamp_ns: int) -> None:
+        """Send what the guard decided for its next period; nothing while it is silent.
 
         Args:
-            velocity: Filtered joint velocities, shape (J,), rad/s, in the robot's order.
-            q: Newest measured joint positions, shape (J,), rad.
-            effect_ns: When the command takes effect.
+            outcome: Its decision.
+            stamp_ns: When a trajectory begins.
         """
-        self._newcomer_s = None
-        self._last_msg = self._message(velocity, q, effect_ns)
-        self._arm_pub.publish(self._last_msg)
+        if outcome.velocity is None or (outcome.start is None and self._type != 'velocity'):
+            return
+        self._arm_pub.publish(self._message(outcome, stamp_ns))
 
     def repeat_to_newcomers(self) -> None:
-        """Send the last command again if a driver has subscribed since, at least `_SETTLING_S` ago.
-
-        In lockstep, a driver that subscribed too late for the command would wait for it forever. Against the wall clock the
-        next command follows anyway.
-        """
-        is_settled = self._newcomer_s is not None and time.monotonic() - self._newcomer_s >= _SETTLING_S
-        if is_settled and self._last_msg is not None:
-            self._newcomer_s = None
-            self._arm_pub.publish(self._last_msg)
-
-    def rest(self) -> None:
-        """Note that nothing is sent any more; the next position command starts at the measured position."""
-        self._target = None
+        """See `RepeatingPublisher.repeat_to_newcomers`."""
+        self._arm_pub.repeat_to_newcomers()
 
     def send_gripper(self, opening_m: float) -> None:
-        """Set the opening of the gripper, m; does nothing without a gripper."""
+        """Open or close the gripper to a width; does nothing for a driver without one."""
         if self._gripper_pub is not None:
             self._gripper_pub.publish(_numbers(np.array([opening_m])))
 
-    def destroy(self) -> None:
-        """Destroy the publishers."""
-        self._node.destroy_publisher(self._arm_pub)
-        if self._gripper_pub is not None:
-            self._node.destroy_publisher(self._gripper_pub)
-
-    def _on_matched(self, status: Any) -> None:
-        if status.total_count_change > 0:
-            self._newcomer_s = time.monotonic()
-
-    def _message(self, velocity: np.ndarray, q: np.ndarray, effect_ns: int) -> Float64MultiArray | JointTrajectory:
+    def _message(self, outcome: GuardOutcome, stamp_ns: int) -> Float64MultiArray | JointTrajectory:
         if self._type == 'velocity':
-            return _numbers(velocity[self._order])
-        start = q if self._target is None else np.clip(self._target, q - self._lead, q + self._lead)
-        self._target = start + velocity * self._period_s
+            return _numbers(outcome.velocity[self._order])
         if self._type == 'position':
-            return _numbers(self._target[self._order])
-        return self._window(start, velocity, effect_ns)
+            mean = 0.5 * (outcome.before + outcome.velocity)
+            return _numbers((outcome.start + mean * self._period_s)[self._order])
+        times, positions, velocities = braking_window(outcome.start, (outcome.before, outcome.velocity), self._acceleration,
+                                                      self._period_s, _BRAKING_STEP_S)
+        points = [JointTrajectoryPoint(positions=_doubles(position[self._order]), velocities=_doubles(speed[self._order]),
+                                       time_from_start=Duration(seconds=time_s).to_msg())
+                  for time_s, position, speed in zip(times, positions, velocities)]
+        return JointTrajectory(header=convert.header(stamp_ns, self._robot.base_link), joint_names=self._joints, points=points)
 
-    def _window(self, start: np.ndarray, velocity: np.ndarray, effect_ns: int) -> JointTrajectory:
-        positions, velocities = braking_window(start, velocity, self._acceleration, self._period_s)
-        points = [JointTrajectoryPoint(positions=convert.doubles(position[self._order]),
-                                       velocities=convert.doubles(speed[self._order]),
-                                       time_from_start=Duration(seconds=(index + 1) * self._period_s).to_msg())
-                  for index, (position, speed) in enumerate(zip(positions, velocities))]
-        return JointTrajectory(header=convert.header(effect_ns, self._robot.base_link), joint_names=self._joints, points=points)
+
+def _doubles(values: np.ndarray) -> array:
+    return array('d', values.tolist())
 
 
 def _numbers(values: np.ndarray) -> Float64MultiArray:
-    return Float64MultiArray(data=convert.doubles(values))
+    return Float64MultiArray(data=_doubles(values))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mbrl_ros.control.safety.reference import PositionReference, braking_window
 
-DT = 0.05
+DT, STEP = 0.05, 0.02
 ACCELERATION = np.array([10.0, 7.5])
 NO_LEAD = (np.zeros(2), np.zeros(2))
 
@@ -16,8 +16,9 @@ def speeds():
     return st.lists(st.floats(-1.8, 1.8), min_size=2, max_size=2).map(np.array)
 
 
-def spline_accelerations(positions, velocities, dt):
+def spline_accelerations(times, positions, velocities):
     """Accelerations at the ends of every piece of the cubic Hermite spline through the points, shape (K - 1, 2, J)."""
+    dt = np.diff(times)[:, None]
     p0, p1, v0, v1 = positions[:-1], positions[1:], velocities[:-1], velocities[1:]
     begin = 6.0 * (p1 - p0) / dt**2 - (4.0 * v0 + 2.0 * v1) / dt
     end = -6.0 * (p1 - p0) / dt**2 + (2.0 * v0 + 4.0 * v1) / dt
@@ -27,25 +28,25 @@ def spline_accelerations(positions, velocities, dt):
 @given(speeds(), speeds())
 def test_the_spline_through_the_window_stays_within_the_acceleration_limits(before, change):
     velocity = np.clip(before + change, before - ACCELERATION * DT, before + ACCELERATION * DT)
-    positions, velocities = braking_window(np.zeros(2), (before, velocity), ACCELERATION, DT)
+    times, positions, velocities = braking_window(np.zeros(2), (before, velocity), ACCELERATION, DT, STEP)
     assert len(positions) == len(velocities) >= 3
     assert not velocities[-1].any()
     np.testing.assert_array_equal(velocities[0], velocity)
-    asked = spline_accelerations(np.vstack([np.zeros(2), positions]), np.vstack([before, velocities]), DT)
+    asked = spline_accelerations(np.append(0.0, times), np.vstack([np.zeros(2), positions]), np.vstack([before, velocities]))
     assert (np.abs(asked) <= ACCELERATION + 1e-6).all()
 
 
 @given(speeds())
-def test_it_stops_within_the_braking_distance_and_half_a_period(velocity):
-    positions, _ = braking_window(np.zeros(2), (velocity, velocity), ACCELERATION, DT)
+def test_it_stops_within_the_braking_distance_and_half_a_step(velocity):
+    _, positions, _ = braking_window(np.zeros(2), (velocity, velocity), ACCELERATION, DT, STEP)
     shortest = np.abs(velocity) * DT + velocity**2 / (2.0 * ACCELERATION)
     assert (np.abs(positions[-1]) >= shortest - 1e-9).all()
-    assert (np.abs(positions[-1]) <= shortest + np.abs(velocity) * DT / 2.0 + 1e-9).all()
+    assert (np.abs(positions[-1]) <= shortest + np.abs(velocity) * STEP / 2.0 + 1e-9).all()
 
 
 @pytest.mark.parametrize('start', [0.0, 1.5])
 def test_a_zero_command_stays_where_it_is(start):
-    positions, velocities = braking_window(np.full(2, start), (np.zeros(2), np.zeros(2)), ACCELERATION, DT)
+    _, positions, velocities = braking_window(np.full(2, start), (np.zeros(2), np.zeros(2)), ACCELERATION, DT, STEP)
     np.testing.assert_array_equal(positions, np.full((3, 2), start))
     assert not velocities.any()
 

@@ -85,15 +85,7 @@ class CommandGuard:
         self._stop = StopSequence(max(1, round(config.standing_s / period_s)))
         self._reference = PositionReference()
         self._speed_limits = config.following.max_speed_factor * np.array(robot.max_velocity_rad_s)
-        self._command: AppliedCommand | None = None
-        self._accepted_ns = 0
-        #: The control period that lasts: when it began, and the opening that it told; None between commands.
-        self._begun: AppliedCommand | None = None
-        self._begun_ns = 0
-        self._fault: tuple[HoldReason, str] | None = None
-        self._fault_end_ns, self._settle_s = 0, 0.0
-        self._last_tick_ns: int | None = None
-        self._is_resting = True
+        self.reset()
 
     @property
     def response_s(self) -> float:
@@ -103,6 +95,21 @@ class CommandGuard:
     def configure(self, config: GuardConfig) -> None:
         """Take over the settings that may change between two ticks."""
         self._filter.velocity_scale = config.safety.velocity_scale
+
+    def reset(self) -> None:
+        """Begin anew with an arm that stands, wherever it is."""
+        self._filter.restart(np.zeros(len(self._robot.joints)))
+        self._following.reset()
+        self._reference.rest()
+        self._command: AppliedCommand | None = None
+        self._accepted_ns = 0
+        #: The command of the control period that lasts, and when it began; None between commands.
+        self._begun: AppliedCommand | None = None
+        self._begun_ns = 0
+        self._fault: tuple[HoldReason, str] | None = None
+        self._fault_end_ns, self._settle_s = 0, 0.0
+        self._last_tick_ns: int | None = None
+        self._is_resting = True
 
     def accept(self, command: AppliedCommand, now_ns: int) -> None:
         """Take the controller's newest command.

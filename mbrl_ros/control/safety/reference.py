@@ -33,28 +33,29 @@ class PositionReference:
         return start
 
 
-def braking_window(start: np.ndarray, velocities: tuple[np.ndarray, np.ndarray], acceleration: np.ndarray,
-                   dt: float) -> tuple[np.ndarray, np.ndarray]:
+def braking_window(start: np.ndarray, velocities: tuple[np.ndarray, np.ndarray], acceleration: np.ndarray, dt: float,
+                   step_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rolling window of a trajectory: one period from one velocity to the next, then a stop.
 
     What lies beyond the next period has not passed the command filter. So the window brakes there, and a driver that hears
-    nothing more comes to the stop that the filter has shown to be possible. Between its points, one period apart, the
-    acceleration is constant: the cubic spline that a joint_trajectory_controller makes of them asks for no more than the limit.
+    nothing more comes to the stop that the filter has shown to be possible. Between its points the acceleration is constant: the
+    cubic spline that a joint_trajectory_controller makes of them asks for no more than the limit.
 
     Args:
         start: Where the window begins, shape (J,), rad.
         velocities: At the beginning and at the end of the first period, shape (J,) each, rad/s.
         acceleration: Limits to brake with, shape (J,), rad/s².
         dt: Period, seconds.
+        step_s: Distance of the points of the stop, seconds.
 
     Returns:
-        Positions and velocities, each of shape (K, J) with K at least 3; the last point stands.
+        Times from the start, shape (K,), positions and velocities, shape (K, J) each, with K at least 3; the last point stands.
     """
     before, velocity = velocities
-    # A stop that ends between two points would be a steeper spline: each joint takes a whole number of periods.
-    periods = np.maximum(np.ceil(np.abs(velocity) / (acceleration * dt) - 1e-9), 1.0)  # (J,)
-    steps = max(_MIN_POINTS - 1, int(periods.max()))
-    elapsed = np.minimum(np.arange(steps + 1)[:, None], periods)  # (K, J), periods of braking
-    slowed = velocity * (1.0 - elapsed / periods)
-    travel = 0.5 * (before + velocity) * dt + 0.5 * (velocity + slowed) * elapsed * dt
-    return start + travel, slowed
+    # A stop that ends between two points would be a steeper spline: each joint takes a whole number of steps.
+    steps = np.maximum(np.ceil(np.abs(velocity) / (acceleration * step_s) - 1e-9), 1.0)  # (J,)
+    index = np.arange(max(_MIN_POINTS - 1, int(steps.max())) + 1)  # (K,)
+    elapsed = np.minimum(index[:, None], steps)  # (K, J), steps of braking
+    slowed = velocity * (1.0 - elapsed / steps)
+    travel = 0.5 * (before + velocity) * dt + 0.5 * (velocity + slowed) * elapsed * step_s
+    return dt + index * step_s, start + travel, slowed
