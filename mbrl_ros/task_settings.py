@@ -1,12 +1,12 @@
-"""How a task is learned and played: the settings of `config/tasks`, one file a task, and beside them the agent's.
+"""Settings of a task, one file per task in `config/tasks`, together with its agent's settings.
 
-They stand here and not with a component because they are those of several; the loop without ROS and the nodes read the same file.
+They concern several components, so they have a module of their own. The loop without ROS and the nodes read the same file.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from mbrl_ros.agents.settings import RunConfig
 from mbrl_ros.config import section, setting
@@ -14,6 +14,9 @@ from mbrl_ros.control.tick import ControllerConfig
 from mbrl_ros.resources import config_file
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.tasks import RewardsConfig
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.10 has none.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,30 +34,30 @@ class TaskLoopConfig(RunConfig):
     control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
 
     @classmethod
-    def of_task(cls, task: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> Self:
+    def of_task(cls, task: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> 'Self':
         """Read the settings of a task and of an agent for it.
 
         Args:
             task: Name of the task.
-            path: Of a file to read instead of `config/tasks/<task>.yaml`.
-            changes: Of single settings, such as `planner.horizon=9`.
-            agent: Name of the agent; that in the file, or the usual one, when left out.
+            path: File to read instead of `config/tasks/<task>.yaml`.
+            changes: Changes of single settings, such as `planner.horizon=9`.
+            agent: Name of the agent; by default the file's, or else `DEFAULT_AGENT`.
 
         Raises:
-            ConfigError: No such file or agent, or a key or value that does not fit.
+            ConfigError: There is no such file or agent, or a key or value does not fit.
         """
         return cls.read('tasks', task, config_file('tasks', str(path or task)), changes, agent)
 
     def for_controller(self) -> dict[str, Any]:
-        """What the controller node takes of it, as nested parameters."""
+        """Parameters of the controller node, nested."""
         return {'rate_hz': self.control_rate_hz, 'control': self.control.to_mapping(), **self.rewards.to_mapping(),
                 **self.agent_config.acting().to_mapping()}
 
     def for_trainer(self) -> dict[str, Any]:
-        """What the trainer node takes of it, likewise."""
+        """Parameters of the trainer node, nested."""
         return {'control_rate_hz': self.control_rate_hz, 'learner': self.agent_config.learner.to_mapping()}
 
     def for_manager(self) -> dict[str, Any]:
-        """What the episode manager node takes of it, likewise. Nobody demonstrates there."""
+        """Parameters of the episode manager node, nested; `demonstrations` is not among them."""
         return {'episodes': {'control_rate_hz': self.control_rate_hz, 'max_episode_steps': self.max_episode_steps,
                              'exploration_episodes': self.explorations}}
