@@ -22,8 +22,8 @@ from mbrl_ros.errors import ConfigError
 _ConfigT = TypeVar('_ConfigT', bound='Config')
 
 
-def setting(default: Any = dataclasses.MISSING, doc: str = '', *, unit: str = '', low: float | None = None, high: float | None = None,
-            choices: tuple | None = None, live: bool = False) -> Any:
+def setting(default: Any = dataclasses.MISSING, doc: str = '', *, unit: str = '', low: float | None = None,
+            high: float | None = None, choices: tuple | None = None, live: bool = False) -> Any:
     """Declare one field of a `Config`.
 
     Args:

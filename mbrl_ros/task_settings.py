@@ -25,12 +25,12 @@ class TaskLoopConfig(RunConfig):
 
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=240.0)
     max_episode_steps: int = setting(100, 'Control steps after which an episode ends.', low=1)
-    demonstrations: int = setting(0, 'First episodes, played by the scripted expert.', low=0)
-    demonstration_noise: float = setting(0.1, 'Standard deviation of the noise on its actions.', low=0.0, high=1.0)
-    actions: str = setting('twist', "What an action is in a task over the table, besides the opening: the tool's twist, or the "
-                                    'velocities of the joints.', choices=ACTIONS)
-    explorations: int = setting(0, 'Episodes of random motion after those.', low=0)
-    rewards: RewardsConfig = section(RewardsConfig, 'What is wanted, for each task; the one that is played has its own.')
+    demonstrations: int = setting(0, 'Number of first episodes that the scripted expert plays.', low=0)
+    demonstration_noise: float = setting(0.1, "Standard deviation of the noise on the expert's actions.", low=0.0, high=1.0)
+    actions: str = setting('twist', "Actions of a task over the table besides the opening: the tool's twist or joint velocities.",
+                           choices=ACTIONS)
+    explorations: int = setting(0, 'Number of episodes of random motion after the demonstrations.', low=0)
+    rewards: RewardsConfig = section(RewardsConfig, 'Rewards by task; a run uses those of its own task.')
     control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
 
     @classmethod
@@ -40,8 +40,8 @@ class TaskLoopConfig(RunConfig):
         Args:
             task: Name of the task.
             path: File to read instead of `config/tasks/<task>.yaml`.
-            changes: Changes of single settings, such as `planner.horizon=9`.
-            agent: Name of the agent; by default the file's, or else `DEFAULT_AGENT`.
+            changes: As for `RunConfig.read`.
+            agent: As for `RunConfig.read`.
 
         Raises:
             ConfigError: There is no such file or agent, or a key or value does not fit.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     # Only annotations name torch: nodes that only move data start without it, in half the memory.
     import torch
 
-#: A stamp that is older than the newest by more than this means a clock set back, as by a restarted simulator, not a late message.
+#: A stamp older than the newest by more than this means that the clock was set back, as by a restarted simulator.
 _CLOCK_RESET_NS = 1_000_000_000
 #: Entries of a goal.
 GOAL_SIZE = 3

@@ -90,19 +90,13 @@ class PetsConfig(AgentConfig, PetsLearningConfig):
 class PetsAgent:
     """Plans every control step; implements `Agent`. Its memory is the planner, with its warm start and generator.
 
-    Args:
-        contract: What the agent is for.
-        space: The agent's observations and actions.
-        config: Settings.
-        max_action_change: Largest change of an action within one step, shape (A,); None for no limit.
-        is_repeatable: Whether the precision `auto` means float32, or the fastest one measured, which may differ between runs.
+    Arguments are those of `AgentMaker`. If the agent has to be repeatable, the precision `auto` means float32; otherwise it means
+    the fastest one measured, which may differ between runs.
 
     Raises:
         ConfigError: This machine lacks the device or the precision.
 
     Attributes:
-        version: Version of the bundle in use; 0 before the first.
-        is_ready: Whether there is a bundle.
         device: Where the agent plans.
         precision: Precision of the model's predictions.
     """
@@ -162,13 +156,7 @@ class PetsAgent:
 
 
 class PetsLearner:
-    """Fits the ensemble; implements `Learner`.
-
-    Args:
-        contract: What the learner's bundles are for; not used.
-        space: Its frame is used.
-        config: Settings.
-    """
+    """Fits the ensemble in the frame of the space; implements `Learner`. Arguments are those of `AgentKind.make_learner`."""
 
     def __init__(self, contract: Contract, space: Space, config: PetsLearnerConfig) -> None:
         self._frame, self._config = space.frame, config

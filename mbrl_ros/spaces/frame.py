@@ -36,16 +36,8 @@ class Frame(Protocol):
         """Imagine transitions by combining parts of the scene that do not touch, each from another real transition.
 
         Counterfactual data augmentation (CoDA; Pitis, Creager and Garg 2020). A model that is trained on these transitions does
-        not invent forces between distant bodies.
-
-        Args:
-            obs: Shape (N, O).
-            action: Shape (N, A).
-            next_obs: Shape (N, O).
-            generator: Source of randomness.
-
-        Returns:
-            At most N transitions of the same sizes; none if every part may act on every other.
+        not invent forces between distant bodies. From N transitions, `obs` of shape (N, O), the result has at most N of the same
+        sizes, and none if every part may act on every other.
         """
 
 
@@ -84,13 +76,9 @@ def framed_transitions(frame: Frame | None, obs: np.ndarray, action: np.ndarray,
 @torch.no_grad()
 def imagined_transitions(frame: Frame | None, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, *, number: int,
                          seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Counterfactuals of a frame for `EnsembleTrainer.fit`; arguments and result as for `framed_transitions`.
+    """Counterfactuals of a frame for `EnsembleTrainer.fit`; other arguments and the result as for `framed_transitions`.
 
     Args:
-        frame: The frame; None imagines nothing.
-        obs: Shape (N, O).
-        action: Shape (N, A).
-        next_obs: Shape (N, O).
         number: Largest number of transitions to return.
         seed: Seed of all randomness.
 

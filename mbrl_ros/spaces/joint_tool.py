@@ -3,12 +3,9 @@
 Separate from `ToolSpace`, whose observations need no joints because its twists keep the tool upright.
 """
 
-import dataclasses
-
 import numpy as np
 import torch
 
-from mbrl_ros.config import Config, setting
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.spaces.tabletop import BODY, GRIP, OPENING, SIZE, TILT, TOOL
@@ -18,6 +15,8 @@ from mbrl_ros.types import ArmCommand, RobotState
 
 #: Actions of tasks over a table: the tool's twist or joint velocities, each with the opening.
 ACTIONS = ('twist', 'joints')
+#: Speed of a joint for an action of 1.
+_SPEED_RAD_S = 0.8
 _SCENE = slice(0, 2 * SIZE)
 #: Entries of a twist: motions of an upright tool, and motions that tilt it.
 _USUAL, _TILTING = [0, 1, 2, 5], [3, 4]
@@ -32,44 +31,27 @@ _ON_TABLE_M, _IN_AIR_M = 0.035, 0.055
 _AT_TOOL_M = 0.04
 
 
-@dataclasses.dataclass(frozen=True)
-class JointActionConfig(Config):
-    """Speed of the joints."""
-
-    max_speed_rad_s: float = setting(0.8, 'Speed of a joint that an action of 1 means.', unit='rad/s', low=0.01, high=10.0)
-
-
 class JointToolSpace(ToolSpace):
     """A gripper over a table and one body, moved by joint velocities.
 
-    An observation begins with that of `ToolSpace`, shape (18,), so that rewards read both alike. The x and y of the tool's approach
-    axis in the base frame follow, 0 for a tool that points down, then the joint positions, then the rates of both. An action is
-    joint velocities in units of `JointActionConfig`'s speed, then the opening as in `ToolSpace`.
-
-    Args:
-        robot: Arm with a gripper.
-        kinematics: Chain of the same robot.
-        body: Name of the tracked body.
-        config: Speed of the joints.
-
-    Raises:
-        ConfigError: The robot has no gripper.
+    An observation begins with that of `ToolSpace`, shape (18,), so that rewards read both alike. The x and y of the tool's
+    approach axis in the base frame follow, 0 for a tool that points down, then the joint positions, then the rates of both. An
+    action is joint velocities in units of 0.8 rad/s, then the opening as in `ToolSpace`. Arguments, errors and attributes are
+    those of `ToolSpace`.
     """
 
     #: In version 1 the model predicted a held body's motion relative to the base, not to the tool.
     name, version = 'joint_tool', 2
 
-    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
-                 config: JointActionConfig | None = None) -> None:
+    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object') -> None:
         super().__init__(robot, kinematics, body)
         self._kinematics = kinematics
-        self._speed = (config or JointActionConfig()).max_speed_rad_s
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
         self.state_names = (*self.state_names, 'tool_tilt_x', 'tool_tilt_y', *robot.joints)
         self.action_names = (*robot.joints, robot.gripper.name)
         self.tilt, self.home = TILT, robot.home_rad
         self.is_directed = len(robot.joints) >= _AXES
-        self.frame = JointToolFrame(kinematics, self._speed, self._resolver.scale)
+        self.frame = JointToolFrame(kinematics, self._resolver.scale)
 
     def observe(self, state: RobotState) -> np.ndarray:
         """See `ActionSpace.observe`."""
@@ -81,27 +63,27 @@ class JointToolSpace(ToolSpace):
 
     def command(self, action: np.ndarray, state: RobotState) -> ArmCommand:
         """See `ActionSpace.command`."""
-        return ArmCommand(action[:GRIP] * self._speed, self._opening(action[GRIP]))
+        return ArmCommand(action[:GRIP] * _SPEED_RAD_S, self._opening(action[GRIP]))
 
     def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
         """See `ActionSpace.action`; without an opening in the command the action has the present opening."""
-        return np.array([*(command.velocity / self._speed), self._grip(command, state)])
+        return np.array([*(command.velocity / _SPEED_RAD_S), self._grip(command, state)])
 
     def of_twist(self, action: np.ndarray, state: RobotState) -> np.ndarray:
         """See `ToolSpace.of_twist`; scaled down if a joint would be too fast."""
         command = super().command(action, state)
-        joints = command.velocity / self._speed
+        joints = command.velocity / _SPEED_RAD_S
         return np.array([*(joints / max(1.0, float(np.abs(joints).max()))), action[GRIP]])
 
     def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
         """See `ActionSpace.largest_change`; the command filter allows the same change."""
-        return np.array([*(self._acceleration * acceleration_scale * period_s / self._speed), 2.0])
+        return np.array([*(self._acceleration * acceleration_scale * period_s / _SPEED_RAD_S), 2.0])
 
     def directions(self, obs: np.ndarray) -> np.ndarray | None:
         """See `Space.directions`: joint velocities that move the tool along an axis, turn it, tilt it or leave it at rest.
 
-        Almost all random joint velocities tilt the tool, so a search along single joints makes no progress. In a singular pose the
-        directions are those of the home pose.
+        Almost all random joint velocities tilt the tool, so a search along single joints makes no progress. In a singular pose
+        the directions are those of the home pose.
         """
         if not self.is_directed:
             return None
@@ -131,12 +113,11 @@ class JointToolFrame:
 
     Args:
         kinematics: Chain of the arm.
-        speed_rad_s: Speed of a joint for an action of 1.
         twist_scale: Twist for an action of 1, m/s, m/s, m/s and rad/s, shape (4,).
     """
 
-    def __init__(self, kinematics: KinematicChain, speed_rad_s: float, twist_scale: np.ndarray) -> None:
-        self._kinematics, self._speed, self._tool = kinematics, speed_rad_s, ToolFrame()
+    def __init__(self, kinematics: KinematicChain, twist_scale: np.ndarray) -> None:
+        self._kinematics, self._tool = kinematics, ToolFrame()
         self._linear, self._yaw = float(twist_scale[0]), float(twist_scale[3])
 
     def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,7 +125,7 @@ class JointToolFrame:
         joints, grip = action[..., :GRIP], action[..., GRIP:]
         size = joints.shape[-1]
         q = obs[..., TILT.stop:TILT.stop + size]
-        twist = (self._kinematics.jacobian(q) @ (self._speed * joints).unsqueeze(-1)).squeeze(-1)  # (..., 6)
+        twist = (self._kinematics.jacobian(q) @ (_SPEED_RAD_S * joints).unsqueeze(-1)).squeeze(-1)  # (..., 6)
         planned = torch.cat([twist[..., :3] / self._linear, twist[..., _AXES - 1:] / self._yaw, grip], dim=-1)
         features, seen = self._tool.encode(obs[..., _SCENE], planned)
         tilt, _, tilt_rate, _ = obs[..., _SCENE.stop:].split([2, size, 2, size], dim=-1)

@@ -10,8 +10,8 @@ from mbrl_ros.spaces.tabletop import GRIP
 from mbrl_ros.spaces.tool_frame import ToolFrame
 from mbrl_ros.types import ArmCommand, RobotState, body_joint_names
 
-#: Largest observed speeds of a body, m/s and rad/s. A body that slips out of the fingers may have any speed, and the yaw rate of a
-#: body on its side is undefined; a few outliers would otherwise dominate the model's normalisation.
+#: Largest observed speeds of a body, m/s and rad/s. A body that slips out of the fingers may have any speed, and the yaw rate
+#: of a body on its side is undefined; a few outliers would otherwise dominate the model's normalisation.
 _FASTEST_BODY = np.array([1.0, 1.0, 1.0, 10.0])
 
 

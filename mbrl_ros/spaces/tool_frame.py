@@ -76,7 +76,7 @@ class ToolFrame:
     def change(self, obs: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:
         """See `frame.Frame.change`; along the tool's axes in `obs`.
 
-        The tool's yaw is reduced to within half a turn, and the body's to within an eighth: a cube looks the same after a quarter.
+        The tool's yaw changes by at most half a turn, the body's by an eighth: a cube looks the same after a quarter.
         """
         yaw = obs[..., TOOL_YAW]
         rows = _turned((next_obs - obs).movedim(-1, 0), torch.cos(yaw), torch.sin(yaw))

@@ -6,7 +6,6 @@ and actions of a planner. It needs no clock: its actions depend on the observati
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -31,13 +30,6 @@ _LEVEL_M, _SINK_M = 0.008, 0.01
 _TINY_M = 1e-6
 
 
-class _Script(Protocol):
-    """One episode of a task."""
-
-    def move(self, obs: np.ndarray) -> np.ndarray:
-        """Twist of the tool, m/s and rad/s, then the opening in [-1, 1], shape (5,), for an observation (18,)."""
-
-
 class Demonstrator:
     """Scripted expert over observations of `ToolSpace` for `lift`, `pick_place` or `push`.
 
@@ -51,23 +43,21 @@ class Demonstrator:
         task: `lift`, `pick_place` or `push`.
         noise_std: Standard deviation of the smooth noise on actions, which gives data beside the path; 0 for none.
         seed: Seed of the noise; equal seeds and episodes have equal noise.
-        twist: Speeds of the `ToolSpace`, the units of actions.
 
     Raises:
         ConfigError: There is no such task, or the noise is negative.
     """
 
-    def __init__(self, task: str, *, noise_std: float = 0.1, seed: int = 0, twist: TwistConfig | None = None) -> None:
+    def __init__(self, task: str, *, noise_std: float = 0.1, seed: int = 0) -> None:
         if task not in DEMONSTRATED:
             raise ConfigError(f'there is no demonstration of {task!r}; known: {", ".join(sorted(DEMONSTRATED))}')
         if not noise_std >= 0.0:
             raise ConfigError(f'noise_std of a demonstration cannot be negative, got {noise_std}')
-        twist = twist or TwistConfig()
-        self.task = task
+        self.task, twist = task, TwistConfig()
         self._scale = np.array([*[twist.max_linear_m_s] * 3, twist.max_yaw_rad_s, 1.0])
         self._noise_std = noise_std * np.array([*[1.0] * TWIST_SIZE, _GRIP_NOISE])
         self._seed = seed
-        self._script: _Script | None = None
+        self._script: _Carry | _Push | None = None
 
     def reset(self, goal_m: Sequence[float] | np.ndarray, episode: int) -> None:
         """Begin an episode.
@@ -134,7 +124,7 @@ class _Carry:
         self._rest_m, self._opened_m = np.inf, 0.0
 
     def move(self, obs: np.ndarray) -> np.ndarray:
-        """See `_Script.move`."""
+        """Twist of the tool, m/s and rad/s, then the opening in [-1, 1], shape (5,), for an observation (18,)."""
         self._rest_m = min(self._rest_m, obs[BODY][2])
         self._phase = self._next_phase(obs)
         if self._phase is _Grasp.HOLD:
@@ -208,7 +198,7 @@ class _Push:
         self._rest_m = np.inf
 
     def move(self, obs: np.ndarray) -> np.ndarray:
-        """See `_Script.move`."""
+        """See `_Carry.move`."""
         self._rest_m = min(self._rest_m, obs[BODY][2])
         to_goal = self._goal[:2] - obs[BODY][:2]
         distance = float(np.hypot(*to_goal))
@@ -262,7 +252,7 @@ class _Push:
 
 
 #: Scripts by task.
-DEMONSTRATED: dict[str, Callable[[np.ndarray], _Script]] = {
+DEMONSTRATED: dict[str, Callable[[np.ndarray], _Carry | _Push]] = {
     'lift': lambda goal: _Carry(goal, raises_only=True),
     'pick_place': lambda goal: _Carry(goal, raises_only=False),
     'push': _Push,
