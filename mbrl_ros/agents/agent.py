@@ -105,7 +105,7 @@ class Agent(Protocol):
             deadline_s: Time allowed from the call on; None for no limit, and a repeatable decision.
 
         Raises:
-            PlanningError: There is no finite plan or action.
+            PlanningError: The agent has no action that may be executed.
             ShapeError: An argument does not fit.
         """
 

@@ -46,7 +46,8 @@ class FlatEnvironment:
         self.high = np.asarray(self._action_space.high, dtype=np.float64).ravel()
         self.action_names = tuple(f'action[{index}]' for index in range(len(self.low)))
         self.max_steps = self._env.spec.max_episode_steps if self._env.spec else None
-        self.period_s = _period_s(self._env)
+        period, rate = getattr(self._env.unwrapped, 'dt', None), self._env.metadata.get('render_fps')
+        self.period_s = float(period or (1.0 / rate if rate else 1.0))
 
     def reset(self, seed: int) -> np.ndarray:
         """Begin an episode; returns its first observation, shape (O,), float64.
@@ -137,8 +138,3 @@ def _checked_actions(space: Space, env_id: str) -> Box:
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise ConfigError(f'{env_id} has actions {space}, not all of them bounded; what can be planned has finite bounds')
     return space
-
-
-def _period_s(env: gymnasium.Env) -> float:
-    period, rate = getattr(env.unwrapped, 'dt', None), env.metadata.get('render_fps')
-    return float(period or (1.0 / rate if rate else 1.0))

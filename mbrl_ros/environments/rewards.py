@@ -55,12 +55,7 @@ KNOWN: dict[str, RewardFunction] = {
 
 
 def load_reward(name: str, obs_size: int, action_size: int) -> RewardFunction:
-    """Import the reward `module:function`, also from the working directory, and try it.
-
-    Args:
-        name: Module and function.
-        obs_size: O.
-        action_size: A.
+    """Import the reward that `name`, a `module:function`, names, also from the working directory, and try it.
 
     Raises:
         ConfigError: There is no such function, or it does not return rewards (B,) for observations (B, O) and actions (B, A).

@@ -1,7 +1,6 @@
 """Robot and driver profiles, one YAML file each, so that a new arm or driver needs no Python."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
@@ -140,11 +139,8 @@ def load_robot(name: str) -> RobotProfile:
         ConfigError: There is no such file, a key or value does not fit, or the URDF does not exist.
     """
     path = config_file('robots', name)
-    values = load_yaml(path)
-    if isinstance(values.get('gripper'), dict):
-        values['gripper'] = GripperProfile.from_mapping(values['gripper'], str(path))
-    profile = RobotProfile.from_mapping(values, str(path))
-    return dataclasses.replace(profile, urdf_path=str(resolve_url(profile.urdf, Path(path))))
+    profile = RobotProfile.from_mapping(load_yaml(path), str(path))
+    return dataclasses.replace(profile, urdf_path=str(resolve_url(profile.urdf, path)))
 
 
 def load_driver(name: str) -> DriverProfile:

@@ -35,15 +35,10 @@ class TwistConfig(Config):
 
 
 class TwistResolver:
-    """Joint velocities for a tool that moves and turns about the vertical while it points down.
+    """Joint velocities of a robot whose tool moves and turns about the vertical while it points down.
 
-    Damped least squares (Wampler 1986; Nakamura and Hanafusa 1986) on the geometric Jacobian; the motion towards home is
-    projected into its null space.
-
-    Args:
-        robot: Its home position is used.
-        kinematics: Chain of the same robot.
-        config: Settings.
+    Damped least squares (Wampler 1986; Nakamura and Hanafusa 1986) on the geometric Jacobian of the robot's chain; the motion
+    towards home is projected into its null space.
     """
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, config: TwistConfig | None = None) -> None:
@@ -62,6 +57,9 @@ class TwistResolver:
         Args:
             twist: Velocity along x, y, z, m/s, and about z, rad/s, in the base frame, shape (4,).
             q: Joint positions, shape (J,), rad.
+
+        Raises:
+            ShapeError: `q` is not (J,).
         """
         jacobian, axis = self._differential(q)
         tilt = self.config.upright_gain_per_s * np.cross(axis, _DOWN)
@@ -71,12 +69,12 @@ class TwistResolver:
         return inverse @ wanted + home - inverse @ (jacobian @ home)
 
     def twist(self, velocity: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """Twist of the tool, shape (4,), for joint velocities and positions, each of shape (J,)."""
+        """Twist of the tool, shape (4,), for joint velocities and positions, each of shape (J,); raises like `joint_velocity`."""
         jacobian, _ = self._differential(q)
         return (jacobian @ velocity)[[0, 1, 2, 5]]
 
     def pose(self, q: np.ndarray) -> np.ndarray:
-        """Tool position in the base frame, m, then the yaw of its x axis, rad, shape (4,)."""
+        """Tool position in the base frame, m, then the yaw of its x axis, rad, shape (4,); raises like `joint_velocity`."""
         place, rotation = self._kinematics.pose(torch.from_numpy(np.asarray(q, dtype=np.float64)))
         return np.array([*place.tolist(), float(torch.atan2(rotation[1, 0], rotation[0, 0]))])
 

@@ -7,11 +7,7 @@ from mbrl_ros.types import ArmCommand, RobotState
 
 
 class JointSpace:
-    """Joint positions and velocities; an action is joint velocities in units of the profile's limits.
-
-    Args:
-        robot: Joints and limits.
-    """
+    """Joint positions and velocities; an action is joint velocities in units of the profile's limits."""
 
     name, version, has_velocities, is_directed = 'joint', 1, True, False
 

@@ -42,9 +42,7 @@ class OutcomeFrame:
     `ended` is 1 in the observation with which the environment terminates the episode (not at its time limit), else 0. A sampled
     value counts as an end if it differs from 0 by more than 0.5 in either direction: ends are rare, and a Gaussian fits rare
     values with its deviation rather than its mean. Predictions after an end are marked `OVER`, so an objective can skip them.
-
-    Args:
-        obs_size: Entries of o, the environment's own observation.
+    The environment's own observation o has `obs_size` entries.
     """
 
     def __init__(self, obs_size: int) -> None:

@@ -76,12 +76,18 @@ class PushTask(TableTask):
         return length(achieved[..., :2] - goal[..., :2])
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The terms before weighting; see `Task.values`."""
+        """The terms before weighting; see `Task.values`.
+
+        The tool pushes from a line behind the body, as seen from the goal, nearest_m to farthest_m from the body's centre.
+        """
         config, tool, body = self.config, obs[..., TOOL], obs[..., BODY]
         left = self.distance(obs, goal)
         way = (goal[:2] - body[..., :2]) / left.unsqueeze(-1)
         near_goal = 1.0 - torch.tanh(left / config.settled_m)
-        behind = self._behind(body[..., :2] - tool[..., :2], way)
+        offset = body[..., :2] - tool[..., :2]
+        ahead = (offset * way).sum(dim=-1)
+        off = ahead - ahead.clamp(min=config.nearest_m, max=config.farthest_m)
+        behind = length(torch.cat((offset - ahead.unsqueeze(-1) * way, off.unsqueeze(-1)), dim=-1))
         kept = config.height_kept(behind - config.aside_m)
         return {
             'goal': left,
@@ -90,14 +96,3 @@ class PushTask(TableTask):
             'open': obs[..., OPENING] / self._opened_m,
             **self.common_values(obs, action, near_goal),
         }
-
-    def _behind(self, offset: torch.Tensor, way: torch.Tensor) -> torch.Tensor:
-        """Distance of the tool over the table from the places to push from, shape (...), m.
-
-        Args:
-            offset: Position of the body relative to the tool, shape (..., 2), m.
-            way: Direction from the body to the goal, shape (..., 2).
-        """
-        ahead = (offset * way).sum(dim=-1)
-        off = ahead - ahead.clamp(min=self.config.nearest_m, max=self.config.farthest_m)
-        return length(torch.cat((offset - ahead.unsqueeze(-1) * way, off.unsqueeze(-1)), dim=-1))

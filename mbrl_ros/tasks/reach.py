@@ -45,14 +45,7 @@ class ReachConfig(Config):
 
 
 class ReachTask(Task):
-    """Tool position to goal position.
-
-    Args:
-        robot: Names, limits and workspace.
-        kinematics: Chain of the same robot.
-        config: Settings of the reward.
-        goal: When the goal is reached.
-    """
+    """Tool at a goal in the robot's workspace; `kinematics` is the chain of the robot."""
 
     name = 'reach'
     rewards = ('precision',)

@@ -17,10 +17,6 @@ _GOAL_DRAWS = 1000
 class Task(abc.ABC):
     """A reward over observations, a weighted sum of named terms; goal and weights may change between any two plans.
 
-    Args:
-        space: Space of observations and actions.
-        weights: Default weights; its fields name the terms.
-
     Attributes:
         name: Key of `TASKS`.
         rewards: Terms that are rewards; the others are costs.
@@ -31,7 +27,7 @@ class Task(abc.ABC):
         action_size: A.
         goal_tolerance_m: Largest distance that counts as reached.
         settle_s: Uninterrupted time within the tolerance that makes a success.
-        weights: Default weights.
+        weights: Default weights; its fields name the terms.
     """
 
     name: ClassVar[str]
@@ -46,7 +42,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
-        """Draw the goal of an episode that begins in a state, shape (3,), metres."""
+        """Draw the goal of an episode that begins in a state, shape (3,), metres; raises like `ActionSpace.observe`."""
 
     @abc.abstractmethod
     def goal_refusal(self, goal_m: np.ndarray) -> str:

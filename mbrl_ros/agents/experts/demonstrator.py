@@ -21,7 +21,7 @@ _NOISE_DECAY, _GRIP_NOISE = 0.8, 0.5
 _POSITION_GAIN, _YAW_GAIN = 4.0, 3.0
 #: A cube looks the same after a quarter turn, and so do two fingers that push.
 _QUARTER = 0.5 * np.pi
-#: Distance of the fingertips below the tool, and the lowest height that it leaves for the tool.
+#: Distance of the fingertips below the tool, and the lowest height of the tool, which keeps them off the table.
 _FINGERTIP_M, _LOWEST_M = 0.008, 0.015
 #: Errors of position and yaw below which the tool starts down, and above which it goes up again.
 _START_M, _START_RAD, _GIVE_UP_M, _GIVE_UP_RAD = 0.012, 0.1, 0.03, 0.35
@@ -211,11 +211,18 @@ class _Push:
         return np.array([*planar, _POSITION_GAIN * (height - obs[TOOL][2]), _YAW_GAIN * turn, _CLOSED])
 
     def _planar(self, obs: np.ndarray, along: np.ndarray, distance: float) -> np.ndarray:
-        """Velocity of the tool over the table, shape (2,), m/s; zero until the fingers are above the body's height."""
+        """Velocity of the tool over the table, shape (2,), m/s.
+
+        A push is slower near the goal and steers back to the line through body and goal. On the way behind the body the tool
+        waits until the fingers are above the body.
+        """
         if self._phase is _Pushing.DONE:
             return np.zeros(2)
         if self._phase is _Pushing.PUSH:
-            return self._push(obs, along, distance)
+            to_body = obs[BODY][:2] - obs[TOOL][:2]
+            aside = to_body - (to_body @ along) * along
+            speed = np.clip(self._SPEED_GAIN * distance, self._SLOW_M_S, self._FAST_M_S)
+            return speed * along + self._STEER_GAIN * aside
         velocity = _POSITION_GAIN * self._to_start(obs, along)
         if self._phase is _Pushing.DOWN:
             return velocity
@@ -242,13 +249,6 @@ class _Push:
         to_body = obs[BODY][:2] - obs[TOOL][:2]
         aside = abs(to_body[0] * along[1] - to_body[1] * along[0])
         return _Pushing.BEHIND if to_body @ along < 0.0 or aside > self._ASIDE * self._rest_m else _Pushing.PUSH
-
-    def _push(self, obs: np.ndarray, along: np.ndarray, distance: float) -> np.ndarray:
-        """Velocity towards the goal, slower near it, and towards the line through body and goal, shape (2,), m/s."""
-        to_body = obs[BODY][:2] - obs[TOOL][:2]
-        aside = to_body - (to_body @ along) * along
-        speed = np.clip(self._SPEED_GAIN * distance, self._SLOW_M_S, self._FAST_M_S)
-        return speed * along + self._STEER_GAIN * aside
 
 
 #: Scripts by task.

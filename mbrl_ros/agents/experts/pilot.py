@@ -45,9 +45,6 @@ class KeyboardPilot:
     Each of the four motions lasts for a moment after its last key, and motions of several keys combine into one twist. The
     opening stays until another key changes it. The pilot starts at rest with an open gripper.
 
-    Args:
-        config: Settings.
-
     Attributes:
         speed: Share of the tool's speeds that keys ask for.
         opening: -1 for closed, 1 for open.
