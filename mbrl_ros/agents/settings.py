@@ -87,8 +87,7 @@ class RunConfig(Config):
 
     def evaluated(self) -> 'Self':
         """The same settings without exploration, for an evaluation."""
-        config = self.agent_config.evaluated()
-        return dataclasses.replace(self, **{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
+        return dataclasses.replace(self, **vars(self.agent_config.evaluated()))
 
 
 def _defaults(agent: str, where: str, name: str) -> dict[str, Any]:

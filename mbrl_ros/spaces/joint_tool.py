@@ -40,7 +40,7 @@ class JointToolSpace(ToolSpace):
     those of `ToolSpace`.
     """
 
-    #: In version 1 the model predicted a held body's motion relative to the base, not to the tool.
+    #: In version 1 the model predicted a held body's own motion, not its motion relative to the tool.
     name, version = 'joint_tool', 2
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object') -> None:

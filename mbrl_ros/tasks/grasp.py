@@ -34,7 +34,7 @@ class GraspWeights(Config):
 class GraspConfig(TableRewardConfig):
     """Settings of the reward."""
 
-    held_m: float = setting(0.012, 'Distance within which the tool is at the body: the fingers hold a body anywhere between them.',
+    held_m: float = setting(0.012, 'Distance within which the tool is at the body; fingers hold a body anywhere between them.',
                             unit='m', low=0.0, high=1.0)
     near_m: float = setting(0.02, 'Distance beyond held_m over which the near term falls off.', unit='m', low=1e-3, high=1.0)
     weights: GraspWeights = section(GraspWeights, 'Weights of the reward.')
