@@ -317,7 +317,3 @@ def _show(lines: Sequence[str]) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(EpisodeManagerNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -44,6 +43,9 @@ class KeyboardTeleopNode(Node):
 
     During a demonstrated episode an action goes out at every tick, even without a key: time must go on, for example while the
     arm holds a body. Each action has the stamp of the episode manager's newest report.
+
+    Raises:
+        ConfigError: A parameter does not fit, or the process has no terminal.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -98,7 +100,3 @@ class KeyboardTeleopNode(Node):
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(KeyboardTeleopNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

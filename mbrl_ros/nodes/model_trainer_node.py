@@ -58,13 +58,13 @@ class ModelTrainerConfig(Config):
     actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
                                     'joint velocities.', choices=ACTIONS)
     lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')
-    seed: int = setting(0, 'Decides all randomness of training.', low=0)
+    seed: int = setting(0, 'Seed of training.', low=0)
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)
     output_dir: str = setting('', 'Folder of the last good model and of the recording; empty keeps none.')
     model: str = setting('', 'Model to begin with, together with the experience that lies beside it: a name in config/models or '
                              'the path of a .safetensors file; empty begins with none.')
     resume: bool = setting(False, 'Whether to begin with the model in output_dir, even when the run is new.')
-    learning: bool = setting(True, 'Whether to train at all; without, the model that it begins with is used as it is.')
+    learning: bool = setting(True, 'Whether to train at all; if not, the model to begin with is used unchanged.')
     experience_paths: tuple[str, ...] = setting((), 'Earlier bags to learn from too.')
     capacity: int = setting(100_000, 'Most transitions kept in memory.', low=1000)
     num_threads: int = setting(1, 'Threads for training.', low=1, high=64)
@@ -84,6 +84,7 @@ class ModelTrainerNode(Node):
     Raises:
         ConfigError: A parameter does not fit, or there is no such model.
         ModelError: The model to begin with does not fit.
+        BagError: The experience beside that model is damaged or does not fit.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -221,7 +222,7 @@ class ModelTrainerNode(Node):
         return self._assembler.on_report(report)
 
     def _begin_with(self, path: Path) -> None:
-        """Begin with a model of an earlier run and with its experience; raises ModelError if they do not fit."""
+        """Begin with a model of an earlier run and with its experience."""
         self._before = SavedExperience.load(path, self._task.obs_size, self._task.action_size)
         snapshot = AgentBundle.load(path)
         self._rounds.resume(snapshot, self._before and self._before.learned_stamp_ns)
@@ -311,7 +312,3 @@ class ModelTrainerNode(Node):
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(ModelTrainerNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -5,7 +5,6 @@ It is a managed node: configuring builds and warms up everything, activating let
 
 import dataclasses
 import gc
-import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -355,7 +354,3 @@ def _level(hold: HoldReason | None) -> bytes:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(MpcControllerNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,7 +1,6 @@
 """`scripted_demonstrator`: a scripted expert demonstrates a task over the table."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +33,11 @@ class ScriptedDemonstratorConfig(Config):
 
 
 class ScriptedDemonstratorNode(Node):
-    """Carries states and reports to the expert and its actions to the controller."""
+    """Carries states and reports to the expert, and its actions to the controller.
+
+    Raises:
+        ConfigError: A parameter does not fit.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('scripted_demonstrator', **kwargs)
@@ -68,7 +71,3 @@ class ScriptedDemonstratorNode(Node):
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(ScriptedDemonstratorNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

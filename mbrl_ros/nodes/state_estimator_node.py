@@ -203,7 +203,3 @@ class StateEstimatorNode(Node):
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(StateEstimatorNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

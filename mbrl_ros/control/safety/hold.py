@@ -58,8 +58,7 @@ class HoldReason(str, enum.Enum):
                         'Ends when one arrives.')
     DEMONSTRATION_REFUSED = ('demonstration_refused', "The demonstrated action has other entries than the task's, or a number "
                                                       'that is not within [-1, 1].', 'Ends when a valid one arrives.')
-    COMMAND_REFUSED = ('command_refused', 'The safety filter could not check the command.',
-                       'Ends when it can check a command.')
+    COMMAND_REFUSED = ('command_refused', 'The safety filter could not check the command.', 'Ends when it can check a command.')
 
 
 class EmergencyStop:
