@@ -95,7 +95,9 @@ class Controller:
         clamped = ()
         if wish.hold is None:
             self._stop.restart()
-            filtered = self._filter.apply(wish.velocity, self._joints_at_effect(inputs), self._period_s)
+            latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
+            q = inputs.state.positions(self._robot.joints) + latency_s * self._filter.previous
+            filtered = self._filter.apply(wish.velocity, q, self._period_s)
             velocity, clamped = filtered.velocity, filtered.clamped
             if filtered.refusal:
                 wish = dataclasses.replace(wish, opening_m=None, hold=HoldReason.COMMAND_REFUSED, detail=filtered.refusal)
@@ -249,10 +251,6 @@ class Controller:
 
     def _is_late(self, decision: Decision) -> bool:
         return decision.elapsed_s > self._config.plan_deadline_periods * self._period_s
-
-    def _joints_at_effect(self, inputs: TickInputs) -> np.ndarray:
-        latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
-        return inputs.state.positions(self._robot.joints) + latency_s * self._filter.previous
 
     def _standing(self, inputs: TickInputs, phase: Phase | None, hold: HoldReason) -> np.ndarray | None:
         """Next command of the controlled stop; None for silence.

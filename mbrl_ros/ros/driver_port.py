@@ -4,10 +4,9 @@ import time
 from typing import Any
 
 import numpy as np
-from rclpy.duration import Duration
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.control.safety.braking_window import braking_window
 from mbrl_ros.robots import DriverProfile, RobotProfile
@@ -39,7 +38,7 @@ class DriverPort:
         joints = driver.joint_order(robot)
         self._node, self._robot, self._period_s = node, robot, period_s
         self._type = driver.command_type
-        self._joints = list(joints)
+        self._joints = joints
         self._order = [robot.joints.index(joint) for joint in joints]
         self._lead = np.array(robot.max_velocity_rad_s) * _LEAD_PERIODS * period_s
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
@@ -114,15 +113,9 @@ class DriverPort:
         self._target = start + velocity * self._period_s
         if self._type == 'position':
             return _numbers(self._target[self._order])
-        return self._window(start, velocity, effect_ns)
-
-    def _window(self, start: np.ndarray, velocity: np.ndarray, effect_ns: int) -> JointTrajectory:
         positions, velocities = braking_window(start, velocity, self._acceleration, self._period_s)
-        points = [JointTrajectoryPoint(positions=convert.doubles(position[self._order]),
-                                       velocities=convert.doubles(speed[self._order]),
-                                       time_from_start=Duration(seconds=(index + 1) * self._period_s).to_msg())
-                  for index, (position, speed) in enumerate(zip(positions, velocities))]
-        return JointTrajectory(header=convert.header(effect_ns, self._robot.base_link), joint_names=self._joints, points=points)
+        return convert.trajectory_to_msg(self._joints, positions[:, self._order], velocities[:, self._order],
+                                         convert.header(effect_ns, self._robot.base_link), first=1, period_s=self._period_s)
 
 
 def _numbers(values: np.ndarray) -> Float64MultiArray:

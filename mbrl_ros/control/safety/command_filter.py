@@ -3,9 +3,8 @@
 The filter brings a command within the velocity, position, acceleration and height limits of the robot profile. Position and
 height are judged where the arm would come to rest if it braked from the next tick on, so that a stop always stays possible.
 
-The rules act in this order: velocity scales the whole vector and keeps its direction; position and acceleration clip each
-joint; height shrinks the rest towards braking. Acceleration wins: no rule and no stop changes the velocity faster than
-its limit.
+The rules act in this order: velocity scales the whole vector and keeps its direction; position and acceleration clip each joint;
+height shrinks the rest towards braking. Acceleration wins: no rule and no stop changes the velocity faster than its limit.
 """
 
 import dataclasses
@@ -66,7 +65,9 @@ class CommandFilter:
         self._lower = np.array(robot.position_lower_rad) + config.position_margin_rad
         self._upper = np.array(robot.position_upper_rad) - config.position_margin_rad
         self._acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
-        self._moving = _moving_origins(kinematics, self._lower, self._upper)
+        # Only origins whose height depends on the joints are checked.
+        samples = np.random.default_rng(0).uniform(self._lower, self._upper, (32, len(robot.joints)))
+        self._moving = np.flatnonzero(np.ptp(self._heights(samples), axis=0) > 1e-6)
         is_tool = self._moving == len(robot.joints)
         self._floor_m = config.height_margin_m + np.where(is_tool, robot.workspace.lowest_tool_m, robot.workspace.lowest_link_m)
         self._previous = np.zeros(len(robot.joints))
@@ -136,7 +137,7 @@ class CommandFilter:
         braked = self._braked(dt)
         candidates = braked + _SHARES[:, None] * (velocity - braked)  # (N, J)
         paths = self._braking_paths(candidates, q, dt)  # (N, 4, J)
-        heights = self._heights(np.concatenate([paths.reshape(-1, len(q)), q[None]]))  # (N * 4 + 1, points)
+        heights = self._heights(np.concatenate([paths.reshape(-1, len(q)), q[None]]))[:, self._moving]  # (N * 4 + 1, points)
         lowest = heights[:-1].reshape(len(_SHARES), len(_BRAKING_TIMES), -1).min(axis=1)  # (N, points)
         allowed = (lowest >= np.minimum(self._floor_m, heights[-1])).all(axis=1)
         return candidates[int(np.argmax(allowed))] if allowed.any() else braked
@@ -149,11 +150,5 @@ class CommandFilter:
         return q + velocity[:, None, :] * dt + travel
 
     def _heights(self, q: np.ndarray) -> np.ndarray:
-        return self._kinematics.points(torch.from_numpy(q))[..., 2].numpy()[:, self._moving]
-
-
-def _moving_origins(kinematics: KinematicChain, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Indices of the link origins whose height depends on the joints."""
-    samples = np.random.default_rng(0).uniform(lower, upper, (32, len(lower)))
-    heights = kinematics.points(torch.from_numpy(samples))[..., 2].numpy()
-    return np.flatnonzero(np.ptp(heights, axis=0) > 1e-6)
+        """Heights of all link origins, m, at joint positions of shape (N, J)."""
+        return self._kinematics.points(torch.from_numpy(q))[..., 2].numpy()
