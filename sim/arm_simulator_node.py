@@ -44,21 +44,18 @@ _SILENCE_S = 1.0
 class ArmSimulatorConfig(DriverConfig):
     """Settings of the node."""
 
-    robot: str = setting('panda', 'Robot profile: a name in config/robots, or the path of a YAML file.')
-    driver: str = setting('simulated', 'Driver profile with the topics and the command interface: a name in config/drivers, or '
-                                       'the path of a YAML file.')
+    robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
+    driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
     lockstep: bool = setting(False, 'Publish /clock and step one control period for each arm command.')
-    control_rate_hz: float = setting(20.0, 'Rate of arm commands; in lockstep each lasts one period of it.', unit='Hz', low=1.0,
+    control_rate_hz: float = setting(20.0, 'Rate of arm commands; in lockstep each lasts one period.', unit='Hz', low=1.0,
                                      high=240.0)
     realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
-    tabletop: bool = setting(False, 'Whether the defaults of the world are those of the tasks over the table: another cube at '
-                                    'each reset, in front of the arm.')
+    tabletop: bool = setting(False, 'Whether the world has the defaults of tasks over the table: another cube at each reset.')
     task: str = setting('', 'Task that sets the default of control_rate_hz; empty for none.')
     video_path: str = setting('', 'GIF or MP4 of the first episodes; only in lockstep, because drawing would delay an arm in '
                                   'real time.')
     video_episodes: int = setting(3, 'Number of episodes in the video; each reset begins one.', low=1)
-    seed: int = setting(0, 'Seed of the cube and the faults; setting it makes the next reset start anew from it.', low=0,
-                        live=True)
+    seed: int = setting(0, 'Seed of cube and faults; setting it restarts both from it at the next reset.', low=0, live=True)
 
     def check(self) -> None:
         """Raise `ConfigError` when the rates do not fit, or a video is wanted and cannot be made."""
@@ -256,9 +253,7 @@ class ArmSimulatorNode(Node):
         self._newest: dict[Any, tuple[Any, Any]] = {}
         # These first measurements are not published, because an estimator that received only some of them would start
         # differently in each run. `on_repeat` publishes the newest until the first command.
-        for _ in range(_FRESH_PERIODS * round(self._config.steps_per_command)):
-            self._remember(self._messages(self._driver.step(self._driver.next_stamp_ns)))
-        self._last_advance_s = time.monotonic()
+        self._advance_periods(_FRESH_PERIODS, publish=False)
         runtime.steady_timer(self, _REPEAT_S, self.on_repeat)
 
     def _start_realtime(self) -> None:
@@ -273,42 +268,36 @@ class ArmSimulatorNode(Node):
             while not self._stop.wait(self._pacer.wait_s(time.monotonic())):
                 for late_s in self._pacer.due(time.monotonic()):
                     with self._lock:
-                        self._publish(self._driver.step(self._now_ns() - int(late_s * NANOSECONDS)))
+                        self._handle(self._driver.step(self._now_ns() - int(late_s * NANOSECONDS)))
         except Exception as error:  # The process must end too; an arm without physics would look alive.
             self.get_logger().fatal(f'physics stopped: {error}')
             self.exit_code = 1
 
-    def _advance_periods(self, count: int) -> None:
+    def _advance_periods(self, count: int, *, publish: bool = True) -> None:
         for _ in range(count * round(self._config.steps_per_command)):
-            self._publish(self._driver.step(self._driver.next_stamp_ns))
+            self._handle(self._driver.step(self._driver.next_stamp_ns), publish=publish)
         self._last_advance_s = time.monotonic()
 
-    def _publish(self, measurements: list[Measurement]) -> None:
-        if measurements and self._clock_pub:
+    def _handle(self, measurements: list[Measurement], *, publish: bool = True) -> None:
+        """Publish measurements; in lockstep, keep the newest message of each kind for `on_repeat`."""
+        if publish and measurements and self._clock_pub:
             self._publish_clock()
-        messages = self._messages(measurements)
-        for _, publisher, message in messages:
-            publisher.publish(message)
-        if self._config.lockstep:
-            self._remember(messages)
-
-    def _remember(self, messages: list[tuple[Any, Any, Any]]) -> None:
-        """Keep the newest message of each kind of measurement; the ground truth is not a measurement."""
-        self._newest.update({kind: (publisher, message) for kind, publisher, message in messages if kind is not RobotState})
-
-    def _messages(self, measurements: list[Measurement]) -> list[tuple[Any, Any, Any]]:
-        """Kind, publisher and message of each measurement."""
-        frame = self._robot.base_link
-        messages: list[tuple[Any, Any, Any]] = []
         for sample in measurements:
-            if isinstance(sample, JointSample):
-                publisher = self._joint_pubs[0 if self._robot.joints[0] in sample.names else -1]
-                messages.append((frozenset(sample.names), publisher, wire.joint_state_to_msg(sample, frame)))
-            elif isinstance(sample, PoseSample):
-                messages.append((PoseSample, self._pose_pub, wire.pose_to_msg(sample, frame)))
-            else:
-                messages.append((RobotState, self._truth_pub, convert.state_to_msg(sample, frame)))
-        return messages
+            kind, publisher, message = self._message(sample)
+            if publish:
+                publisher.publish(message)
+            if self._config.lockstep and kind is not RobotState:  # The ground truth is not a measurement.
+                self._newest[kind] = (publisher, message)
+
+    def _message(self, sample: Measurement) -> tuple[Any, Any, Any]:
+        """Kind, publisher and message of a measurement."""
+        frame = self._robot.base_link
+        if isinstance(sample, JointSample):
+            publisher = self._joint_pubs[0 if self._robot.joints[0] in sample.names else -1]
+            return frozenset(sample.names), publisher, wire.joint_state_to_msg(sample, frame)
+        if isinstance(sample, PoseSample):
+            return PoseSample, self._pose_pub, wire.pose_to_msg(sample, frame)
+        return RobotState, self._truth_pub, convert.state_to_msg(sample, frame)
 
     def _publish_clock(self) -> None:
         self._clock_pub.publish(Clock(clock=convert.stamp_to_msg(self._now_ns())))

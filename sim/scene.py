@@ -44,9 +44,9 @@ class WorldConfig(Config):
     cube_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction.', low=0.0, high=5.0, live=True)
     change_after: int = setting(0, 'Number of resets after which mass and friction of the cube are drawn from the changed '
                                    'ranges, for learning in a world that changes; 0 for never.', low=0, live=True)
-    changed_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass from then on.', unit='kg',
+    changed_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass after change_after.', unit='kg',
                                                        low=0.001, high=10.0, live=True)
-    changed_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction from then on.', low=0.0,
+    changed_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction after change_after.', low=0.0,
                                                         high=5.0, live=True)
     cube_region_m: tuple[float, ...] = setting(
         (), 'Where the cube is put: smallest x and y, largest x and y; empty for wherever the tool can reach.', unit='m')

@@ -15,8 +15,7 @@ from mbrl_ros.types import AppliedCommand, DemonstratedAction, EpisodeReport, Ph
 class ControllerConfig(Config):
     """Settings of the controller, its command filter and its state watch."""
 
-    require_mandate: bool = setting(True, 'Whether the arm moves only while the episode manager wants it to; '
-                                          'otherwise a goal alone suffices.')
+    require_mandate: bool = setting(True, 'Whether the arm needs a mandate of the episode manager; otherwise a goal suffices.')
     max_mandate_age_s: float = setting(0.5, 'Oldest report of the episode manager that counts.', unit='s', low=0.01, high=60.0)
     max_demonstration_age_s: float = setting(0.3, 'Oldest demonstrated action that is followed.', unit='s', low=0.01, high=60.0,
                                              live=True)

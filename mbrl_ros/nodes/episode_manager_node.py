@@ -50,9 +50,8 @@ class EpisodeManagerConfig(Config):
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
-    task: str = setting('reach', 'Task to score; has defaults for the settings of episodes.', choices=tuple(TASKS))
-    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
-                                    'joint velocities.', choices=ACTIONS)
+    task: str = setting('reach', 'Task to score; sets the defaults of episodes.', choices=tuple(TASKS))
+    actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     seed: int = setting(0, 'Seed of the goals.', low=0)
     output_dir: str = setting('', 'Folder for scores.csv and learning_curve.png; empty writes none.')
     reset_timeout_s: float = setting(10.0, 'Longest wait for the reset service before the arm goes home by itself.',

@@ -1,4 +1,4 @@
-"""`model_trainer`: learns a model from live experience and earlier bags, in a process beside the control loop.
+"""`model_trainer`: learns a model from live experience and earlier bags, in a process of its own.
 
 A crash loses the experience in memory. A trainer that starts in the middle of a run, as the episode manager's count of steps
 shows, loads the last good model and the experience of this run from `output_dir`.
@@ -52,17 +52,15 @@ class ModelTrainerConfig(Config):
     """Settings of the model trainer."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    task: str = setting('reach', 'Task; says what is learned of the state, and has defaults for the settings of learning.',
-                        choices=tuple(TASKS))
-    agent: str = setting(DEFAULT_AGENT, 'Agent whose learner learns, a name or module:KIND; its own settings stand beside these.')
-    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
-                                    'joint velocities.', choices=ACTIONS)
+    task: str = setting('reach', 'Task to learn; sets the observation and the defaults of learning.', choices=tuple(TASKS))
+    agent: str = setting(DEFAULT_AGENT, 'Agent whose learner trains, a name or module:KIND; it adds its own settings.')
+    actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')
     seed: int = setting(0, 'Seed of training.', low=0)
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)
     output_dir: str = setting('', 'Folder of the last good model and of the recording; empty keeps none.')
-    model: str = setting('', 'Model to begin with, together with the experience that lies beside it: a name in config/models or '
-                             'the path of a .safetensors file; empty begins with none.')
+    model: str = setting('', 'Model to begin with, and the experience beside it: a name in config/models or the path of a '
+                             '.safetensors file; empty for none.')
     resume: bool = setting(False, 'Whether to begin with the model in output_dir, even when the run is new.')
     learning: bool = setting(True, 'Whether to train at all; if not, the model to begin with is used unchanged.')
     experience_paths: tuple[str, ...] = setting((), 'Earlier bags to learn from too.')

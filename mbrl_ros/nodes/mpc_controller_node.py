@@ -49,18 +49,17 @@ class MpcControllerConfig(RewardsConfig):
     """Settings of the controller node."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    agent: str = setting(DEFAULT_AGENT, 'Agent that decides, a name or module:KIND; its own settings stand beside these.')
+    agent: str = setting(DEFAULT_AGENT, 'Agent that decides, a name or module:KIND; it adds its own settings.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
-    task: str = setting('reach', 'Task to pursue; has defaults for the settings of planning and moving.', choices=tuple(TASKS))
-    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
-                                    'joint velocities.', choices=ACTIONS)
+    task: str = setting('reach', 'Task to pursue; sets the defaults of planning and moving.', choices=tuple(TASKS))
+    actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     rate_hz: float = setting(20.0, 'Control rate.', unit='Hz', low=1.0, high=500.0)
     lockstep: bool = setting(False, 'Tick by the stamps of states instead of the clock, and plan without a deadline.')
     autostart: bool = setting(True, 'Whether the node configures and activates itself.')
     seed: int = setting(0, 'Seed of planning and exploring.', low=0)
     realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
-    device: str = setting('auto', 'Where the agent computes; auto leaves it to the settings of the agent, which take a GPU when '
-                                  'there is one.', choices=('auto', 'cpu', 'cuda'))
+    device: str = setting('auto', 'Device of the agent; auto leaves it to the settings of the agent, which take a GPU if there '
+                                  'is one.', choices=('auto', 'cpu', 'cuda'))
     torch_threads: int = setting(1, 'Threads of torch.', low=1, high=256)
     output_dir: str = setting('', 'Folder that keeps a pressed emergency stop over a restart; empty keeps none.')
     gripper_opening_m: float = setting(-1.0, 'Opening commanded on activation; negative leaves the gripper alone.', unit='m',

@@ -27,8 +27,7 @@ class ScriptedDemonstratorConfig(Config):
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     task: str = setting('lift', 'Task to demonstrate.', choices=tuple(DEMONSTRATED))
-    noise_std: float = setting(0.1, 'Standard deviation of the noise on its actions, for data of what is beside the path.',
-                               low=0.0, high=1.0)
+    noise_std: float = setting(0.1, 'Standard deviation of noise on the actions, for data off the path.', low=0.0, high=1.0)
     seed: int = setting(0, 'Seed of that noise.', low=0)
 
 
