@@ -11,7 +11,7 @@ import numpy as np
 
 from mbrl_ros.config import section, setting
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState
 from mbrl_sim.command_interfaces import InterfaceConfig, InterfaceLimits, TrajectoryCommand, make_interface
 from mbrl_sim.faults import FaultConfig, JointSample, MeasurementFaults, PoseSample

@@ -10,7 +10,7 @@ import numpy as np
 import pybullet
 
 from mbrl_ros.errors import ConfigError, ShapeError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState, body_joint_names
 from mbrl_sim.objects import TableObject, height_m, make_object
 from mbrl_sim.scene import VIEW, BulletClient, JointLimits, WorldConfig, load_arm, make_goal_marker, set_up_window
