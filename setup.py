@@ -8,8 +8,8 @@ from setuptools import Extension, find_packages, setup
 NAME = 'mbrl_ros'
 KERNELS = f'{NAME}/models/ensemble/kernels'
 HERE = Path(__file__).resolve().parent  # colcon runs a link to this file when it installs by links
-NODES = ('arm_simulator', 'state_estimator', 'experience_logger', 'model_trainer', 'mpc_controller', 'episode_manager',
-         'scripted_demonstrator', 'keyboard_teleop')
+NODES = ('arm_simulator', 'state_estimator', 'experience_logger', 'model_trainer', 'command_guard', 'mpc_controller',
+         'episode_manager', 'scripted_demonstrator', 'keyboard_teleop')
 
 
 def names(file: str) -> list[str]:

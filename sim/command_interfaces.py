@@ -1,9 +1,10 @@
-"""The command interfaces of ros2_control: velocity, position and trajectory, as an arm's driver shows them.
+"""The command interfaces of ros2_control: velocity, position and trajectory.
 
-Pure: an interface is told commands and asked, before every physics step, what the motors should do. It keeps the last valid
-command, comes to a controlled stop when commands cease, and then holds. Two things are kinder than ros2_control, whose
-forward controllers hold the last command for ever: the time-out, and that after a refused length the next valid command
-resumes without a controller manager to activate the controller again.
+An interface is pure: it takes commands, and before each physics step it gives the setpoint of the motors. It follows the last
+valid command, stops in a controlled way when commands cease, and then holds.
+
+Two things differ from ros2_control's forward controllers, which follow the last command forever: commands time out, and after a
+command of wrong length the next valid one is followed without activating a controller again.
 """
 
 import abc
@@ -17,13 +18,13 @@ import numpy as np
 from mbrl_ros.config import Config, setting
 
 _END_VELOCITY_TOLERANCE = 1e-6
-#: Sums of step lengths meet a trajectory's times only to rounding.
+#: Sums of step lengths equal a trajectory's times only up to rounding.
 _TIME_TOLERANCE_S = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceConfig(Config):
-    """How the driver treats commands."""
+    """How the command interfaces treat commands."""
 
     command_timeout_s: float = setting(0.2, 'Silence after which a velocity or position command ends in a controlled stop.',
                                unit='s', low=0.01, high=10.0)
@@ -33,7 +34,7 @@ class InterfaceConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceLimits:
-    """Joint names and what the driver enforces; each array has shape (J,), rad, rad/s and rad/s²."""
+    """Joint names and the limits that the driver enforces; each array has shape (J,), rad, rad/s or rad/s²."""
 
     joints: tuple[str, ...]
     lower: np.ndarray
@@ -44,7 +45,7 @@ class InterfaceLimits:
 
 @dataclasses.dataclass(frozen=True)
 class Setpoint:
-    """What the motors should do: follow `position` (J,) with `velocity` (J,) fed forward, or only `velocity`."""
+    """Setpoint of the motors: `position` (J,) with feed-forward `velocity` (J,), or `velocity` alone."""
 
     position: np.ndarray | None
     velocity: np.ndarray
@@ -64,9 +65,9 @@ class TrajectoryCommand:
     """A trajectory message, unchecked.
 
     Attributes:
-        joints: Names in the order of the points' entries.
+        joints: Names, in the order of the points' entries.
         points: The points, timed from the start.
-        start_s: When it starts, in the interface's time; None for at once.
+        start_s: Start by the time of the interface; None for at once.
     """
 
     joints: Sequence[str]
@@ -79,7 +80,7 @@ class CommandInterface(abc.ABC):
 
     Args:
         limits: Joints and limits.
-        position: Where the arm stands, shape (J,), rad.
+        position: Position of the standing arm, shape (J,), rad.
         config: Settings.
     """
 
@@ -100,23 +101,15 @@ class CommandInterface(abc.ABC):
         self._setpoint = Setpoint(np.array(position, dtype=np.float64), np.zeros(len(self._limits.joints)))
 
     def stop(self) -> None:
-        """Ramp to zero at the acceleration limits, then hold."""
+        """Brake at the acceleration limits, then hold."""
         self._following = False
 
     @abc.abstractmethod
     def accept(self, command: Any, now_s: float) -> str:
-        """Take a command.
-
-        Args:
-            command: Message content, unchecked.
-            now_s: Time, of any fixed origin.
-
-        Returns:
-            Empty, or why it is refused.
-        """
+        """Take an unchecked command at time `now_s`, of any fixed origin; returns why it is refused, or an empty text."""
 
     def advance(self, now_s: float, dt_s: float, position: np.ndarray) -> Setpoint:
-        """What the motors should do over the next physics step.
+        """Setpoint for the next physics step.
 
         Args:
             now_s: Time, of the same origin as for `accept`.
@@ -133,7 +126,7 @@ class CommandInterface(abc.ABC):
 
     @abc.abstractmethod
     def _follow(self, now_s: float, dt_s: float) -> Setpoint:
-        """What the command in force asks for."""
+        """Setpoint of the present command."""
 
     def _slowed(self, dt_s: float, position: np.ndarray) -> Setpoint:
         reference, velocity = self._setpoint.position, self._setpoint.velocity
@@ -144,19 +137,19 @@ class CommandInterface(abc.ABC):
         return Setpoint(None if velocity.any() else position.copy(), velocity)
 
     def _toward(self, target: np.ndarray, dt_s: float) -> Setpoint:
-        """Move the reference to a target no faster than the velocity limits."""
+        """Move the reference towards a target within the velocity limits."""
         reach = self._limits.max_velocity * dt_s
         change = np.clip(target - self._setpoint.position, -reach, reach)
         return Setpoint(self._setpoint.position + change, change / dt_s)
 
 
 class ForwardInterface(CommandInterface):
-    """What the forward velocity and position interfaces share: one number a joint, in the profile's order."""
+    """Base of the forward interfaces: a command has one number a joint, in the profile's order."""
 
     name: str
 
     def accept(self, command: Sequence[float], now_s: float) -> str:
-        """Take J numbers; a wrong length stops the arm, numbers that are not finite are dropped."""
+        """Take J numbers; a command of another length stops the arm, one that is not finite is dropped."""
         joints = self._limits.joints
         if len(command) != len(joints):
             self.stop()
@@ -193,13 +186,12 @@ class PositionInterface(ForwardInterface):
 class TrajectoryInterface(CommandInterface):
     """`joint_trajectory_controller/joint_trajectory`: cubic between points with velocities, linear without.
 
-    A trajectory replaces the one before it and starts from the reference, not from the measured state, so that a planner
-    may send a rolling window without a jiggle at each splice. After its end the arm holds the last point. A refused one
-    leaves the one before it in force.
+    A trajectory replaces the one before it. It starts at the reference, not at the measured state, so that rolling windows join
+    without a jump. After its end the arm holds the last point. A refused trajectory leaves the one before it in force.
     """
 
     def accept(self, command: TrajectoryCommand, now_s: float) -> str:
-        """Take a trajectory; positions in every point, velocities in every point or in none."""
+        """Take a trajectory with positions in every point, and velocities in every point or in none."""
         if reason := self._refusal(command, now_s):
             return f'trajectory refused: {reason}'
         order = [list(command.joints).index(name) for name in self._limits.joints]
@@ -227,7 +219,7 @@ class TrajectoryInterface(CommandInterface):
         return moved
 
     def _sample(self, time_s: float) -> np.ndarray:
-        """Position at a time, shape (J,); past the end, the last point."""
+        """Position at a time, shape (J,); the last point after the end."""
         if time_s >= self._times[-1] - _TIME_TOLERANCE_S:
             return self._positions[-1]
         right = int(np.searchsorted(self._times, time_s, side='right'))
@@ -270,6 +262,6 @@ class TrajectoryInterface(CommandInterface):
 
 
 def make_interface(command_type: str, limits: InterfaceLimits, position: np.ndarray, config: InterfaceConfig) -> CommandInterface:
-    """The command interface of a driver profile's `command_type`, holding `position`."""
+    """Make the command interface for a driver profile's `command_type`; it begins by holding `position`."""
     kind = {'velocity': VelocityInterface, 'position': PositionInterface, 'trajectory': TrajectoryInterface}[command_type]
     return kind(limits, position, config)

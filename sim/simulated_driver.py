@@ -1,19 +1,20 @@
-"""The arm's driver around the world: command interface in, measurements with their faults out, one physics step at a time.
+"""The simulated driver: it takes commands, steps the world, and returns measurements with their faults.
 
-Pure; the node only decides when to step and carries the messages.
+It is pure: the node decides when to step, and carries the messages.
 """
 
 import dataclasses
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 
 from mbrl_ros.config import section, setting
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState
 from mbrl_sim.command_interfaces import InterfaceConfig, InterfaceLimits, TrajectoryCommand, make_interface
-from mbrl_sim.faults import FaultConfig, JointSample, LatencyQueue, MeasurementFaults, PoseSample
+from mbrl_sim.faults import FaultConfig, JointSample, MeasurementFaults, PoseSample
 from mbrl_sim.world import ArmWorld, WorldConfig
 
 NANOSECONDS = 1_000_000_000
@@ -32,6 +33,7 @@ class DriverConfig(InterfaceConfig):
     faults: FaultConfig = section(FaultConfig, 'Faults of the measurements.')
 
     def check(self) -> None:
+        """Raise `ConfigError` when a rate does not divide the physics rate."""
         for name in ('joint_state_hz', 'object_pose_hz'):
             if self.world.physics_hz % getattr(self, name):
                 raise ConfigError(f'DriverConfig.{name} needs a divisor of the {self.world.physics_hz} Hz of physics, '
@@ -39,13 +41,16 @@ class DriverConfig(InterfaceConfig):
 
 
 class SimulatedDriver:
-    """An arm that obeys one command interface and reports what its sensors see.
+    """An arm with one command interface and with sensors.
 
     Args:
         robot: Profile with a resolved URDF.
         config: Settings.
         seed: Seed of the world and of the faults.
-        command_type: Command interface, as a driver profile names it.
+        command_type: Command interface, as in a driver profile.
+
+    Raises:
+        ConfigError: As for `ArmWorld`.
     """
 
     def __init__(self, robot: RobotProfile, config: DriverConfig, seed: int = 0, command_type: str = 'velocity') -> None:
@@ -56,22 +61,22 @@ class SimulatedDriver:
         urdf = self.world.limits
         limits = InterfaceLimits(robot.joints, urdf.lower, urdf.upper, urdf.max_velocity, np.array(robot.max_acceleration_rad_s2))
         self._interface = make_interface(command_type, limits, self.world.joint_positions(robot.joints), config)
-        self._queue: LatencyQueue[Measurement] = LatencyQueue()
+        self._waiting: deque[tuple[int, Measurement]] = deque()  # With the stamp at which each may leave.
         self._steps = 0
 
     @property
     def now_s(self) -> float:
-        """Physics time since the start; resets do not turn it back."""
+        """Physics time since the start, s; it goes on over resets."""
         return self._steps / self._config.world.physics_hz
 
     @property
     def stamp_ns(self) -> int:
-        """The same in whole nanoseconds, without rounding that adds up."""
+        """The same in nanoseconds, exactly rounded down."""
         return self._steps * NANOSECONDS // self._config.world.physics_hz
 
     @property
     def next_stamp_ns(self) -> int:
-        """When the next step ends."""
+        """End of the next step."""
         return (self._steps + 1) * NANOSECONDS // self._config.world.physics_hz
 
     @property
@@ -80,27 +85,31 @@ class SimulatedDriver:
         return self._interface.holding
 
     def reset(self, seed: int | None = None) -> None:
-        """Put the world back and hold; with a seed, exactly as a new driver of that seed would start."""
+        """Reset the world and hold; with a seed, to the state of a new driver with that seed.
+
+        Raises:
+            ConfigError: There is no place for the cube.
+        """
         self.world.reset(seed)
         if seed is not None:
             self._faults.reset(seed)
         self._interface.hold(self.world.joint_positions(self._robot.joints))
-        self._queue.clear()
+        self._waiting.clear()
 
     def set_faults(self, config: FaultConfig) -> None:
-        """Other faults from the next measurement on."""
+        """Use other faults from the next measurement on."""
         self._faults.config = config
 
     def set_world(self, config: WorldConfig) -> None:
-        """Another cube from the next reset on; what cannot change while a world exists has to be as it was."""
+        """Use other settings of the cube from the next reset on; settings that are not `live` must be unchanged."""
         self.world.config = config
 
     def command(self, command: Sequence[float] | TrajectoryCommand) -> str:
-        """Take an arm command; the reason is returned when it is refused."""
+        """Take an arm command; returns why it is refused, or an empty text."""
         return self._interface.accept(command, self.now_s)
 
     def command_gripper(self, command: Sequence[float]) -> str:
-        """Take a gripper command, one opening in metres; likewise."""
+        """Take a gripper command, one opening, m; returns why it is refused, or an empty text."""
         if self._robot.gripper is None:
             return f'{self._robot.name} has no gripper'
         if len(command) != 1 or not np.isfinite(command[0]):
@@ -109,14 +118,7 @@ class SimulatedDriver:
         return ''
 
     def step(self, stamp_ns: int) -> list[Measurement]:
-        """Advance one physics step.
-
-        Args:
-            stamp_ns: Time that the step ends at.
-
-        Returns:
-            The measurements that are due to be sent.
-        """
+        """Advance one physics step that ends at `stamp_ns`, and return the measurements that are due."""
         setpoint = self._interface.advance(self.now_s, self.world.dt_s, self.world.joint_positions(self._robot.joints))
         if setpoint.position is None:
             self.world.drive_velocity(setpoint.velocity)
@@ -127,19 +129,21 @@ class SimulatedDriver:
         return self._measure(stamp_ns)
 
     def close(self) -> None:
-        """Leave the physics server."""
+        """Disconnect from the physics server."""
         self.world.close()
 
     def _measure(self, stamp_ns: int) -> list[Measurement]:
         config, due_ns = self._config, stamp_ns + round(self._faults.config.latency_s * NANOSECONDS)
-        truth: list[Measurement] = []
+        sent: list[Measurement] = []
         if self._steps % (config.world.physics_hz // config.joint_state_hz) == 0:
             sample = JointSample(stamp_ns, self.world.joint_names, self.world.joint_positions(), self.world.joint_velocities())
-            for message in self._faults.joints(sample):
-                self._queue.push(message, due_ns)
+            self._waiting.extend((due_ns, message) for message in self._faults.joints(sample))
             if config.publish_ground_truth:
-                truth.append(self.world.ground_truth(stamp_ns, config.object_name))
+                sent.append(self.world.ground_truth(stamp_ns, config.object_name))
         if config.world.cube and self._steps % (config.world.physics_hz // config.object_pose_hz) == 0:
-            for message in self._faults.pose(PoseSample(stamp_ns, *self.world.cube_pose())):
-                self._queue.push(message, due_ns)
-        return truth + self._queue.pop_due(stamp_ns)
+            poses = self._faults.pose(PoseSample(stamp_ns, *self.world.cube_pose()))
+            self._waiting.extend((due_ns, message) for message in poses)
+        # Only the oldest may leave, so that messages keep their order when the latency changes.
+        while self._waiting and self._waiting[0][0] <= stamp_ns:
+            sent.append(self._waiting.popleft()[1])
+        return sent

@@ -1,7 +1,7 @@
-"""The simulated world: an arm on a table, a cube or what lies there in its place, and nothing of ROS.
+"""The simulated world: an arm on a table, and a cube or another object on it.
 
-PyBullet is imported only here. Everything is a function of the seed and of what the motors were told: no clock, no global
-state, each world in its own physics client.
+The world depends only on its seed and on the commands to its motors: it has no clock and no global state, and each world has
+its own physics client.
 """
 
 from collections.abc import Sequence
@@ -10,28 +10,26 @@ import numpy as np
 import pybullet
 
 from mbrl_ros.errors import ConfigError, ShapeError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState, body_joint_names
 from mbrl_sim.objects import TableObject, height_m, make_object
 from mbrl_sim.scene import VIEW, BulletClient, JointLimits, WorldConfig, load_arm, make_goal_marker, set_up_window
 
-__all__ = ['ArmWorld', 'JointLimits', 'WorldConfig']
-
 _CUBE_DRAWS = 10_000
-#: How far the fingers' setpoint may be ahead of where they are.
+#: The setpoint of the fingers leads their measured opening by at most this.
 _GRIP_LEAD_M = 0.004
 
 
 class ArmWorld:
-    """One arm, a table at z = 0 that it stands on, and a cube in front of it.
+    """An arm on a table at z = 0, and a cube in front of it.
 
     Args:
         robot: Profile with a resolved URDF.
         config: Physics and cube.
-        seed: Seed of everything that is drawn at random.
+        seed: Seed of all random draws.
 
     Raises:
-        ConfigError: The URDF cannot be loaded or lacks a joint or link of the profile.
+        ConfigError: The URDF cannot be loaded, lacks a joint or link of the profile, or leaves no place for the cube.
     """
 
     def __init__(self, robot: RobotProfile, config: WorldConfig | None = None, seed: int = 0) -> None:
@@ -42,7 +40,7 @@ class ArmWorld:
         self.dt_s = 1.0 / self.config.physics_hz
         self.steps = 0
         self._bullet = BulletClient(pybullet.GUI if self.config.gui else pybullet.DIRECT)
-        self._closed, self._resets = False, -1  # The first is not asked for.
+        self._closed, self._resets = False, -1  # The reset below does not count.
         self._goal: np.ndarray | None = None
         if self.config.gui:
             set_up_window(self._bullet)
@@ -50,17 +48,20 @@ class ArmWorld:
 
     @property
     def limits(self) -> JointLimits:
-        """What the URDF allows the arm's joints."""
+        """Limits of the arm's joints in the URDF."""
         return self._arm.limits
 
     def reset(self, seed: int | None = None) -> None:
         """Put the arm at home at rest, the gripper open, the cube at a random place, and let it settle.
 
-        The simulation is built anew, because Bullet keeps contact caches that no other call clears: equal seeds give
-        bit-identical worlds whatever happened before.
+        The simulation is rebuilt, because no other call clears Bullet's contact caches. Equal seeds therefore give bit-identical
+        worlds, whatever happened before.
 
         Args:
-            seed: Seeds the generator; without it the next draw of the running one is used.
+            seed: Seeds the generator; None goes on with the present generator.
+
+        Raises:
+            ConfigError: There is no place for the cube.
         """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
@@ -79,26 +80,34 @@ class ArmWorld:
         self.steps += 1
 
     def hold(self) -> None:
-        """Hold the arm where it is, and the gripper as far open as it is."""
+        """Hold the arm and the gripper at their present positions."""
         self.drive_position(self.joint_positions(self.robot.joints))
         if self.fingers:
             self.drive_gripper(float(self.joint_positions(self.fingers).sum()))
 
     def drive_velocity(self, velocity: np.ndarray) -> None:
-        """Set the arm's velocity motors, shape (J,), rad/s; clipped to the URDF's limits, as ros2_control does."""
+        """Set the arm's velocity motors, shape (J,), rad/s; clipped to the URDF's limits, as ros2_control does.
+
+        Raises:
+            ShapeError: `velocity` is not J finite numbers.
+        """
         speed = np.clip(self._arm_array(velocity), -self._arm.limits.max_velocity, self._arm.limits.max_velocity)
         self._bullet.setJointMotorControlArray(self._arm.body, self._arm_ids, pybullet.VELOCITY_CONTROL,
                                                targetVelocities=speed.tolist(), forces=self._forces)
 
     def drive_position(self, position: np.ndarray, velocity: np.ndarray | None = None) -> None:
-        """Set the arm's position motors, shape (J,), rad, with a velocity to feed forward; clipped likewise."""
+        """Set the arm's position motors, shape (J,), rad, with a feed-forward velocity; the position is clipped to the limits.
+
+        Raises:
+            ShapeError: `position` or `velocity` is not J finite numbers.
+        """
         place = np.clip(self._arm_array(position), self._arm.limits.lower, self._arm.limits.upper)
         speed = np.zeros_like(place) if velocity is None else self._arm_array(velocity)
         self._bullet.setJointMotorControlArray(self._arm.body, self._arm_ids, pybullet.POSITION_CONTROL, forces=self._forces,
                                                targetPositions=place.tolist(), targetVelocities=speed.tolist())
 
     def drive_gripper(self, opening_m: float) -> None:
-        """Set the opening that the fingers move to; clipped to what the gripper can open.
+        """Set the target opening of the gripper, m; clipped to its range.
 
         Raises:
             ConfigError: The robot has no gripper.
@@ -109,11 +118,19 @@ class ArmWorld:
         self._opening_target = min(max(opening_m, gripper.closed_m), gripper.open_m)
 
     def joint_positions(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """Positions of the named joints, all of `joint_names` by default, rad or m."""
+        """Positions of the named joints, rad or m; by default of all `joint_names`.
+
+        Raises:
+            ConfigError: The robot has no such joint.
+        """
         return self._joint_values(names, 0)
 
     def joint_velocities(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """Velocities of the named joints, likewise, rad/s or m/s."""
+        """Velocities of the named joints, rad/s or m/s; as for `joint_positions`.
+
+        Raises:
+            ConfigError: The robot has no such joint.
+        """
         return self._joint_values(names, 1)
 
     def tool_pose(self) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +139,7 @@ class ArmWorld:
         return np.array(link[4]), np.array(link[5])
 
     def cube_pose(self) -> tuple[np.ndarray, np.ndarray]:
-        """Cube's position (3,) in the base frame, m, and quaternion (4,), x y z w.
+        """The cube's position (3,) in the base frame, m, and quaternion (4,), x y z w.
 
         Raises:
             ConfigError: The world has no cube.
@@ -131,17 +148,16 @@ class ArmWorld:
         return np.array(position), np.array(quaternion)
 
     def cube_velocity(self) -> tuple[np.ndarray, np.ndarray]:
-        """Cube's linear (3,), m/s, and angular (3,), rad/s, velocity in the base frame; raises like `cube_pose`."""
+        """The cube's linear velocity (3,), m/s, and angular velocity (3,), rad/s, in the base frame.
+
+        Raises:
+            ConfigError: The world has no cube.
+        """
         linear, angular = self._bullet.getBaseVelocity(self._require_cube())
         return np.array(linear), np.array(angular)
 
     def ground_truth(self, stamp_ns: int, body: str) -> RobotState:
-        """Exact state with the names that the estimator uses: arm joints, gripper opening, the cube's virtual joints.
-
-        Args:
-            stamp_ns: Stamp to give it.
-            body: Name of the cube in the state.
-        """
+        """Exact state under the estimator's names: arm joints, gripper opening, and virtual joints of the cube, named `body`."""
         joints = self.robot.joints
         names, position, velocity = [*joints], [*self.joint_positions(joints)], [*self.joint_velocities(joints)]
         if self.robot.gripper:
@@ -163,13 +179,17 @@ class ArmWorld:
         return any(contact[3] >= 0 for contact in self._bullet.getContactPoints(self._arm.body, self._table))
 
     def place_arm(self, position: np.ndarray) -> None:
-        """Put the arm's joints, shape (J,), rad, at rest without moving there; for tests and for looking around."""
+        """Set the arm's joint positions, shape (J,), rad, at once and at rest.
+
+        Raises:
+            ShapeError: `position` is not J finite numbers.
+        """
         for joint, angle in zip(self._arm_ids, self._arm_array(position)):
             self._bullet.resetJointState(self._arm.body, joint, float(angle), 0.0)
         self.drive_position(position)
 
     def show_goal(self, position: np.ndarray) -> None:
-        """Mark a position (3,), m, until another is given; it changes nothing but the picture."""
+        """Mark a position (3,), m, in pictures, until another one is given."""
         self._goal = np.array(position, dtype=np.float64)
         if self._marker is None:
             self._marker = make_goal_marker(self._bullet, self._goal)
@@ -180,18 +200,17 @@ class ArmWorld:
         eye = (VIEW['target'], VIEW['distance'], VIEW['yaw'], VIEW['pitch'])
         view = self._bullet.computeViewMatrixFromYawPitchRoll(*eye, roll=0.0, upAxisIndex=2)
         projection = self._bullet.computeProjectionMatrixFOV(fov=50.0, aspect=width / height, nearVal=0.05, farVal=5.0)
-        _, _, pixels, _, _ = self._bullet.getCameraImage(width, height, view, projection,
-                                                         renderer=pybullet.ER_TINY_RENDERER)
+        _, _, pixels, _, _ = self._bullet.getCameraImage(width, height, view, projection, renderer=pybullet.ER_TINY_RENDERER)
         return np.asarray(pixels, dtype=np.uint8).reshape(height, width, 4)[:, :, :3]
 
     def close(self) -> None:
-        """Leave the physics server; the world cannot be used afterwards."""
+        """Disconnect from the physics server; the world cannot be used afterwards."""
         if not self._closed:
             self._closed = True
             self._bullet.disconnect()
 
     def _draw_cube(self) -> TableObject:
-        """The cube of the next world, over the part of the table where the tool can reach."""
+        """Draw the next cube, at a place on the table that the tool can reach."""
         config, workspace = self.config, self.robot.workspace
         size, mass, friction = config.cube_size_m, config.cube_mass_kg, config.cube_friction
         if config.randomise_cube:
@@ -232,7 +251,7 @@ class ArmWorld:
         if not self.fingers:
             return
         reach = self.robot.gripper.max_velocity_m_s * self.dt_s
-        # Fingers that hold something press on it; were their setpoint to run on, they would not open for as long as it ran.
+        # Closed fingers stop at an object. A setpoint that went on would have to come back before the fingers could open.
         measured = float(self.joint_positions(self.fingers).sum())
         opening = min(max(self._opening, measured - _GRIP_LEAD_M), measured + _GRIP_LEAD_M)
         self._opening = opening + min(max(self._opening_target - opening, -reach), reach)

@@ -35,8 +35,8 @@ def holds() -> None:
 def parameter_reference() -> str:
     """A section for each node, with a table row for each parameter; the parameters of its agents follow."""
     sections = []
-    for node, module in NODES.items():
-        sections.append(f'## {node}\n\n{_parameter_table(node_config(module))}')
+    for node, path in NODES.items():
+        sections.append(f'## {node}\n\n{_parameter_table(node_config(path.partition(":")[0]))}')
         for agent in AGENTS if node in _PARTS else ():
             part = getattr(agent_kind(agent), _PARTS[node])
             sections.append(f'### {node} with `agent` {agent}\n\n{_parameter_table(part)}')

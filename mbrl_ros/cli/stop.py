@@ -12,17 +12,17 @@ from mbrl_ros.launching.executables import ros_environment
 _RETRY_S = 1.0
 
 Namespace = Annotated[str, typer.Option(help='Namespace of the arm.')]
-Timeout = Annotated[float, typer.Option(min=0.1, help='Longest time to wait for the controller, in seconds.')]
+Timeout = Annotated[float, typer.Option(min=0.1, help='Longest time to wait for the command guard, in seconds.')]
 
 
 def stop(namespace: Namespace = '/', timeout: Timeout = 15.0) -> None:
     """Press the emergency stop: the arm brakes and stands until it is released."""
-    typer.echo(call_trigger(f'{namespace.rstrip("/")}/mpc_controller/stop', timeout))
+    typer.echo(call_trigger(f'{namespace.rstrip("/")}/command_guard/stop', timeout))
 
 
 def release(namespace: Namespace = '/', timeout: Timeout = 15.0) -> None:
     """Release the emergency stop: the arm may move again."""
-    typer.echo(call_trigger(f'{namespace.rstrip("/")}/mpc_controller/release', timeout))
+    typer.echo(call_trigger(f'{namespace.rstrip("/")}/command_guard/release', timeout))
 
 
 def call_trigger(service: str, timeout_s: float) -> str:
@@ -49,7 +49,7 @@ def call_trigger(service: str, timeout_s: float) -> str:
         if not client.wait_for_service(timeout_s):
             domain = os.environ.get('ROS_DOMAIN_ID', '0')
             raise ServiceError(f'no service {service} within {timeout_s:g} s in ROS domain {domain}; '
-                               'is the controller running there?')
+                               'is the command guard running there?')
         while (left_s := end_s - time.monotonic()) > 0.0:
             future = client.call_async(Trigger.Request())
             rclpy.spin_until_future_complete(node, future, timeout_sec=min(_RETRY_S, left_s))

@@ -14,13 +14,13 @@ from mbrl_ros.config import Config
 from mbrl_ros.control.demonstration import DemonstrationRefused, checked_action
 from mbrl_ros.control.exploration import Exploration, homing_velocity
 from mbrl_ros.control.safety.command_filter import CommandFilter
-from mbrl_ros.control.safety.hold import EmergencyStop, StopSequence
+from mbrl_ros.control.safety.hold import StopSequence
 from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.control.safety.state_watch import StateWatch
 from mbrl_ros.control.tick import ControllerConfig, TickInputs, TickOutcome
 from mbrl_ros.errors import MeasurementError, PlanningError, ShapeError
-from mbrl_ros.robots import RobotProfile
-from mbrl_ros.tasks import Task
+from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase
 
 _MOVING = (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
@@ -49,12 +49,10 @@ class Controller:
         config: Settings.
         period_s: Control period.
         seed: Seeds each episode together with the episode's index.
-        emergency_stop: Latch to obey; by default a latch without a file.
     """
 
-    def __init__(self, robot: RobotProfile, task: Task, config: ControllerConfig, *, period_s: float, seed: int = 0,
-                 emergency_stop: EmergencyStop | None = None) -> None:
-        self.emergency_stop = emergency_stop or EmergencyStop()
+    def __init__(self, robot: RobotProfile, task: Task, config: ControllerConfig, *, period_s: float,
+                 seed: int = 0) -> None:
         self.weights: Config = task.weights
         self._robot, self._task = robot, task
         self._period_s, self._seed = period_s, seed
@@ -69,7 +67,6 @@ class Controller:
         self._tail: tuple[int, np.ndarray] | None = None
         self._tail_steps = 0
         self._misses = 0
-        self._is_first_tick = True
         self.configure(config)
 
     @property
@@ -84,19 +81,15 @@ class Controller:
 
     def tick(self, inputs: TickInputs) -> TickOutcome:
         """Choose the command of one control tick; only the agent's decision takes long."""
-        if self._is_first_tick and inputs.state is not None:
-            self._is_first_tick = False
-            if not inputs.lockstep:
-                self._stop.restart()  # A controller that crashed may have left the driver a command; stop the arm.
         phase = self._phase(inputs)
         self._start_phase(inputs.report if phase is not None else None)
         wish = self._hold(inputs, phase) or self._wish(inputs, phase)
-        if self.emergency_stop.is_pressed:
-            wish = _Wish(hold=HoldReason.EMERGENCY_STOP)  # It may have been pressed while the agent decided.
         clamped = ()
         if wish.hold is None:
             self._stop.restart()
-            filtered = self._filter.apply(wish.velocity, self._joints_at_effect(inputs), self._period_s)
+            latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
+            q = inputs.state.positions(self._robot.joints) + latency_s * self._filter.previous
+            filtered = self._filter.apply(wish.velocity, q, self._period_s)
             velocity, clamped = filtered.velocity, filtered.clamped
             if filtered.refusal:
                 wish = dataclasses.replace(wish, opening_m=None, hold=HoldReason.COMMAND_REFUSED, detail=filtered.refusal)
@@ -143,10 +136,9 @@ class Controller:
         state_reason = self._watch.check(inputs.state, inputs.now_ns)
         if not inputs.active:
             return _Wish(hold=HoldReason.NOT_ACTIVE)
-        if self.emergency_stop.is_pressed:
-            return _Wish(hold=HoldReason.EMERGENCY_STOP)
-        if inputs.other_commanders:
-            return _Wish(hold=HoldReason.OTHER_COMMANDER, detail=inputs.other_commanders)
+        if inputs.guard_hold is not None:
+            hold, detail = inputs.guard_hold
+            return _Wish(hold=hold, detail=detail)
         if state_reason and (state_reason is not HoldReason.STATE_JUMP or phase in _MOVING):
             return _Wish(hold=state_reason, detail=self._watch.detail)
         if phase is None and inputs.report is None:
@@ -250,10 +242,6 @@ class Controller:
 
     def _is_late(self, decision: Decision) -> bool:
         return decision.elapsed_s > self._config.plan_deadline_periods * self._period_s
-
-    def _joints_at_effect(self, inputs: TickInputs) -> np.ndarray:
-        latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
-        return inputs.state.positions(self._robot.joints) + latency_s * self._filter.previous
 
     def _standing(self, inputs: TickInputs, phase: Phase | None, hold: HoldReason) -> np.ndarray | None:
         """Next command of the controlled stop; None for silence.

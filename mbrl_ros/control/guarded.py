@@ -5,11 +5,12 @@ from typing import Protocol
 import numpy as np
 
 from mbrl_ros.control.safety.guard import CommandGuard, GuardConfig
+from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import AppliedCommand, RobotState
 
-#: The guard's rate is the lowest from this one on that divides the control period into whole steps of the physics.
-GUARD_HZ = 100.0
+#: Lowest rate of the guard, where the physics allows it.
+_LOWEST_HZ = 100.0
 
 
 class Arm(Protocol):
@@ -24,10 +25,17 @@ class Arm(Protocol):
         """
 
 
-def guard_steps(steps_per_control: int, physics_hz: float) -> int:
-    """Physics steps in one period of the guard."""
-    return max(steps for steps in range(1, steps_per_control + 1)
-               if steps_per_control % steps == 0 and (steps == 1 or physics_hz / steps >= GUARD_HZ))
+def guard_rate_hz(physics_hz: float, control_hz: float) -> float:
+    """Lowest rate from 100 Hz on that divides a control period into equal numbers of physics steps.
+
+    Raises:
+        ConfigError: The control rate does not divide the rate of the physics.
+    """
+    steps = round(physics_hz / control_hz) if control_hz > 0.0 else 0
+    if steps < 1 or abs(steps * control_hz - physics_hz) > 1e-6:
+        raise ConfigError(f'control_hz needs a divisor of the physics rate, {physics_hz} Hz, got {control_hz}')
+    return physics_hz / max(count for count in range(1, steps + 1)
+                            if steps % count == 0 and (count == 1 or physics_hz / count >= _LOWEST_HZ))
 
 
 class GuardedArm:

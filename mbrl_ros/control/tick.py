@@ -17,8 +17,7 @@ from mbrl_ros.types import AppliedCommand, DemonstratedAction, EpisodeReport, Ph
 class ControllerConfig(Config):
     """Settings of the controller, its command filter and its state watch."""
 
-    require_mandate: bool = setting(True, 'Whether the arm moves only while the episode manager wants it to; '
-                                          'otherwise a goal alone suffices.')
+    require_mandate: bool = setting(True, 'Whether the arm needs a mandate of the episode manager; otherwise a goal suffices.')
     max_mandate_age_s: float = setting(0.5, 'Oldest report of the episode manager that counts.', unit='s', low=0.01, high=60.0)
     max_demonstration_age_s: float = setting(0.3, 'Oldest demonstrated action that is followed.', unit='s', low=0.01, high=60.0,
                                              live=True)
@@ -56,6 +55,7 @@ class Received:
         agent: The agent, with the newest bundle that fits.
         bundle_refused: Whether the last bundle does not fit.
         demonstrated: Newest demonstrated action.
+        guard_hold: Why the command guard holds the arm, and more about it; None where it follows the controller.
     """
 
     state: RobotState | None = None
@@ -66,6 +66,7 @@ class Received:
     agent: Agent | None = None
     bundle_refused: bool = False
     demonstrated: DemonstratedAction | None = None
+    guard_hold: tuple[HoldReason, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,6 @@ class TickInputs(Received):
     Attributes:
         now_ns: Time of the tick, by the clock of the stamps.
         effect_ns: When a command sent now will take effect.
-        other_commanders: Other nodes that command the arm, in words; empty for none.
         active: Whether the controller may move the arm at all.
         anytime: Whether decisions have a deadline; without one they are repeatable.
         lockstep: Whether the simulator waits for each command.
@@ -83,7 +83,6 @@ class TickInputs(Received):
 
     now_ns: int
     effect_ns: int
-    other_commanders: str = ''
     active: bool = True
     anytime: bool = True
     lockstep: bool = False

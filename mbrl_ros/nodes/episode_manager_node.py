@@ -20,14 +20,15 @@ from std_srvs.srv import Trigger
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.errors import GoalError, MeasurementError
-from mbrl_ros.robots import load_driver, load_robot
+from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.machine import EpisodeConfig, EpisodeMachine
 from mbrl_ros.runs.scores import HELD, EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import TASKS, ReachGoalConfig, make_task
+from mbrl_ros.tasks.reach import ReachGoalConfig
+from mbrl_ros.tasks.registry import TASKS, make_task
 from mbrl_ros.types import EpisodeReport, Phase, TrainingReport
 
 _POLL_S = 0.1
@@ -36,6 +37,7 @@ _SILENCE_S = 2.0
 _MATCHING_S = 1.0
 #: Topics that a node must have subscribed to before an episode may begin.
 _HEARD_BY = {
+    'command_guard': (topics.COMMAND,),
     'mpc_controller': (topics.STATE, topics.EPISODE, topics.MODEL),
     'model_trainer': (topics.STATE, topics.APPLIED_COMMAND, topics.EPISODE),
     'experience_logger': (topics.STATE, topics.APPLIED_COMMAND, topics.EPISODE),
@@ -50,14 +52,13 @@ class EpisodeManagerConfig(Config):
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
-    task: str = setting('reach', 'Task to score; has defaults for the settings of episodes.', choices=tuple(TASKS))
-    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
-                                    'joint velocities.', choices=ACTIONS)
+    task: str = setting('reach', 'Task to score; sets the defaults of episodes.', choices=tuple(TASKS))
+    actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     seed: int = setting(0, 'Seed of the goals.', low=0)
     output_dir: str = setting('', 'Folder for scores.csv and learning_curve.png; empty writes none.')
     reset_timeout_s: float = setting(10.0, 'Longest wait for the reset service before the arm goes home by itself.',
                                      unit='s', low=0.1)
-    wait_for: tuple[str, ...] = setting(('mpc_controller', 'model_trainer', 'experience_logger'),
+    wait_for: tuple[str, ...] = setting(('command_guard', 'mpc_controller', 'model_trainer', 'experience_logger'),
                                         'Nodes that have to be up before the first episode.')
     wait_for_s: float = setting(60.0, 'Longest wait for them; then episodes begin without.', unit='s', low=0.0)
     exit_when_finished: bool = setting(False, 'Whether the process ends after the last episode, with 0 if the arm learned.')
@@ -312,12 +313,3 @@ class EpisodeManagerNode(Node):
 def _show(lines: Sequence[str]) -> None:
     """Print without a log prefix, so that the table stays a table."""
     print('\n'.join(lines), file=sys.stdout, flush=True)
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(EpisodeManagerNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`model_trainer`: learns a model from live experience and earlier bags, in a process beside the control loop.
+"""`model_trainer`: learns a model from live experience and earlier bags, in a process of its own.
 
 A crash loses the experience in memory. A trainer that starts in the middle of a run, as the episode manager's count of steps
 shows, loads the last good model and the experience of this run from `output_dir`.
@@ -25,20 +25,16 @@ from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.registry import DEFAULT_AGENT, agent_kind
 from mbrl_ros.config import Config, extended, section, setting
 from mbrl_ros.errors import BagError, ConfigError, MeasurementError, ModelError, TrainingCancelled
-from mbrl_ros.experience import (
-    AssemblerConfig,
-    ReplayBuffer,
-    SavedExperience,
-    TransitionAssembler,
-    Transitions,
-    load_transitions,
-)
+from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
+from mbrl_ros.experience.buffer import ReplayBuffer, Transitions
+from mbrl_ros.experience.replay import load_transitions
+from mbrl_ros.experience.saved import SavedExperience
 from mbrl_ros.resources import model_file
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import TASKS, make_task
+from mbrl_ros.tasks.registry import TASKS, make_task
 from mbrl_ros.training.rounds import Rounds
 from mbrl_ros.training.schedule import DueRound, RoundSchedule, ScheduleConfig
 from mbrl_ros.types import EpisodeReport, TrainingReport, Transition
@@ -52,19 +48,17 @@ class ModelTrainerConfig(Config):
     """Settings of the model trainer."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    task: str = setting('reach', 'Task; says what is learned of the state, and has defaults for the settings of learning.',
-                        choices=tuple(TASKS))
-    agent: str = setting(DEFAULT_AGENT, 'Agent whose learner learns, a name or module:KIND; its own settings stand beside these.')
-    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
-                                    'joint velocities.', choices=ACTIONS)
+    task: str = setting('reach', 'Task to learn; sets the observation and the defaults of learning.', choices=tuple(TASKS))
+    agent: str = setting(DEFAULT_AGENT, 'Agent whose learner trains, a name or module:KIND; it adds its own settings.')
+    actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')
-    seed: int = setting(0, 'Decides all randomness of training.', low=0)
+    seed: int = setting(0, 'Seed of training.', low=0)
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)
     output_dir: str = setting('', 'Folder of the last good model and of the recording; empty keeps none.')
-    model: str = setting('', 'Model to begin with, together with the experience that lies beside it: a name in config/models or '
-                             'the path of a .safetensors file; empty begins with none.')
+    model: str = setting('', 'Model to begin with, and the experience beside it: a name in config/models or the path of a '
+                             '.safetensors file; empty for none.')
     resume: bool = setting(False, 'Whether to begin with the model in output_dir, even when the run is new.')
-    learning: bool = setting(True, 'Whether to train at all; without, the model that it begins with is used as it is.')
+    learning: bool = setting(True, 'Whether to train at all; if not, the model to begin with is used unchanged.')
     experience_paths: tuple[str, ...] = setting((), 'Earlier bags to learn from too.')
     capacity: int = setting(100_000, 'Most transitions kept in memory.', low=1000)
     num_threads: int = setting(1, 'Threads for training.', low=1, high=64)
@@ -84,6 +78,7 @@ class ModelTrainerNode(Node):
     Raises:
         ConfigError: A parameter does not fit, or there is no such model.
         ModelError: The model to begin with does not fit.
+        BagError: The experience beside that model is damaged or does not fit.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -221,7 +216,7 @@ class ModelTrainerNode(Node):
         return self._assembler.on_report(report)
 
     def _begin_with(self, path: Path) -> None:
-        """Begin with a model of an earlier run and with its experience; raises ModelError if they do not fit."""
+        """Begin with a model of an earlier run and with its experience."""
         self._before = SavedExperience.load(path, self._task.obs_size, self._task.action_size)
         snapshot = AgentBundle.load(path)
         self._rounds.resume(snapshot, self._before and self._before.learned_stamp_ns)
@@ -306,12 +301,3 @@ class ModelTrainerNode(Node):
         job = self._worker.submit(work)
         self._jobs.append((job, finish))
         job.add_done_callback(lambda _: self._job_done.trigger())
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(ModelTrainerNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -1,14 +1,11 @@
-"""`mpc_controller`: asks the agent for a decision each control period; the only node that commands the arm.
+"""`mpc_controller`: asks the agent for a decision each control period; what it asks of the arm goes to the command guard.
 
 It is a managed node: configuring builds and warms up everything, activating lets the arm move, deactivating stops it.
 """
 
 import dataclasses
 import gc
-import sys
 import traceback
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +14,6 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
-from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
@@ -25,22 +21,20 @@ from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.registry import DEFAULT_AGENT, agent_kind
 from mbrl_ros.config import extended, part, section, setting
 from mbrl_ros.control.controller import Controller
-from mbrl_ros.control.safety.hold import EmergencyStop
-from mbrl_ros.control.safety.reasons import HoldReason
+from mbrl_ros.control.safety.reasons import IDLE, HoldReason
 from mbrl_ros.control.tick import ControllerConfig
 from mbrl_ros.errors import ConfigError, GoalError, MbrlError, MeasurementError, ModelError
-from mbrl_ros.robots import load_driver, load_robot
-from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
+from mbrl_ros.ros.command_port import CommandPort
 from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.control_thread import ControlThread, ControlTiming, TickReport
-from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.loop_figures import LoopFigures
 from mbrl_ros.ros.plan_messages import paths_to_msg, plan_to_msg
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import TASKS, RewardsConfig, make_task
+from mbrl_ros.tasks.registry import TASKS, RewardsConfig, make_task
 from mbrl_ros.types import EpisodeReport
 
 _THROTTLE_S = 2.0
@@ -51,22 +45,18 @@ class MpcControllerConfig(RewardsConfig):
     """Settings of the controller node."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    agent: str = setting(DEFAULT_AGENT, 'Agent that decides, a name or module:KIND; its own settings stand beside these.')
+    agent: str = setting(DEFAULT_AGENT, 'Agent that decides, a name or module:KIND; it adds its own settings.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
-    task: str = setting('reach', 'Task to pursue; has defaults for the settings of planning and moving.', choices=tuple(TASKS))
-    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
-                                    'joint velocities.', choices=ACTIONS)
+    task: str = setting('reach', 'Task to pursue; sets the defaults of planning and moving.', choices=tuple(TASKS))
+    actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     rate_hz: float = setting(20.0, 'Control rate.', unit='Hz', low=1.0, high=500.0)
     lockstep: bool = setting(False, 'Tick by the stamps of states instead of the clock, and plan without a deadline.')
     autostart: bool = setting(True, 'Whether the node configures and activates itself.')
     seed: int = setting(0, 'Seed of planning and exploring.', low=0)
     realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
-    device: str = setting('auto', 'Where the agent computes; auto leaves it to the settings of the agent, which take a GPU when '
-                                  'there is one.', choices=('auto', 'cpu', 'cuda'))
+    device: str = setting('auto', 'Device of the agent; auto leaves it to the settings of the agent, which take a GPU if there '
+                                  'is one.', choices=('auto', 'cpu', 'cuda'))
     torch_threads: int = setting(1, 'Threads of torch.', low=1, high=256)
-    output_dir: str = setting('', 'Folder that keeps a pressed emergency stop over a restart; empty keeps none.')
-    gripper_opening_m: float = setting(-1.0, 'Opening commanded on activation; negative leaves the gripper alone.', unit='m',
-                                       low=-1.0, high=1.0)
     control: ControllerConfig = section(ControllerConfig, 'When and how the arm moves.')
 
 
@@ -86,17 +76,11 @@ class MpcControllerNode(LifecycleNode):
             {'task': lambda task: TaskLoopConfig.of_task(task, agent=agent).for_controller(), 'device': kind.acting.on_device},
             blank={'rate_hz': 0.0})
         params.watch_live(self, self._config, self.on_settings)
-        folder = self._config.output_dir
-        self._emergency_stop = EmergencyStop(Path(folder) / 'emergency_stop' if folder else None)
-        if self._emergency_stop.is_pressed:
-            self.get_logger().error('the emergency stop is still pressed; ~/release lets the arm move')
         self._thread: ControlThread | None = None
         self._owned: list = []
         self._diagnostics = diagnostics.Diagnostics(self, self._config.robot)
         self.exit_code: int | None = None
         self._failure_code = 1
-        self.create_service(Trigger, '~/stop', self.on_stop)
-        self.create_service(Trigger, '~/release', self.on_release)
         self.get_logger().info(f'configuration: {self._config.to_mapping()}')
         success = TransitionCallbackReturn.SUCCESS
         if self._config.autostart and (self.trigger_configure() is not success or self.trigger_activate() is not success):
@@ -121,10 +105,8 @@ class MpcControllerNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let the arm move."""
         timing = ControlTiming(1.0 / self._config.rate_hz, self._config.lockstep, self._driver.command_latency_s)
-        self._thread = ControlThread(self._controller, self._inbox, self._port, self._robot, self.get_clock(), timing,
+        self._thread = ControlThread(self._controller, self._inbox, self._port, self.get_clock(), timing,
                                      self._on_tick, self._on_fault)
-        if self._config.gripper_opening_m >= 0.0:
-            self._port.send_gripper(self._config.gripper_opening_m)
         if not self._config.lockstep:
             priority.request_priority(self, self._config.realtime_priority)
         self._thread.start()
@@ -151,8 +133,6 @@ class MpcControllerNode(LifecycleNode):
         config = self._config
         torch.set_num_threads(config.torch_threads)
         self._robot, self._driver = load_robot(config.robot), load_driver(config.driver)
-        self._gripper = self._robot.gripper.name if self._robot.gripper else ''
-        self._kinematics = KinematicChain.of_robot(self._robot)
         self._task = make_task(config.task, self._robot, config, actions=config.actions)
         self._period_s = 1.0 / config.rate_hz
         space = self._task.space
@@ -160,12 +140,10 @@ class MpcControllerNode(LifecycleNode):
         self._agent = self._kind.make_agent(
             self._contract, space, part(config, self._kind.acting), is_repeatable=config.lockstep,
             max_action_change=space.largest_change(config.control.safety.acceleration_scale, self._period_s))
-        self._controller = Controller(self._robot, self._kinematics, self._task, config.control, period_s=self._period_s,
-                                      seed=config.seed, emergency_stop=self._emergency_stop)
+        self._controller = Controller(self._robot, self._task, config.control, period_s=self._period_s, seed=config.seed)
         self._inbox, self._figures, self._last_hold = ControlInbox(), LoopFigures(), None
-        self._port = DriverPort(self, self._robot, self._driver, self._period_s)
+        self._port = CommandPort(self, self._robot)
         self._latest: TickReport | None = None
-        self._applied_pub = self._advertise(JointState, topics.APPLIED_COMMAND, qos.LATCHED_RECORD)
         self._status_pub = self._advertise(DiagnosticArray, topics.CONTROLLER_STATUS, qos.DRIVER)
         self._plan_pub = self._advertise(JointTrajectory, topics.PLAN, qos.STATE)
         self._path_pub = self._advertise(MarkerArray, topics.PREDICTED_PATH, qos.STATE)
@@ -184,7 +162,8 @@ class MpcControllerNode(LifecycleNode):
                 (DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED),
                 (PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED),
                 (UInt8MultiArray, topics.MODEL, self.on_model, qos.LATCHED),
-                (JointState, topics.DEMONSTRATED_ACTION, self.on_demonstrated, qos.LATCHED)):
+                (JointState, topics.DEMONSTRATED_ACTION, self.on_demonstrated, qos.LATCHED),
+                (DiagnosticArray, topics.GUARD_STATUS, self.on_guard_status, qos.LATCHED)):
             self._owned.append((self.destroy_subscription, qos.subscribe(self, kind, topic, callback, profile)))
         self._owned.append((self.destroy_timer, runtime.steady_timer(self, 1.0, self.on_second)))
 
@@ -257,33 +236,20 @@ class MpcControllerNode(LifecycleNode):
             self._controller.configure(config.control)
             self._controller.weights = getattr(config, config.task).weights
 
-    def on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Latch the emergency stop."""
+    def on_guard_status(self, message: DiagnosticArray) -> None:
+        """Keep what the command guard holds the arm for, if for more than the want of commands."""
+        values = convert.status_values(message)
         try:
-            self._emergency_stop.press()
-        except OSError as error:
-            self.get_logger().error(f'{error.filename}: a restart of this node would lift the stop ({error.strerror})')
-        self.get_logger().error('emergency stop pressed; ~/release lets the arm move again')
-        response.success, response.message = True, 'the arm is stopped until ~/release'
-        return response
-
-    def on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Release the emergency stop."""
-        was_pressed = self._emergency_stop.is_pressed
-        try:
-            self._emergency_stop.release()
-        except OSError as error:
-            response.success, response.message = False, f'still pressed: {error.filename}: {error.strerror}'
-            return response
-        response.success, response.message = True, 'released' if was_pressed else 'it was not pressed'
-        return response
+            hold = HoldReason(values['hold']) if values.get('hold') else None
+        except ValueError:
+            self.get_logger().error(f'{topics.GUARD_STATUS}: unknown hold {values["hold"]!r}', throttle_duration_sec=_THROTTLE_S)
+            return
+        self._inbox.put(guard_hold=None if hold in (None, *IDLE) else (hold, values.get('detail', '')))
 
     # Outputs, called in the control thread.
 
     def _on_tick(self, tick: TickReport) -> None:
         outcome = tick.outcome
-        if outcome.applied is not None:
-            self._applied_pub.publish(convert.applied_to_msg(outcome.applied, self._robot.base_link, self._gripper))
         self._status_pub.publish(self._status(tick))
         plan = outcome.decision.plan if outcome.decision is not None else None
         if plan is not None and outcome.hold is None and outcome.applied is not None:
@@ -351,12 +317,3 @@ def _level(hold: HoldReason | None) -> bytes:
     if hold in (None, HoldReason.PHASE):
         return diagnostics.OK
     return diagnostics.ERROR if hold is HoldReason.EMERGENCY_STOP else diagnostics.WARN
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(MpcControllerNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

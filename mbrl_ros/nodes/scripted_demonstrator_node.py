@@ -1,8 +1,7 @@
 """`scripted_demonstrator`: a scripted expert demonstrates a task over the table."""
 
 import dataclasses
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,9 +13,9 @@ from mbrl_ros.agents.experts.demonstrator import DEMONSTRATED, Demonstrator
 from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import MbrlError
-from mbrl_ros.robots import load_robot
-from mbrl_ros.ros import convert, params, qos, runtime, topics
-from mbrl_ros.tasks import make_task
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.ros import convert, params, qos, topics
+from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import DemonstratedAction, EpisodeReport
 
 _THROTTLE_S = 2.0
@@ -28,13 +27,16 @@ class ScriptedDemonstratorConfig(Config):
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     task: str = setting('lift', 'Task to demonstrate.', choices=tuple(DEMONSTRATED))
-    noise_std: float = setting(0.1, 'Standard deviation of the noise on its actions, for data of what is beside the path.',
-                               low=0.0, high=1.0)
+    noise_std: float = setting(0.1, 'Standard deviation of noise on the actions, for data off the path.', low=0.0, high=1.0)
     seed: int = setting(0, 'Seed of that noise.', low=0)
 
 
 class ScriptedDemonstratorNode(Node):
-    """Carries states and reports to the expert and its actions to the controller."""
+    """Carries states and reports to the expert, and its actions to the controller.
+
+    Raises:
+        ConfigError: A parameter does not fit.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('scripted_demonstrator', **kwargs)
@@ -63,12 +65,3 @@ class ScriptedDemonstratorNode(Node):
             return
         if shown is not None:
             self._action_pub.publish(convert.demonstrated_to_msg(shown))
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(ScriptedDemonstratorNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

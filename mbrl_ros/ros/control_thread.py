@@ -13,14 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 
-import numpy as np
 from rclpy.clock import Clock
 
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import Received, TickInputs, TickOutcome
-from mbrl_ros.robots import RobotProfile
-from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.command_port import CommandPort
+from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.ticking import steady_ticks
 
 _POLL_S = 0.1
@@ -107,7 +105,8 @@ class ControlThread:
             self._on_fault(error)
 
     def _run_realtime(self) -> None:
-        for self._skipped in steady_ticks(self._timing.period_s, self._stop):
+        for skipped in steady_ticks(self._timing.period_s, self._stop):
+            self._skipped = skipped
             self._tick(self._inbox.newest(), active=True)
 
     def _run_lockstep(self) -> None:
@@ -153,20 +152,13 @@ class ControlThread:
         return self._clock.now().nanoseconds, statistics.median(self._durations) + self._timing.command_latency_s
 
     def _send(self, outcome: TickOutcome, inputs: TickInputs) -> TickOutcome:
-        """Send the commands; against the wall clock, stamp the applied command by the time of sending."""
-        if outcome.velocity is None:
+        """Send the command; against the wall clock, stamp it by the time of sending."""
+        if outcome.applied is None:
             self._commanded_ns = None
-            self._port.rest()
             return outcome
         self._commanded_ns = inputs.state.stamp_ns if inputs.state is not None else None
-        if inputs.state is not None and set(self._robot.joints) <= set(inputs.state.names):
-            q = inputs.state.positions(self._robot.joints)
-            self._q = q if np.isfinite(q).all() else self._q
-        # The gripper goes first: in lockstep the simulator steps as soon as the arm's command arrives.
-        if outcome.opening_m is not None:
-            self._port.send_gripper(outcome.opening_m)
-        self._port.send(outcome.velocity, self._q, inputs.effect_ns)
-        if self._timing.lockstep:
-            return outcome
-        sent_ns = self._clock.now().nanoseconds + round(self._timing.command_latency_s * 1e9)
-        return dataclasses.replace(outcome, applied=dataclasses.replace(outcome.applied, stamp_ns=sent_ns))
+        if not self._timing.lockstep:
+            sent_ns = self._clock.now().nanoseconds + round(self._timing.command_latency_s * 1e9)
+            outcome = dataclasses.replace(outcome, applied=dataclasses.replace(outcome.applied, stamp_ns=sent_ns))
+        self._port.send(outcome.applied)
+        return outcome

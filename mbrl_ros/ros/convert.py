@@ -12,9 +12,11 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
+from rclpy.duration import Duration
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header, UInt8MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from mbrl_ros.errors import GoalError, MeasurementError
 from mbrl_ros.reports import ReportT, report_from_texts, report_to_texts, text_of
@@ -106,6 +108,15 @@ def goal_from_msg(message: PoseStamped, base_frame: str) -> tuple[np.ndarray, in
     if not np.isfinite(point).all():
         raise GoalError(f'a goal needs three finite coordinates, got {point.tolist()}')
     return point, stamp_from_msg(message.header.stamp)
+
+
+def trajectory_to_msg(joints: Sequence[str], times_s: np.ndarray, positions: np.ndarray, velocities: np.ndarray,
+                      start: Header) -> JointTrajectory:
+    """Trajectory of positions and velocities, each of shape (K, J), due at `times_s` (K,) after the start."""
+    points = [JointTrajectoryPoint(positions=doubles(position), velocities=doubles(velocity),
+                                   time_from_start=Duration(seconds=time_s).to_msg())
+              for time_s, position, velocity in zip(times_s.tolist(), positions, velocities)]
+    return JointTrajectory(header=start, joint_names=list(joints), points=points)
 
 
 def bytes_to_msg(data: bytes) -> UInt8MultiArray:

@@ -1,12 +1,9 @@
 """The way to the arm: what the command guard decided, as the driver's command interface wants it."""
 
-from array import array
-
 import numpy as np
-from rclpy.duration import Duration
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.control.safety.guard import GuardOutcome
 from mbrl_ros.control.safety.reference import braking_window
@@ -35,7 +32,7 @@ class DriverPort:
         joints = driver.joint_order(robot)
         self._node, self._robot, self._period_s = node, robot, period_s
         self._type = driver.command_type
-        self._joints = list(joints)
+        self._joints = joints
         self._order = [robot.joints.index(joint) for joint in joints]
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
         kind = JointTrajectory if self._type == 'trajectory' else Float64MultiArray
@@ -83,17 +80,11 @@ class DriverPort:
         if self._type == 'position':
             mean = 0.5 * (outcome.before + outcome.velocity)
             return _numbers((outcome.start + mean * self._period_s)[self._order])
-        times, positions, velocities = braking_window(outcome.start, (outcome.before, outcome.velocity), self._acceleration,
-                                                      self._period_s, _BRAKING_STEP_S)
-        points = [JointTrajectoryPoint(positions=_doubles(position[self._order]), velocities=_doubles(speed[self._order]),
-                                       time_from_start=Duration(seconds=time_s).to_msg())
-                  for time_s, position, speed in zip(times, positions, velocities)]
-        return JointTrajectory(header=convert.header(stamp_ns, self._robot.base_link), joint_names=self._joints, points=points)
-
-
-def _doubles(values: np.ndarray) -> array:
-    return array('d', values.tolist())
+        times_s, positions, velocities = braking_window(outcome.start, (outcome.before, outcome.velocity), self._acceleration,
+                                                        self._period_s, _BRAKING_STEP_S)
+        return convert.trajectory_to_msg(self._joints, times_s, positions[:, self._order], velocities[:, self._order],
+                                         convert.header(stamp_ns, self._robot.base_link))
 
 
 def _numbers(values: np.ndarray) -> Float64MultiArray:
-    return Float64MultiArray(data=_doubles(values))
+    return Float64MultiArray(data=convert.doubles(values))

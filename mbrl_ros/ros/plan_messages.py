@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from geometry_msgs.msg import Point
-from rclpy.duration import Duration
 from std_msgs.msg import ColorRGBA, Header
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.ros import convert
 from mbrl_ros.types import Plan
 
@@ -20,10 +20,8 @@ _COLOURS = ((0.1, 0.7, 1.0), (1.0, 0.55, 0.1))
 def plan_to_msg(plan: Plan, robot: RobotProfile, start_ns: int, period_s: float) -> JointTrajectory:
     """Predicted positions and velocities of the arm's joints, one point a control step of `period_s`."""
     size = len(robot.joints)
-    points = [JointTrajectoryPoint(positions=convert.doubles(obs[:size]), velocities=convert.doubles(obs[size:2 * size]),
-                                   time_from_start=Duration(seconds=step * period_s).to_msg())
-              for step, obs in enumerate(plan.mean_obs)]
-    return JointTrajectory(header=convert.header(start_ns, robot.base_link), joint_names=list(robot.joints), points=points)
+    return convert.trajectory_to_msg(robot.joints, np.arange(len(plan.mean_obs)) * period_s, plan.mean_obs[:, :size],
+                                     plan.mean_obs[:, size:2 * size], convert.header(start_ns, robot.base_link))
 
 
 def paths_to_msg(paths: Mapping[str, torch.Tensor], frame: str, start_ns: int) -> MarkerArray:

@@ -11,7 +11,10 @@ from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallba
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
+
+_THROTTLE_S = 2.0
 
 
 def profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSProfile:
@@ -44,7 +47,27 @@ def advertise(node: Node, message_type: type, topic: str, qos: QoSProfile, *,
 
 
 def subscribe(node: Node, message_type: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, *,
-              raw: bool = False) -> Subscription:
-    """Create a subscription without QoS event callbacks; with `raw` the callback gets the serialised bytes."""
-    return node.create_subscription(message_type, topic, callback, qos, raw=raw,
-                                    event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
+              raw: bool = False, max_bytes: int = 0) -> Subscription:
+    """Create a subscription without QoS event callbacks.
+
+    Args:
+        node: Owner of the subscription.
+        message_type: Type of the messages.
+        topic: Topic.
+        callback: Gets each message.
+        qos: Profile.
+        raw: Whether the callback gets the serialised bytes.
+        max_bytes: Longest message that is decoded; longer ones are named in a throttled error. 0 decodes every message.
+    """
+    events = SubscriptionEventCallbacks(use_default_callbacks=False)
+    if not max_bytes:
+        return node.create_subscription(message_type, topic, callback, qos, raw=raw, event_callbacks=events)
+
+    def decode(data: bytes) -> None:
+        if len(data) > max_bytes:
+            node.get_logger().error(f'{topic}: a message of {len(data)} bytes; at most {max_bytes} are read',
+                                    throttle_duration_sec=_THROTTLE_S)
+        else:
+            callback(deserialize_message(data, message_type))
+
+    return node.create_subscription(message_type, topic, decode, qos, raw=True, event_callbacks=events)

@@ -6,7 +6,10 @@ The driver profile names the driver's topics.
 STATE = 'state'                          #: JointState, named vector, 100 Hz
 GOAL = 'goal'                            #: PoseStamped, base frame, latched
 EPISODE = 'episode'                      #: DiagnosticArray holding one `EpisodeReport`, control rate
-APPLIED_COMMAND = 'applied_command'      #: JointState, velocities after the safety filter, stamp = takes effect
+COMMAND = 'command'                      #: JointState, what the controller asks of the arm, stamp = takes effect
+APPLIED_COMMAND = 'applied_command'      #: JointState, velocities that the command guard reached, stamp = took effect
+GUARD_STATUS = 'guard_status'            #: DiagnosticArray, control rate
+EMERGENCY_STOP = 'emergency_stop'        #: Bool, true presses the emergency stop, latched
 DEMONSTRATED_ACTION = 'demonstrated_action'  #: JointState, entries of an action, latched
 CONTROLLER_STATUS = 'controller_status'  #: DiagnosticArray, control rate
 PLAN = 'plan'                            #: JointTrajectory

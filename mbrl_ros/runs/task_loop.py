@@ -19,7 +19,7 @@ from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.guarded import GuardedArm
 from mbrl_ros.control.tick import TickInputs
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
 from mbrl_ros.runs.progress import TaskProgress
@@ -28,7 +28,8 @@ from mbrl_ros.runs.world import WorldMaker
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import Task, make_task
+from mbrl_ros.tasks.registry import make_task
+from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import ArmCommand, EpisodeReport, Phase, RobotState
 
 _More = Callable[[RobotState, EpisodeReport], dict[str, Any]]
@@ -119,7 +120,8 @@ class TaskLoop:
     def _run(self, phase: Phase, more: _More, *, seed: int, episode: int, stream: int,
              on_step: Callable[[], None] = lambda: None) -> Episode:
         controller = Controller(self.robot, self.task, self.config.control, period_s=self.period_s, seed=2 * seed + stream)
-        arm = GuardedArm(self._world, self.robot, self.config.guard, period_s=self._world.period_s, control_period_s=self.period_s)
+        arm = GuardedArm(self._world, self.robot, self.config.guard, period_s=self._world.period_s,
+                         control_period_s=self.period_s)
         sequence = np.random.SeedSequence([seed, stream, episode])
         state = self._world.reset(int(sequence.generate_state(1)[0]))
         goal = self.task.sample_goal(np.random.default_rng(sequence.spawn(1)[0]), state)

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState
 
 

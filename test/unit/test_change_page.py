@@ -88,7 +88,7 @@ def test_a_planner_of_another_kind_is_returned_by_make_planner(tree):
 def test_a_task_is_a_file_an_entry_its_settings_and_a_file_of_them(tree):
     tree.copy('mbrl_ros/tasks/push.py', 'mbrl_ros/tasks/shove.py', PushTask='ShoveTask', PushConfig='ShoveConfig',
               PushWeights='ShoveWeights', **{"name = 'push'": "name = 'shove'"})
-    face = 'mbrl_ros/tasks/__init__.py'
+    face = 'mbrl_ros/tasks/registry.py'
     tree.edit(face, 'from mbrl_ros.tasks.task import', 'from mbrl_ros.tasks.shove import ShoveConfig, ShoveTask\n'
                                                        'from mbrl_ros.tasks.task import')
     tree.edit(face, 'PickPlaceTask)}', 'PickPlaceTask, ShoveTask)}')

@@ -21,8 +21,8 @@ class Bench:
     """A guard before an arm that obeys at once, unless something is the matter."""
 
     def __init__(self, config=None, *, lockstep=False, **values):
-        self.guard = CommandGuard(PANDA, config or GuardConfig(), period_s=PERIOD_S, control_period_s=CONTROL_S, lockstep=lockstep,
-                                  **values)
+        self.guard = CommandGuard(PANDA, config or GuardConfig(), period_s=PERIOD_S, control_period_s=CONTROL_S,
+                                  lockstep=lockstep, **values)
         self.now_ns, self.q, self.velocity = 0, HOME.copy(), np.zeros(7)
         self.sent, self.outcomes, self.applied = [], [], []
         self.obeys, self.frozen, self.others = True, None, ''

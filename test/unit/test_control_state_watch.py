@@ -5,7 +5,7 @@ import pytest
 
 from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.control.safety.state_watch import StateWatch, StateWatchConfig
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.types import RobotState
 
 PANDA = load_robot('panda')

@@ -3,9 +3,8 @@
 The filter brings a command within the velocity, position, acceleration and height limits of the robot profile. Position and
 height are judged where the arm would come to rest if it braked from the next tick on, so that a stop always stays possible.
 
-The rules act in this order: velocity scales the whole vector and keeps its direction; position and acceleration clip each
-joint; height shrinks the rest towards braking. Acceleration wins: no rule and no stop changes the velocity faster than
-its limit.
+The rules act in this order: velocity scales the whole vector and keeps its direction; position and acceleration clip each joint;
+height shrinks the rest towards braking. Acceleration wins: no rule and no stop changes the velocity faster than its limit.
 """
 
 import dataclasses
@@ -13,8 +12,8 @@ import dataclasses
 import numpy as np
 
 from mbrl_ros.config import Config, setting
-from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.origins import JointOrigins
+from mbrl_ros.robots.profile import RobotProfile
 
 #: The height rule chooses among these shares of a wanted command that is too low; 0 is pure braking.
 _SHARES = np.linspace(1.0, 0.0, 9)[1:]
@@ -72,7 +71,9 @@ class CommandFilter:
         self._upper = np.array(robot.position_upper_rad) - config.position_margin_rad
         self._acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
         self._jerk = np.array(robot.max_jerk_rad_s3 or (_UNLIMITED,) * len(robot.joints))
-        self._moving = _moving_origins(self._origins, self._lower, self._upper)
+        # Only origins whose height depends on the joints are checked.
+        samples = np.random.default_rng(0).uniform(self._lower, self._upper, (32, len(robot.joints)))
+        self._moving = np.flatnonzero(np.ptp(self._origins.points(samples)[..., 2], axis=0) > 1e-6)
         is_tool = self._moving == len(robot.joints)
         self._floor_m = config.height_margin_m + np.where(is_tool, robot.workspace.lowest_tool_m, robot.workspace.lowest_link_m)
         self.velocity_scale = config.velocity_scale
@@ -176,11 +177,5 @@ class CommandFilter:
         return q + velocity[:, None, :] * dt + travel
 
     def _heights(self, q: np.ndarray) -> np.ndarray:
-        return self._origins.points(q)[..., 2][:, self._moving]
-
-
-def _moving_origins(origins: JointOrigins, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Indices of the origins that the joints can raise or lower; the others' height says nothing about a command."""
-    samples = np.random.default_rng(0).uniform(lower, upper, (32, len(lower)))
-    heights = origins.points(samples)[..., 2]
-    return np.flatnonzero(np.ptp(heights, axis=0) > 1e-6)
+        """Heights of the moving origins and the tool, m, shape (N, points), at joint positions (N, J)."""
+        return self._origins.points(q)[:, self._moving, 2]

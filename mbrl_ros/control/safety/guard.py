@@ -27,8 +27,8 @@ _LATE_PERIODS = 2.0
 class GuardConfig(Config):
     """When the guard lets a command through, and when it brakes."""
 
-    command_periods: float = setting(1.5, 'Silence of the controller after which the arm brakes.', unit='control periods', low=1.0,
-                                     high=100.0)
+    command_periods: float = setting(1.5, 'Silence of the controller after which the arm brakes.', unit='control periods',
+                                     low=1.0, high=100.0)
     max_state_age_s: float = setting(0.1, 'Oldest joint state by which the arm moves.', unit='s', low=0.001, high=5.0)
     standing_s: float = setting(0.3, 'Time for which a stopped arm is told to stand, before silence.', unit='s', low=0.01,
                                 high=60.0)
@@ -84,6 +84,7 @@ class CommandGuard:
         self._following = FollowingWatch(robot.joints, config.following)
         self._stop = StopSequence(max(1, round(config.standing_s / period_s)))
         self._reference = PositionReference()
+        self._last_tick_of_period_ns = round((control_period_s - 1.5 * period_s) * 1e9)
         self._speed_limits = config.following.max_speed_factor * np.array(robot.max_velocity_rad_s)
         self.reset()
 
@@ -106,6 +107,7 @@ class CommandGuard:
         #: The command of the control period that lasts, and when it began; None between commands.
         self._begun: AppliedCommand | None = None
         self._begun_ns = 0
+        self._recorded: AppliedCommand | None = None
         self._fault: tuple[HoldReason, str] | None = None
         self._fault_end_ns, self._settle_s = 0, 0.0
         self._last_tick_ns: int | None = None
@@ -120,6 +122,10 @@ class CommandGuard:
         """
         self._command, self._accepted_ns = command, now_ns
 
+    def dismiss(self) -> None:
+        """Forget the controller's command: the arm brakes."""
+        self._command = None
+
     def tick(self, now_ns: int, state: RobotState | None, other_commanders: str = '') -> GuardOutcome:
         """Decide what the driver is told until the next tick.
 
@@ -132,7 +138,7 @@ class CommandGuard:
         hold, detail = self._reason_to_hold(now_ns, state, other_commanders, late)
         if hold is None and not self._filter.previous.any():
             self._start_from(state)
-        applied = self._end_period(now_ns, hold)
+        applied = self._begin_period(now_ns, hold)
         before, clamped = self._filter.previous, ()
         if hold is None:
             at = state.positions(self._robot.joints) + self._following.pending(state.stamp_ns, now_ns)
@@ -143,6 +149,8 @@ class CommandGuard:
             self._stop.restart()
         else:
             velocity = self._stopping(hold)
+        if now_ns - self._begun_ns >= self._last_tick_of_period_ns:
+            applied = self._end_period() or applied
         start = self._refer(now_ns, state, before, velocity)
         return GuardOutcome(velocity, start, before, applied, hold, detail, clamped)
 
@@ -158,7 +166,9 @@ class CommandGuard:
         if gap_s <= self._control_period_s:
             return ''
         if self._lockstep:
-            self._filter.restart(np.zeros(len(self._robot.joints)))
+            command = self._command
+            self.reset()
+            self._command, self._last_tick_ns = command, now_ns
             return ''
         if last_ns is not None and self._is_resting:
             return ''
@@ -222,14 +232,20 @@ class CommandGuard:
             self._is_resting = False
             self._filter.restart(state.velocities(self._robot.joints))
 
-    def _end_period(self, now_ns: int, hold: HoldReason | None) -> AppliedCommand | None:
-        """What the control period that ends here came to: the velocity that was reached; None where none ends."""
+    def _begin_period(self, now_ns: int, hold: HoldReason | None) -> AppliedCommand | None:
+        """With another command, or a hold, a control period begins; what the one before came to, if it had not ended."""
         command = self._command if hold is None else None
         if command is self._begun:
             return None
-        ended, began_ns = self._begun, self._begun_ns
-        self._begun, self._begun_ns = command, now_ns
-        return None if ended is None else dataclasses.replace(ended, stamp_ns=began_ns, velocity=self._filter.previous)
+        ended = self._end_period()
+        self._begun = self._recorded = command
+        self._begun_ns = now_ns
+        return ended
+
+    def _end_period(self) -> AppliedCommand | None:
+        """What the control period came to: the velocity that was reached; None where that was said already."""
+        ended, self._recorded = self._recorded, None
+        return None if ended is None else dataclasses.replace(ended, stamp_ns=self._begun_ns, velocity=self._filter.previous)
 
     def _stopping(self, hold: HoldReason) -> np.ndarray | None:
         """Next velocity of the controlled stop, shape (J,); None for silence. In lockstep time waits for the next command."""

@@ -49,10 +49,16 @@ class HoldReason(str, enum.Enum):
     DEMONSTRATION_REFUSED = ('demonstration_refused', "The demonstrated action has other entries than the task's, or a number "
                                                       'that is not within [-1, 1].', 'Ends when a valid one arrives.')
     NOT_FOLLOWING = ('not_following', 'A joint does not do what it is told.',
-                     'Ends after `following.settle_s`, doubled with each such hold in a row; the arm then starts from where it is.')
+                     'Ends after `guard.following.settle_s`, doubled with each hold in a row; the arm then starts from where '
+                     'it is.')
     TOO_FAST = ('too_fast', 'A joint moves much faster than its velocity limit.', 'Ends as `not_following` does.')
     LATE_TICK = ('late_tick', 'The guard has just started, or was kept from running for a control period.',
                  'Ends with the next command.')
-    NO_COMMAND = ('no_command', 'No command of the controller has arrived for 1.5 control periods.', 'Ends with the next command.')
+    NO_COMMAND = ('no_command', 'No command of the controller has arrived for 1.5 control periods.',
+                  'Ends with the next command.')
     COMMAND_REFUSED = ('command_refused', 'The safety filter could not check the command.',
                        'Ends when it can check a command.')
+
+
+#: Holds of a command guard that is only waiting for the controller.
+IDLE = (HoldReason.NO_COMMAND, HoldReason.LATE_TICK)
