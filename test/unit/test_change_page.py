@@ -71,7 +71,8 @@ def test_a_term_of_a_reward_needs_an_entry_and_a_weight(tree):
     tree.edit('mbrl_ros/tasks/reach.py', "\n\n@dataclasses.dataclass(frozen=True)\nclass ReachGoalConfig",
               "    still: float = setting(2.0, 'Cost of joint speed.', low=0.0, live=True)\n\n\n"
               '@dataclasses.dataclass(frozen=True)\nclass ReachGoalConfig')
-    done = tree.run('-c', 'import torch; from mbrl_ros.tasks import make_task; from mbrl_ros.robots import load_robot; '
+    done = tree.run('-c', 'import torch; from mbrl_ros.tasks.registry import make_task; '
+                          'from mbrl_ros.robots.profile import load_robot; '
                           'task = make_task("reach", load_robot("panda")); '
                           'print(task.terms(torch.ones(14), torch.zeros(7), (0.5, 0.0, 0.5))["still"] < 0)')
     assert done.stdout.strip() == 'tensor(True)', done.stderr
