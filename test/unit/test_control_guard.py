@@ -7,7 +7,7 @@ import pytest
 
 from mbrl_ros.control.safety.guard import CommandGuard, GuardConfig
 from mbrl_ros.control.safety.reasons import HoldReason
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.types import AppliedCommand, RobotState
 
 PANDA = load_robot('panda')
