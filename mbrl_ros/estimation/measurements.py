@@ -14,6 +14,8 @@ from transforms3d.euler import quat2euler
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.robots.profile import GripperProfile
 
+#: Most names of unknown joints that are remembered, and the longest, in characters.
+_MOST_UNKNOWN, _LONGEST_NAME = 100, 256
 #: No arm or tabletop has positions (rad, m) or velocities beyond this.
 _IMPLAUSIBLE = 1e3
 _UNIT_TOLERANCE = 1e-2
@@ -131,9 +133,10 @@ class JointReader:
                        np.array(columns[2], dtype=float))
 
     def new_unknown(self, names: Sequence[str]) -> list[str]:
-        """Names that are not tracked; each is returned only once."""
-        known = self._entry.keys() | set(self._fingers)
-        fresh = [name for name in names if name not in known and name not in self._unknown]
+        """Names that are not tracked; each of the first hundred is returned once, later ones never."""
+        known = self._entry.keys() | self._unknown | set(self._fingers)
+        fresh = [name[:_LONGEST_NAME] for name in names if name[:_LONGEST_NAME] not in known]
+        fresh = fresh[:_MOST_UNKNOWN - len(self._unknown)]
         self._unknown.update(fresh)
         return fresh
 
