@@ -1,5 +1,8 @@
 """The way to the arm: what the command guard decided, as the driver's command interface wants it."""
 
+import math
+import time
+
 import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
@@ -9,14 +12,17 @@ from mbrl_ros.control.safety.guard import GuardOutcome
 from mbrl_ros.control.safety.reference import braking_window
 from mbrl_ros.robots.profile import DriverProfile, RobotProfile
 from mbrl_ros.ros import convert, qos
+from mbrl_ros.ros.controller_watch import ControllerWatch
 from mbrl_ros.ros.repeating import RepeatingPublisher
 
+#: Time for which an answer about other commanders is used again; asking takes longer than the rest of a tick.
+_FRESH_S = 0.1
 #: Distance of the points of a trajectory's stop, seconds; that of its first point is the guard's period.
 _BRAKING_STEP_S = 0.02
 
 
 class DriverPort:
-    """Publishes arm and gripper commands.
+    """Publishes arm and gripper commands, and knows who else commands the arm.
 
     Args:
         node: Owner of the publishers.
@@ -39,6 +45,8 @@ class DriverPort:
         self._arm_pub = RepeatingPublisher(node, kind, driver.command_topic, qos.COMMAND)
         self._gripper_pub = qos.advertise(node, Float64MultiArray, driver.gripper_topic, qos.COMMAND) \
             if driver.gripper_topic else None
+        self._watch = ControllerWatch(node, driver.controller)
+        self._others, self._looked_s = '', -math.inf
 
     @property
     def topic(self) -> str:
@@ -46,7 +54,17 @@ class DriverPort:
         return self._arm_pub.topic
 
     def other_commanders(self) -> str:
-        """Names of other nodes that publish on the arm's command topic, with the topic; empty if there are none."""
+        """Who else moves the arm, through the command topic or the controller's action; empty if nobody does."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _FRESH_S:
+            self._others, self._looked_s = self._other_publishers() or self._watch.goal(), now_s
+        return self._others
+
+    def inactive_controller(self) -> str:
+        """The driver's controller and its state if that is not active, so that commands reach nobody; otherwise empty."""
+        return self._watch.inactivity()
+
+    def _other_publishers(self) -> str:
         if self._node.count_publishers(self.topic) <= 1:
             return ''
         names = [info.node_name for info in self._node.get_publishers_info_by_topic(self.topic)]

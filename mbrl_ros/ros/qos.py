@@ -34,6 +34,8 @@ def profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSP
 
 #: Subscriptions to a driver's sensors; they match reliable and best-effort publishers alike.
 SENSOR = profile(5, reliable=False)
+#: Subscriptions to what every node says once a second.
+DIAGNOSTICS = profile(50, reliable=False)
 #: Publishers that act as a driver; reliable, like ros2_control's broadcasters.
 DRIVER = profile(10)
 #: States and commands, of which only the newest counts.
