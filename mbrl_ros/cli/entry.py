@@ -28,3 +28,7 @@ def _at_once(words: list[str]) -> str:
         case [('stop' | 'release') as word, '--namespace', namespace]:
             return stop.ask_guards(word, namespace)
     return ''
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -25,7 +25,7 @@ from mbrl_ros.control.safety.reasons import IDLE, HoldReason
 from mbrl_ros.errors import ConfigError, MeasurementError
 from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.robots.rates import DEFAULT_RATE_HZ, control_rate_hz
-from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
+from mbrl_ros.ros import convert, diagnostics, memory, params, priority, qos, runtime, topics
 from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.guard_inbox import GuardInbox
 from mbrl_ros.ros.guard_thread import GuardReport, GuardThread
@@ -97,6 +97,7 @@ class CommandGuardNode(Node):
             self._port.send_gripper(config.gripper_opening_m)
         if not config.lockstep:
             priority.request_priority(self, config.realtime_priority)
+        memory.keep_freed_memory()
         # What lives this long need not be looked at by every later collection, which would pause the loop.
         gc.collect()
         gc.freeze()
@@ -107,9 +108,9 @@ class CommandGuardNode(Node):
 
     def close(self) -> None:
         """Leave the arm stopped; called while publishers still work."""
+        self._thread.stop()
         if self._socket is not None:
             self._socket.close()
-        self._thread.stop()
         gc.unfreeze()
 
     def _subscribe(self, joint_state_topics: tuple[str, ...]) -> None:
