@@ -10,6 +10,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.control.safety.guard import GuardOutcome
 from mbrl_ros.control.safety.reference import braking_window
+from mbrl_ros.errors import shortened
 from mbrl_ros.robots.profile import DriverProfile, RobotProfile
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.ros.controller_watch import ControllerWatch
@@ -70,7 +71,7 @@ class DriverPort:
         names = [info.node_name for info in self._node.get_publishers_info_by_topic(self.topic)]
         if self._node.get_name() in names:
             names.remove(self._node.get_name())
-        return f'{", ".join(sorted(names))} on {self.topic}'
+        return shortened(f'{", ".join(sorted(names))} on {self.topic}')
 
     def send(self, outcome: GuardOutcome, stamp_ns: int) -> None:
         """Send what the guard decided for its next period; nothing while it is silent.

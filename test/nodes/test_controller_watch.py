@@ -4,11 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from std_msgs.msg import Float64MultiArray
 from support.bench import NodeBench
 
 from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.nodes.command_guard_node import CommandGuardNode
+from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, qos
+from mbrl_ros.ros.driver_port import DriverPort
 
 action_msgs = pytest.importorskip('action_msgs.msg')
 GoalStatus = action_msgs.GoalStatus
@@ -83,6 +87,22 @@ def test_a_controller_of_that_name_on_another_arm_does_not_matter_while_ours_is_
     assert not bench.said("The driver's controller is not active")
     bench.activity = [('forward_velocity_controller', 'inactive')]
     assert bench.holds(HoldReason.CONTROLLER_INACTIVE, 'forward_velocity_controller is inactive')
+
+
+def test_the_driver_is_looked_at_now_and_then_and_not_at_every_tick(bench):
+    class CountingNode(Node):
+        looks = 0
+
+        def count_publishers(self, topic: str) -> int:
+            self.looks += 1
+            return super().count_publishers(topic)
+
+    node = bench.add(CountingNode('port', context=bench.context, namespace='/apart'))
+    port = DriverPort(node, load_robot('panda'), load_driver('simulated'), 1.0 / 120.0)
+    assert {port.other_commanders() for _ in range(1000)} == {''}
+    assert node.looks < 100
+    bench.peer.create_publisher(Float64MultiArray, port.topic, qos.COMMAND)
+    assert bench.spin_until(lambda: port.other_commanders() == f'peer on {port.topic}')
 
 
 def test_other_controllers_may_be_switched_off(bench):
