@@ -53,7 +53,7 @@ class RoundSchedule:
     def on_report(self, report: EpisodeReport, now_s: float) -> None:
         """Take the newest report, heard at `now_s`."""
         before = self._report
-        if before and (report.episode, report.total_steps) < (before.episode, before.total_steps):
+        if before and (report.episode, report.all_steps) < (before.episode, before.all_steps):
             self._trained_episode, self._num_lost, self._is_set_back = -1, 0, False  # The manager has begun anew.
         elif before and report.stamp_ns < before.stamp_ns:
             self._is_set_back = True
@@ -69,14 +69,14 @@ class RoundSchedule:
         Args:
             now_s: Steady time.
             num_transitions: Number of all transitions so far, evicted ones included.
-            num_of_run: Number of transitions since the episode manager began to count.
+            num_of_run: Number of transitions since the episode manager began to count, those of a held arm included.
         """
         report = self._report
         if self._is_set_back:
             # The clock was set back, e.g. by a restarted simulator, so missing transitions will never arrive.
-            self._num_lost, self._is_set_back = max(report.total_steps - num_of_run, 0), False
+            self._num_lost, self._is_set_back = max(report.all_steps - num_of_run, 0), False
         if self._is_waited_for():
-            missing = report.total_steps - num_of_run
+            missing = report.all_steps - num_of_run
             if missing > self._num_lost and now_s - self._waited_since_s < self._config.patience_s:
                 return None
             # Transitions still missing after `patience_s`, as after a crash, never arrive; later episodes do not wait for them.
