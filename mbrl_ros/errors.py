@@ -27,6 +27,10 @@ class GoalError(MbrlError, ValueError):
     """A goal is malformed or out of the robot's reach."""
 
 
+class PhaseError(MbrlError):
+    """A call does not fit the phase of the episodes."""
+
+
 class ModelError(MbrlError):
     """A model cannot be used."""
 
