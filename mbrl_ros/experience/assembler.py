@@ -65,6 +65,7 @@ class TransitionAssembler:
 
     Attributes:
         dropped: Number of commands and messages dropped, by reason.
+        decided_ns: Stamp of the newest command that has become a transition or was dropped; -1 before the first.
     """
 
     def __init__(self, robot: RobotProfile, space: 'ActionSpace', period_s: float, config: AssemblerConfig | None = None, *,
@@ -83,6 +84,7 @@ class TransitionAssembler:
         self._reports: deque[EpisodeReport] = deque()
         self._report_seen = False
         self.dropped: Counter[str] = Counter()
+        self.decided_ns = -1
 
     def on_state(self, state: RobotState) -> list[Transition]:
         """Take the next state; return the transitions that are now certain, oldest first.
@@ -190,6 +192,7 @@ class TransitionAssembler:
                 ready.append(Transition(self._space.observe(state), action, self._space.observe(next_state), stamp_ns,
                                         **self._reported(command, report)))
             self._commands.popleft()
+            self.decided_ns = stamp_ns
         self._forget()
         return ready
 

@@ -150,7 +150,7 @@ class ModelTrainerNode(Node):
             return
         # Count evicted transitions too, so that a full buffer still triggers rounds.
         num_transitions = self._buffer.num_seen
-        due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run)
+        due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run, self._assembler.decided_ns)
         if due is None:
             return
         # An answer has the stamp of the report that asked for it: a restarted trainer may not have heard `/clock` yet.

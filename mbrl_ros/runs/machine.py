@@ -109,7 +109,7 @@ class EpisodeMachine:
         self._first_ns = 0
         self._spoken_ns = -1
         self._repeats = 0
-        self._is_abandoned = False
+        self._is_abandoned = True  # There is no episode of this manager yet that could be learned from.
         self._is_stopped = False
 
     @property

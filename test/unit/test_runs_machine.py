@@ -560,6 +560,12 @@ def test_a_manager_that_was_started_again_goes_on_counting():
     assert machine.on_training(trained(2)).phase is Phase.FINISHED
 
 
+def test_a_manager_that_was_started_again_while_the_arm_moves_waits_for_no_round_on_what_it_has_not_seen():
+    machine, arm = build(counts=Counts(2, 90, 7), episodes=3)
+    reports = [arm.state(speed=0.5), *arm.states(2)]
+    assert [report.phase for report in reports] == [Phase.STOPPING, Phase.STOPPING, Phase.RESETTING]
+
+
 def test_a_manager_that_was_started_again_after_the_last_episode_is_finished():
     machine, arm = build(counts=Counts(3, 90, 7), episodes=3)
     assert arm.state().phase is Phase.FINISHED

@@ -90,3 +90,12 @@ def test_a_step_that_turns_out_to_be_held_is_no_new_run():
     schedule.on_report(dataclasses.replace(report(Phase.STOPPING, 0, 149), held_steps=1), 3.0)
     schedule.on_report(report(Phase.TRAINING, 1, 200), 5.0)
     assert schedule.due(5.0, 190, 190) == DueRound(1, 1, 1)
+
+
+def test_a_command_after_the_episode_shows_that_nothing_more_of_it_will_come():
+    schedule = RoundSchedule(ScheduleConfig(patience_s=2.0), background=False)
+    schedule.on_report(report(Phase.RUNNING, 0, 149, stamp_ns=400), 0.0)
+    for phase in (Phase.STOPPING, Phase.TRAINING):
+        schedule.on_report(dataclasses.replace(report(phase, 0, 150, stamp_ns=500), start_ns=500), 0.0)
+    assert schedule.due(0.1, 140, 140, decided_ns=450) is None
+    assert schedule.due(0.1, 140, 140, decided_ns=500) == DueRound(0, 0, 500)
