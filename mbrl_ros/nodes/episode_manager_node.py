@@ -296,7 +296,7 @@ class EpisodeManagerNode(Node):
         training, planned = self._training, np.array(self._plan_ms or [np.nan])
         since_s, self._scored_s = self._scored_s, time.monotonic()
         # The controller held the arm throughout and never tried to plan, so the episode says nothing about the policy.
-        is_held = self._machine.was_held_too_long or (
+        is_held = (self._machine.was_held_too_long and not report.success) or (
             before.phase is Phase.RUNNING and bool(self._holds) and not self._plan_ms
             and HoldReason.PLANNING_FAILED.value not in self._holds)
         held_steps, self._held_steps = report.held_steps - self._held_steps, report.held_steps

@@ -21,17 +21,18 @@ class RunMark:
     """
 
     def __init__(self, path: Path, identity: str) -> None:
-        self._path, self._text = path, f'{identity}\n{_launch()}\n'
+        self._path, self._identity = path, identity
 
     def begin(self) -> bool:
         """Whether a predecessor was killed in this run; the file is then this process's.
 
         Raises:
-            OSError: The file cannot be written.
+            OSError: The file cannot be written, or the parent process cannot be looked at.
         """
-        goes_on = self._path.is_file() and self._path.read_text(encoding='utf-8', errors='replace') == self._text
+        text = f'{self._identity}\n{_launch()}\n'
+        goes_on = self._path.is_file() and self._path.read_text(encoding='utf-8', errors='replace') == text
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(self._text, encoding='utf-8')
+        self._path.write_text(text, encoding='utf-8')
         return goes_on
 
     def end(self) -> None:

@@ -71,10 +71,10 @@ class Arm:
         return [self.state(**kwargs) for _ in range(count)]
 
 
-def build(*, can_reset=True, settle_steps=5, counts=Counts(), **settings):  # noqa: B008
+def build(*, can_reset=True, settle_steps=5, counts=None, **settings):
     config = EpisodeConfig(**{'exploration_episodes': 0, 'standing_steps': 2, **settings})
     machine = EpisodeMachine(ROBOT, DistanceToGoal(settle_steps / config.control_rate_hz), config, seed=3, can_reset=can_reset,
-                             counts=counts)
+                             counts=counts or Counts())
     return machine, Arm(machine)
 
 
