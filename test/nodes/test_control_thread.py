@@ -11,7 +11,6 @@ from support.bench import wait_until
 
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import ControllerConfig
-from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.control_thread import ControlThread, ControlTiming
@@ -50,9 +49,8 @@ class RecordingPort:
 
 @pytest.fixture
 def controller() -> Controller:
-    chain = KinematicChain.of_robot(PANDA)
     task = ReachTask.of_robot(PANDA)
-    return Controller(PANDA, chain, task, ControllerConfig(), period_s=PERIOD_S)
+    return Controller(PANDA, task, ControllerConfig(), period_s=PERIOD_S)
 
 
 def put(inbox: ControlInbox, stamp_ns: int) -> None:
