@@ -19,6 +19,8 @@ from mbrl_ros.robots.profile import RobotProfile
 _SHARES = np.linspace(1.0, 0.0, 9)[1:]
 #: Points of the braking path whose heights are checked, as shares of the longest braking time of a joint.
 _BRAKING_TIMES = np.array([0.0, 1 / 3, 2 / 3, 1.0])
+#: Periods for which a command may go on when the next one is late; then the command guard brakes.
+HOLD_PERIODS = 1.5
 #: Jerk of a profile that limits none, rad/s³.
 _UNLIMITED = 1e9
 
@@ -95,11 +97,12 @@ class CommandFilter:
             velocity: Wanted velocities, shape (J,), rad/s.
             q: Joint positions when the command takes effect, shape (J,), rad.
             dt: Time until the next command, seconds.
-            hold_s: How long the command may go on before the arm brakes, seconds; `dt` when left out.
+            hold_s: How long the command may go on before the arm brakes, seconds; `HOLD_PERIODS`
+                times `dt` by default.
         """
         if refusal := self._refusal(velocity, q):
             return FilteredCommand(self.brake(dt), (), refusal)
-        hold_s = dt if hold_s is None else hold_s
+        hold_s = HOLD_PERIODS * dt if hold_s is None else hold_s
         limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
         scaled = velocity / max(1.0, float(np.max(np.abs(velocity) / limits)))
         stoppable = self._clip_position(scaled, q, max(hold_s, self._late_s))

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
+from mbrl_ros.control.safety.command_filter import HOLD_PERIODS, CommandFilter, CommandFilterConfig
 from mbrl_ros.control.safety.following import FollowingConfig, FollowingWatch
 from mbrl_ros.control.safety.hold import EmergencyStop, StopSequence
 from mbrl_ros.control.safety.reasons import HoldReason
@@ -27,8 +27,8 @@ _LATE_PERIODS = 2.0
 class GuardConfig(Config):
     """When the guard lets a command through, and when it brakes."""
 
-    command_periods: float = setting(1.5, 'Silence of the controller after which the arm brakes.', unit='control periods',
-                                     low=1.0, high=100.0)
+    command_periods: float = setting(HOLD_PERIODS, 'Silence of the controller after which the arm brakes.', low=1.0, high=100.0,
+                                     unit='control periods')
     max_state_age_s: float = setting(0.1, 'Oldest joint state by which the arm moves.', unit='s', low=0.001, high=5.0)
     standing_s: float = setting(0.3, 'Time for which a stopped arm is told to stand, before silence.', unit='s', low=0.01,
                                 high=60.0)
