@@ -12,9 +12,12 @@ from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
 from mbrl_sim.objects import KINDS
+from mbrl_sim.urdf import JointLimits
 
 _BASE_HZ = 240
 _GOAL_RADIUS_M = 0.02
+#: Ends of a joint without limits, rad or m.
+_FAR = 1e9
 _WINDOW_DISTANCE_M = 1.15
 #: Where a picture is taken from: arm, cube and every goal in view. The window's lens is wider.
 VIEW = {'target': (0.35, 0.0, 0.3), 'distance': 1.6, 'yaw': 50.0, 'pitch': -30.0}
@@ -71,16 +74,6 @@ def tabletop_config() -> WorldConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class JointLimits:
-    """What the URDF says of J joints; each array has shape (J,)."""
-
-    lower: np.ndarray
-    upper: np.ndarray
-    max_velocity: np.ndarray
-    max_force: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
 class ArmBody:
     """The arm as PyBullet numbers it.
 
@@ -88,15 +81,11 @@ class ArmBody:
         body: Its body.
         joints: Joint index of each arm and finger joint, by name.
         tool: Link index of the tool.
-        limits: Limits of the arm's joints.
-        finger_forces: Force limits of the finger joints, N.
     """
 
     body: int
     joints: dict[str, int]
     tool: int
-    limits: JointLimits
-    finger_forces: list[float]
 
 
 class BulletClient:
@@ -125,24 +114,29 @@ def set_up_window(bullet: BulletClient) -> None:
     bullet.resetDebugVisualizerCamera(_WINDOW_DISTANCE_M, VIEW['yaw'], VIEW['pitch'], VIEW['target'])
 
 
-def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig) -> ArmBody:
+def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig, limits: JointLimits) -> ArmBody:
     """Load the URDF of a profile and put it at home, the gripper open.
 
     Args:
         bullet: Empty simulation.
         robot: Profile with a resolved URDF.
         config: Whether links that do not touch at home collide with each other, and friction of the fingers.
+        limits: Of the arm's joints.
 
     Raises:
-        ConfigError: The URDF cannot be loaded or lacks a joint or link of the profile.
+        ConfigError: PyBullet cannot load the URDF.
     """
     flags = pybullet.URDF_USE_SELF_COLLISION | pybullet.URDF_USE_SELF_COLLISION_EXCLUDE_PARENT
     try:
         body = bullet.loadURDF(robot.urdf_path, useFixedBase=True, flags=flags if config.self_collision else 0)
     except pybullet.error as error:
         raise ConfigError(f'{robot.urdf_path}: PyBullet cannot load it ({error})') from None
-    arm = _describe(bullet, robot, body)
-    for name, angle in zip(robot.joints, robot.home_rad):
+    infos = [bullet.getJointInfo(body, index) for index in range(bullet.getNumJoints(body))]
+    links = {info[12].decode(): info[0] for info in infos}
+    arm = ArmBody(body, {info[1].decode(): info[0] for info in infos}, links[robot.tool_link])
+    for name, angle, is_free in zip(robot.joints, robot.home_rad, np.isinf(limits.lower)):
+        if is_free:  # Bullet takes two equal ends for a joint that cannot move.
+            bullet.changeDynamics(body, arm.joints[name], jointLowerLimit=-_FAR, jointUpperLimit=_FAR)
         bullet.resetJointState(body, arm.joints[name], angle, 0.0)
     if robot.gripper:
         for name in robot.gripper.joints:
@@ -157,21 +151,6 @@ def make_goal_marker(bullet: BulletClient, position: np.ndarray) -> int:
     """Show a ball at a position (3,), m, that nothing collides with, and return its body."""
     shape = bullet.createVisualShape(pybullet.GEOM_SPHERE, radius=_GOAL_RADIUS_M, rgbaColor=(0.1, 0.75, 0.2, 1.0))
     return bullet.createMultiBody(baseMass=0.0, baseVisualShapeIndex=shape, basePosition=position.tolist())
-
-
-def _describe(bullet: BulletClient, robot: RobotProfile, body: int) -> ArmBody:
-    infos = [bullet.getJointInfo(body, index) for index in range(bullet.getNumJoints(body))]
-    joints = {info[1].decode(): info for info in infos}
-    links = {info[12].decode(): info[0] for info in infos}
-    fingers = robot.gripper.joints if robot.gripper else ()
-    if missing := [name for name in robot.joints + fingers if name not in joints]:
-        raise ConfigError(f'{robot.urdf_path}: has no joint {", ".join(missing)}; it has {", ".join(joints)}')
-    if robot.tool_link not in links:
-        raise ConfigError(f'{robot.urdf_path}: has no link {robot.tool_link!r}; it has {", ".join(links)}')
-    rows = np.array([joints[name][8:12] for name in robot.joints], dtype=np.float64)
-    limits = JointLimits(lower=rows[:, 0], upper=rows[:, 1], max_force=rows[:, 2], max_velocity=rows[:, 3])
-    indices = {name: joints[name][0] for name in robot.joints + fingers}
-    return ArmBody(body, indices, links[robot.tool_link], limits, [joints[name][10] for name in fingers])
 
 
 def _ignore_touching_links(bullet: BulletClient, body: int) -> None:

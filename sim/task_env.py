@@ -14,8 +14,9 @@ from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.tasks import SuccessCounter, make_task
 from mbrl_ros.types import ArmCommand, RobotState
-from mbrl_sim.scene import JointLimits, WorldConfig
+from mbrl_sim.scene import WorldConfig
 from mbrl_sim.tabletop import TabletopWorld, make_task_world
+from mbrl_sim.urdf import JointLimits
 
 _CONTROL_HZ = 20
 #: Contacts can push a joint past the speed that it is told; beyond this the observation is clipped.

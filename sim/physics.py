@@ -1,0 +1,301 @@
+"""What every physics engine shares: the world that a driver steps, and what in it depends on no engine.
+
+Everything is a function of the seed and of what the motors were told: no clock, no global state.
+"""
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+from pybullet import getEulerFromQuaternion  # Pure arithmetic, whose last digits recorded results hang on.
+
+from mbrl_ros.errors import ConfigError, ShapeError
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.types import RobotState, body_joint_names
+from mbrl_sim.objects import TableObject, height_m
+from mbrl_sim.scene import WorldConfig
+from mbrl_sim.urdf import arm_limits, wrapped
+
+_CUBE_DRAWS = 10_000
+#: How far the fingers' setpoint may be ahead of where they are.
+_GRIP_LEAD_M = 0.004
+
+
+class World(abc.ABC):
+    """One arm, a table at z = 0 that it stands on, and a cube in front of it.
+
+    Args:
+        robot: Profile with a resolved URDF.
+        config: Physics and cube.
+        seed: Seed of everything that is drawn at random.
+
+    Attributes:
+        joint_names: The arm's joints, then the fingers.
+        limits: What the URDF allows the arm's joints.
+        dt_s: Length of a physics step.
+        steps: Physics steps since the last reset.
+        cube: The cube as the last reset put it on the table; None in a world without one.
+
+    Raises:
+        ConfigError: The URDF cannot be loaded, or it does not fit the profile.
+    """
+
+    def __init__(self, robot: RobotProfile, config: WorldConfig | None = None, seed: int = 0) -> None:
+        self.robot = robot
+        self.config = config or WorldConfig()
+        self.fingers = robot.gripper.joints if robot.gripper else ()
+        self.joint_names = robot.joints + self.fingers
+        self.limits, self.finger_limits = arm_limits(robot)
+        self.dt_s = 1.0 / self.config.physics_hz
+        self.steps = 0
+        self._turning = {name for name, turns in zip(robot.joints, self.limits.is_continuous) if turns}
+        self._stuck: int | None = None
+        self._resets = -1  # The first is not asked for.
+        self.reset(seed)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Put the arm at home at rest, the gripper open, the cube at a random place, and let it settle.
+
+        The simulation is built anew, because engines keep contact caches that no other call clears: equal seeds give
+        bit-identical worlds whatever happened before.
+
+        Args:
+            seed: Seeds the generator; without it the next draw of the running one is used.
+
+        Raises:
+            ConfigError: There is no place for the cube.
+        """
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self._resets += 1
+        self.cube = self._draw_cube() if self.config.cube else None
+        self._opening = self._opening_target = self.robot.gripper.open_m if self.robot.gripper else 0.0
+        self._build()
+        self._stick(self._stuck)
+        self.steps = 0
+        self.hold()
+        for _ in range(round(self.config.settle_s * self.config.physics_hz)):
+            self.step()
+
+    def step(self) -> None:
+        """Advance the physics by `dt_s`."""
+        self._move_fingers()
+        self._advance()
+        self.steps += 1
+
+    def hold(self) -> None:
+        """Hold the arm where it is, and the gripper as far open as it is."""
+        self.drive_position(self.joint_positions(self.robot.joints))
+        if self.fingers:
+            self.drive_gripper(float(self.joint_positions(self.fingers).sum()))
+
+    def drive_velocity(self, velocity: np.ndarray) -> None:
+        """Set the arm's velocity motors, shape (J,), rad/s; clipped to the URDF's limits, as ros2_control does.
+
+        Raises:
+            ShapeError: `velocity` is not J finite numbers.
+        """
+        self._drive_velocity(np.clip(self._arm_array(velocity), -self.limits.max_velocity, self.limits.max_velocity))
+
+    def drive_position(self, position: np.ndarray, velocity: np.ndarray | None = None) -> None:
+        """Set the arm's position motors, shape (J,), rad, with a velocity to feed forward; clipped likewise.
+
+        Continuous joints take the shortest way.
+
+        Raises:
+            ShapeError: One of both is not J finite numbers.
+        """
+        place = np.clip(self._arm_array(position), self.limits.lower, self.limits.upper)
+        if self._turning:
+            turned = self._read(self.robot.joints, 0)
+            place = np.where(self.limits.is_continuous, turned + wrapped(place - turned), place)
+        self._drive_position(place, np.zeros_like(place) if velocity is None else self._arm_array(velocity))
+
+    def drive_gripper(self, opening_m: float) -> None:
+        """Set the opening that the fingers move to; clipped to what the gripper can open.
+
+        Raises:
+            ConfigError: The robot has no gripper.
+        """
+        gripper = self.robot.gripper
+        if gripper is None:
+            raise ConfigError(f'{self.robot.name} has no gripper')
+        self._opening_target = min(max(opening_m, gripper.closed_m), gripper.open_m)
+
+    def stick(self, joint: str) -> None:
+        """Keep one of the arm's joints from moving, as a mechanical stop would; '' lets all of them move.
+
+        Raises:
+            ConfigError: The arm has no such joint.
+        """
+        if joint and joint not in self.robot.joints:
+            raise ConfigError(f'{self.robot.name} has no joint {joint!r} to be stuck; it has {", ".join(self.robot.joints)}')
+        stuck = self.robot.joints.index(joint) if joint else None
+        if stuck != self._stuck:
+            self._stuck = stuck
+            self._stick(stuck)
+
+    def joint_positions(self, names: Sequence[str] | None = None) -> np.ndarray:
+        """Positions of the named joints, all of `joint_names` by default, rad or m; those of continuous ones within ±pi.
+
+        Raises:
+            ConfigError: There is no such joint.
+        """
+        names = self.joint_names if names is None else names
+        values = self._read(names, 0)
+        if not self._turning:
+            return values
+        return np.where([name in self._turning for name in names], wrapped(values), values)
+
+    def joint_velocities(self, names: Sequence[str] | None = None) -> np.ndarray:
+        """Velocities of the named joints, likewise, rad/s or m/s."""
+        return self._read(self.joint_names if names is None else names, 1)
+
+    def ground_truth(self, stamp_ns: int, body: str) -> RobotState:
+        """Exact state with the names that the estimator uses: arm joints, gripper opening, the cube's virtual joints.
+
+        Args:
+            stamp_ns: Stamp to give it.
+            body: Name of the cube in the state.
+        """
+        joints = self.robot.joints
+        names, position, velocity = [*joints], [*self.joint_positions(joints)], [*self.joint_velocities(joints)]
+        if self.robot.gripper:
+            names.append(self.robot.gripper.name)
+            position.append(self.joint_positions(self.fingers).sum())
+            velocity.append(self.joint_velocities(self.fingers).sum())
+        if self.cube is not None:
+            place, quaternion = self.cube_pose()
+            linear, angular = self.cube_velocity()
+            angles = np.array(getEulerFromQuaternion(quaternion.tolist()))
+            names += body_joint_names(body)
+            position += [*place, *angles]
+            velocity += [*linear, *_angle_rates(angles, angular)]
+        return RobotState(stamp_ns, tuple(names), np.array(position), np.array(velocity))
+
+    @abc.abstractmethod
+    def tool_pose(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tool position (3,) in the base frame, m, and quaternion (4,), x y z w."""
+
+    @abc.abstractmethod
+    def cube_pose(self) -> tuple[np.ndarray, np.ndarray]:
+        """Cube's position (3,) in the base frame, m, and quaternion (4,), x y z w.
+
+        Raises:
+            ConfigError: The world has no cube.
+        """
+
+    @abc.abstractmethod
+    def cube_velocity(self) -> tuple[np.ndarray, np.ndarray]:
+        """Cube's linear (3,), m/s, and angular (3,), rad/s, velocity in the base frame; raises like `cube_pose`."""
+
+    @abc.abstractmethod
+    def touches_table(self) -> bool:
+        """Whether a moving link of the arm is in contact with the table."""
+
+    @abc.abstractmethod
+    def place_arm(self, position: np.ndarray) -> None:
+        """Put the arm's joints, shape (J,), rad, at rest without moving there; for tests and for looking around.
+
+        Raises:
+            ShapeError: `position` is not J finite numbers.
+        """
+
+    @abc.abstractmethod
+    def show_goal(self, position: np.ndarray) -> None:
+        """Mark a position (3,), m, until another is given; it changes nothing but the picture."""
+
+    @abc.abstractmethod
+    def render(self, width: int = 480, height: int = 360) -> np.ndarray:
+        """Picture, shape (height, width, 3), uint8.
+
+        Raises:
+            ConfigError: The engine draws none.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free the simulation; the world cannot be used afterwards."""
+
+    @abc.abstractmethod
+    def _build(self) -> None:
+        """Make the simulation anew, with the arm at home, the gripper open and `cube` in its place."""
+
+    @abc.abstractmethod
+    def _advance(self) -> None:
+        """Step the engine."""
+
+    @abc.abstractmethod
+    def _read(self, names: Sequence[str], derivative: int) -> np.ndarray:
+        """Positions (0) or velocities (1) of joints as the engine counts them, one for each name."""
+
+    @abc.abstractmethod
+    def _drive_velocity(self, velocity: np.ndarray) -> None:
+        """Drive the arm at velocities within the limits, shape (J,)."""
+
+    @abc.abstractmethod
+    def _drive_position(self, position: np.ndarray, velocity: np.ndarray) -> None:
+        """Drive the arm to positions within the limits, shape (J,), with velocities, shape (J,), fed forward."""
+
+    @abc.abstractmethod
+    def _drive_fingers(self, position_m: float) -> None:
+        """Drive every finger to a position."""
+
+    @abc.abstractmethod
+    def _stick(self, joint: int | None) -> None:
+        """Let no joint of the arm move but those other than this one; None lets all of them."""
+
+    def _draw_cube(self) -> TableObject:
+        """The cube of the next world, over the part of the table where the tool can reach."""
+        config, workspace = self.config, self.robot.workspace
+        size, mass, friction = config.cube_size_m, config.cube_mass_kg, config.cube_friction
+        if config.randomise_cube:
+            masses, frictions = config.cube_mass_range_kg, config.cube_friction_range
+            if 0 < config.change_after < self._resets:
+                masses, frictions = config.changed_mass_range_kg, config.changed_friction_range
+            size, mass, friction = (float(self._rng.uniform(*bounds)) for bounds in (config.cube_size_range_m, masses, frictions))
+        lower, upper = np.array(workspace.lower_m), np.array(workspace.upper_m)
+        if config.cube_region_m:
+            lower[:2], upper[:2] = config.cube_region_m[:2], config.cube_region_m[2:]
+        for _ in range(_CUBE_DRAWS):
+            spot = self._rng.uniform(lower, upper)
+            spot[2] = lower[2]
+            if not workspace.refusal(spot):
+                break
+        else:
+            raise ConfigError(f'{self.robot.name}: the arm does not reach down to lower_m of its workspace anywhere in the '
+                              "cube's region, so there is no place for the cube; set world.cube to false")
+        spot[2] = height_m(config.object_kind, size) / 2
+        return TableObject(config.object_kind, size, mass, friction, spot, float(self._rng.uniform(-np.pi, np.pi)))
+
+    def _move_fingers(self) -> None:
+        if not self.fingers:
+            return
+        reach = self.robot.gripper.max_velocity_m_s * self.dt_s
+        # Fingers that hold something press on it; were their setpoint to run on, they would not open for as long as it ran.
+        measured = float(self.joint_positions(self.fingers).sum())
+        opening = min(max(self._opening, measured - _GRIP_LEAD_M), measured + _GRIP_LEAD_M)
+        self._opening = opening + min(max(self._opening_target - opening, -reach), reach)
+        self._drive_fingers(self._opening / len(self.fingers))
+
+    def _arm_array(self, values: np.ndarray) -> np.ndarray:
+        array = np.asarray(values, dtype=np.float64)
+        if array.shape != (len(self.robot.joints),) or not np.isfinite(array).all():
+            raise ShapeError(f'motors of {self.robot.name} need {len(self.robot.joints)} finite numbers, got {values}')
+        return array
+
+    def _no_joint(self, name: str) -> ConfigError:
+        return ConfigError(f'{self.robot.name} has no joint {name!r}; it has {", ".join(self.joint_names)}')
+
+    def _require_cube(self) -> TableObject:
+        if self.cube is None:
+            raise ConfigError('the world has no cube; set world.cube to true')
+        return self.cube
+
+
+def _angle_rates(angles: np.ndarray, angular: np.ndarray) -> np.ndarray:
+    """Rates of fixed-axis roll, pitch, yaw from the angular velocity in the base frame, each of shape (3,)."""
+    _, pitch, yaw = angles
+    along = np.cos(yaw) * angular[0] + np.sin(yaw) * angular[1]
+    across = np.cos(yaw) * angular[1] - np.sin(yaw) * angular[0]
+    return np.array([along / np.cos(pitch), across, angular[2] + np.tan(pitch) * along])
