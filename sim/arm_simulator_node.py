@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock as RclpyClock
 from rclpy.clock import ClockType
 from rclpy.node import Node
@@ -30,6 +31,7 @@ from mbrl_ros.types import RobotState
 from mbrl_ros.video import EpisodeVideo, require_video
 from mbrl_sim import wire
 from mbrl_sim.command_interfaces import TrajectoryCommand
+from mbrl_sim.engines import engine_defaults, make_world
 from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.pacing import Pacer
 from mbrl_sim.scene import tabletop_config
@@ -68,6 +70,8 @@ class ArmSimulatorConfig(DriverConfig):
         if self.lockstep and abs(steps - round(steps)) > 1e-6:
             raise ConfigError(f'ArmSimulatorConfig.control_rate_hz needs a divisor of the {self.world.physics_hz} Hz of '
                               f'physics, got {self.control_rate_hz}')
+        if self.video_path and self.simulator == 'mujoco':
+            raise ConfigError('ArmSimulatorConfig.video_path needs the simulator pybullet; mujoco draws no pictures')
         if self.video_path:
             require_video(Path(self.video_path))
 
@@ -86,15 +90,16 @@ class ArmSimulatorNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('arm_simulator', **kwargs)
-        self._config = params.declare_config(self, ArmSimulatorConfig, {'tabletop': _world_of, 'task': _rate_of},
-                                             blank={'control_rate_hz': 0.0})
+        following = {'tabletop': _world_of, 'task': _rate_of, 'simulator': engine_defaults}
+        self._config = params.declare_config(self, ArmSimulatorConfig, following, blank={'control_rate_hz': 0.0})
         if self.get_parameter('use_sim_time').value and not self._config.lockstep:
             raise ConfigError('arm_simulator: use_sim_time needs lockstep: true; in real time it would publish no /clock')
         self._robot = load_robot(self._config.robot)
         self._profile = load_driver(self._config.driver)
         joints = self._profile.joint_order(self._robot)
         self._command_order = [joints.index(joint) for joint in self._robot.joints]
-        self._driver = SimulatedDriver(self._robot, self._config, self._config.seed, self._profile.command_type)
+        world = make_world(self._robot, self._config, self._config.seed)
+        self._driver = SimulatedDriver(world, self._config, self._config.seed, self._profile.command_type)
         self._driver.set_faults(self._faults(self._config))
         self._video = EpisodeVideo(
             self._driver.world.render, Path(self._config.video_path), 1.0 / self._config.control_rate_hz,
@@ -107,6 +112,7 @@ class ArmSimulatorNode(Node):
         self._make_subscriptions()
         self.create_service(Trigger, '~/reset', self.on_reset)
         params.watch_live(self, self._config, self.on_config)
+        self.add_on_set_parameters_callback(self.check_parameters)
         self.add_post_set_parameters_callback(self.on_parameters)
         self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
         self._steady = RclpyClock(clock_type=ClockType.STEADY_TIME)
@@ -168,6 +174,14 @@ class ArmSimulatorNode(Node):
         with self._lock:
             self._driver.set_faults(self._faults(config))
             self._driver.set_world(config.world)
+
+    def check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Refuse a joint to be stuck that the arm does not have."""
+        known = ('', *self._robot.joints)
+        for parameter in parameters:
+            if parameter.name == 'faults.stuck_joint' and parameter.value not in known:
+                return SetParametersResult(successful=False, reason=f'faults.stuck_joint needs one of {", ".join(known[1:])}')
+        return SetParametersResult(successful=True)
 
     def on_parameters(self, parameters: list[Parameter]) -> None:
         """Remember a seed, also when it is set to what it was."""

@@ -34,7 +34,7 @@ class MujocoWorld(World):
         table_contact_steps: Physics steps since the last reset in which a moving link of the arm touched the table.
 
     Raises:
-        ConfigError: MuJoCo cannot load the URDF, it does not fit the profile, or the configuration asks for what only PyBullet has.
+        ConfigError: MuJoCo cannot load the URDF, it does not fit the profile, or `config` asks for what only PyBullet has.
     """
 
     def __init__(self, robot: RobotProfile, config: WorldConfig | None = None, seed: int = 0,
@@ -42,7 +42,7 @@ class MujocoWorld(World):
         config, self._servo = config or WorldConfig(), servo or ServoConfig()
         if config.gui or config.self_collision or config.object_kind not in KINDS:
             raise ConfigError('the simulator mujoco has no window (world.gui), no collisions of the arm with itself '
-                              f'(world.self_collision), and only {" or ".join(KINDS)} as world.object_kind; pybullet has them all')
+                              f'(world.self_collision), and only {" or ".join(KINDS)} as world.object_kind; pybullet has them')
         super().__init__(robot, config, seed)
 
     def reset(self, seed: int | None = None) -> None:

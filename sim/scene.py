@@ -23,6 +23,18 @@ _WINDOW_DISTANCE_M = 1.15
 VIEW = {'target': (0.35, 0.0, 0.3), 'distance': 1.6, 'yaw': 50.0, 'pitch': -30.0}
 
 
+def require_ranges(config: Config, *names: str) -> None:
+    """Require that settings are a smallest and a largest value each.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name in names:
+        values = getattr(config, name)
+        if len(values) != 2 or values[0] > values[1]:
+            raise ConfigError(f'{type(config).__name__}.{name} needs a smallest and a largest value, got {values}')
+
+
 @dataclasses.dataclass(frozen=True)
 class WorldConfig(Config):
     """Physics and the cube."""
@@ -58,11 +70,8 @@ class WorldConfig(Config):
     def check(self) -> None:
         if self.physics_hz % _BASE_HZ:
             raise ConfigError(f'WorldConfig.physics_hz needs a multiple of {_BASE_HZ} Hz, got {self.physics_hz}')
-        for name in ('cube_size_range_m', 'cube_mass_range_kg', 'cube_friction_range', 'changed_mass_range_kg',
-                     'changed_friction_range'):
-            values = getattr(self, name)
-            if len(values) != 2 or values[0] > values[1]:
-                raise ConfigError(f'WorldConfig.{name} needs a smallest and a largest value, got {values}')
+        require_ranges(self, 'cube_size_range_m', 'cube_mass_range_kg', 'cube_friction_range', 'changed_mass_range_kg',
+                       'changed_friction_range')
         region = self.cube_region_m
         if region and (len(region) != 4 or region[0] >= region[2] or region[1] >= region[3]):
             raise ConfigError(f'WorldConfig.cube_region_m needs smallest x and y, then largest x and y, got {region}')

@@ -3,7 +3,7 @@
 import dataclasses
 
 from mbrl_ros.config import Config, setting
-from mbrl_ros.errors import ConfigError
+from mbrl_sim.scene import require_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,5 +19,4 @@ class ServoConfig(Config):
 
     def check(self) -> None:
         """Raise `ConfigError` when the lag is no range."""
-        if len(self.lag_s) != 2 or self.lag_s[0] > self.lag_s[1]:
-            raise ConfigError(f'ServoConfig.lag_s needs a smallest and a largest value, got {self.lag_s}')
+        require_ranges(self, 'lag_s')

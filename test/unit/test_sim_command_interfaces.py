@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from mbrl_sim.command_interfaces import InterfaceConfig, InterfaceLimits, TrajectoryCommand, TrajectoryPoint, make_interface
+from mbrl_sim.command_interfaces import (
+    InterfaceConfig,
+    InterfaceLimits,
+    Measured,
+    TrajectoryCommand,
+    TrajectoryPoint,
+    make_interface,
+)
 
 LIMITS = InterfaceLimits(('a', 'b'), lower=np.full(2, -3.0), upper=np.full(2, 3.0), max_velocity=np.full(2, 2.0),
                     max_acceleration=np.array([10.0, 5.0]))
@@ -31,7 +38,7 @@ class Arm:
         return np.array(velocities)
 
     def accept(self, command):
-        return self.interface.accept(command, self.now_s)
+        return self.interface.accept(command, self.now_s, Measured(self.q, np.zeros(2)))
 
 
 def trajectory(*points, joints=('a', 'b'), start_s=None):
@@ -170,8 +177,9 @@ def test_a_new_trajectory_takes_over_without_a_jump_in_velocity():
     (trajectory((1.0, (0.0, 0.0)), joints=('a', 'c')), 'needs the joints a, b, got a, c'),
     (trajectory((1.0, (0.0, 0.0)), joints=('a',)), 'needs the joints a, b, got a'),
     (trajectory(), 'it has no points'),
-    (trajectory((1.0, (0.0,))), 'point 0 needs 2 positions and 0 velocities, got 1 and 0'),
-    (trajectory((1.0, (0.0, 0.0), (0.0, 0.0)), (2.0, (0.0, 0.0))), 'point 1 needs 2 positions and 2 velocities, got 2 and 0'),
+    (trajectory((1.0, (0.0,))), 'point 0 needs 2 positions, 0 velocities and 0 accelerations, got 1, 0 and 0'),
+    (trajectory((1.0, (0.0, 0.0), (0.0, 0.0)), (2.0, (0.0, 0.0))),
+     'point 1 needs 2 positions, 2 velocities and 0 accelerations, got 2, 0 and 0'),
     (trajectory((1.0, (0.0, math.nan))), 'point 0 is not finite'),
     (trajectory((1.0, (0.0, 0.0)), (1.0, (0.0, 0.0))), 'needs to increase, point 1 has 1.0 s after 1.0 s'),
     (trajectory((1.0, (0.0, 0.0)), start_s=-3.0), 'it ended 2.000 s ago'),
@@ -187,7 +195,7 @@ def test_a_refused_trajectory_is_named_and_the_one_before_goes_on(command, reaso
 
 
 def test_a_trajectory_may_end_in_motion_where_allowed_and_the_arm_then_stops():
-    arm = Arm('trajectory', allow_nonzero_end_velocity=True)
+    arm = Arm('trajectory', allow_nonzero_velocity_at_trajectory_end=True)
     assert arm.accept(trajectory((0.5, (0.3, 0.0), (0.5, 0.5)))) == ''
     velocities = arm.run(1.0)
     assert np.abs(velocities[119] - 0.5).max() < 0.05

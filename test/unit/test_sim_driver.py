@@ -7,6 +7,7 @@ from support.asserts import some
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import load_robot
 from mbrl_ros.types import RobotState
+from mbrl_sim.engines import make_world
 from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.pacing import Pacer
 from mbrl_sim.simulated_driver import DriverConfig, SimulatedDriver
@@ -17,7 +18,8 @@ def make_driver():
     drivers = []
 
     def make(seed=0, robot='panda', command_type='velocity', **settings):
-        drivers.append(SimulatedDriver(load_robot(robot), DriverConfig(**settings), seed, command_type))
+        config = DriverConfig(**settings)
+        drivers.append(SimulatedDriver(make_world(load_robot(robot), config, seed), config, seed, command_type))
         return drivers[-1]
 
     yield make

@@ -7,20 +7,22 @@ from hypothesis import strategies as st
 
 from mbrl_ros.robots import load_robot
 from mbrl_sim.command_interfaces import TrajectoryCommand, TrajectoryPoint
+from mbrl_sim.engines import make_world
 from mbrl_sim.simulated_driver import DriverConfig, SimulatedDriver
 
 ROBOT = load_robot('iiwa')
 NUMBERS = st.lists(st.floats(width=64), min_size=6, max_size=8)
 SEVEN = st.lists(st.floats(-1e308, 1e308), min_size=7, max_size=7)
-POINTS = st.builds(TrajectoryPoint, st.floats(-1e9, 1e9), NUMBERS | SEVEN, st.just([]) | NUMBERS | SEVEN)
+POINTS = st.builds(TrajectoryPoint, st.floats(-1e9, 1e9), NUMBERS | SEVEN, st.just([]) | NUMBERS | SEVEN,
+                   st.just([]) | st.lists(st.floats(-1e6, 1e6), min_size=7, max_size=7))
 TRAJECTORIES = st.builds(TrajectoryCommand, st.just(ROBOT.joints) | st.permutations(ROBOT.joints) | st.lists(st.text()),
                          st.lists(POINTS, max_size=3), st.none() | st.floats(-1e9, 1e9))
 
 
 @pytest.fixture(params=['velocity', 'position', 'trajectory'])
 def driver(request):
-    driver = SimulatedDriver(ROBOT, DriverConfig(allow_nonzero_end_velocity=True),
-                             command_type=request.param)
+    config = DriverConfig(allow_nonzero_velocity_at_trajectory_end=True)
+    driver = SimulatedDriver(make_world(ROBOT, config), config, command_type=request.param)
     yield request.param, driver
     driver.close()
 
