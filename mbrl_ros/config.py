@@ -19,26 +19,23 @@ import yaml
 
 from mbrl_ros.errors import ConfigError
 
-_MISSING = dataclasses.MISSING
 _ConfigT = TypeVar('_ConfigT', bound='Config')
 
 
-def setting(default: Any = _MISSING, doc: str = '', *, unit: str = '', low: float | None = None, high: float | None = None,
-            choices: tuple | None = None, live: bool = False) -> Any:
+def setting(default: Any = dataclasses.MISSING, doc: str = '', *, unit: str = '', low: float | None = None,
+            high: float | None = None, choices: tuple | None = None, live: bool = False) -> Any:
     """Declare one field of a `Config`.
 
     Args:
-        default: Value when nothing is given; leave out to make the field required.
+        default: The field is required without one.
         doc: One sentence; becomes the ROS parameter's description.
-        unit: SI unit, for the description; the field's name carries it too where the value crosses a boundary.
-        low: Smallest allowed value, for numbers and for each entry of a tuple of numbers.
-        high: Largest allowed value, likewise.
+        unit: SI unit, for the description.
+        low: Smallest allowed number, or entry of a tuple of numbers.
+        high: Largest allowed number or entry.
         choices: The allowed values, if they are few.
-        live: Whether the value may change while the node runs; others are read-only ROS parameters.
+        live: Whether the value may change while the node runs; otherwise the ROS parameter is read-only.
     """
     metadata = {'doc': doc, 'unit': unit, 'low': low, 'high': high, 'choices': choices, 'live': live}
-    if default is _MISSING:
-        return dataclasses.field(metadata=metadata, kw_only=True)
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 
@@ -54,11 +51,11 @@ class Config:
     Subclasses are frozen dataclasses too. A rule over several fields goes into an overridden `check`.
 
     Raises:
-        ConfigError: A value has the wrong type or lies outside its range; the text names key, value and what fits.
+        ConfigError: A value has the wrong type or is out of range; the text names the key, the value and the allowed values.
     """
 
     def __post_init__(self) -> None:
-        hints = _hints(type(self))
+        hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             value = _coerced(getattr(self, field.name), hints[field.name])
             object.__setattr__(self, field.name, value)
@@ -66,18 +63,18 @@ class Config:
         self.check()
 
     def check(self) -> None:
-        """Raise `ConfigError` when fields that are each fine do not fit together."""
+        """Raise ConfigError when fields contradict each other, such as a lower bound above an upper one."""
 
     @classmethod
     def from_mapping(cls: type[_ConfigT], values: Mapping[str, Any], where: str = '') -> _ConfigT:
         """Build from a plain nested mapping, as YAML gives it.
 
         Args:
-            values: Field names to values; sections are mappings themselves.
-            where: File or message the values come from, for errors.
+            values: Values by field name; a section is a mapping itself.
+            where: File or message that has the values; errors begin with it.
 
         Raises:
-            ConfigError: Unknown or missing keys, or values that do not fit.
+            ConfigError: A key is unknown or missing, or a value does not fit.
         """
         place = f'{where}: ' if where else ''
         if not isinstance(values, Mapping):
@@ -86,11 +83,11 @@ class Config:
         for key in values:
             if key not in known:
                 raise ConfigError(f'{place}unknown key {key!r} in {cls.__name__}{suggestion(str(key), known)}')
-        hints = _hints(cls)
+        hints = typing.get_type_hints(cls)
         arguments = {}
         for name, field in known.items():
             if name not in values:
-                if field.default is _MISSING and field.default_factory is _MISSING:
+                if field.default is field.default_factory is dataclasses.MISSING:
                     raise ConfigError(f'{place}{cls.__name__} needs the key {name!r}')
                 continue
             nested = _config_type(hints[name])
@@ -101,21 +98,6 @@ class Config:
         except ConfigError as error:
             raise ConfigError(f'{place}{error}') from None
 
-    @classmethod
-    def from_file(cls: type[_ConfigT], path: Path, changes: Sequence[str] = ()) -> _ConfigT:
-        """Read a YAML file and change single settings of it.
-
-        Args:
-            path: Of the file, whose settings have to fit without the changes.
-            changes: As for `with_changes`; errors name them as the command line does, `--set`.
-
-        Raises:
-            ConfigError: No such file, or a key or value of it or of a change that does not fit.
-        """
-        values = load_yaml(path)
-        config = cls.from_mapping(values, str(path))
-        return cls.from_mapping(with_changes(values, changes), '--set') if changes else config
-
     def to_mapping(self) -> dict[str, Any]:
         """Plain nested dict of every resolved value, ready for YAML or JSON."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -123,36 +105,31 @@ class Config:
 
 @functools.cache
 def extended(kind: type[_ConfigT], other: type[Config]) -> type[_ConfigT]:
-    """Subclass of a `Config` that has the settings of another beside its own; `part` takes them out again.
+    """Subclass of a `Config` with the settings of another one too; `part` extracts these again.
 
-    It is found by no name; its attribute `extends` is the class that it was made of.
+    No module has the subclass as an attribute, so pickle cannot find it; its attribute `extends` is the class `kind`.
 
     Raises:
-        ConfigError: Both have a setting of the same name.
+        ConfigError: Both classes have a setting of the same name.
     """
     own = {field.name for field in dataclasses.fields(kind)}
     fields = dataclasses.fields(other)
     if shared := [field.name for field in fields if field.name in own]:
         raise ConfigError(f'{kind.__name__} and {other.__name__} both have {", ".join(shared)}')
-    hints = _hints(other)
+    hints = typing.get_type_hints(other)
     added = [(field.name, hints[field.name], dataclasses.field(
         default=field.default, default_factory=field.default_factory, metadata=field.metadata, kw_only=True)) for field in fields]
     return dataclasses.make_dataclass(kind.__name__, added, bases=(kind,), namespace={'extends': kind}, frozen=True)
 
 
 def part(config: Config, kind: type[_ConfigT]) -> _ConfigT:
-    """Those settings of a config that another kind of `Config` has."""
+    """Extract the settings that a class lists from a config with more settings."""
     return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
 
 
 def leaves(kind: type[Config], prefix: str = '') -> typing.Iterator[tuple[str, dataclasses.Field]]:
-    """Every setting of a config with its dotted name, those of nested configs in their place.
-
-    Args:
-        kind: Config dataclass.
-        prefix: Put before each name.
-    """
-    hints = _hints(kind)
+    """Every setting of a config with its dotted name, such as `planner.horizon`; `prefix` is put before each name."""
+    hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         if isinstance(hint, type) and issubclass(hint, Config):
@@ -187,14 +164,14 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def with_changes(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """A nested mapping with some of its values changed.
+    """Copy a nested mapping and change some of its values.
 
     Args:
-        values: As `load_yaml` gives it; not modified.
-        changes: Each a dotted key and a YAML value, as in `planner.horizon=9`.
+        values: Not modified.
+        changes: Dotted keys with YAML values, such as `planner.horizon=9`.
 
     Raises:
-        ConfigError: A change is not of this form, or its key leads through something that is no section.
+        ConfigError: A change has another form, or a part of its key names a value and not a section.
     """
     changed = copy.deepcopy(dict(values))
     for change in changes:
@@ -213,14 +190,14 @@ def with_changes(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str,
 
 
 def suggestion(word: str, known: typing.Iterable[str]) -> str:
-    """`; did you mean 'x'?` where a known word is close, else the list of known words."""
+    """End of an error text: `; did you mean 'x'?` if a known word is close, else `; known: x, y`."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f'; did you mean {close[0]!r}?' if close else f'; known: {", ".join(known)}'
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML silently keeps the last of two equal keys; here that is an error."""
+    """Refuses repeated keys; YAML silently keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
@@ -229,10 +206,6 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, f'repeats the key {", ".join(sorted(repeated))}', node.start_mark)
         return super().construct_mapping(node, deep)
-
-
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def _config_type(hint: Any) -> type[Config] | None:
@@ -271,8 +244,6 @@ def _check_field(owner: str, field: dataclasses.Field, value: Any, hint: Any) ->
 
 
 def _is_of_type(value: Any, hint: Any) -> bool:
-    if hint is type(None) or hint is None:
-        return value is None
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
         return isinstance(value, tuple) and all(_is_of_type(entry, kind) for entry in value)

@@ -1,23 +1,9 @@
 """One error tree, so that callers can catch as widely or as narrowly as they need.
 
-    MbrlError
-    ├── ConfigError          a parameter, a YAML key or a profile that does not fit
-    ├── ShapeError           an array of the wrong shape, dtype or device
-    ├── MeasurementError     a sensor message that cannot be used
-    ├── GoalError            a goal that is malformed or out of reach
-    ├── ModelError           a model that cannot be used
-    │   ├── BundleError          damaged, foreign or of an unknown format version
-    │   └── ModelMismatchError   sound, but for another agent, robot, task, space or period
-    ├── TrainingCancelled    a round that was told to end
-    ├── PlanningError        no plan that may be executed exists
-    ├── BagError             a recording that cannot be read or written
-    ├── LaunchError          a launch file that cannot be run, with file and line
-    └── ServiceError         a node's service that is not there, does not answer, or fails
-
 Every message says what was given, where, and what would fit.
 """
 
-#: Exit code of a process that cannot start with what it was given; another start would meet the same.
+#: Exit code of a process that cannot start with its settings; starting it again would fail the same way.
 EXIT_REFUSED = 2
 
 
@@ -26,7 +12,7 @@ class MbrlError(Exception):
 
 
 class ConfigError(MbrlError, ValueError):
-    """A setting is unknown, of the wrong type, or out of range."""
+    """A parameter, a YAML key or a profile is unknown, of the wrong type, or out of range."""
 
 
 class ShapeError(MbrlError, ValueError):
@@ -42,7 +28,7 @@ class GoalError(MbrlError, ValueError):
 
 
 class ModelError(MbrlError):
-    """A dynamics model cannot be used."""
+    """A model cannot be used."""
 
 
 class BundleError(ModelError, ValueError):
@@ -50,11 +36,11 @@ class BundleError(ModelError, ValueError):
 
 
 class ModelMismatchError(ModelError, ValueError):
-    """A sound model that belongs to another robot, task or state layout."""
+    """A sound bundle is for another agent, robot, task, space or control period."""
 
 
 class TrainingCancelled(MbrlError):
-    """Training was asked to stop; there is no result."""
+    """A training round was told to end; it has no result."""
 
 
 class PlanningError(MbrlError):
@@ -70,4 +56,4 @@ class LaunchError(MbrlError):
 
 
 class ServiceError(MbrlError):
-    """A service of a node is not there, does not answer, or says that it failed."""
+    """A node's service does not exist, does not answer, or reports failure."""

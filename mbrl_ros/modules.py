@@ -1,4 +1,4 @@
-"""Environments and rewards that lie in the working directory, where the installed command would not look for them."""
+"""Users' modules (agents, environments, rewards) in the working directory, which is not on the installed command's path."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def working_directory_modules() -> Iterator[None]:
-    """Find modules of the working directory too, after all others."""
+    """Search the working directory for modules too, after all other folders."""
     folder = os.getcwd()
     sys.path.append(folder)
     try:
@@ -18,5 +18,5 @@ def working_directory_modules() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of such code says, as far as it goes into a line."""
+    """First line of an error's text, because errors of users' code may have many."""
     return str(error).strip().partition('\n')[0]

@@ -1,4 +1,4 @@
-"""Reports as named texts, which is how they travel in diagnostic messages and lie in bags; pure, so that both can use it."""
+"""Reports as named texts, the form that diagnostic messages and bags have; pure, so that both can use it."""
 
 import dataclasses
 import math
@@ -13,14 +13,12 @@ ReportT = TypeVar('ReportT', EpisodeReport, TrainingReport)
 
 
 def report_to_texts(report: EpisodeReport | TrainingReport) -> dict[str, str]:
-    """Every field but the stamp, as a text that parses back to it exactly."""
-    values = {field.name: text_of(getattr(report, field.name)) for field in dataclasses.fields(report)}
-    del values['stamp_ns']
-    return values
+    """Every field except the stamp as a text; `report_from_texts` restores the exact value."""
+    return {field.name: text_of(getattr(report, field.name)) for field in dataclasses.fields(report) if field.name != 'stamp_ns'}
 
 
 def report_from_texts(texts: Mapping[str, str], stamp_ns: int, kind: type[ReportT]) -> ReportT:
-    """Report from its fields' texts; further texts are ignored.
+    """Parse a report from the texts of its fields; other texts are ignored.
 
     Raises:
         MeasurementError: A field is missing, its text does not parse, or a count is negative.
@@ -40,7 +38,7 @@ def report_from_texts(texts: Mapping[str, str], stamp_ns: int, kind: type[Report
 
 
 def text_of(value: Any) -> str:
-    """A value as text; a float as the shortest that parses back to it exactly."""
+    """Text of a value; of a float, the shortest text that parses to the same float."""
     if isinstance(value, Phase):
         return value.value
     if isinstance(value, tuple):

@@ -1,6 +1,6 @@
-"""Where the package's data files are: launch files, YAML configuration, robot descriptions.
+"""Paths of the package's data files: launch files, YAML configuration, robot descriptions.
 
-The same call works in a source tree, after `pip install` (also `-e`) and after `colcon build` (also `--symlink-install`).
+They are found in a source tree, after `pip install` (also `-e`) and after `colcon build` (also `--symlink-install`).
 """
 
 import os
@@ -17,10 +17,10 @@ def share_directory() -> Path:
     """Folder that holds `launch/` and `config/`.
 
     Raises:
-        ConfigError: The data files are in none of the places an installation puts them.
+        ConfigError: No place where an installation puts the data files has them.
     """
     source_tree = Path(__file__).resolve().parents[1]
-    # <prefix>/lib/python3.x/site-packages/mbrl_ros/resources.py: the data that was installed with this very code comes first.
+    # <prefix>/lib/python3.x/site-packages/mbrl_ros/resources.py: data installed together with this file come first.
     own_prefix = Path(__file__).parents[min(4, len(Path(__file__).parents) - 1)]
     prefixes = [own_prefix, *filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)), sys.prefix]
     places = [source_tree, *(Path(prefix) / 'share' / PACKAGE for prefix in prefixes)]
@@ -31,48 +31,38 @@ def share_directory() -> Path:
 
 
 def config_file(kind: str, name: str) -> Path:
-    """Path of `config/<kind>/<name>.yaml`, or `name` itself where it is a path to a YAML file.
+    """Path of `config/<kind>/<name>.yaml`, or `name` itself if it ends like a YAML file.
 
     Raises:
         ConfigError: There is no such file; the text lists the names that exist.
     """
-    if name.endswith(('.yaml', '.yml')):
+    return _named_file(name, kind, ('.yaml', '.yml'), repr(name), 'a YAML file')
+
+
+def model_file(name: str) -> Path:
+    """Path of `config/models/<name>.safetensors`, or `name` itself if it ends in `.safetensors`; raises like `config_file`."""
+    return _named_file(name, 'models', ('.safetensors',), f'model {name!r}', 'a .safetensors file')
+
+
+def _named_file(name: str, kind: str, suffixes: tuple[str, ...], what: str, file: str) -> Path:
+    if name.endswith(suffixes):
         path = Path(name).expanduser()
         if path.is_file():
             return path
         raise ConfigError(f'{path}: no such file')
     folder = share_directory() / 'config' / kind
-    path = folder / f'{name}.yaml'
+    path = folder / f'{name}{suffixes[0]}'
     if not path.is_file():
-        names = ', '.join(sorted(entry.stem for entry in folder.glob('*.yaml')))
-        raise ConfigError(f'there is no {name!r} in config/{kind}; known: {names}; or give the path of a YAML file')
-    return path
-
-
-def model_file(name: str) -> Path:
-    """Path of `config/models/<name>.safetensors`, a model of this package, or `name` itself where it is a path to such a file.
-
-    Raises:
-        ConfigError: There is no such file; the text lists the names that exist.
-    """
-    if name.endswith('.safetensors'):
-        path = Path(name).expanduser()
-        if path.is_file():
-            return path
-        raise ConfigError(f'{path}: no such file')
-    folder = share_directory() / 'config' / 'models'
-    path = folder / f'{name}.safetensors'
-    if not path.is_file():
-        names = ', '.join(sorted(entry.stem for entry in folder.glob('*.safetensors') if '.' not in entry.stem)) or 'none'
-        raise ConfigError(f'there is no model {name!r} in config/models; known: {names}; or give the path of a .safetensors file')
+        # A model's recorded experience, lift.experience.safetensors, is no model.
+        names = ', '.join(sorted(entry.stem for entry in folder.glob(f'*{suffixes[0]}') if '.' not in entry.stem)) or 'none'
+        raise ConfigError(f'there is no {what} in config/{kind}; known: {names}; or give the path of {file}')
     return path
 
 
 def resolve_url(url: str, relative_to: Path) -> Path:
-    """Path of a file named as `package://<package>/<path>` or relative to the file that mentions it.
+    """Path of a file that is named `package://<package>/<path>`, or relative to the file that mentions it.
 
-    `<package>` is this ROS package, one in `AMENT_PREFIX_PATH`, or an importable Python package that ships data
-    (`pybullet_data`).
+    `<package>` is this package, a ROS package in `AMENT_PREFIX_PATH`, or a Python package with data, such as `pybullet_data`.
 
     Raises:
         ConfigError: The package or the file does not exist.

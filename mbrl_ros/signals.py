@@ -1,7 +1,7 @@
-"""What ends a program: each takes SIGINT and SIGTERM where it begins, whatever it was started with.
+"""The signals that end a program; each program takes SIGINT and SIGTERM at its start.
 
 A process inherits which signals are ignored or blocked. The shell of a script starts background jobs with SIGINT ignored, and
-Python then leaves it ignored. What a process has taken is no longer ignored in the processes that it starts.
+Python then leaves it ignored. Processes started by a process that has taken a signal do not ignore it any more.
 """
 
 import signal
@@ -13,11 +13,11 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def take_signals(handler: Callable[[int, FrameType | None], object] | None = None) -> None:
-    """Have SIGINT and SIGTERM answered by this process, even if it was started with them ignored or blocked.
+    """Handle SIGINT and SIGTERM in this process, even if it was started with them ignored or blocked.
 
     Args:
-        handler: Answers both. Without one SIGINT raises `KeyboardInterrupt`, and SIGTERM `SystemExit` with the shell's code, so
-            that files, folders and processes are closed on the way.
+        handler: Handles both. Without one SIGINT raises `KeyboardInterrupt`, and SIGTERM raises `SystemExit` with the shell's
+            code, so files, folders and processes are closed.
 
     Raises:
         ValueError: This is not the main thread.

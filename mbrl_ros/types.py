@@ -1,6 +1,6 @@
 """The values that travel between the parts: state, transition, model, plan.
 
-They are plain and immutable, so that one thread can hand them to another and a node can keep one while a newer arrives.
+They are plain and immutable, so threads may share them and a node may keep one while a newer one arrives.
 """
 
 import dataclasses
@@ -13,14 +13,14 @@ import numpy as np
 from mbrl_ros.errors import MeasurementError
 
 if TYPE_CHECKING:
-    # Named by annotations alone: nodes that only move data start without torch, in half the memory.
+    # Only annotations name torch: nodes that only move data start without it, in half the memory.
     import torch
 
-#: A stamp this much older than the newest is no late message: the clock was set back, as by a simulator that came back.
+#: A stamp older than the newest by more than this means that the clock was set back, as by a restarted simulator.
 _CLOCK_RESET_NS = 1_000_000_000
 #: Entries of a goal.
 GOAL_SIZE = 3
-#: Virtual joints of one tracked body, in order; positions in metres, angles in radians (fixed-axis roll, pitch, yaw).
+#: Virtual joints of a tracked body: metres, then radians (fixed-axis roll, pitch, yaw).
 BODY_JOINTS = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
 
 
@@ -31,13 +31,16 @@ def body_joint_names(body: str) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class RobotState:
-    """One filtered, raw, task-free state: the arm's joints, the gripper's, and six virtual joints per tracked body.
+    """One filtered, task-free state: the arm's joints, the gripper's opening, and six virtual joints per tracked body.
 
     Attributes:
         stamp_ns: When the state held, nanoseconds.
         names: The S entries' names, each once.
         position: Shape (S,), rad or m.
         velocity: Shape (S,), rad/s or m/s.
+
+    Raises:
+        MeasurementError: A name is repeated, or an array is not (S,).
     """
 
     stamp_ns: int
@@ -56,18 +59,17 @@ class RobotState:
             object.__setattr__(self, label, array)
 
     def precedes_clock_reset(self, newest: 'RobotState', clock_ns: int | None = None) -> bool:
-        """Whether this state, which came after `newest`, is older than that because the clock was set back, and not late.
+        """Whether this state, received after `newest`, has an older stamp because the clock was set back, and is not just late.
 
         Args:
             newest: Newest state so far.
-            clock_ns: Simulated time, where that is what stamps are made with: it tells the two apart however little the clock
-                was set back.
+            clock_ns: Simulated time, if stamps are made with it; it reveals a clock that was set back only a little.
         """
         behind_ns = newest.stamp_ns - self.stamp_ns
         return behind_ns > _CLOCK_RESET_NS or (behind_ns > 0 and clock_ns is not None and clock_ns < newest.stamp_ns)
 
     def after(self, duration_s: float) -> 'RobotState':
-        """The state some time later, if everything goes on as fast as it does now."""
+        """State extrapolated by its velocities."""
         return dataclasses.replace(self, stamp_ns=self.stamp_ns + round(duration_s * 1e9),
                                    position=self.position + duration_s * self.velocity)
 
@@ -101,8 +103,8 @@ class ArmCommand:
     """What an action asks of the driver.
 
     Attributes:
-        velocity: Of the arm's joints, shape (J,), rad/s; not limited yet.
-        opening_m: Of the gripper; None to leave it alone.
+        velocity: Velocities of the arm's joints, shape (J,), rad/s; not limited yet.
+        opening_m: Opening of the gripper; None leaves it alone.
     """
 
     velocity: np.ndarray
@@ -113,15 +115,14 @@ class ArmCommand:
 class AppliedCommand:
     """What was really sent to the driver, after the safety filter.
 
-    As a named vector, which is how it travels and is recorded, the gripper follows the joints where it was told an opening: of
-    the gripper the position is given and the velocity NaN, of the joints the other way round. NaN is "not commanded in that
-    way", as ros2_control has it.
+    Messages and bags have it as a named vector. If the gripper was commanded, it follows the joints: the gripper has a position
+    and the velocity NaN, a joint has a velocity and the position NaN. NaN is ros2_control's "not commanded in this way".
 
     Attributes:
         stamp_ns: When the command takes effect.
         names: The J commanded joints.
         velocity: Shape (J,), rad/s (or m/s for a prismatic joint).
-        opening_m: What the gripper was told; None when it was left alone.
+        opening_m: Commanded opening of the gripper; None if it was left alone.
     """
 
     stamp_ns: int
@@ -135,7 +136,7 @@ class AppliedCommand:
         """Inverse of `vector`.
 
         Raises:
-            MeasurementError: Lengths differ, a joint has no finite velocity, or more than one has a position instead.
+            MeasurementError: Lengths differ, or more than one entry has a position instead of a finite velocity.
         """
         place, speed = np.array(position, dtype=np.float64), np.array(velocity, dtype=np.float64)
         size = len(names)
@@ -148,11 +149,7 @@ class AppliedCommand:
         return cls(stamp_ns, joints, speed[~is_told], float(place[is_told][0]) if is_told.any() else None)
 
     def vector(self, gripper: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-        """Names, positions and velocities of the named vector; without an opening there are no positions.
-
-        Args:
-            gripper: Name of the gripper.
-        """
+        """Names, positions and velocities of the named vector, `gripper` last; without an opening positions are empty."""
         if self.opening_m is None:
             return self.names, np.empty(0), self.velocity
         unset = np.full(len(self.names), np.nan)
@@ -161,12 +158,12 @@ class AppliedCommand:
 
 @dataclasses.dataclass(frozen=True)
 class DemonstratedAction:
-    """What somebody who demonstrates wants of the arm next, as it came: nothing about it has been checked.
+    """An action that a demonstrator asks for, as received and unchecked.
 
     Attributes:
-        stamp_ns: Of the state that it answers, or when it was wanted.
+        stamp_ns: Stamp of the state that it answers, or the time of the request.
         names: Entries of the action.
-        action: One number an entry, normalised to [-1, 1].
+        action: One number per entry, normalised to [-1, 1].
     """
 
     stamp_ns: int
@@ -175,9 +172,9 @@ class DemonstratedAction:
 
 
 class Tag(enum.IntFlag):
-    """How a control step came about, besides by the agent."""
+    """Who chose a control step, if it was not the agent."""
 
-    DEMONSTRATED = 1  #: somebody showed it
+    DEMONSTRATED = 1  #: a demonstrator
     EXPLORED = 2      #: random motion
 
 
@@ -191,12 +188,11 @@ class Transition:
         next_obs: Shape (O,).
         stamp_ns: When `obs` held.
         episode: Index of the episode.
-        goal: Goal that was pursued, base frame, shape (3,), metres; NaN where there is none.
-        reward: Reward of the step; NaN where it is not known, as where it follows from goal and weights and is computed when it
-            is needed.
-        terminated: Whether the episode ended with it for good, as with success.
-        truncated: Whether the episode ended with it by a limit, so that it might have gone on.
-        tags: How it came about.
+        goal: Goal that was pursued, base frame, shape (3,), metres; NaN without one.
+        reward: Reward of the step; NaN if unknown. The nodes leave it unknown, because goal and weights determine it.
+        terminated: Whether the episode ended for good with this step, as by success.
+        truncated: Whether a limit ended the episode with this step.
+        tags: Who chose the action.
     """
 
     obs: np.ndarray
@@ -214,28 +210,28 @@ class Transition:
 class Phase(str, enum.Enum):
     """What the episode manager wants of the arm; the controller moves only in the first four."""
 
-    DEMONSTRATED = 'demonstrated'  #: do as somebody shows
+    DEMONSTRATED = 'demonstrated'  #: follow a demonstrator
     EXPLORING = 'exploring'        #: smooth random motion, while there is no model to plan with
     RUNNING = 'running'            #: pursue the goal
     HOMING = 'homing'              #: drive to the home position
     STOPPING = 'stopping'          #: come to a controlled stop
-    RESETTING = 'resetting'        #: stand while the world is put back
+    RESETTING = 'resetting'        #: stand while the world is reset
     TRAINING = 'training'          #: stand until the model has learned from the episode
-    WAITING = 'waiting'            #: stand until a state, a goal or a person is there
+    WAITING = 'waiting'            #: stand until there is a state, a goal or a demonstrator
     FINISHED = 'finished'          #: stand; all episodes are done
 
     @property
     def is_episode(self) -> bool:
-        """Whether control steps in this phase belong to an episode and are learned from."""
+        """Whether control steps in this phase belong to an episode and become experience."""
         return self in (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING)
 
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeReport:
-    """The episode manager's word on one control tick; the wanted state, never a toggle.
+    """The episode manager's report and mandate of one control tick; it states the wanted state, never a toggle.
 
     Attributes:
-        stamp_ns: Stamp of the state it speaks of.
+        stamp_ns: Stamp of the state that it is about.
         phase: What the arm is to do from here on.
         start_ns: When the phase began; ticks are counted from it.
         episode: Index of the episode, from 0.
@@ -243,11 +239,14 @@ class EpisodeReport:
         total_steps: Control steps done in all episodes.
         reward: Reward of this tick.
         episode_return: Sum of rewards so far in this episode.
-        distance_m: Distance of the tool from the goal.
+        distance_m: Distance to the goal, as the task measures it.
         success: Whether the episode has succeeded.
         goal_m: Goal position in the base frame, shape (3,).
-        goal_stamp_ns: Stamp of the goal message that it stands for.
-        model_version: Smallest model version to plan with; 0 when any will do.
+        goal_stamp_ns: Stamp of the message with this goal.
+        model_version: Smallest model version to plan with; 0 if any will do.
+
+    Raises:
+        MeasurementError: A count or the version is negative.
     """
 
     stamp_ns: int
@@ -272,20 +271,20 @@ class EpisodeReport:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingReport:
-    """The model trainer's word on its last round.
+    """The model trainer's report of its last round.
 
     Attributes:
-        stamp_ns: When the round began; of a round that was waited for, the stamp of the report that waited for it.
+        stamp_ns: When the round began; if the episode manager waited for the round, the stamp of its report.
         trained_episode: Newest episode whose transitions were all in the round; -1 before the first.
         model_version: Version of the model now published; 0 before the first.
         accepted: Whether the round's model was published; a worse one is not.
         reason: Why, in words.
         num_transitions: Transitions trained on.
-        holdout_rmse: Root mean squared one-step error of the model now in use on today's held-out transitions, in units of
+        holdout_rmse: Root mean squared one-step error of the model now in use on this round's held-out transitions, in units of
             the outputs' standard deviation.
-        holdout_nll: Mean negative log-likelihood there.
+        holdout_nll: Mean negative log-likelihood on the same transitions.
         duration_s: Wall time of the round.
-        changed: Whether the model in use erred much more on what was new than on what it had learned from.
+        changed: Whether the model in use erred much more on new transitions than on those that it was trained on.
     """
 
     stamp_ns: int
@@ -300,7 +299,7 @@ class TrainingReport:
     changed: bool = False
 
 
-#: How steps of a phase come about, where not by the agent.
+#: Tags of steps in phases in which the agent does not choose the action.
 TAGS = {Phase.DEMONSTRATED: Tag.DEMONSTRATED, Phase.EXPLORING: Tag.EXPLORED}
 
 
@@ -311,7 +310,7 @@ class DynamicsModel(Protocol):
         ensemble_size: E, number of members.
         obs_size: O.
         action_size: A.
-        output_scale: Typical size of one step's change in each entry of obs, shape (O,); the unit of disagreement.
+        output_scale: Typical change of each entry of obs in one step, shape (O,); the unit of disagreement.
     """
 
     ensemble_size: int
@@ -320,7 +319,7 @@ class DynamicsModel(Protocol):
     output_scale: 'torch.Tensor'
 
     def predict(self, obs: 'torch.Tensor', action: 'torch.Tensor') -> 'tuple[torch.Tensor, torch.Tensor]':
-        """Predict one control period ahead, each member for its own batch.
+        """Predict one control period ahead; each member predicts its own batch.
 
         Args:
             obs: Shape (E, B, O).
@@ -332,23 +331,23 @@ class DynamicsModel(Protocol):
 
 
 class WorldModel(DynamicsModel, Protocol):
-    """A model of states of its own, which also says what they are worth: rewards, ends and values.
+    """A model with a latent state that also predicts rewards, ends and values.
 
-    A `DynamicsModel` is one whose states are observations, and of which the objective alone says what they are worth. Here
-    `obs_size` is S, the size of a state, and `predict` takes and gives states.
+    A plain `DynamicsModel` predicts observations, and only the objective gives rewards. Here `obs_size` is S, the size of a
+    latent state, and `predict` takes and returns latent states.
 
     Attributes:
-        sensed_size: O, numbers of an observation that `start` takes.
+        sensed_size: O, size of the observation that `start` takes.
     """
 
     sensed_size: int
 
     def start(self, obs: 'torch.Tensor') -> 'torch.Tensor':
-        """State to plan from, shape (S,), for an observation, shape (O,)."""
+        """Encode an observation, shape (O,), as the state to plan from, shape (S,)."""
 
     def outcome(self, state: 'torch.Tensor', action: 'torch.Tensor',
                 next_state: 'torch.Tensor') -> 'tuple[torch.Tensor, torch.Tensor]':
-        """What a step earns, and how likely the episode ends with it; leading axes broadcast against each other.
+        """Predict reward and end of a step; leading axes broadcast against each other.
 
         Args:
             state: Shape (..., S).
@@ -360,11 +359,11 @@ class WorldModel(DynamicsModel, Protocol):
         """
 
     def value(self, state: 'torch.Tensor') -> 'torch.Tensor':
-        """Return from a state on, beyond the horizon, shape (...) for states of shape (..., S)."""
+        """Predict the return after the horizon, shape (...), for last states of shape (..., S)."""
 
 
 def is_world_model(model: DynamicsModel) -> bool:
-    """Whether a model is a `WorldModel`; a plan asks often, and `isinstance` of a protocol is slow."""
+    """Whether a model is a `WorldModel`; faster than `isinstance` with a protocol, because every plan asks."""
     return hasattr(model, 'outcome')
 
 
@@ -376,13 +375,12 @@ class Plan:
         actions: Best sequence, shape (H, A), normalised to [-1, 1].
         value: Its return, aggregated over particles.
         value_std: Standard deviation of its return over particles.
-        mean_obs: Predicted observations along it, particle mean, shape (H + 1, O); row 0 is the start.
-        disagreement: Standard deviation of the members' mean predictions along it, largest over steps, in units of
-            the model's `output_scale`.
+        mean_obs: Predicted observations along the sequence, particle mean, shape (H + 1, O); row 0 is the start.
+        disagreement: Standard deviation of the members' mean predictions, largest over steps, in units of `output_scale`.
         elites: Best sequences of the last iteration, best first, shape (K, H, A).
         elite_values: Their returns, shape (K,).
-        iterations: Iterations that fitted before the deadline.
-        num_nonfinite: Candidates whose rollout diverged and which therefore counted as minus infinity.
+        iterations: Iterations done before the deadline.
+        num_nonfinite: Candidates with a diverged rollout, whose return counts as minus infinity.
         elapsed_s: Planning time.
     """
 

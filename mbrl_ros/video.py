@@ -1,44 +1,44 @@
-"""Videos of episodes: an animated GIF, or H.264 in an MP4, with what a frame shows written into it."""
+"""Videos of episodes with captions: an animated GIF, or H.264 in an MP4."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mbrl_ros.errors import ConfigError
 
 _MARGIN, _TEXT_SIZE = 8, 15
-#: Constant rate factor of x264, at which no loss is seen.
+#: Constant rate factor of x264 without visible loss.
 _QUALITY = '20'
 
 
 def require_video(path: Path) -> None:
-    """Require that a path names a kind of video that can be written.
+    """Check the suffix of a video's path.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: No such kind of video can be written.
     """
     if path.suffix.lower() not in _KINDS:
         raise ConfigError(f'{path}: a video needs the suffix {" or ".join(_KINDS)}')
 
 
 def steps_per_frame(path: Path) -> int:
-    """Control steps from one frame to the next in a video of that kind."""
+    """Control steps from one frame to the next, by the suffix of the path."""
     return _KINDS[path.suffix.lower()].steps_per_frame
 
 
 class EpisodeCamera:
-    """Takes the pictures of one episode, of the size that the kind of video has.
+    """Takes the pictures of one episode.
 
     Args:
-        picture: Gives the scene as it is, shape (height, width, 3), uint8, for a width and a height.
-        path: Of the video.
-        title: Written into every picture, before what is new in it.
+        picture: Renders the scene for a width and a height, shape (height, width, 3), uint8.
+        path: Path of the video; its suffix decides the size of pictures.
+        title: Beginning of every caption.
 
     Attributes:
-        pictures: Those taken so far.
+        pictures: Pictures so far.
     """
 
     def __init__(self, picture: Callable[[int, int], np.ndarray], path: Path, title: str) -> None:
@@ -46,7 +46,7 @@ class EpisodeCamera:
         self._picture, self._title, self._kind, self._step = picture, title, _KINDS[path.suffix.lower()], 0
 
     def on_step(self) -> None:
-        """Count a control step that is about to be made; take a picture if it is time for one."""
+        """Count a control step that is about to be made, and take a picture if one is due."""
         if self._step % self._kind.steps_per_frame == 0:
             self.take(f'step {self._step}')
         self._step += 1
@@ -57,19 +57,22 @@ class EpisodeCamera:
 
 
 def write_video(path: Path, frames: Iterator[np.ndarray], period_s: float) -> None:
-    """Write frames as a video of the kind that the suffix says.
+    """Write frames as the kind of video that the suffix names.
 
     Args:
-        path: The file; its folder is made if need be.
-        frames: One at least, as `EpisodeCamera` takes them.
-        period_s: From one frame to the next.
+        path: Path of the video; a missing folder is made.
+        frames: At least one picture of `EpisodeCamera`.
+        period_s: Time from one frame to the next.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _KINDS[path.suffix.lower()].write(path, frames, period_s)
 
 
 def _captioned(picture: np.ndarray, caption: str) -> np.ndarray:
-    """The picture with a line of text in its upper left corner."""
+    """Copy of a picture with a line of text in its upper left corner."""
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.fromarray(picture)
@@ -100,36 +103,27 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], period_s: float) -> Non
         container.mux(stream.encode())
 
 
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    """A kind of video.
-
-    Attributes:
-        size: Width and height.
-        steps_per_frame: Control steps from one frame to the next.
-        write: Writes frames, at a period in seconds, to a file.
-    """
-
-    size: tuple[int, int]
+class _Kind(NamedTuple):
+    size: tuple[int, int]  #: width and height
     steps_per_frame: int
-    write: Callable[[Path, Iterator[np.ndarray], float], None]
+    write: Callable[[Path, Iterator[np.ndarray], float], None]  #: takes path, frames and their period in seconds
 
 
-#: Kinds by suffix. A GIF stores frames nearly whole, and viewers slow it down from some tens of frames a second on.
+#: Kinds by suffix. A GIF gets every second frame only: it compresses little, and viewers slow fast ones down.
 _KINDS = {'.gif': _Kind((400, 300), 2, _write_gif), '.mp4': _Kind((640, 480), 1, _write_mp4)}
 
 
 class EpisodeVideo:
-    """Films the first episodes of a world and writes them once they are over.
+    """Films the first episodes of a world and writes one video of them.
 
     Args:
-        picture: As for `EpisodeCamera`.
-        path: The file; its folder is made if need be.
-        period_s: Control period; the video goes as slowly as the episodes.
-        episodes: How many.
+        picture: Renders the scene, see `EpisodeCamera`.
+        path: Path of the video; a missing folder is made.
+        period_s: Control period, so that the video plays in real time.
+        episodes: Number of episodes to film.
 
     Attributes:
-        path: As given.
+        path: Path of the video.
     """
 
     def __init__(self, picture: Callable[[int, int], np.ndarray], path: Path, period_s: float, episodes: int) -> None:
@@ -139,19 +133,19 @@ class EpisodeVideo:
         self._is_over = False
 
     def begin(self) -> None:
-        """An episode begins; raises like `end` where it is the first that is not to be seen."""
+        """Begin an episode; the one after the last filmed one writes the video and raises like `end`."""
         if len(self._cameras) == self._episodes:
             self.end()
         elif not self._is_over:
             self._cameras.append(EpisodeCamera(self._picture, self.path, f'episode {len(self._cameras) + 1}'))
 
     def on_step(self) -> None:
-        """A control step of the episode, if one has begun."""
+        """Count a control step of an episode, if one has begun."""
         if self._cameras and not self._is_over:
             self._cameras[-1].on_step()
 
     def end(self) -> None:
-        """Write what was filmed, once.
+        """Write the video, unless it was written or has no pictures.
 
         Raises:
             OSError: The file cannot be written.

@@ -1,8 +1,8 @@
-"""The simulated arm: a PyBullet world, the command interface of an arm's driver over it, and Gymnasium environments.
+"""The simulated arm: a PyBullet world, a driver's command interface to it, and Gymnasium environments.
 
 Importing this package registers `mbrl_sim/Reach-v0`, `mbrl_sim/Push-v0`, `mbrl_sim/Lift-v0` and `mbrl_sim/PickPlace-v0` with
-Gymnasium. Those over the table have the control rate and the length of episodes of `config/tasks`. Only `arm_simulator_node`
-knows ROS.
+Gymnasium. The tasks over the table take control rate and episode length from `config/tasks`. Only `arm_simulator_node` and `wire`
+know ROS.
 """
 
 import gymnasium
@@ -10,7 +10,7 @@ import gymnasium
 from mbrl_ros.config import load_yaml
 from mbrl_ros.resources import config_file
 
-#: Environments by task.
+#: Names of the environments by task.
 ENVIRONMENTS = {'reach': 'mbrl_sim/Reach-v0', 'push': 'mbrl_sim/Push-v0', 'lift': 'mbrl_sim/Lift-v0',
                 'pick_place': 'mbrl_sim/PickPlace-v0'}
 _REACH_STEPS = 100

@@ -1,7 +1,7 @@
-"""`arm_simulator`: the simulated arm behind the command interface of an arm's driver, in real time or in lockstep.
+"""`arm_simulator`: the simulated arm with a driver's command interface, in real time or in lockstep.
 
-In real time a thread steps the physics against the steady clock and stamps with the node's clock, as a driver does. In
-lockstep the node owns `/clock`: each arm command steps exactly one control period, then time stands until the next.
+In real time a thread steps the physics by the steady clock and stamps measurements by the node's clock, like a driver. In
+lockstep the node owns `/clock`: each arm command steps one control period, then time stands until the next command.
 """
 
 import dataclasses
@@ -13,8 +13,6 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock as RclpyClock
-from rclpy.clock import ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
@@ -37,10 +35,10 @@ from mbrl_sim.pacing import Pacer
 from mbrl_sim.scene import tabletop_config
 from mbrl_sim.simulated_driver import NANOSECONDS, DriverConfig, Measurement, SimulatedDriver
 
-#: Control periods from the start or a reset until the world counts as fresh, so that a filter has time to settle in it.
+#: Control periods from the start or a reset until measurements count as those of the new world; the estimator settles in them.
 _FRESH_PERIODS = 5
 _REPEAT_S = 0.1
-#: After the first command a silence this long means that someone may have been restarted and missed the last measurement.
+#: After this long without a command, a node may have restarted and missed the last measurement.
 _SILENCE_S = 1.0
 
 
@@ -48,23 +46,21 @@ _SILENCE_S = 1.0
 class ArmSimulatorConfig(DriverConfig):
     """Settings of the node."""
 
-    robot: str = setting('panda', 'Robot profile: a name in config/robots, or the path of a YAML file.')
-    driver: str = setting('simulated', 'Driver profile whose topics and command interface it shows: a name in config/drivers, or '
-                                       'the path of a YAML file.')
+    robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
+    driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
     lockstep: bool = setting(False, 'Publish /clock and step one control period for each arm command.')
-    control_rate_hz: float = setting(20.0, 'Rate of arm commands; in lockstep each lasts one period of it.', unit='Hz', low=1.0,
+    control_rate_hz: float = setting(20.0, 'Rate of arm commands; in lockstep each lasts one period.', unit='Hz', low=1.0,
                                      high=240.0)
     realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
-    tabletop: bool = setting(False, 'Whether the defaults of the world are those of the tasks over the table: another cube at '
-                                    'each reset, in front of the arm.')
-    task: str = setting('', 'Task whose settings have the default of the rate; empty for none.')
-    video_path: str = setting('', 'GIF or MP4 of the first episodes; in lockstep only, as drawing would make an arm in real time '
-                                  'late.')
-    video_episodes: int = setting(3, 'How many it shows; a reset begins one.', low=1)
-    seed: int = setting(0, 'Seed of the cube and the faults; setting it makes the next reset start anew from it.', low=0,
-                        live=True)
+    tabletop: bool = setting(False, 'Whether the world has the defaults of tasks over the table: another cube at each reset.')
+    task: str = setting('', 'Task that sets the default of control_rate_hz; empty for none.')
+    video_path: str = setting('', 'GIF or MP4 of the first episodes; only in lockstep, because drawing would delay an arm in '
+                                  'real time.')
+    video_episodes: int = setting(3, 'Number of episodes in the video; each reset begins one.', low=1)
+    seed: int = setting(0, 'Seed of cube and faults; setting it restarts both from it at the next reset.', low=0, live=True)
 
     def check(self) -> None:
+        """Raise `ConfigError` when the rates do not fit, or a video is wanted and cannot be made."""
         super().check()
         steps = self.steps_per_command
         if self.lockstep and abs(steps - round(steps)) > 1e-6:
@@ -82,7 +78,7 @@ class ArmSimulatorConfig(DriverConfig):
 
 
 class ArmSimulatorNode(Node):
-    """Carries messages between ROS and a `SimulatedDriver`, and steps it.
+    """Carries messages between ROS and a `SimulatedDriver`, and steps the driver.
 
     Raises:
         ConfigError: A parameter does not fit.
@@ -115,14 +111,13 @@ class ArmSimulatorNode(Node):
         self.add_on_set_parameters_callback(self.check_parameters)
         self.add_post_set_parameters_callback(self.on_parameters)
         self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
-        self._steady = RclpyClock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self.on_diagnostics, clock=self._steady)
+        runtime.steady_timer(self, 1.0, self.on_diagnostics)
         if not self._config.lockstep:
             priority.request_priority(self, self._config.realtime_priority)
         self._start_lockstep() if self._config.lockstep else self._start_realtime()
 
     def close(self) -> None:
-        """Stop stepping and leave the physics server."""
+        """Stop stepping and disconnect from the physics server."""
         if self._thread:
             self._stop.set()
             self._thread.join()
@@ -130,7 +125,7 @@ class ArmSimulatorNode(Node):
         self._driver.close()
 
     def on_command(self, message: Float64MultiArray | JointTrajectory) -> None:
-        """Take an arm command; in lockstep, live through the period that it lasts, refused or not."""
+        """Take an arm command; in lockstep, step one control period, even if the command is refused."""
         if self._config.lockstep:
             self._take_gripper_commands()
         with self._lock:
@@ -146,7 +141,7 @@ class ArmSimulatorNode(Node):
             self._note_refusal(self._driver.command_gripper(message.data))
 
     def on_goal(self, message: PoseStamped) -> None:
-        """Show a goal in the window and in the video; nothing else of a driver knows of goals."""
+        """Show a goal in the window and in the video."""
         try:
             point, _ = convert.goal_from_msg(message, self._robot.base_link)
         except GoalError as error:
@@ -156,7 +151,7 @@ class ArmSimulatorNode(Node):
             self._driver.world.show_goal(point)
 
     def on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Put the world back; the reply's message is the stamp, ns, from which measurements are of the new world."""
+        """Reset the world; the reply's message is the stamp, ns, from which on measurements are of the new world."""
         with self._lock:
             self._driver.reset(self._pending_seed)
             self._pending_seed = None
@@ -170,7 +165,7 @@ class ArmSimulatorNode(Node):
         return response
 
     def on_config(self, config: ArmSimulatorConfig) -> None:
-        """Take settings that changed while running."""
+        """Use other live settings."""
         with self._lock:
             self._driver.set_faults(self._faults(config))
             self._driver.set_world(config.world)
@@ -184,35 +179,33 @@ class ArmSimulatorNode(Node):
         return SetParametersResult(successful=True)
 
     def on_parameters(self, parameters: list[Parameter]) -> None:
-        """Remember a seed, also when it is set to what it was."""
+        """Remember a seed that was set, even one equal to the seed before."""
         with self._lock:
             for parameter in parameters:
                 if parameter.name == 'seed':
                     self._pending_seed = parameter.value
 
     def on_diagnostics(self) -> None:
-        """Say who commands, what was refused, and whether the physics keeps up."""
+        """Report who commands, what was refused, and whether the physics keeps up."""
         commanders = self.get_publishers_info_by_topic(self._command_sub.topic_name)
         names = ', '.join(sorted(info.node_name for info in commanders)) or 'nobody'
         if len(commanders) > 1:
             text = f'{len(commanders)} publishers on {self._command_sub.topic_name} ({names}); the arm needs one'
             self.get_logger().warning(text, throttle_duration_sec=10.0)
-            self._diagnostics.update('commands', diagnostics.WARN, text, publishers=names)
-        elif self._refusal:
-            self._diagnostics.update('commands', diagnostics.WARN, self._refusal, publishers=names)
         else:
-            state = 'holding' if self._driver.holding else 'moving'
-            self._diagnostics.update('commands', diagnostics.OK, state, publishers=names)
+            text = self._refusal or ('holding' if self._driver.holding else 'moving')
+        level = diagnostics.WARN if len(commanders) > 1 or self._refusal else diagnostics.OK
+        self._diagnostics.update('commands', level, text, publishers=names)
         self._refusal = ''
         if self._thread:
             skipped = self._pacer.num_skipped
-            level = diagnostics.WARN if skipped > self._reported_skips else diagnostics.OK
-            self._diagnostics.update('physics', level, 'too slow for real time' if skipped > self._reported_skips else 'on time',
-                                     skipped_steps=skipped)
+            level, text = ((diagnostics.WARN, 'too slow for real time') if skipped > self._reported_skips
+                           else (diagnostics.OK, 'on time'))
+            self._diagnostics.update('physics', level, text, skipped_steps=skipped)
             self._reported_skips = skipped
 
     def on_repeat(self) -> None:
-        """Send the last measurements again to whoever came late: time stands, and nothing else will tell them."""
+        """While time stands, repeat the last measurements for late subscribers."""
         silent = time.monotonic() - self._last_advance_s > _SILENCE_S
         if silent or not self._first_command_seen:
             self._publish_clock()
@@ -220,7 +213,7 @@ class ArmSimulatorNode(Node):
                 publisher.publish(message)
 
     def _film(self, do: Callable[[EpisodeVideo], None]) -> None:
-        """Do something with the video, if there is to be one; the arm goes on when the disk is full."""
+        """Do something with the video, if there is one; an error, for example of a full disk, is logged."""
         if self._video is None:
             return
         try:
@@ -229,7 +222,7 @@ class ArmSimulatorNode(Node):
             self.get_logger().error(f'{self._video.path}: cannot be written ({error.strerror})')
 
     def _faults(self, config: ArmSimulatorConfig) -> FaultConfig:
-        """A driver with several topics of joint states sends the gripper's apart from the arm's."""
+        """The faults; a driver with several topics of joint states publishes the gripper apart from the arm."""
         apart = config.faults.separate_gripper or len(self._profile.joint_state_topics) > 1
         return dataclasses.replace(config.faults, separate_gripper=apart)
 
@@ -241,7 +234,7 @@ class ArmSimulatorNode(Node):
         return [message.data[index] for index in self._command_order]
 
     def _take_gripper_commands(self) -> None:
-        """Take what was sent to the gripper before now; of two topics that have news, the executor may turn to either first."""
+        """Take the waiting gripper commands, because the executor may call `on_command` before `on_gripper`."""
         while self._gripper_sub is not None:
             with self._gripper_sub.handle:
                 taken = self._gripper_sub.handle.take_message(self._gripper_sub.msg_type, self._gripper_sub.raw)
@@ -250,7 +243,7 @@ class ArmSimulatorNode(Node):
             self.on_gripper(taken[0])
 
     def _make_publishers(self) -> None:
-        # In lockstep a period's messages leave in one burst, and none of them may be lost.
+        # In lockstep the messages of a period leave in one burst, and none may be lost.
         profile = qos.RECORD if self._config.lockstep else qos.DRIVER
         self._joint_pubs = [qos.advertise(self, JointState, topic, profile) for topic in self._profile.joint_state_topics]
         self._pose_pub = qos.advertise(self, PoseStamped, self._profile.object_pose_topic or 'object_pose', profile)
@@ -272,12 +265,10 @@ class ArmSimulatorNode(Node):
         self._thread = None
         self._first_command_seen = False
         self._newest: dict[Any, tuple[Any, Any]] = {}
-        # Nobody is sure to hear what is said this early, and a filter that heard half of it would start differently in every
-        # run: all hear the newest, repeated until the first command.
-        for _ in range(_FRESH_PERIODS * round(self._config.steps_per_command)):
-            self._remember(self._messages(self._driver.step(self._driver.next_stamp_ns)))
-        self._last_advance_s = time.monotonic()
-        self.create_timer(_REPEAT_S, self.on_repeat, clock=self._steady)
+        # These first measurements are not published, because an estimator that received only some of them would start
+        # differently in each run. `on_repeat` publishes the newest until the first command.
+        self._advance_periods(_FRESH_PERIODS, publish=False)
+        runtime.steady_timer(self, _REPEAT_S, self.on_repeat)
 
     def _start_realtime(self) -> None:
         self._stop = threading.Event()
@@ -291,42 +282,36 @@ class ArmSimulatorNode(Node):
             while not self._stop.wait(self._pacer.wait_s(time.monotonic())):
                 for late_s in self._pacer.due(time.monotonic()):
                     with self._lock:
-                        self._publish(self._driver.step(self._now_ns() - int(late_s * NANOSECONDS)))
-        except Exception as error:  # Whatever ends the physics ends the process; a silent thread would look like a live arm.
+                        self._handle(self._driver.step(self._now_ns() - int(late_s * NANOSECONDS)))
+        except Exception as error:  # The process must end too; an arm without physics would look alive.
             self.get_logger().fatal(f'physics stopped: {error}')
             self.exit_code = 1
 
-    def _advance_periods(self, count: int) -> None:
+    def _advance_periods(self, count: int, *, publish: bool = True) -> None:
         for _ in range(count * round(self._config.steps_per_command)):
-            self._publish(self._driver.step(self._driver.next_stamp_ns))
+            self._handle(self._driver.step(self._driver.next_stamp_ns), publish=publish)
         self._last_advance_s = time.monotonic()
 
-    def _publish(self, measurements: list[Measurement]) -> None:
-        if measurements and self._clock_pub:
+    def _handle(self, measurements: list[Measurement], *, publish: bool = True) -> None:
+        """Publish measurements; in lockstep, keep the newest message of each kind for `on_repeat`."""
+        if publish and measurements and self._clock_pub:
             self._publish_clock()
-        messages = self._messages(measurements)
-        for _, publisher, message in messages:
-            publisher.publish(message)
-        if self._config.lockstep:
-            self._remember(messages)
-
-    def _remember(self, messages: list[tuple[Any, Any, Any]]) -> None:
-        """Keep the newest measurement of each kind; the ground truth is no measurement."""
-        self._newest.update({kind: (publisher, message) for kind, publisher, message in messages if kind is not RobotState})
-
-    def _messages(self, measurements: list[Measurement]) -> list[tuple[Any, Any, Any]]:
-        """What each measures, its publisher and its message."""
-        frame = self._robot.base_link
-        messages: list[tuple[Any, Any, Any]] = []
         for sample in measurements:
-            if isinstance(sample, JointSample):
-                publisher = self._joint_pubs[0 if self._robot.joints[0] in sample.names else -1]
-                messages.append((frozenset(sample.names), publisher, wire.joint_state_to_msg(sample, frame)))
-            elif isinstance(sample, PoseSample):
-                messages.append((PoseSample, self._pose_pub, wire.pose_to_msg(sample, frame)))
-            else:
-                messages.append((RobotState, self._truth_pub, convert.state_to_msg(sample, frame)))
-        return messages
+            kind, publisher, message = self._message(sample)
+            if publish:
+                publisher.publish(message)
+            if self._config.lockstep and kind is not RobotState:  # The ground truth is not a measurement.
+                self._newest[kind] = (publisher, message)
+
+    def _message(self, sample: Measurement) -> tuple[Any, Any, Any]:
+        """Kind, publisher and message of a measurement."""
+        frame = self._robot.base_link
+        if isinstance(sample, JointSample):
+            publisher = self._joint_pubs[0 if self._robot.joints[0] in sample.names else -1]
+            return frozenset(sample.names), publisher, wire.joint_state_to_msg(sample, frame)
+        if isinstance(sample, PoseSample):
+            return PoseSample, self._pose_pub, wire.pose_to_msg(sample, frame)
+        return RobotState, self._truth_pub, convert.state_to_msg(sample, frame)
 
     def _publish_clock(self) -> None:
         self._clock_pub.publish(Clock(clock=convert.stamp_to_msg(self._now_ns())))
@@ -341,15 +326,15 @@ class ArmSimulatorNode(Node):
 
 
 def _world_of(tabletop: bool) -> dict[str, Any]:
-    """What of the world follows from whether it is that of the tasks over the table."""
+    """Defaults of the world that follow from `tabletop`."""
     return {'world': tabletop_config().to_mapping()} if tabletop else {}
 
 
 def _rate_of(task: str) -> dict[str, Any]:
-    """What rate follows from a task."""
+    """Default of the rate that follows from a task."""
     if not task:
         return {}
-    from mbrl_ros.task_settings import TaskLoopConfig  # It loads torch, which a simulator for nobody's task does without.
+    from mbrl_ros.task_settings import TaskLoopConfig  # It loads torch, which a simulator without a task does not need.
 
     return {'control_rate_hz': TaskLoopConfig.of_task(task).control_rate_hz}
 
@@ -357,7 +342,3 @@ def _rate_of(task: str) -> dict[str, Any]:
 def main(args: list[str] | None = None) -> int:
     """Run the simulated arm as a process."""
     return runtime.run(ArmSimulatorNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -1,9 +1,10 @@
-"""The command interfaces of ros2_control: velocity, position and trajectory, as an arm's driver shows them.
+"""The command interfaces of ros2_control: velocity, position and trajectory.
 
-Pure: an interface is told commands and asked, before every physics step, what the motors should do. It keeps the last valid
-command, comes to a controlled stop when commands cease, and then holds. Two things are kinder than ros2_control: the time-out,
-which can be turned off, as forward controllers hold the last command for ever; and that after a refused length the next valid
-command resumes without a controller manager to activate the controller again.
+An interface is pure: it takes commands, and before each physics step it gives the setpoint of the motors. It follows the last
+valid command, stops in a controlled way when commands cease, and then holds.
+
+Two things differ from ros2_control's forward controllers, which follow the last command forever: commands time out, unless the
+time-out is 0, and after a command of wrong length the next valid one is followed without activating a controller again.
 """
 
 import abc
@@ -18,7 +19,7 @@ from mbrl_ros.config import Config, setting
 from mbrl_sim.urdf import wrapped
 
 _END_VELOCITY_TOLERANCE = 1e-6
-#: Sums of step lengths meet a trajectory's times only to rounding.
+#: Sums of step lengths equal a trajectory's times only up to rounding.
 _TIME_TOLERANCE_S = 1e-9
 #: Beyond it a polynomial's coefficients might overflow.
 _MAX_ACCELERATION = 1e6
@@ -26,7 +27,7 @@ _MAX_ACCELERATION = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceConfig(Config):
-    """How the driver treats commands."""
+    """How the command interfaces treat commands."""
 
     command_timeout_s: float = setting(
         0.2, 'Silence after which a velocity or position command ends in a controlled stop; 0 for never, as in ros2_control.',
@@ -40,10 +41,7 @@ class InterfaceConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceLimits:
-    """Joint names and what the driver enforces; each array has shape (J,), rad, rad/s and rad/s².
-
-    Continuous joints take the shortest way to a position.
-    """
+    """Joint names and the limits that the driver enforces; each array has shape (J,), rad, rad/s or rad/s²."""
 
     joints: tuple[str, ...]
     lower: np.ndarray
@@ -53,7 +51,7 @@ class InterfaceLimits:
     is_continuous: np.ndarray | bool = False
 
     def nearest(self, position: np.ndarray, to: np.ndarray) -> np.ndarray:
-        """The same position, shape (J,), in turns of the continuous joints that are nearest to another."""
+        """Position (J,) with whole turns added to continuous joints, so that it is as near as possible `to` another (J,)."""
         if not np.any(self.is_continuous):
             return position
         return np.where(self.is_continuous, to + wrapped(position - to), position)
@@ -61,9 +59,9 @@ class InterfaceLimits:
 
 @dataclasses.dataclass(frozen=True)
 class Setpoint:
-    """What the motors should do: follow `position` (J,) with `velocity` (J,) fed forward, or only `velocity`.
+    """Setpoint of the motors: `position` (J,) with feed-forward `velocity` (J,), or `velocity` alone.
 
-    `acceleration` (J,) is that of the trajectory, for the next one to start from.
+    The motors ignore `acceleration` (J,); a quintic trajectory that replaces the present one starts from it.
     """
 
     position: np.ndarray | None
@@ -72,7 +70,7 @@ class Setpoint:
 
 
 class Measured(NamedTuple):
-    """What the controllers of the driver read of the arm: positions (J,), rad, and velocities (J,), rad/s."""
+    """Arm state that ros2_control's controllers read: positions (J,), rad, and velocities (J,), rad/s."""
 
     position: np.ndarray
     velocity: np.ndarray
@@ -93,9 +91,9 @@ class TrajectoryCommand:
     """A trajectory message, unchecked.
 
     Attributes:
-        joints: Names in the order of the points' entries.
+        joints: Names, in the order of the points' entries.
         points: The points, timed from the start.
-        start_s: When it starts, in the interface's time; None for at once.
+        start_s: Start by the time of the interface; None for at once.
     """
 
     joints: Sequence[str]
@@ -108,7 +106,7 @@ class CommandInterface(abc.ABC):
 
     Args:
         limits: Joints and limits.
-        position: Where the arm stands, shape (J,), rad.
+        position: Position of the standing arm, shape (J,), rad.
         config: Settings.
     """
 
@@ -129,29 +127,15 @@ class CommandInterface(abc.ABC):
         self._setpoint = Setpoint(np.array(position, dtype=np.float64), np.zeros(len(self._limits.joints)))
 
     def stop(self) -> None:
-        """Ramp to zero at the acceleration limits, then hold."""
+        """Brake at the acceleration limits, then hold."""
         self._following = False
 
     @abc.abstractmethod
     def refusal(self, command: Any, now_s: float) -> str:
-        """Why a command would be refused at a time, of any fixed origin; empty when it would be taken.
-
-        Args:
-            command: Message content, unchecked.
-            now_s: That time.
-        """
+        """Why an unchecked command would be refused at time `now_s`, of any fixed origin; empty if it would be taken."""
 
     def accept(self, command: Any, now_s: float, measured: Measured) -> str:
-        """Take a command.
-
-        Args:
-            command: Message content, unchecked.
-            now_s: Time, of the same origin as for `refusal`.
-            measured: The arm's state at that time.
-
-        Returns:
-            Empty, or why it is refused.
-        """
+        """Take an unchecked command at time `now_s`, when the arm is `measured`; returns the refusal, or an empty text."""
         reason = self.refusal(command, now_s)
         if not reason:
             self._take(command, now_s, measured)
@@ -161,10 +145,10 @@ class CommandInterface(abc.ABC):
 
     @abc.abstractmethod
     def _take(self, command: Any, now_s: float, measured: Measured) -> None:
-        """Take a command that is not refused."""
+        """Take a command that was checked."""
 
     def advance(self, now_s: float, dt_s: float, position: np.ndarray) -> Setpoint:
-        """What the motors should do over the next physics step.
+        """Setpoint for the next physics step.
 
         Args:
             now_s: Time, of the same origin as for `accept`.
@@ -181,7 +165,7 @@ class CommandInterface(abc.ABC):
 
     @abc.abstractmethod
     def _follow(self, now_s: float, dt_s: float) -> Setpoint:
-        """What the command in force asks for."""
+        """Setpoint of the present command."""
 
     def _slowed(self, dt_s: float, position: np.ndarray) -> Setpoint:
         reference, velocity = self._setpoint.position, self._setpoint.velocity
@@ -192,19 +176,19 @@ class CommandInterface(abc.ABC):
         return Setpoint(None if velocity.any() else position.copy(), velocity)
 
     def _toward(self, target: np.ndarray, dt_s: float) -> Setpoint:
-        """Move the reference to a target no faster than the velocity limits."""
+        """Move the reference towards a target within the velocity limits."""
         reach = self._limits.max_velocity * dt_s
         change = np.clip(target - self._setpoint.position, -reach, reach)
         return Setpoint(self._setpoint.position + change, change / dt_s)
 
 
 class ForwardInterface(CommandInterface):
-    """What the forward velocity and position interfaces share: one number a joint, in the profile's order."""
+    """Base of the forward interfaces: a command has one number a joint, in the profile's order."""
 
     name: str
 
     def refusal(self, command: Sequence[float], now_s: float) -> str:
-        """Why these are not J finite numbers."""
+        """Why a command is not J finite numbers."""
         joints = self._limits.joints
         if len(command) != len(joints):
             return (f'{self.name} command needs {len(joints)} numbers ({", ".join(joints)}), got {len(command)}; '
@@ -215,7 +199,7 @@ class ForwardInterface(CommandInterface):
         return ''
 
     def accept(self, command: Sequence[float], now_s: float, measured: Measured) -> str:
-        """Take J numbers; a wrong length stops the arm, numbers that are not finite are dropped."""
+        """Take J numbers; a command of another length stops the arm, one that is not finite is dropped."""
         if len(command) != len(self._limits.joints):
             self.stop()
         return super().accept(command, now_s, measured)
@@ -244,15 +228,15 @@ class PositionInterface(ForwardInterface):
 
 
 class TrajectoryInterface(CommandInterface):
-    """`joint_trajectory_controller/joint_trajectory`: linear, cubic or quintic, as far as derivatives are given at both ends.
+    """`joint_trajectory_controller/joint_trajectory`: linear, cubic with velocities, quintic with accelerations.
 
-    A trajectory replaces the one before it. Until its first point it leads there from the reference, so that a planner may send
-    a rolling window without a jiggle at each splice, or from the measured state (`interpolate_from_desired_state`). After its
-    end the arm holds the last point. A refused one leaves the one before it in force.
+    A trajectory replaces the one before it. The way to its first point starts at the reference, so that rolling windows join
+    without a jump, or at the measured state (`interpolate_from_desired_state` false). After the last point the arm holds it. A
+    refused trajectory leaves the one before it in force.
     """
 
     def refusal(self, command: TrajectoryCommand, now_s: float) -> str:
-        """Why a trajectory would be refused; its points have velocities and accelerations, velocities, or none."""
+        """Why a trajectory is refused; all points have velocities or none, and all have accelerations or none."""
         reason = self._refusal(command, now_s)
         return f'trajectory refused: {reason}' if reason else ''
 
@@ -272,7 +256,7 @@ class TrajectoryInterface(CommandInterface):
         self._end, self._is_linear = points[-1, 0], points.shape[1] == 1
 
     def _start(self, measured: Measured) -> np.ndarray:
-        """Where a trajectory starts from, shape (n, J): the reference with three derivatives, the measured state with two."""
+        """Start of a trajectory: position, velocity and, of the reference, acceleration, shape (3, J) or (2, J)."""
         reference = self._setpoint
         if self._config.interpolate_from_desired_state:
             return np.array([reference.position, reference.velocity, reference.acceleration + np.zeros_like(reference.velocity)])
@@ -366,6 +350,6 @@ _FIT = {count: _fit(count) for count in (1, 2, 3)}
 
 
 def make_interface(command_type: str, limits: InterfaceLimits, position: np.ndarray, config: InterfaceConfig) -> CommandInterface:
-    """The command interface of a driver profile's `command_type`, holding `position`."""
+    """Make the command interface for a driver profile's `command_type`; it begins by holding `position`."""
     kind = {'velocity': VelocityInterface, 'position': PositionInterface, 'trajectory': TrajectoryInterface}[command_type]
     return kind(limits, position, config)

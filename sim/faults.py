@@ -1,17 +1,13 @@
-"""What goes wrong between an arm and its consumer: noise, latency, loss, the liberties that drivers take, and an arm that stands.
+"""Faults: noise, loss, unusual forms of messages that real drivers send, reads that stall, and an arm that does not obey.
 
-Pure and seeded. All faults are off by default; each can be told from the stream of messages alone.
+The module is pure and seeded. All faults are off by default.
 """
 
 import dataclasses
-from collections import deque
-from typing import Generic, TypeVar
 
 import numpy as np
 
 from mbrl_ros.config import Config, setting
-
-SampleT = TypeVar('SampleT')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +18,7 @@ class FaultConfig(Config):
                                         live=True)
     velocity_noise_std: float = setting(0.0, 'Standard deviation of joint velocities.', unit='rad/s or m/s', low=0.0,
                                         high=10.0, live=True)
-    pose_noise_std_m: float = setting(0.0, "Standard deviation of the object's position.", unit='m', low=0.0, high=1.0,
-                                      live=True)
+    pose_noise_std_m: float = setting(0.0, "Standard deviation of the object's position.", unit='m', low=0.0, high=1.0, live=True)
     pose_noise_std_rad: float = setting(0.0, "Standard deviation of the object's rotation, each axis.", unit='rad', low=0.0,
                                         high=1.0, live=True)
     latency_s: float = setting(0.0, 'Time from measuring to publishing; stamps tell when it was measured.', unit='s',
@@ -42,7 +37,7 @@ class FaultConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class JointSample:
-    """One joint state message: stamp, names, and arrays of one entry a name; `velocity` may be empty."""
+    """One joint state message; its arrays have one entry for each name, but `velocity` may be empty."""
 
     stamp_ns: int
     names: tuple[str, ...]
@@ -60,12 +55,12 @@ class PoseSample:
 
 
 class MeasurementFaults:
-    """Turns exact measurements into what arrives.
+    """Turns exact measurements into faulty ones.
 
     Args:
-        config: Which faults, and how strong.
+        config: Faults and their strengths.
         separable: Joints that `separate_gripper` puts into a message of their own.
-        seed: Seed of all of them.
+        seed: Seed of all faults.
     """
 
     def __init__(self, config: FaultConfig, separable: tuple[str, ...] = (), seed: int = 0) -> None:
@@ -74,17 +69,17 @@ class MeasurementFaults:
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
-        """Seed the generator anew."""
+        """Seed the generator again."""
         self._rng = np.random.default_rng(seed)
         self._reading: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def stalled(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Positions and velocities, in the order of the measurements, that every read gives while reads stall."""
+        """Positions and velocities of the last read, in the order of the measurement, while reads stall; else None."""
         return self._reading if self.config.frozen_positions else None
 
     def joints(self, sample: JointSample) -> list[JointSample]:
-        """The messages, none to two, that one joint measurement becomes."""
+        """Messages, none to two, from one joint measurement."""
         position, velocity = self._reading = self.stalled or self._read(sample)
         if self.config.velocities == 'nan':
             velocity = np.full_like(velocity, np.nan)
@@ -92,7 +87,7 @@ class MeasurementFaults:
         return [message for message in messages if not self._lost()]
 
     def pose(self, sample: PoseSample) -> list[PoseSample]:
-        """The messages, none or one, that one pose measurement becomes."""
+        """Messages, none or one, from one pose measurement."""
         config, rng = self.config, self._rng
         position, quaternion = sample.position, sample.quaternion
         if config.pose_noise_std_m:
@@ -102,7 +97,7 @@ class MeasurementFaults:
         return [] if self._lost() else [PoseSample(sample.stamp_ns, position, quaternion)]
 
     def _read(self, sample: JointSample) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and velocities with their noise."""
+        """Positions and velocities with noise."""
         config, rng = self.config, self._rng
         position, velocity = sample.position, sample.velocity
         if config.position_noise_std:
@@ -128,30 +123,8 @@ class MeasurementFaults:
         return bool(self.config.drop_probability) and self._rng.random() < self.config.drop_probability
 
 
-class LatencyQueue(Generic[SampleT]):
-    """Holds messages back for a while; order is kept even when the latency changes meanwhile."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[int, SampleT]] = deque()
-
-    def push(self, sample: SampleT, due_ns: int) -> None:
-        """Put in a message that is to leave at `due_ns`."""
-        self._waiting.append((due_ns, sample))
-
-    def pop_due(self, now_ns: int) -> list[SampleT]:
-        """Take out what is due, oldest first."""
-        due = []
-        while self._waiting and self._waiting[0][0] <= now_ns:
-            due.append(self._waiting.popleft()[1])
-        return due
-
-    def clear(self) -> None:
-        """Drop everything."""
-        self._waiting.clear()
-
-
 def _turned(quaternion: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Quaternion, x y z w, after a small turn by a rotation vector in the base frame."""
+    """Quaternion, x y z w, turned by a rotation vector in the base frame."""
     angle = float(np.linalg.norm(rotation))
     x1, y1, z1 = np.sin(angle / 2) * rotation / angle if angle else np.zeros(3)
     w1 = np.cos(angle / 2)

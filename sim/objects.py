@@ -1,4 +1,4 @@
-"""What can lie on the table: a cube, and other things of its size that a gripper takes."""
+"""Objects on the table: a cube, and other objects of its size that a gripper can grasp."""
 
 import dataclasses
 import functools
@@ -22,9 +22,9 @@ class _Mesh:
     """Meshes of `pybullet_data`.
 
     Attributes:
-        seen: What is drawn.
-        touched: What collides: the convex hulls of its parts.
-        is_y_up: Whether y is up in the file; z otherwise.
+        seen: File of the visual mesh.
+        touched: File of the collision mesh, of whose parts the convex hulls collide.
+        is_y_up: Whether y is up in the files; otherwise z is.
     """
 
     seen: str
@@ -33,39 +33,39 @@ class _Mesh:
 
     @functools.cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and greatest corner of what collides, in the axes of the file, each of shape (3,)."""
+        """Smallest and largest corner of the collision mesh, in the axes of the file, each of shape (3,)."""
         lines = _file(self.touched).read_text(encoding='utf-8').splitlines()
         vertices = np.array([line.split()[1:4] for line in lines if line.startswith('v ')], dtype=np.float64)
         return vertices.min(axis=0), vertices.max(axis=0)
 
     @property
     def extents(self) -> np.ndarray:
-        """Along x, y and up, shape (3,)."""
+        """Extents along x, y and up, shape (3,)."""
         low, high = self.bounds
         return (high - low)[[0, 2, 1]] if self.is_y_up else high - low
 
 
-#: All but cube and cylinder are meshes.
+#: All kinds other than cube and cylinder are meshes.
 _MESHES = {
     'brick': _Mesh('lego/lego.obj', 'lego/lego.obj', is_y_up=True),
     'duck': _Mesh('duck.obj', 'duck_vhacd.obj', is_y_up=True),
     'mug': _Mesh('objects/mug.obj', 'objects/mug_col.obj'),
 }
-#: Names of everything that can lie there.
+#: Names of all objects.
 KINDS = ('cube', 'cylinder', *_MESHES)
 
 
 @dataclasses.dataclass(frozen=True)
 class TableObject:
-    """A thing as it is put on the table.
+    """An object and its place on the table.
 
     Attributes:
         kind: One of `KINDS`.
-        size_m: Edge of a cube, diameter and height of a cylinder; of other things the lesser of length and width.
+        size_m: Edge of a cube, diameter and height of a cylinder, the smaller of length and width of other objects.
         mass_kg: Mass.
         friction: Lateral friction.
-        position_m: Its centre in the base frame, shape (3,).
-        yaw_rad: Turn about the vertical.
+        position_m: Centre in the base frame, shape (3,).
+        yaw_rad: Rotation about the vertical.
     """
 
     kind: str
@@ -77,7 +77,7 @@ class TableObject:
 
 
 def height_m(kind: str, size_m: float) -> float:
-    """How high a thing of a size is that stands on the table."""
+    """Height of an object that stands on the table, m."""
     if kind not in _MESHES:
         return size_m
     extents = _MESHES[kind].extents
@@ -85,7 +85,7 @@ def height_m(kind: str, size_m: float) -> float:
 
 
 def make_object(bullet: 'BulletClient', thing: TableObject) -> int:
-    """Put a thing where it says, and return its body."""
+    """Create an object at its place, and return its body."""
     collision, visual = _shapes(bullet, thing.kind, thing.size_m)
     body = bullet.createMultiBody(thing.mass_kg, collision, visual, thing.position_m.tolist(),
                                   bullet.getQuaternionFromEuler((0.0, 0.0, thing.yaw_rad)))
@@ -94,7 +94,7 @@ def make_object(bullet: 'BulletClient', thing: TableObject) -> int:
 
 
 def _shapes(bullet: 'BulletClient', kind: str, size_m: float) -> tuple[int, int]:
-    """Collision and visual shape, their centre at the origin."""
+    """Collision shape and visual shape, centred at the origin."""
     if kind == 'cube':
         half = [size_m / 2] * 3
         return (bullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half),

@@ -1,4 +1,4 @@
-"""Steps against a steady clock on absolute deadlines, so that lateness never adds up."""
+"""Steps at absolute times of a steady clock, so that delays do not add up."""
 
 
 class Pacer:
@@ -6,8 +6,8 @@ class Pacer:
 
     Args:
         rate_hz: Steps a second.
-        now_s: Steady time of the start; step k is due at `now_s + k / rate_hz`, from k = 1.
-        max_behind_s: A longer backlog is given up: the steps in it are left out, and counted.
+        now_s: Steady time of the start; step k = 1, 2, … is due at `now_s + k / rate_hz`.
+        max_behind_s: Longest backlog; older steps are skipped and counted.
     """
 
     def __init__(self, rate_hz: float, now_s: float, max_behind_s: float = 0.1) -> None:
@@ -18,7 +18,7 @@ class Pacer:
         self.num_skipped = 0
 
     def due(self, now_s: float) -> list[float]:
-        """How late each step is that is due by now, oldest first, seconds; they count as done."""
+        """Lateness, s, of each step that is due by now, oldest first; the steps count as done."""
         reached = int((now_s - self._origin_s) * self._rate_hz)
         skipped = max(0, reached - self._count - self._max_behind)
         self.num_skipped += skipped
@@ -27,7 +27,7 @@ class Pacer:
         return [now_s - self._deadline(step) for step in range(first, reached + 1)]
 
     def wait_s(self, now_s: float) -> float:
-        """Time until the next step is due, seconds; zero when it is."""
+        """Time until the next step is due, s; at least zero."""
         return max(0.0, self._deadline(self._count + 1) - now_s)
 
     def _deadline(self, step: int) -> float:

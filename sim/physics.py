@@ -1,13 +1,13 @@
-"""What every physics engine shares: the world that a driver steps, and what in it depends on no engine.
+"""The simulated world: an arm on a table, and a cube or another object on it, in any physics engine.
 
-Everything is a function of the seed and of what the motors were told: no clock, no global state.
+The world depends only on its seed and on the commands to its motors: it has no clock and no global state.
 """
 
 import abc
 from collections.abc import Sequence
 
 import numpy as np
-from pybullet import getEulerFromQuaternion  # Pure arithmetic, whose last digits recorded results hang on.
+from pybullet import getEulerFromQuaternion  # Recorded results depend on its last digits.
 
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.robots import RobotProfile
@@ -17,27 +17,27 @@ from mbrl_sim.scene import WorldConfig
 from mbrl_sim.urdf import arm_limits, wrapped
 
 _CUBE_DRAWS = 10_000
-#: How far the fingers' setpoint may be ahead of where they are.
+#: The setpoint of the fingers leads their measured opening by at most this.
 _GRIP_LEAD_M = 0.004
 
 
 class World(abc.ABC):
-    """One arm, a table at z = 0 that it stands on, and a cube in front of it.
+    """An arm on a table at z = 0, and a cube in front of it; the base of the worlds of all engines.
 
     Args:
         robot: Profile with a resolved URDF.
         config: Physics and cube.
-        seed: Seed of everything that is drawn at random.
+        seed: Seed of all random draws.
 
     Attributes:
         joint_names: The arm's joints, then the fingers.
-        limits: What the URDF allows the arm's joints.
+        limits: Limits of the arm's joints.
         dt_s: Length of a physics step.
         steps: Physics steps since the last reset.
         cube: The cube as the last reset put it on the table; None in a world without one.
 
     Raises:
-        ConfigError: The URDF cannot be loaded, or it does not fit the profile.
+        ConfigError: The URDF cannot be loaded, does not fit the profile, or leaves no place for the cube.
     """
 
     def __init__(self, robot: RobotProfile, config: WorldConfig | None = None, seed: int = 0) -> None:
@@ -50,17 +50,17 @@ class World(abc.ABC):
         self.steps = 0
         self._turning = {name for name, turns in zip(robot.joints, self.limits.is_continuous) if turns}
         self._stuck: int | None = None
-        self._resets = -1  # The first is not asked for.
+        self._resets = -1  # The reset below does not count.
         self.reset(seed)
 
     def reset(self, seed: int | None = None) -> None:
         """Put the arm at home at rest, the gripper open, the cube at a random place, and let it settle.
 
-        The simulation is built anew, because engines keep contact caches that no other call clears: equal seeds give
-        bit-identical worlds whatever happened before.
+        The simulation is rebuilt, because no other call clears an engine's contact caches. Equal seeds therefore give
+        bit-identical worlds, whatever happened before.
 
         Args:
-            seed: Seeds the generator; without it the next draw of the running one is used.
+            seed: Seeds the generator; None goes on with the present generator.
 
         Raises:
             ConfigError: There is no place for the cube.
@@ -84,7 +84,7 @@ class World(abc.ABC):
         self.steps += 1
 
     def hold(self) -> None:
-        """Hold the arm where it is, and the gripper as far open as it is."""
+        """Hold the arm and the gripper at their present positions."""
         self.drive_position(self.joint_positions(self.robot.joints))
         if self.fingers:
             self.drive_gripper(float(self.joint_positions(self.fingers).sum()))
@@ -98,12 +98,12 @@ class World(abc.ABC):
         self._drive_velocity(np.clip(self._arm_array(velocity), -self.limits.max_velocity, self.limits.max_velocity))
 
     def drive_position(self, position: np.ndarray, velocity: np.ndarray | None = None) -> None:
-        """Set the arm's position motors, shape (J,), rad, with a velocity to feed forward; clipped likewise.
+        """Set the arm's position motors, shape (J,), rad, with a feed-forward velocity; the position is clipped to the limits.
 
         Continuous joints take the shortest way.
 
         Raises:
-            ShapeError: One of both is not J finite numbers.
+            ShapeError: `position` or `velocity` is not J finite numbers.
         """
         place = np.clip(self._arm_array(position), self.limits.lower, self.limits.upper)
         if self._turning:
@@ -112,7 +112,7 @@ class World(abc.ABC):
         self._drive_position(place, np.zeros_like(place) if velocity is None else self._arm_array(velocity))
 
     def drive_gripper(self, opening_m: float) -> None:
-        """Set the opening that the fingers move to; clipped to what the gripper can open.
+        """Set the target opening of the gripper, m; clipped to its range.
 
         Raises:
             ConfigError: The robot has no gripper.
@@ -123,7 +123,7 @@ class World(abc.ABC):
         self._opening_target = min(max(opening_m, gripper.closed_m), gripper.open_m)
 
     def stick(self, joint: str) -> None:
-        """Keep one of the arm's joints from moving, as a mechanical stop would; '' lets all of them move.
+        """Fix a joint of the arm at its present position, as a mechanical stop would; an empty name frees it.
 
         Raises:
             ConfigError: The arm has no such joint.
@@ -136,10 +136,10 @@ class World(abc.ABC):
             self._stick(stuck)
 
     def joint_positions(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """Positions of the named joints, all of `joint_names` by default, rad or m; those of continuous ones within ±pi.
+        """Positions of the named joints, rad or m; by default of all `joint_names`. Continuous joints are within ±pi.
 
         Raises:
-            ConfigError: There is no such joint.
+            ConfigError: The robot has no such joint.
         """
         names = self.joint_names if names is None else names
         values = self._read(names, 0)
@@ -148,16 +148,15 @@ class World(abc.ABC):
         return np.where([name in self._turning for name in names], wrapped(values), values)
 
     def joint_velocities(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """Velocities of the named joints, likewise, rad/s or m/s."""
+        """Velocities of the named joints, rad/s or m/s; as for `joint_positions`.
+
+        Raises:
+            ConfigError: The robot has no such joint.
+        """
         return self._read(self.joint_names if names is None else names, 1)
 
     def ground_truth(self, stamp_ns: int, body: str) -> RobotState:
-        """Exact state with the names that the estimator uses: arm joints, gripper opening, the cube's virtual joints.
-
-        Args:
-            stamp_ns: Stamp to give it.
-            body: Name of the cube in the state.
-        """
+        """Exact state under the estimator's names: arm joints, gripper opening, and virtual joints of the cube, named `body`."""
         joints = self.robot.joints
         names, position, velocity = [*joints], [*self.joint_positions(joints)], [*self.joint_velocities(joints)]
         if self.robot.gripper:
@@ -179,7 +178,7 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def cube_pose(self) -> tuple[np.ndarray, np.ndarray]:
-        """Cube's position (3,) in the base frame, m, and quaternion (4,), x y z w.
+        """The cube's position (3,) in the base frame, m, and quaternion (4,), x y z w.
 
         Raises:
             ConfigError: The world has no cube.
@@ -187,7 +186,11 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def cube_velocity(self) -> tuple[np.ndarray, np.ndarray]:
-        """Cube's linear (3,), m/s, and angular (3,), rad/s, velocity in the base frame; raises like `cube_pose`."""
+        """The cube's linear velocity (3,), m/s, and angular velocity (3,), rad/s, in the base frame.
+
+        Raises:
+            ConfigError: The world has no cube.
+        """
 
     @abc.abstractmethod
     def touches_table(self) -> bool:
@@ -195,7 +198,7 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def place_arm(self, position: np.ndarray) -> None:
-        """Put the arm's joints, shape (J,), rad, at rest without moving there; for tests and for looking around.
+        """Set the arm's joint positions, shape (J,), rad, at once and at rest.
 
         Raises:
             ShapeError: `position` is not J finite numbers.
@@ -203,14 +206,14 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def show_goal(self, position: np.ndarray) -> None:
-        """Mark a position (3,), m, until another is given; it changes nothing but the picture."""
+        """Mark a position (3,), m, in pictures, until another one is given."""
 
     @abc.abstractmethod
     def render(self, width: int = 480, height: int = 360) -> np.ndarray:
         """Picture, shape (height, width, 3), uint8.
 
         Raises:
-            ConfigError: The engine draws none.
+            ConfigError: The engine draws no pictures.
         """
 
     @abc.abstractmethod
@@ -219,7 +222,7 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def _build(self) -> None:
-        """Make the simulation anew, with the arm at home, the gripper open and `cube` in its place."""
+        """Rebuild the simulation with the arm at home, the gripper open and `cube` in its place."""
 
     @abc.abstractmethod
     def _advance(self) -> None:
@@ -227,26 +230,26 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def _read(self, names: Sequence[str], derivative: int) -> np.ndarray:
-        """Positions (0) or velocities (1) of joints as the engine counts them, one for each name."""
+        """Positions (derivative 0) or velocities (1) of the named joints; positions count whole turns."""
 
     @abc.abstractmethod
     def _drive_velocity(self, velocity: np.ndarray) -> None:
-        """Drive the arm at velocities within the limits, shape (J,)."""
+        """Set the velocity motors, shape (J,), within the limits."""
 
     @abc.abstractmethod
     def _drive_position(self, position: np.ndarray, velocity: np.ndarray) -> None:
-        """Drive the arm to positions within the limits, shape (J,), with velocities, shape (J,), fed forward."""
+        """Set the position motors, shape (J,), within the limits, with feed-forward velocities, shape (J,)."""
 
     @abc.abstractmethod
     def _drive_fingers(self, position_m: float) -> None:
-        """Drive every finger to a position."""
+        """Set the position motor of every finger, m."""
 
     @abc.abstractmethod
     def _stick(self, joint: int | None) -> None:
-        """Let no joint of the arm move but those other than this one; None lets all of them."""
+        """Fix the arm's joint of an index at its present position, and free the others; None frees all."""
 
     def _draw_cube(self) -> TableObject:
-        """The cube of the next world, over the part of the table where the tool can reach."""
+        """Draw the next cube, at a place on the table that the tool can reach."""
         config, workspace = self.config, self.robot.workspace
         size, mass, friction = config.cube_size_m, config.cube_mass_kg, config.cube_friction
         if config.randomise_cube:
@@ -272,7 +275,7 @@ class World(abc.ABC):
         if not self.fingers:
             return
         reach = self.robot.gripper.max_velocity_m_s * self.dt_s
-        # Fingers that hold something press on it; were their setpoint to run on, they would not open for as long as it ran.
+        # Closed fingers stop at an object. A setpoint that went on would have to come back before the fingers could open.
         measured = float(self.joint_positions(self.fingers).sum())
         opening = min(max(self._opening, measured - _GRIP_LEAD_M), measured + _GRIP_LEAD_M)
         self._opening = opening + min(max(self._opening_target - opening, -reach), reach)

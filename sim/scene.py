@@ -1,4 +1,4 @@
-"""What stands in the simulated world, and how PyBullet is told: settings, physics client, arm."""
+"""Parts of the simulated world: settings, physics client, arm, goal marker."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ _GOAL_RADIUS_M = 0.02
 #: Ends of a joint without limits, rad or m.
 _FAR = 1e9
 _WINDOW_DISTANCE_M = 1.15
-#: Where a picture is taken from: arm, cube and every goal in view. The window's lens is wider.
+#: View of pictures, with arm, cube and all goals in it. The window has a wider lens, so a shorter distance.
 VIEW = {'target': (0.35, 0.0, 0.3), 'distance': 1.6, 'yaw': 50.0, 'pitch': -30.0}
 
 
@@ -44,8 +44,8 @@ class WorldConfig(Config):
     gui: bool = setting(False, "Open PyBullet's window.")
     self_collision: bool = setting(False, 'Let the arm collide with itself, save for links that touch at home.')
     cube: bool = setting(True, 'Put a cube on the table.')
-    object_kind: str = setting('cube', 'What is put there in its place, with its settings; its size is the lesser of length and '
-                                       'width.', choices=KINDS)
+    object_kind: str = setting('cube', 'Object on the table, with the settings of the cube; cube_size_m is the smaller of length '
+                                       'and width.', choices=KINDS)
     cube_size_m: float = setting(0.05, 'Edge of the cube; its changes count from the next reset.', unit='m', low=0.01, high=0.3,
                                  live=True)
     cube_mass_kg: float = setting(0.1, 'Mass of the cube.', unit='kg', low=0.001, high=10.0, live=True)
@@ -57,17 +57,18 @@ class WorldConfig(Config):
     cube_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass.', unit='kg', low=0.001, high=10.0,
                                                     live=True)
     cube_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction.', low=0.0, high=5.0, live=True)
-    change_after: int = setting(0, 'Resets after which mass and friction of the cube are drawn from other ranges, as of a world '
-                                   'that changes while an arm learns; 0 for never.', low=0, live=True)
-    changed_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass from then on.', unit='kg',
+    change_after: int = setting(0, 'Number of resets after which mass and friction of the cube are drawn from the changed '
+                                   'ranges, for learning in a world that changes; 0 for never.', low=0, live=True)
+    changed_mass_range_kg: tuple[float, ...] = setting((0.05, 0.2), 'Smallest and largest mass after change_after.', unit='kg',
                                                        low=0.001, high=10.0, live=True)
-    changed_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction from then on.', low=0.0,
+    changed_friction_range: tuple[float, ...] = setting((0.5, 1.0), 'Smallest and largest friction after change_after.', low=0.0,
                                                         high=5.0, live=True)
     cube_region_m: tuple[float, ...] = setting(
         (), 'Where the cube is put: smallest x and y, largest x and y; empty for wherever the tool can reach.', unit='m')
     finger_friction: float = setting(1.0, 'Lateral friction of the fingers.', low=0.0, high=5.0, live=True)
 
     def check(self) -> None:
+        """Raise `ConfigError` when a rate is not a multiple of the base rate, or a range or region is empty."""
         if self.physics_hz % _BASE_HZ:
             raise ConfigError(f'WorldConfig.physics_hz needs a multiple of {_BASE_HZ} Hz, got {self.physics_hz}')
         require_ranges(self, 'cube_size_range_m', 'cube_mass_range_kg', 'cube_friction_range', 'changed_mass_range_kg',
@@ -78,16 +79,16 @@ class WorldConfig(Config):
 
 
 def tabletop_config() -> WorldConfig:
-    """A cube of random size, mass and friction, in front of the arm where the gripper can go all around it."""
+    """Settings with a cube of random size, mass and friction, where the gripper reaches it from all sides."""
     return WorldConfig(settle_s=0.1, randomise_cube=True, cube_region_m=(0.35, -0.25, 0.65, 0.25))
 
 
 @dataclasses.dataclass(frozen=True)
 class ArmBody:
-    """The arm as PyBullet numbers it.
+    """PyBullet's indices of the arm.
 
     Attributes:
-        body: Its body.
+        body: Body of the arm.
         joints: Joint index of each arm and finger joint, by name.
         tool: Link index of the tool.
     """
@@ -98,10 +99,10 @@ class ArmBody:
 
 
 class BulletClient:
-    """The `pybullet` module bound to one physics client; PyBullet's own wrapper prints a line on every connection.
+    """The `pybullet` module bound to one physics client; PyBullet's own wrapper prints a line at each connection.
 
     Raises:
-        ConfigError: A window is wanted and there is no display.
+        ConfigError: `mode` asks for a window, but there is no display.
     """
 
     def __init__(self, mode: int) -> None:
@@ -116,7 +117,7 @@ class BulletClient:
 
 
 def set_up_window(bullet: BulletClient) -> None:
-    """Point the window's eye at the arm, and hide the panels around the picture."""
+    """Point the window's camera at the arm, and hide the panels around the picture."""
     for panel in (pybullet.COV_ENABLE_GUI, pybullet.COV_ENABLE_RGB_BUFFER_PREVIEW, pybullet.COV_ENABLE_DEPTH_BUFFER_PREVIEW,
                   pybullet.COV_ENABLE_SEGMENTATION_MARK_PREVIEW):
         bullet.configureDebugVisualizer(panel, 0)
@@ -124,13 +125,13 @@ def set_up_window(bullet: BulletClient) -> None:
 
 
 def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig, limits: JointLimits) -> ArmBody:
-    """Load the URDF of a profile and put it at home, the gripper open.
+    """Load the URDF of a profile, and put the arm at home with the gripper open.
 
     Args:
         bullet: Empty simulation.
         robot: Profile with a resolved URDF.
-        config: Whether links that do not touch at home collide with each other, and friction of the fingers.
-        limits: Of the arm's joints.
+        config: Self-collision and friction of the fingers.
+        limits: Limits of the arm's joints.
 
     Raises:
         ConfigError: PyBullet cannot load the URDF.
@@ -157,13 +158,13 @@ def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig, lim
 
 
 def make_goal_marker(bullet: BulletClient, position: np.ndarray) -> int:
-    """Show a ball at a position (3,), m, that nothing collides with, and return its body."""
+    """Show a ball without collisions at a position (3,), m, and return its body."""
     shape = bullet.createVisualShape(pybullet.GEOM_SPHERE, radius=_GOAL_RADIUS_M, rgbaColor=(0.1, 0.75, 0.2, 1.0))
     return bullet.createMultiBody(baseMass=0.0, baseVisualShapeIndex=shape, basePosition=position.tolist())
 
 
 def _ignore_touching_links(bullet: BulletClient, body: int) -> None:
-    """Collision hulls are coarse: what touches at home would push against itself for ever."""
+    """Turn off collisions between links that touch at home; their coarse collision hulls overlap always."""
     bullet.performCollisionDetection()
     for contact in bullet.getContactPoints(body, body):
         bullet.setCollisionFilterPair(body, body, contact[3], contact[4], 0)

@@ -1,10 +1,12 @@
-"""The arm's driver around the world: command interface in, measurements with their faults out, one physics step at a time.
+"""The simulated driver: it takes commands, steps the world, and returns measurements with their faults.
 
-Pure; the node only decides when to step and carries the messages.
+It is pure: the node decides when to step, and carries the messages.
 """
 
 import dataclasses
+from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from mbrl_ros.config import section, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.types import RobotState
 from mbrl_sim.command_interfaces import InterfaceConfig, InterfaceLimits, Measured, TrajectoryCommand, make_interface
-from mbrl_sim.faults import FaultConfig, JointSample, LatencyQueue, MeasurementFaults, PoseSample
+from mbrl_sim.faults import FaultConfig, JointSample, MeasurementFaults, PoseSample
 from mbrl_sim.physics import World
 from mbrl_sim.scene import WorldConfig, require_ranges
 from mbrl_sim.servo import ServoConfig
@@ -41,7 +43,7 @@ class DriverConfig(InterfaceConfig):
     faults: FaultConfig = section(FaultConfig, 'Faults of measurements, commands and arm.')
 
     def check(self) -> None:
-        """Raise `ConfigError` when a rate does not divide that of the physics, or the latency is no range."""
+        """Raise `ConfigError` when a rate does not divide the physics rate, or the latency is not a range."""
         require_ranges(self, 'command_latency_s')
         for name in ('joint_state_hz', 'object_pose_hz'):
             if self.world.physics_hz % getattr(self, name):
@@ -50,16 +52,16 @@ class DriverConfig(InterfaceConfig):
 
 
 class SimulatedDriver:
-    """An arm that obeys one command interface and reports what its sensors see.
+    """An arm with one command interface and with sensors.
 
     Args:
-        world: The arm and what is around it.
+        world: World with the arm.
         config: Settings.
-        seed: Seed of the faults and of the latency of commands.
-        command_type: Command interface, as a driver profile names it.
+        seed: Seed of the faults and of the command latency.
+        command_type: Command interface, as in a driver profile.
 
     Raises:
-        ConfigError: A joint is to be stuck that the arm does not have.
+        ConfigError: The arm does not have the stuck joint of the faults.
     """
 
     def __init__(self, world: World, config: DriverConfig, seed: int = 0, command_type: str = 'velocity') -> None:
@@ -72,24 +74,25 @@ class SimulatedDriver:
         limits = InterfaceLimits(world.robot.joints, urdf.lower, urdf.upper, urdf.max_velocity,
                                  np.array(world.robot.max_acceleration_rad_s2), urdf.is_continuous)
         self._interface = make_interface(command_type, limits, world.joint_positions(world.robot.joints), config)
-        self._commands: LatencyQueue[Sequence[float] | TrajectoryCommand] = LatencyQueue()
-        self._queue: LatencyQueue[Measurement] = LatencyQueue()
+        # Each with the stamp at which it may arrive or leave.
+        self._commands: deque[tuple[int, Sequence[float] | TrajectoryCommand]] = deque()
+        self._waiting: deque[tuple[int, Measurement]] = deque()
         self._steps = 0
         self.set_faults(config.faults)
 
     @property
     def now_s(self) -> float:
-        """Physics time since the start; resets do not turn it back."""
+        """Physics time since the start, s; it goes on over resets."""
         return self._steps / self._config.world.physics_hz
 
     @property
     def stamp_ns(self) -> int:
-        """The same in whole nanoseconds, without rounding that adds up."""
+        """The same in nanoseconds, exactly rounded down."""
         return self._steps * NANOSECONDS // self._config.world.physics_hz
 
     @property
     def next_stamp_ns(self) -> int:
-        """When the next step ends."""
+        """End of the next step."""
         return (self._steps + 1) * NANOSECONDS // self._config.world.physics_hz
 
     @property
@@ -98,41 +101,45 @@ class SimulatedDriver:
         return self._interface.holding
 
     def reset(self, seed: int | None = None) -> None:
-        """Put the world back and hold; with a seed, exactly as a new driver of that seed would start."""
+        """Reset the world and hold; with a seed, to the state of a new driver with that seed.
+
+        Raises:
+            ConfigError: There is no place for the cube.
+        """
         self.world.reset(seed)
         if seed is not None:
             self._faults.reset(seed)
             self._rng = np.random.default_rng((seed, 2))
         self._interface.hold(self.world.joint_positions(self._robot.joints))
         self._commands.clear()
-        self._queue.clear()
+        self._waiting.clear()
 
     def set_faults(self, config: FaultConfig) -> None:
-        """Other faults from now on.
+        """Use other faults from now on.
 
         Raises:
-            ConfigError: A joint is to be stuck that the arm does not have.
+            ConfigError: The arm does not have the stuck joint.
         """
         self.world.stick(config.stuck_joint)
         self._faults.config = config
 
     def set_world(self, config: WorldConfig) -> None:
-        """Another cube from the next reset on; what cannot change while a world exists has to be as it was."""
+        """Use other settings of the cube from the next reset on; settings that are not `live` must be unchanged."""
         self.world.config = config
 
     def command(self, command: Sequence[float] | TrajectoryCommand) -> str:
-        """Take an arm command, which takes effect after its latency; the reason is returned when it is refused."""
+        """Take an arm command, which takes effect after its latency; returns why it is refused, or an empty text."""
         faults = self._faults.config
         if faults.protective_stop:
             return _STOPPED
         latency_s = self._rng.uniform(*self._config.command_latency_s)
         if faults.command_drop_probability and self._rng.random() < faults.command_drop_probability:
             return ''
-        self._commands.push(command, self.stamp_ns + round(latency_s * NANOSECONDS))
+        self._commands.append((self.stamp_ns + round(latency_s * NANOSECONDS), command))
         return self._interface.refusal(command, self.now_s + latency_s)
 
     def command_gripper(self, command: Sequence[float]) -> str:
-        """Take a gripper command, one opening in metres; likewise."""
+        """Take a gripper command, one opening, m; returns why it is refused, or an empty text."""
         if self._robot.gripper is None:
             return f'{self._robot.name} has no gripper'
         if self._faults.config.protective_stop:
@@ -143,14 +150,7 @@ class SimulatedDriver:
         return ''
 
     def step(self, stamp_ns: int) -> list[Measurement]:
-        """Advance one physics step.
-
-        Args:
-            stamp_ns: Time that the step ends at.
-
-        Returns:
-            The measurements that are due to be sent.
-        """
+        """Advance one physics step that ends at `stamp_ns`, and return the measurements that are due."""
         self._obey()
         setpoint = self._interface.advance(self.now_s, self.world.dt_s, self.world.joint_positions(self._robot.joints))
         if setpoint.position is None:
@@ -162,12 +162,12 @@ class SimulatedDriver:
         return self._measure(stamp_ns)
 
     def close(self) -> None:
-        """Leave the physics server."""
+        """Disconnect from the physics server."""
         self.world.close()
 
     def _obey(self) -> None:
-        """Hand the interface the commands that take effect now."""
-        due = self._commands.pop_due(self.stamp_ns)
+        """Give the interface the commands that take effect now."""
+        due = _take_due(self._commands, self.stamp_ns)
         if self._faults.config.protective_stop:
             self._commands.clear()
             self._interface.stop()
@@ -181,14 +181,21 @@ class SimulatedDriver:
 
     def _measure(self, stamp_ns: int) -> list[Measurement]:
         config, due_ns = self._config, stamp_ns + round(self._faults.config.latency_s * NANOSECONDS)
-        truth: list[Measurement] = []
+        sent: list[Measurement] = []
         if self._steps % (config.world.physics_hz // config.joint_state_hz) == 0:
             sample = JointSample(stamp_ns, self.world.joint_names, self.world.joint_positions(), self.world.joint_velocities())
-            for message in self._faults.joints(sample):
-                self._queue.push(message, due_ns)
+            self._waiting.extend((due_ns, message) for message in self._faults.joints(sample))
             if config.publish_ground_truth:
-                truth.append(self.world.ground_truth(stamp_ns, config.object_name))
+                sent.append(self.world.ground_truth(stamp_ns, config.object_name))
         if config.world.cube and self._steps % (config.world.physics_hz // config.object_pose_hz) == 0:
-            for message in self._faults.pose(PoseSample(stamp_ns, *self.world.cube_pose())):
-                self._queue.push(message, due_ns)
-        return truth + self._queue.pop_due(stamp_ns)
+            poses = self._faults.pose(PoseSample(stamp_ns, *self.world.cube_pose()))
+            self._waiting.extend((due_ns, message) for message in poses)
+        return sent + _take_due(self._waiting, stamp_ns)
+
+
+def _take_due(waiting: deque[tuple[int, Any]], now_ns: int) -> list[Any]:
+    """Take what is due, oldest first; only the oldest may leave, so that the order stays when the latency changes."""
+    due = []
+    while waiting and waiting[0][0] <= now_ns:
+        due.append(waiting.popleft()[1])
+    return due

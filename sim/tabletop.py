@@ -1,7 +1,7 @@
-"""The table as a task over it sees it: raw states in, joint velocities and an opening out, one control period at a time.
+"""The world of a task in one process: it takes a command for each control period and returns the exact state.
 
-It is what the simulator node and the estimator are to a controller, without ROS, without noise and without delay; for
-collecting demonstrations and for learning in one process.
+It takes the place of simulator node and estimator, without ROS, noise and delay; learning in one process and collecting
+demonstrations use it.
 """
 
 import dataclasses
@@ -23,20 +23,20 @@ _CONTROL_HZ = 20.0
 
 
 class TabletopWorld:
-    """An arm on a table at z = 0, and a cube; no limits but those of the motors.
+    """An arm on a table at z = 0, and a cube; only the motors limit the arm.
 
     Equal seeds and equal commands give bit-identical states, whatever happened before.
 
     Args:
         robot: The Panda by default.
         config: Physics and cube; `tabletop_config` by default.
-        seed: Seeds the world until a reset does.
+        seed: Seed of the world until a reset gives another.
         control_hz: Control rate, a divisor of the physics rate.
         body: Name of the cube in states.
 
     Attributes:
-        robot: The profile in use.
-        kinematics: Its chain.
+        robot: Profile of the arm.
+        kinematics: Chain of the arm.
         period_s: Control period.
 
     Raises:
@@ -46,7 +46,9 @@ class TabletopWorld:
     def __init__(self, robot: RobotProfile | None = None, config: WorldConfig | None = None, *, seed: int = 0,
                  control_hz: float = _CONTROL_HZ, body: str = 'object') -> None:
         config = config or tabletop_config()
-        self._substeps = _substeps(config.physics_hz, control_hz)
+        self._substeps = round(config.physics_hz / control_hz) if control_hz > 0.0 else 0
+        if self._substeps < 1 or abs(self._substeps * control_hz - config.physics_hz) > 1e-6:
+            raise ConfigError(f'control_hz needs a divisor of the physics rate, {config.physics_hz} Hz, got {control_hz}')
         self.robot = robot or load_robot('panda')
         self.kinematics = KinematicChain.of_robot(self.robot)
         self.period_s = 1.0 / control_hz
@@ -57,7 +59,7 @@ class TabletopWorld:
 
     @functools.cached_property
     def space(self) -> ToolSpace:
-        """Observations and actions of tasks over this world.
+        """Space of the tasks over the table.
 
         Raises:
             ConfigError: The robot has no gripper.
@@ -66,22 +68,25 @@ class TabletopWorld:
 
     @property
     def limits(self) -> JointLimits:
-        """What the URDF allows the arm's joints."""
+        """Limits of the arm's joints in the URDF."""
         return self._world.limits
 
     @property
     def cube(self) -> TableObject | None:
-        """The cube as it was put on the table by the last reset; None in a world without one."""
+        """The cube as the last reset put it on the table; None in a world without one."""
         return self._world.cube
 
     def reset(self, seed: int | None = None) -> RobotState:
         """Put the arm at home at rest, the gripper open, and a new cube on the table.
 
         Args:
-            seed: Seeds the generator; without it the next draw of the running one is used.
+            seed: Seeds the generator; None goes on with the present generator.
 
         Returns:
-            Raw ground truth, with the names of `ArmWorld.ground_truth`, stamped 0.
+            Exact state, as `ArmWorld.ground_truth`, stamped 0.
+
+        Raises:
+            ConfigError: There is no place for the cube.
         """
         self._world.reset(seed)
         self._ticks = 0
@@ -91,15 +96,15 @@ class TabletopWorld:
         """Drive the arm and the gripper for one control period.
 
         Args:
-            velocity: Of the arm's joints, shape (J,), rad/s; clipped to the URDF's limits.
-            opening_m: That the fingers move to; None leaves them moving to what they were told last.
+            velocity: Joint velocities, shape (J,), rad/s; clipped to the URDF's limits.
+            opening_m: Target opening of the gripper; None keeps the last one.
 
         Returns:
-            Raw ground truth after it, stamped with the multiple of the control period, ns.
+            Exact state after the period, stamped with a multiple of the control period, ns.
 
         Raises:
             ShapeError: `velocity` is not J finite numbers.
-            ConfigError: There is an opening to take but no gripper.
+            ConfigError: `opening_m` is given, but the robot has no gripper.
         """
         self._world.drive_velocity(velocity)
         if opening_m is not None:
@@ -118,7 +123,7 @@ class TabletopWorld:
         return self._world.render(width, height)
 
     def close(self) -> None:
-        """Leave the physics server; the world cannot be used afterwards."""
+        """Disconnect from the physics server; the world cannot be used afterwards."""
         self._world.close()
 
     def _state(self) -> RobotState:
@@ -127,12 +132,12 @@ class TabletopWorld:
 
 def make_task_world(robot: RobotProfile, *, is_tabletop: bool, object_kind: str = 'cube',
                     control_hz: float = _CONTROL_HZ) -> TabletopWorld:
-    """The world of a task, for `mbrl_ros.runs`.
+    """Make the world of a task, for `mbrl_ros.runs`.
 
     Args:
         robot: Profile of the arm.
         is_tabletop: Whether an object lies on the table.
-        object_kind: Which, as `WorldConfig.object_kind`.
+        object_kind: As `WorldConfig.object_kind`.
         control_hz: Control rate.
 
     Raises:
@@ -140,11 +145,3 @@ def make_task_world(robot: RobotProfile, *, is_tabletop: bool, object_kind: str 
     """
     config = dataclasses.replace(tabletop_config(), object_kind=object_kind) if is_tabletop else WorldConfig(cube=False)
     return TabletopWorld(robot, config, control_hz=control_hz)
-
-
-def _substeps(physics_hz: int, control_hz: float) -> int:
-    """Physics steps in one control period."""
-    substeps = round(physics_hz / control_hz) if control_hz > 0.0 else 0
-    if substeps < 1 or abs(substeps * control_hz - physics_hz) > 1e-6:
-        raise ConfigError(f'control_hz needs a divisor of the physics rate, {physics_hz} Hz, got {control_hz}')
-    return substeps

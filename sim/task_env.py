@@ -1,4 +1,4 @@
-"""The tasks as Gymnasium environments, over the world in which they are learned in one process."""
+"""The tasks as Gymnasium environments, over the same world as learning in one process."""
 
 from typing import Any, ClassVar
 
@@ -19,40 +19,40 @@ from mbrl_sim.tabletop import TabletopWorld, make_task_world
 from mbrl_sim.urdf import JointLimits
 
 _CONTROL_HZ = 20
-#: Contacts can push a joint past the speed that it is told; beyond this the observation is clipped.
+#: Contacts can push a joint beyond its commanded speed; observed speeds are clipped at this multiple of the limit.
 _OVERSPEED = 4.0
-#: Places and speeds beyond which observations are clipped: m, rad, m/s, rad/s.
+#: Observations are clipped at these positions, angles and speeds: m, rad, m/s, rad/s.
 _FAR_M, _TURN_RAD, _FAST_M_S, _FAST_RAD_S = 2.0, np.pi, 4.0, 10.0
 
 
 class TaskEnv(gymnasium.Env):
-    """One task of `mbrl_ros.tasks`, the very one that the stack learns, plans and is scored in.
+    """A task of `mbrl_ros.tasks`, the same that the stack learns and is scored in.
 
-    An action, shape (A,) in [-1, 1], is one of the task's space: for `reach` the joint velocities in units of the profile's
-    limits, for the others the tool's twist and the opening. It is held for one control period, as far as the command filter
-    lets it through. The observation is, one after the other, that of the task's space, the tool's position (`reach` only),
-    and the goal. The reward is the task's, for the action that was let through.
+    An action, shape (A,) in [-1, 1], belongs to the task's space: for `reach` the joint velocities in units of the profile's
+    limits, for the others the tool's twist and the opening. It passes the command filter and is held for one control period. An
+    observation joins that of the task's space, the tool's position (`reach` only), and the goal. The reward is the task's, for
+    the filtered action.
 
-    With `goal_env`, observations are dictionaries as hindsight needs them (Andrychowicz et al. 2017): `observation` without
-    the goal, `achieved_goal` and `desired_goal`, positions (3,) in metres. The reward is 0 within the task's tolerance, else
-    -1; `compute_reward` gives it for any achieved and desired positions.
+    With `goal_env`, observations are dictionaries for hindsight replay (Andrychowicz et al. 2017): `observation` without the
+    goal, `achieved_goal` and `desired_goal`, positions (3,), m. The reward is 0 within the task's tolerance, otherwise -1;
+    `compute_reward` gives it for any achieved and desired positions.
 
-    Nothing terminates: a goal that is reached has to be held. `info` has `distance_m`, `is_success` (within tolerance now)
-    and `is_held` (has been for as long on end as makes a success in the stack). With `end_with_success` an episode is truncated
-    once it `is_held`, as the stack ends its episodes; a learner goes on to value what comes after.
+    Episodes never terminate, because a reached goal has to be held. `info` has `distance_m`, `is_success` (within tolerance now)
+    and `is_held` (within tolerance for the time that the stack requires of a success). With `end_with_success` an episode is
+    truncated once `is_held`, as in the stack, so a learner still values the states after it.
 
     Args:
         task: Name of the task.
         robot: Name in `config/robots`, or the path of a YAML file; tasks over the table need a gripper.
         render_mode: None or `rgb_array`.
-        world: Physics and cube; those of the task when left out.
-        goal_env: Whether observations are dictionaries, and rewards sparse.
-        end_with_success: Whether a success is the end of an episode.
+        world: Physics and cube; by default those of the task.
+        goal_env: Whether observations are dictionaries and rewards sparse.
+        end_with_success: Whether a success ends the episode.
         safety: Settings of the command filter.
         control_hz: Control rate.
 
     Raises:
-        ConfigError: There is no such task, or the robot's profile cannot be used for it.
+        ConfigError: There is no such task, or the robot's profile does not fit it.
     """
 
     metadata: ClassVar[dict[str, Any]] = {'render_modes': ['rgb_array'], 'render_fps': _CONTROL_HZ}
@@ -77,12 +77,12 @@ class TaskEnv(gymnasium.Env):
         self.action_space = spaces.Box(-1.0, 1.0, (self._task.action_size,), dtype=np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Put the world back, and draw a cube and a goal.
+        """Reset the world, and draw a cube and a goal.
 
         Args:
-            seed: Seeds what is drawn from then on.
-            options: `goal`: (x, y, z), m, instead of a goal that is drawn. `episode`: (seed, stream, number) of the episode of
-                `mbrl_ros.runs.task_loop` whose cube and goal they are to be.
+            seed: Seed of this and later draws.
+            options: `goal`: a goal (x, y, z), m, instead of a drawn one. `episode`: (seed, stream, number) of an episode of
+                `mbrl_ros.runs.task_loop`, for the same cube and goal.
 
         Raises:
             GoalError: The given goal is out of reach.
@@ -94,7 +94,10 @@ class TaskEnv(gymnasium.Env):
         self._take(self._world.reset(int(sequence.generate_state(1)[0])))
         self._goal = self._task.sample_goal(np.random.default_rng(sequence.spawn(1)[0]), self._state)
         if 'goal' in options:
-            self._goal = self._given(options['goal'])
+            goal = np.array(options['goal'], dtype=np.float64)
+            if reason := self._task.goal_refusal(goal):
+                raise GoalError(reason)
+            self._goal = goal
         self._world.show_goal(self._goal)
         self._filter.reset()
         self._success.reset()
@@ -117,15 +120,12 @@ class TaskEnv(gymnasium.Env):
         return obs, float(reward), False, self._end_with_success and self._success.success, info
 
     def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
-        """Sparse rewards: 0 within the task's tolerance, -1 elsewhere.
+        """Sparse rewards, shape (...): 0 within the task's tolerance, -1 elsewhere.
 
         Args:
             achieved_goal: Positions, shape (..., 3), m.
-            desired_goal: Goals, likewise.
-            info: Not looked at.
-
-        Returns:
-            Shape (...).
+            desired_goal: Goals, shape (..., 3), m.
+            info: Unused.
         """
         achieved, desired = (torch.tensor(np.asarray(place, dtype=np.float64)) for place in (achieved_goal, desired_goal))
         return np.where(self._task.gap(achieved, desired).numpy() <= self._task.goal_tolerance_m, 0.0, -1.0)[()]
@@ -135,14 +135,8 @@ class TaskEnv(gymnasium.Env):
         return self._world.render() if self.render_mode == 'rgb_array' else None
 
     def close(self) -> None:
-        """Leave the physics server."""
+        """Disconnect from the physics server."""
         self._world.close()
-
-    def _given(self, goal: Any) -> np.ndarray:
-        point = np.array(goal, dtype=np.float64)
-        if reason := self._task.goal_refusal(point):
-            raise GoalError(reason)
-        return point
 
     def _take(self, state: RobotState) -> None:
         self._state, self._task_obs = state, torch.from_numpy(self._task.space.observe(state))
@@ -169,7 +163,7 @@ class TaskEnv(gymnasium.Env):
 
 
 def _seen_space(space: JointSpace | ToolSpace, limits: JointLimits) -> spaces.Box:
-    """Where what is seen of the arm and the body lies."""
+    """Bounds of the observation of arm and body."""
     if isinstance(space, JointSpace):
         speed, tool = _OVERSPEED * limits.max_velocity, np.full(3, _FAR_M)
         return spaces.Box(np.concatenate([limits.lower, -speed, -tool]), np.concatenate([limits.upper, speed, tool]),

@@ -1,7 +1,5 @@
 """Measurements and commands of the simulated driver to and from ROS messages."""
 
-from array import array
-
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -12,13 +10,13 @@ from mbrl_sim.faults import JointSample, PoseSample
 
 
 def joint_state_to_msg(sample: JointSample, frame: str) -> JointState:
-    """Joint sample as ros2_control's broadcaster sends it."""
+    """Joint sample in the form of ros2_control's broadcaster."""
     return JointState(header=convert.header(sample.stamp_ns, frame), name=list(sample.names),
-                      position=array('d', sample.position.tolist()), velocity=array('d', sample.velocity.tolist()))
+                      position=convert.doubles(sample.position), velocity=convert.doubles(sample.velocity))
 
 
 def pose_to_msg(sample: PoseSample, frame: str) -> PoseStamped:
-    """Pose sample as perception sends it."""
+    """Pose sample in the form of a perception node."""
     message = PoseStamped(header=convert.header(sample.stamp_ns, frame))
     place, turn = message.pose.position, message.pose.orientation
     place.x, place.y, place.z = sample.position.tolist()
@@ -27,12 +25,12 @@ def pose_to_msg(sample: PoseSample, frame: str) -> PoseStamped:
 
 
 def trajectory_from_msg(message: JointTrajectory, message_now_ns: int, interface_now_s: float) -> TrajectoryCommand:
-    """Trajectory in the interface's time.
+    """Trajectory with the interface's time.
 
     Args:
         message: The trajectory; a zero stamp means at once.
-        message_now_ns: Now, by the clock of the message's stamp.
-        interface_now_s: Now, by the interface's.
+        message_now_ns: Present time, by the clock of the message's stamp.
+        interface_now_s: Present time, by the clock of the interface.
     """
     points = [TrajectoryPoint(convert.stamp_from_msg(point.time_from_start) / convert.NANOSECONDS, point.positions.tolist(),
                               point.velocities.tolist(), point.accelerations.tolist()) for point in message.points]

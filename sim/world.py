@@ -1,4 +1,4 @@
-"""The simulated world in PyBullet, which is imported only here, in `scene` and in `objects`."""
+"""The simulated world in PyBullet."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from mbrl_sim.scene import VIEW, BulletClient, WorldConfig, load_arm, make_goal_
 
 __all__ = ['ArmWorld', 'WorldConfig']
 
-#: Of a motor without a limit, and of what stops a stuck joint; Bullet's solver takes no infinity.
+#: Force of a motor without a limit, and of the motor that fixes a stuck joint; Bullet's solver accepts no infinity.
 _STRONGEST = 1e5
 
 
@@ -57,7 +57,7 @@ class ArmWorld(World):
         self.drive_position(position)
 
     def show_goal(self, position: np.ndarray) -> None:
-        """Mark a position (3,), m, until another is given; it changes nothing but the picture."""
+        """Mark a position (3,), m, in pictures, until another one is given."""
         self._goal = np.array(position, dtype=np.float64)
         if self._marker is None:
             self._marker = make_goal_marker(self._bullet, self._goal)
@@ -68,12 +68,11 @@ class ArmWorld(World):
         eye = (VIEW['target'], VIEW['distance'], VIEW['yaw'], VIEW['pitch'])
         view = self._bullet.computeViewMatrixFromYawPitchRoll(*eye, roll=0.0, upAxisIndex=2)
         projection = self._bullet.computeProjectionMatrixFOV(fov=50.0, aspect=width / height, nearVal=0.05, farVal=5.0)
-        _, _, pixels, _, _ = self._bullet.getCameraImage(width, height, view, projection,
-                                                         renderer=pybullet.ER_TINY_RENDERER)
+        _, _, pixels, _, _ = self._bullet.getCameraImage(width, height, view, projection, renderer=pybullet.ER_TINY_RENDERER)
         return np.asarray(pixels, dtype=np.uint8).reshape(height, width, 4)[:, :, :3]
 
     def close(self) -> None:
-        """Leave the physics server; the world cannot be used afterwards."""
+        """Disconnect from the physics server; the world cannot be used afterwards."""
         if not self._closed:
             self._closed = True
             self._bullet.disconnect()

@@ -1,7 +1,7 @@
-"""What every agent and every learner promises: the two words that control and training know.
+"""The protocols `Agent`, which control knows, and `Learner`, which training knows.
 
-An agent acts and a learner learns; a bundle of weights travels from one to the other. Both are made for one contract by an
-`AgentKind`, which the registry holds under the agent's name.
+A learner makes bundles of weights, and an agent acts with them. An `AgentKind` makes both for one contract; the registry finds it
+by the agent's name.
 """
 
 import dataclasses
@@ -25,11 +25,10 @@ class Decision:
 
     Attributes:
         action: Shape (A,), normalised to [-1, 1].
-        elapsed_s: Time that it took.
-        value: Return that the agent expects; None where it expects nothing in numbers.
-        uncertainty: How little the agent knows about where the action leads, in typical changes of one step; None where it
-            cannot say.
-        plan: The plan that the action is the first step of, if there is one.
+        elapsed_s: Time of the decision.
+        value: Return that the agent expects; None if it estimates none.
+        uncertainty: Uncertainty of the predicted outcome, in typical changes of one step; None if the agent estimates none.
+        plan: Plan whose first step is the action, if there is one.
     """
 
     action: np.ndarray
@@ -40,51 +39,51 @@ class Decision:
 
     @property
     def is_finite(self) -> bool:
-        """Whether every number that would be acted on or judged is finite."""
+        """Whether action, uncertainty and plan are finite; the controller acts on these or judges them."""
         uncertainty = 0.0 if self.uncertainty is None else self.uncertainty
         plan = () if self.plan is None else (self.plan.actions, self.plan.mean_obs)
         return all(np.isfinite(values).all() for values in (self.action, uncertainty, *plan))
 
 
 class Agent(Protocol):
-    """Acts. Weights never change; what changes from decision to decision is in a memory that the caller keeps.
+    """Acts. Its weights never change; the caller keeps the memory, which changes with every decision.
 
     Attributes:
-        version: Version of the bundle that it acts with; 0 before the first.
-        is_ready: Whether it can act; an agent that needs weights cannot before its first bundle.
+        version: Version of the bundle in use; 0 before the first.
+        is_ready: Whether the agent can act; an agent with weights needs its first bundle.
     """
 
     version: int
     is_ready: bool
 
     def with_bundle(self, bundle: AgentBundle) -> 'Agent':
-        """The same agent with other weights; memories of this one are its memories too.
+        """Copy of the agent with other weights; memories of this agent stay valid for the copy.
 
         Raises:
             ModelMismatchError: The bundle is for another contract.
-            BundleError: Its tensors are not this agent's.
+            BundleError: The agent cannot read the tensors.
             ConfigError: The agent's settings do not allow weights of this size.
         """
 
     def prepare(self, obs: np.ndarray, objective: Objective) -> str:
-        """Compile, capture, warm up and check memory for the sizes that will be used; returns a line for the log.
+        """Compile, capture, warm up and check memory for the expected sizes; returns a line for the log.
 
         Args:
             obs: Any observation, shape (O,).
             objective: Any objective.
 
         Raises:
-            ConfigError: The agent's settings do not allow weights of the size to come.
+            ConfigError: The agent's settings do not allow weights of the expected size.
         """
 
     def reset(self, seed: int) -> Any:
-        """A memory to begin an episode with; the memories given before are no longer valid."""
+        """Memory for a new episode; earlier memories become invalid."""
 
     def predict(self, obs: np.ndarray, previous_action: np.ndarray, latency_s: float) -> np.ndarray | None:
-        """Observation at the moment that an action decided now takes effect, shape (O,); None for an agent without a model.
+        """Predict the observation when an action decided now takes effect, shape (O,); None for an agent without a model.
 
         Args:
-            obs: As measured, shape (O,).
+            obs: Measured observation, shape (O,).
             previous_action: Action in effect until then, shape (A,).
             latency_s: Time until then, 0 or more.
 
@@ -99,26 +98,26 @@ class Agent(Protocol):
 
         Args:
             obs: Observation at the moment the action takes effect, shape (O,).
-            goal: Goal in the base frame, shape (3,), metres; None where the task has none.
-            memory: What `reset` gave; changed in place.
-            objective: Reward of steps with the goal and the live weights in it.
+            goal: Goal in the base frame, shape (3,), metres; None for a task without goals.
+            memory: Memory of `reset`; changed in place.
+            objective: Reward of steps, for this goal and the live weights.
             previous_action: Action in effect until then, shape (A,).
-            deadline_s: Time allowed from the call on; None for as long as it takes, repeatably.
+            deadline_s: Time allowed from the call on; None for no limit, and a repeatable decision.
 
         Raises:
-            PlanningError: There is no action to give.
+            PlanningError: The agent has no action that may be executed.
             ShapeError: An argument does not fit.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Surprise:
-    """How well transitions were foreseen by the bundle in use.
+    """How well the bundle in use predicted transitions.
 
     Attributes:
-        level: Mean over transitions of how unlikely each was, bounded from above, so that a single collision counts little.
-        typical_error: Median error of a prediction, in units of a typical change.
-        num_transitions: How many transitions there were.
+        level: Mean over transitions of their surprise, each bounded from above, so that a single collision counts little.
+        typical_error: Median prediction error, in units of a typical change.
+        num_transitions: Number of transitions.
     """
 
     level: float
@@ -132,11 +131,11 @@ class Lesson:
 
     Attributes:
         transitions: N transitions, oldest first.
-        held_out: Which must not be trained on, shape (N,), bool; as the learner's own `held_out` said.
-        judged_on: Which of those a candidate and the bundle in use are to be compared on, shape (N,), bool.
-        recent: Which came since the world last changed, shape (N,), bool.
-        repeats: How often the recent ones are added once more, so that they have their share.
-        seed: Decides all randomness of the round.
+        held_out: Result of `Learner.held_out`: which transitions are never trained on, shape (N,), bool.
+        judged_on: Held-out transitions to compare candidate and bundle in use on, shape (N,), bool.
+        recent: Transitions since the dynamics last changed, shape (N,), bool.
+        repeats: Additional copies of the recent transitions to train on, so that they have more weight.
+        seed: Seed of all randomness in the round.
     """
 
     transitions: Transitions
@@ -149,14 +148,14 @@ class Lesson:
 
 @dataclasses.dataclass(frozen=True)
 class LearningReport:
-    """What came of one round.
+    """Result of one round.
 
     Attributes:
-        groups: Tensors of the candidate, as a bundle holds them.
+        groups: Tensors of the candidate, see `AgentBundle.groups`.
         is_better: Whether the learner has shown the candidate to be no worse than the bundle in use.
         reason: Why, one sentence with the figures.
-        figures: Of the candidate, by name.
-        figures_in_use: Of the bundle in use on the same transitions; empty where there is none.
+        figures: Validation figures of the candidate, by name.
+        figures_in_use: Those of the bundle in use on the same transitions; empty without one.
     """
 
     groups: Mapping[str, Mapping[str, torch.Tensor]]
@@ -167,31 +166,31 @@ class LearningReport:
 
 
 class Learner(Protocol):
-    """Learns: turns experience into groups of tensors that its agent acts with."""
+    """Turns experience into the tensors that its agent acts with."""
 
     def resume(self, bundle: AgentBundle) -> None:
-        """Go on from a bundle, which from now on is the one in use.
+        """Make a bundle the one in use, from which the next round continues.
 
         Raises:
-            BundleError: Its tensors are not this learner's.
+            BundleError: The learner cannot read the tensors.
         """
 
     def held_out(self, stamps_ns: np.ndarray) -> np.ndarray:
-        """Which transitions are never trained on, shape (N,), bool; by their stamps alone, so that it stays so in all rounds."""
+        """Which transitions are never trained on, shape (N,), bool; depends on stamps alone, so all rounds agree."""
 
     def surprise(self, transitions: Transitions) -> Surprise | None:
-        """How well the bundle in use foresees transitions; None for a learner that foresees nothing."""
+        """How well the bundle in use predicts transitions; None without a bundle, or for a learner that predicts nothing."""
 
     def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
-        """Learn one round; the bundle in use stays what it is.
+        """Train a candidate; the bundle in use does not change.
 
         Args:
             lesson: What to learn from.
-            is_cancelled: Asked now and then.
+            is_cancelled: Polled; true ends the round.
 
         Raises:
-            ModelError: Nothing can be learned from this.
-            TrainingCancelled: `is_cancelled` said so.
+            ModelError: The lesson is not enough to learn from.
+            TrainingCancelled: `is_cancelled` returned true.
         """
 
 
@@ -201,24 +200,24 @@ class ActingConfig(Config):
 
     @classmethod
     def on_device(cls, device: str) -> dict[str, Any]:
-        """Settings, nested by name, that make the agent compute on a device; empty where it has no choice."""
+        """Nested settings that make the agent compute on a device; empty for an agent without a choice."""
         return {}
 
 
 @dataclasses.dataclass(frozen=True)
 class AgentConfig(Config):
-    """Settings of an agent and of its learner, which has the section `learner`; each algorithm has a class of its own."""
+    """Settings of an agent and, in the section `learner`, of its learner; each algorithm has a class of its own."""
 
     def acting(self) -> ActingConfig:
-        """Settings of the agent alone, as its kind's `acting`.
+        """Settings of the agent alone, an instance of `AgentKind.acting`.
 
         Raises:
-            NotImplementedError: The algorithm's class does not say.
+            NotImplementedError: The algorithm's class does not override this.
         """
         raise NotImplementedError
 
     def evaluated(self) -> 'AgentConfig':
-        """The same settings for an evaluation, in which nothing is tried out."""
+        """The same settings without exploration, for an evaluation."""
         return self
 
 
@@ -227,14 +226,14 @@ class AgentMaker(Protocol):
 
     def __call__(self, contract: Contract, space: Space, config: Any, *, max_action_change: np.ndarray | None = None,
                  is_repeatable: bool = True) -> Agent:
-        """Make it.
+        """Make the agent.
 
         Args:
-            contract: What it is for.
-            space: What its observations and actions are.
-            config: Settings, of its kind's class `acting`.
+            contract: What the agent is for.
+            space: The agent's observations and actions.
+            config: Settings, an instance of `AgentKind.acting`.
             max_action_change: Largest change of an action within one step, shape (A,); None for no limit.
-            is_repeatable: Whether the same seed has to give the same actions, so that nothing may hang on measured times.
+            is_repeatable: Whether equal seeds must give equal actions, so that no choice may depend on measured times.
 
         Raises:
             ConfigError: A setting does not fit this machine.
@@ -243,12 +242,12 @@ class AgentMaker(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class AgentKind:
-    """An algorithm: its settings, and how its agent and its learner are made.
+    """An algorithm: its settings, its agent and its learner.
 
     Attributes:
         summary: One line for a table.
         acting: Settings of the agent.
-        learning: The section `learner`, alone.
+        learning: The section `learner` alone.
         config: Settings of agent and learner.
         make_agent: Makes the agent.
         make_learner: Makes the learner from contract, space and the settings in the section `learner`.

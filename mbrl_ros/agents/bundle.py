@@ -1,7 +1,7 @@
-"""The agent bundle: what a learner publishes, a file holds and an agent acts with.
+"""The agent bundle, which a learner publishes, a file stores and an agent acts with.
 
-A bundle is a card, which says what it is for and how good it was, and named groups of tensors, which only the agent that it is
-of can read. Its bytes are safetensors; see `codec`.
+Its card states its contract and validation figures. Its named groups of tensors can only be read by its own kind of agent. Its
+bytes are safetensors; see `codec`.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ from mbrl_ros.spaces.space import Space
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """What an agent and its experience are about; two that differ cannot work together.
+    """What an agent is for; a bundle only fits an agent with the same contract.
 
     Attributes:
         agent: Name of the agent in the registry.
         robot: Name of the robot profile.
         task: Name of the task, or id of the environment.
-        space: Name of the space that observations and actions are of.
-        space_version: Its version; a space whose functions or features changed has another one.
+        space: Name of the space of observations and actions.
+        space_version: Version of the space, see `Space.version`.
         state_names: Entries of the state that make up an observation.
         action_names: Entries of an action.
         period_s: Control period.
-        has_velocities: Whether an observation is the entries' positions, then their velocities; otherwise it is the entries.
-        reward: Name of the reward that is planned with; empty where it is the task's own, or not known.
+        has_velocities: Whether an observation has the entries' positions, then their velocities, or the entries alone.
+        reward: Name of the reward that is planned with; empty for the task's own reward or an unknown one.
     """
 
     agent: str
@@ -51,32 +51,32 @@ class Contract:
 
     @classmethod
     def of(cls, agent: str, space: Space, *, robot: str, task: str, period_s: float, reward: str = '') -> 'Contract':
-        """Contract of an agent that acts in a space; arguments as for the attributes."""
+        """Contract of an agent that acts in a space; the other arguments are attributes."""
         return cls(agent, robot, task, space.name, space.version, tuple(space.state_names), tuple(space.action_names), period_s,
                    space.has_velocities, reward)
 
     @property
     def obs_size(self) -> int:
-        """O, numbers of an observation."""
+        """O, size of an observation."""
         return len(self.state_names) * (2 if self.has_velocities else 1)
 
     @property
     def action_size(self) -> int:
-        """A, numbers of an action."""
+        """A, size of an action."""
         return len(self.action_names)
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a bundle is for, what it was learned from, and how good it was.
+    """What a bundle is for, what it was learned from, and how well it validated.
 
     Attributes:
         version: Counts accepted bundles, from 1.
-        contract: What it is for.
+        contract: What the bundle is for.
         num_transitions: Transitions in the round that made it, held-out ones included.
-        trained_episode: Newest episode that was wholly in that round; -1 when none was.
-        figures: How good it was, by name; which figures there are is the learner's to say.
-        created_ns: When it was made.
+        trained_episode: Newest episode whose transitions were all in that round; -1 without one.
+        figures: Validation figures, by names that the learner chooses.
+        created_ns: When the bundle was made.
         real_steps: All real control steps made before it, including steps no longer in the buffer and rounds whose bundle was
             rejected.
     """
@@ -93,7 +93,7 @@ class Card:
         """Require that the bundle is for this contract.
 
         Raises:
-            ModelMismatchError: It is not; the text says in what.
+            ModelMismatchError: The contracts differ; the text names the difference.
         """
         own = self.contract
         for name in ('agent', 'robot', 'task', 'space', 'state_names', 'action_names'):
@@ -117,11 +117,11 @@ class Card:
 
 @dataclasses.dataclass(frozen=True)
 class AgentBundle:
-    """A card and groups of tensors; never changes once built, so threads may share it.
+    """A card and groups of tensors; immutable, so threads may share it.
 
     Attributes:
-        card: What it is for.
-        groups: Tensors by name, by the name of their group; must not be modified.
+        card: What the bundle is for.
+        groups: Tensors by name, for each group's name; must not be modified.
     """
 
     card: Card
@@ -144,20 +144,22 @@ class AgentBundle:
         return self.groups[name]
 
     def to_bytes(self) -> bytes:
-        """Safetensors message; equal bundles give equal bytes."""
-        card = self.card
-        flat = {'version': card.version, **dataclasses.asdict(card.contract), 'num_transitions': card.num_transitions,
-                'trained_episode': card.trained_episode, 'figures': dict(card.figures), 'created_ns': card.created_ns,
-                'real_steps': card.real_steps}
+        """Encode as safetensors; equal bundles give equal bytes.
+
+        Raises:
+            BundleError: A tensor has a type that the format lacks.
+        """
+        flat = {**vars(self.card), **vars(self.card.contract), 'figures': dict(self.card.figures)}
+        del flat['contract']
         tensors = {f'{group}.{name}': tensor for group, members in self.groups.items() for name, tensor in members.items()}
         return encode(tensors, {name: json.dumps(value) for name, value in flat.items()} | {'format': AGENT})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> 'AgentBundle':
-        """Inverse of `to_bytes`; reads dynamics models of before there were bundles too.
+        """Inverse of `to_bytes`; also reads the dynamics models of versions before bundles. The agent checks the tensors.
 
         Raises:
-            BundleError: Truncated, changed, foreign, or of an unknown version. What the tensors have to be, their agent says.
+            BundleError: The data are truncated, changed, foreign, or of an unknown format version.
         """
         tensors, metadata = decode(data)
         if metadata['format'] == DYNAMICS:
@@ -169,10 +171,10 @@ class AgentBundle:
         return cls(_card(metadata), groups)
 
     def save(self, path: str | Path) -> None:
-        """Write to a file that is at every moment either the old bundle or this one.
+        """Replace a file atomically, so that readers see the old bundle or this one.
 
         Raises:
-            BundleError: The file cannot be written; the old one is untouched.
+            BundleError: The file cannot be written; the old one stays.
         """
         path = Path(path)
         temporary = path.with_name(f'.{path.name}.{os.getpid()}')
@@ -193,7 +195,7 @@ class AgentBundle:
         """Read a file that `save` wrote.
 
         Raises:
-            BundleError: There is no such file, or as for `from_bytes`; the text begins with the path.
+            BundleError: The file cannot be read, or `from_bytes` refuses its data; the text begins with the path.
         """
         try:
             return cls.from_bytes(Path(path).read_bytes())
@@ -204,9 +206,9 @@ class AgentBundle:
 
 
 def _as_of_a_bundle(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Metadata of a dynamics model as those of a bundle: all such models are PETS's, and their spaces had no versions.
+    """Convert the metadata of a dynamics model to a bundle's: all such models are of PETS, and their spaces had no version.
 
-    The oldest files count no steps, of which all were trained on, have no observations without velocities, and name no rewards.
+    The oldest files have no `real_steps`, which equalled `num_transitions`, no `has_velocities`, which was true, and no reward.
     """
     old = {'real_steps': metadata.get('num_transitions', ''), 'has_velocities': 'true', 'reward': '""', **metadata}
     try:
@@ -220,13 +222,14 @@ def _as_of_a_bundle(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _card(metadata: Mapping[str, str]) -> Card:
+    hints = typing.get_type_hints(Card)
+    del hints['contract']
     contract = Contract(**{name: _read(metadata, name, hint) for name, hint in typing.get_type_hints(Contract).items()})
-    hints = {name: hint for name, hint in typing.get_type_hints(Card).items() if name != 'contract'}
     return Card(contract=contract, **{name: _read(metadata, name, hint) for name, hint in hints.items()})
 
 
 def _read(metadata: Mapping[str, str], name: str, hint: Any) -> Any:
-    """One value of a card, checked."""
+    """Parse one value of a card and check its type."""
     try:
         value = json.loads(metadata[name])
     except (KeyError, ValueError, RecursionError):

@@ -1,8 +1,7 @@
 """Bundles as bytes: the safetensors format, with text metadata and a digest over every byte.
 
-The header is written here, in one fixed order, so that equal bundles are equal bytes; it is read by the safetensors
-library. The digest is taken over the whole message with its own 64 characters zeroed, so that nothing can change
-unnoticed, padding included.
+This module writes the header, in a fixed order, so that equal bundles give equal bytes; the safetensors library reads it. The
+digest covers the whole message, with zeros for its own 64 characters, so that no byte can change unnoticed.
 """
 
 import hashlib
@@ -15,14 +14,14 @@ import torch
 
 from mbrl_ros.errors import BundleError
 
-#: Format of a bundle, and that of the dynamics models of before, whose tensors are in no group.
+#: Formats of a bundle, and of the earlier dynamics models, whose tensors have no groups.
 AGENT, DYNAMICS = 'mbrl_ros.agent', 'mbrl_ros.dynamics'
 FORMAT_VERSION = 1
 
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _NO_DIGEST = '0' * 64
-#: What a tensor may be of: its name in the format, and its numbers on disk.
+#: Types of tensors: name in the format, and layout on disk.
 _KINDS = {torch.float32: ('F32', '<f4'), torch.float64: ('F64', '<f8'), torch.int64: ('I64', '<i8'), torch.uint8: ('U8', '|u1')}
 
 
@@ -30,12 +29,11 @@ def encode(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> 
     """Serialise tensors and text metadata, `format` among these; the same input gives the same bytes.
 
     Raises:
-        BundleError: A tensor is of a type that is not written.
+        BundleError: A tensor has a type that the format lacks.
     """
-    header: dict = {'__metadata__': {
-        **metadata, 'format_version': str(FORMAT_VERSION), 'sha256': _NO_DIGEST}}
+    header: dict = {'__metadata__': {**metadata, 'format_version': str(FORMAT_VERSION), 'sha256': _NO_DIGEST}}
     payload = b''
-    # Wide numbers first, so that each tensor begins at a multiple of its numbers' size.
+    # Wide numbers first, so that each tensor is aligned to the size of its numbers.
     for name in sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)):
         tensor = tensors[name].detach().cpu().contiguous()
         if tensor.dtype not in _KINDS:
@@ -51,10 +49,10 @@ def encode(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> 
 
 
 def decode(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of `encode`d bytes, or of a dynamics model of before, as the metadata's `format` says.
+    """Tensors and metadata of a bundle or of an earlier dynamics model; the metadata's `format` tells which.
 
     Raises:
-        BundleError: Truncated, foreign, of an unknown format version, or changed since it was written.
+        BundleError: The data are truncated, foreign, of an unknown format version, or changed since they were written.
     """
     metadata = _metadata(data)
     if metadata.get('format') not in (AGENT, DYNAMICS):

@@ -1,17 +1,17 @@
 """PETS: probabilistic ensembles with trajectory sampling (Chua et al. 2018, arXiv:1805.12114).
 
 The learner fits an ensemble of networks, each with its own bootstrap, which predict a normal distribution of the next
-observation. The agent replans every control step: an optimiser proposes action sequences, particles follow members of the
-ensemble through them, and the first action of the best sequence is taken.
+observation. The agent replans every control step: an optimiser proposes action sequences, particles propagate them through
+members of the ensemble, and the agent takes the first action of the best sequence.
 
 Note:
-    The default optimiser is iCEM (Pinneri et al. 2020) instead of CEM; the ensemble has a linear part beside the networks; and
-    dynamics are learned in the frame of the space, where that has one.
+    The default optimiser is iCEM (Pinneri et al. 2020) instead of CEM, the ensemble has a linear part beside the networks, and
+    the dynamics are learned in the frame of the space, if it has one.
 """
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,13 @@ from mbrl_ros.spaces.space import Space
 from mbrl_ros.training.rounds import RoundsConfig
 from mbrl_ros.types import DynamicsModel
 
-#: Group of a bundle that has the ensemble's tensors.
+#: Group of a bundle with the ensemble's tensors.
 _GROUP = 'model'
 
 
 @dataclasses.dataclass(frozen=True)
 class PetsLearnerConfig(RoundsConfig):
-    """How the ensemble is trained, and which one is kept."""
+    """How the ensemble is trained and accepted."""
 
     imagined_share: float = setting(0.0, 'Transitions imagined in each round, of parts of the scene that do not touch, as a '
                                          'share of the real ones; where a frame can tell.', low=0.0, high=10.0)
@@ -83,29 +83,22 @@ class PetsConfig(AgentConfig, PetsLearningConfig):
         return PetsActingConfig(planner=self.planner, network=self.learner.trainer.ensemble)
 
     def evaluated(self) -> 'PetsConfig':
-        """Without a bonus for disagreement."""
+        """The same settings without the bonus for disagreement."""
         return dataclasses.replace(self, planner=self.planner.without_exploring())
 
 
 class PetsAgent:
-    """Plans every control step; implements `Agent`, and its memory is the planner, whose warm start and generator it uses.
+    """Plans every control step; implements `Agent`. Its memory is the planner, with its warm start and generator.
 
-    Args:
-        contract: What it is for.
-        space: What its observations and actions are.
-        config: Settings.
-        max_action_change: Largest change of an action within one step, shape (A,); None for no limit.
-        is_repeatable: Whether a precision of `auto` means float32; otherwise it is what is measured to be fastest, which may
-            differ from run to run.
+    Arguments are those of `AgentMaker`. If the agent has to be repeatable, the precision `auto` means float32; otherwise it means
+    the fastest one measured, which may differ between runs.
 
     Raises:
-        ConfigError: The device or the precision is not there.
+        ConfigError: This machine lacks the device or the precision.
 
     Attributes:
-        version: Version of the bundle that it plans with; 0 before the first.
-        is_ready: Whether there is one.
-        device: Where it plans.
-        precision: What the model predicts in.
+        device: Where the agent plans.
+        precision: Precision of the model's predictions.
     """
 
     def __init__(self, contract: Contract, space: Space, config: PetsActingConfig, *,
@@ -125,7 +118,7 @@ class PetsAgent:
         return self.with_parameters(_parameters(bundle), bundle.version)
 
     def with_parameters(self, parameters: DynamicsParameters, version: int = 0) -> 'PetsAgent':
-        """The same agent with an ensemble; raises as `with_bundle`."""
+        """Copy of the agent with an ensemble; raises ConfigError like `with_bundle`."""
         self._check_memory(parameters.shape)
         agent = copy.copy(self)
         agent.version, agent.is_ready, agent.precision = version, True, self._precision.choose(parameters).precision
@@ -163,16 +156,10 @@ class PetsAgent:
 
 
 class PetsLearner:
-    """Fits the ensemble; implements `Learner`.
-
-    Args:
-        contract: What it is for.
-        space: What its observations and actions are.
-        config: Settings.
-    """
+    """Fits the ensemble in the frame of the space; implements `Learner`. Arguments are those of `AgentKind.make_learner`."""
 
     def __init__(self, contract: Contract, space: Space, config: PetsLearnerConfig) -> None:
-        self._contract, self._frame, self._config = contract, space.frame, config
+        self._frame, self._config = space.frame, config
         self._trainer = EnsembleTrainer(config.trainer)
         self._parameters: DynamicsParameters | None = None
 
@@ -197,8 +184,11 @@ class PetsLearner:
         rows = lesson.transitions.dynamics
         data = framed_transitions(self._frame, *rows)
         number = round(self._config.imagined_share * len(data[0]))
-        repeated = [np.tile(values[lesson.recent], (lesson.repeats, 1)) for values in data] if lesson.repeats else None
-        extra = _joined(imagined_transitions(self._frame, *rows, number=number, seed=lesson.seed), repeated)
+        imagined = imagined_transitions(self._frame, *rows, number=number, seed=lesson.seed)
+        extras = [imagined] if imagined else []
+        if lesson.repeats:
+            extras.append([np.tile(values[lesson.recent], (lesson.repeats, 1)) for values in data])
+        extra = [np.concatenate(columns) for columns in zip(*extras)] or None
         result = self._trainer.fit(*data, seed=lesson.seed, keys=lesson.transitions.stamp_ns, initial=self._parameters,
                                    extra=extra, is_cancelled=is_cancelled)
         judged, scale = [values[lesson.judged_on] for values in data], result.parameters.outputs.std.numpy()
@@ -210,10 +200,14 @@ class PetsLearner:
 
 
 def _parameters(bundle: AgentBundle) -> DynamicsParameters:
-    """The ensemble in a bundle, whose card has to say the same sizes."""
+    """The ensemble in a bundle.
+
+    Raises:
+        BundleError: The tensors are no ensemble, or its sizes contradict the card.
+    """
     parameters, contract = DynamicsParameters.from_tensors(bundle.group(_GROUP)), bundle.card.contract
     _, obs_size, action_size = parameters.sizes
-    # A frame may make more features of an action than it has entries; whether they are the right ones, only the frame knows.
+    # A frame may make more features of an action than the action has entries; only the frame could check them.
     if contract.obs_size != obs_size or contract.action_size > action_size:
         raise BundleError(f'model names {len(contract.state_names)} states and {contract.action_size} actions, '
                           f'but its tensors are for {obs_size} observations and {action_size} actions')
@@ -222,12 +216,6 @@ def _parameters(bundle: AgentBundle) -> DynamicsParameters:
 
 def _figures(validation: Validation) -> dict[str, float]:
     return {'holdout_rmse': validation.rmse, 'holdout_nll': validation.nll}
-
-
-def _joined(*parts: Sequence[np.ndarray] | None) -> list[np.ndarray] | None:
-    """Transitions of several origins as one; None where there are none."""
-    some = [part for part in parts if part is not None]
-    return [np.concatenate(columns) for columns in zip(*some)] if some else None
 
 
 KIND = AgentKind('probabilistic ensemble, planned with by trajectory sampling', PetsActingConfig, PetsLearningConfig,

@@ -1,7 +1,7 @@
-"""The agents that there are, by the name that `agent:=` and `--agent` take.
+"""The agents by name, as `agent:=` and `--agent` take it.
 
-An agent of somebody's own needs no entry: `module:KIND` names an `AgentKind` in a module that can be imported, also one in the
-working directory. The entries here are such names themselves, so that an algorithm is loaded only when it is wanted.
+A user's own agent needs no entry: `module:KIND` names an `AgentKind` in a module that Python can import, also from the working
+directory. The entries here have the same form, so that an algorithm is imported only when it is used.
 """
 
 import importlib
@@ -16,13 +16,10 @@ AGENTS: dict[str, str] = {'pets': 'mbrl_ros.agents.pets:KIND'}
 
 
 def agent_kind(name: str) -> AgentKind:
-    """The kind of agent of that name.
-
-    Args:
-        name: In `AGENTS`, or `module:KIND`.
+    """Kind of an agent, by its name in `AGENTS` or as `module:KIND`.
 
     Raises:
-        ConfigError: There is none; the text names one that is spelt alike, or what is wrong with the module.
+        ConfigError: There is no such agent, or the module cannot be imported; the text suggests a name or says why.
     """
     module, colon, attribute = AGENTS.get(name, name).partition(':')
     if not colon:
@@ -30,7 +27,7 @@ def agent_kind(name: str) -> AgentKind:
     try:
         with working_directory_modules():
             found = getattr(importlib.import_module(module), attribute, None)
-    except Exception as error:  # It may be somebody else's code.
+    except Exception as error:  # Users' code may raise anything.
         raise ConfigError(f'agent {name!r}: {module!r} cannot be imported ({first_line(error)})') from None
     if not isinstance(found, AgentKind):
         raise ConfigError(f'agent {name!r}: {attribute!r} needs to be an AgentKind, got {type(found).__name__}')

@@ -1,13 +1,13 @@
-"""Settings of what an agent learns in, with those of the agent beside them.
+"""Settings of a run: those of a task or an environment, with the agent's settings beside them.
 
-`config/agents/<name>.yaml` has what an agent needs for the tasks and environments that are known, below `tasks` and `envs`; those
-without an entry there have `default`. A file of a task or an environment comes on top, and single changes on top of that.
+Three sources override each other: `config/agents/<name>.yaml`, which has an agent's settings for each task below `tasks` and for
+each environment below `envs`, or else `default`; then the file of the task or environment; then changes of single settings.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from mbrl_ros.agents.agent import AgentConfig, AgentKind
 from mbrl_ros.agents.registry import AGENTS, DEFAULT_AGENT, agent_kind
@@ -15,45 +15,48 @@ from mbrl_ros.config import Config, extended, load_yaml, part, setting, with_cha
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.resources import share_directory
 
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.10 has none.
+
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Config):
-    """What every run has; `read` and `from_mapping` make one that has the agent's settings too."""
+    """Settings of every run; `read` and `from_mapping` make a subclass that has the agent's settings too."""
 
     agent: str = setting(DEFAULT_AGENT, 'Agent that learns and acts, a name or module:KIND; its own settings stand beside these.')
 
     @classmethod
-    def read(cls, where: str, name: str, path: Path, changes: Sequence[str] = (), agent: str | None = None) -> Self:
+    def read(cls, where: str, name: str, path: Path, changes: Sequence[str] = (), agent: str | None = None) -> 'Self':
         """Read the agent's settings for a task or an environment, and a file on top.
 
         Args:
             where: `tasks` or `envs`.
-            name: Of the task or environment.
+            name: Name of the task or environment.
             path: File on top.
-            changes: Of single settings, such as `planner.horizon=9`.
-            agent: Its name; that in the file, or the usual one, when left out.
+            changes: Changes of single settings, such as `planner.horizon=9`.
+            agent: Name of the agent; by default the file's, or else `DEFAULT_AGENT`.
 
         Raises:
-            ConfigError: No such agent or file, a key or value that does not fit, or file or changes name another agent.
+            ConfigError: There is no such agent or file, a key or value does not fit, or file or changes name another agent.
         """
-        def on_top(values: Mapping[str, Any], source: str) -> Self:
+        def on_top(values: Mapping[str, Any], source: str) -> 'Self':
             chosen = values.get('agent', agent or DEFAULT_AGENT)
             if agent not in (None, chosen):
                 raise ConfigError(f'{source}: is for the agent {chosen!r}, here it is {agent!r}')
             return cls.from_mapping({**_merged(_defaults(chosen, where, name), values), 'agent': chosen}, source)
 
         if agent is not None:
-            agent_kind(agent)  # It is not the file that is wrong when there is none.
+            agent_kind(agent)  # Refuse an unknown agent before an error could blame the file.
         in_file = load_yaml(path)
         config = on_top(in_file, str(path))
         return on_top(with_changes(in_file, changes), '--set') if changes else config
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], where: str = '') -> Self:
-        """As `Config.from_mapping`; of the class that has the settings of the agent that is named.
+    def from_mapping(cls, values: Mapping[str, Any], where: str = '') -> 'Self':
+        """See `Config.from_mapping`; the result's class has the settings of the agent that `values` name too.
 
         Raises:
-            ConfigError: As there, or there is no such agent, or a setting is another agent's.
+            ConfigError: There is no such agent, a setting is another agent's, or `Config.from_mapping` raises it.
         """
         agent, place = values.get('agent', DEFAULT_AGENT), f'{where}: ' if where else ''
         if not isinstance(agent, str):
@@ -69,12 +72,12 @@ class RunConfig(Config):
         return super(RunConfig, whole).from_mapping(values, where)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By the agent's name: the module of somebody's own agent may lie where another process does not look by itself.
+        # Pickle the agent's name: another process could not import a user's agent from the working directory by itself.
         return getattr(type(self), 'extends', type(self)).from_mapping, (self.to_mapping(),)
 
     @property
     def kind(self) -> AgentKind:
-        """What the agent is."""
+        """Kind of the agent; raises ConfigError if its module has gone."""
         return agent_kind(self.agent)
 
     @property
@@ -82,14 +85,13 @@ class RunConfig(Config):
         """Settings of the agent and its learner."""
         return part(self, self.kind.config)
 
-    def evaluated(self) -> Self:
-        """The same settings for an evaluation, in which nothing is tried out."""
-        config = self.agent_config.evaluated()
-        return dataclasses.replace(self, **{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
+    def evaluated(self) -> 'Self':
+        """The same settings without exploration, for an evaluation."""
+        return dataclasses.replace(self, **vars(self.agent_config.evaluated()))
 
 
 def _defaults(agent: str, where: str, name: str) -> dict[str, Any]:
-    """An agent's own settings for a task or environment; an agent without a file has none."""
+    """Settings in the agent's own file for a task or environment; an agent without a file has none."""
     path = share_directory() / 'config' / 'agents' / f'{agent}.yaml'
     if not path.is_file():
         return {}
@@ -104,7 +106,7 @@ def _names(kind: type[Config]) -> set[str]:
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings, the second's values before the first's."""
+    """Merge nested mappings; values of `above` override those of `below`."""
     both = dict(below)
     for key, value in above.items():
         nested = isinstance(value, Mapping) and isinstance(both.get(key), Mapping)

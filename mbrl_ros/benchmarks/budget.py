@@ -1,7 +1,8 @@
-"""`mbrl-ros bench budget`: how much planning the reach task needs, as success against the budget of a plan."""
+"""`mbrl-ros bench budget`: how much planning the reach task needs, as success over the budget of a plan."""
 
 import dataclasses
 import itertools
+import operator
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_sim.tabletop import make_task_world
 
 _TASK = 'reach'
-#: No run of learning gets there; its episodes are counted instead.
+#: More control steps than any run makes; the run ends after its episodes instead.
 _STEPS_WITHOUT_END = 10**9
 #: The default planner keeps 6 elites of 48.
 _CANDIDATES_AN_ELITE = 8
@@ -38,13 +39,14 @@ _FEWEST_ELITES = 2
 _WARM_UP_PLANS = 3
 _QUANTITIES = ('population', 'horizon', 'particles', 'iterations')
 _TOGETHER = 'together'
-#: Share by which a budget's steps may exceed those of the largest one, for it to count as being as quick.
+#: A budget is as quick as the largest one if its episodes are at most this share longer.
 _AS_QUICK = 0.1
+_EVALUATIONS = operator.itemgetter('model_evals')
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Budget of a plan; the default ones are the planner's."""
+    """Budget of a plan; by default that of the planner."""
 
     population: int = PlannerConfig.population_size
     horizon: int = PlannerConfig.horizon
@@ -52,7 +54,7 @@ class Setting:
     iterations: int = PlannerConfig.num_iterations
 
     def config(self, precision: str = 'auto') -> PlannerConfig:
-        """The planner's settings; elites are the default share of the population, at least two."""
+        """Settings of the planner; the elites are the default share of the population, at least two."""
         elites = max(_FEWEST_ELITES, self.population // _CANDIDATES_AN_ELITE)
         return PlannerConfig(population_size=self.population, num_elites=elites, horizon=self.horizon,
                              num_particles=self.particles, num_iterations=self.iterations, precision=precision)
@@ -60,15 +62,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class BudgetGrid:
-    """Budgets to measure: the default one, with one quantity varied at a time, and some that vary all of them.
-
-    Attributes:
-        population: Values.
-        horizon: Values.
-        particles: Values.
-        iterations: Values.
-        together: Whole settings.
-    """
+    """Budgets to measure: the default one, the default with one quantity varied to each value, and the `together` settings."""
 
     population: Sequence[int] = (4, 8, 16, 32, 96, 192)
     horizon: Sequence[int] = (2, 3, 5, 10, 15)
@@ -79,12 +73,12 @@ class BudgetGrid:
 
     @classmethod
     def quick(cls) -> 'BudgetGrid':
-        """Few of them."""
+        """A small grid."""
         return cls((8, 96), (3,), (10,), (1,), (Setting(4, 2, 5, 1),))
 
     @property
     def settings(self) -> dict[Setting, list[str]]:
-        """All of them, each with the lines that it is a point of: a quantity, or `together`; the default is one of all."""
+        """All settings, each with the lines it is a point of: a quantity, or `together`. The default is a point of all lines."""
         settings = {Setting(): [*_QUANTITIES, _TOGETHER]}
         for quantity in _QUANTITIES:
             for value in getattr(self, quantity):
@@ -96,14 +90,14 @@ class BudgetGrid:
 
 @dataclasses.dataclass(frozen=True)
 class BudgetBenchmark:
-    """What to measure.
+    """What to measure; every seed learns a model of its own, and every setting plays all goals of the seed.
 
     Attributes:
         robot: Robot profile.
-        seeds: Each learns a model of its own and has goals of its own.
-        goals: Goals of each seed; every setting is given all of them.
+        seeds: Seeds of models and goals.
+        goals: Goals of each seed.
         episodes: Episodes that a model is learned from.
-        model_path: Model to plan with instead.
+        model_path: Model to plan with, instead of learning one.
         precision: As `PlannerConfig.precision`.
         threads: Threads to plan with.
         grid: Budgets.
@@ -120,15 +114,11 @@ class BudgetBenchmark:
 
 
 def run_budget_benchmark(benchmark: BudgetBenchmark, *, json_path: Path | None = None, plot_path: Path | None = None) -> None:
-    """Measure and print; see `mbrl-ros bench budget --help`.
-
-    Args:
-        benchmark: What to measure.
-        json_path: File for all figures.
-        plot_path: Picture of success against budget.
+    """Measure, print, and write all figures and a picture of success over budget; see `mbrl-ros bench budget --help`.
 
     Raises:
-        ConfigError: A file cannot be written.
+        ConfigError: A file cannot be written, or as for `measure_budget`.
+        ModelError: As for `measure_budget`.
     """
     from mbrl_ros.benchmarks.budget_plot import draw_budget
 
@@ -147,17 +137,13 @@ def run_budget_benchmark(benchmark: BudgetBenchmark, *, json_path: Path | None =
 
 
 def measure_budget(benchmark: BudgetBenchmark, console: Console) -> dict[str, Any]:
-    """All figures: the machine, how each model was learned, one row a setting, and what follows from them.
+    """All figures: the machine, how each model was learned, one row a setting, and the conclusion. Prints progress to `console`.
 
-    The settings take turns at each goal, so that what else the machine does falls on all of them.
-
-    Args:
-        benchmark: What to measure.
-        console: Where to say how far it is.
+    The settings take turns at each goal, so that other load on the machine slows all of them alike.
 
     Raises:
-        ModelError: The given model cannot be used, or none came of the learning episodes.
-        ConfigError: The robot, or the precision, is not there.
+        ModelError: The given model cannot be used, or the learning episodes made none.
+        ConfigError: The robot or precision does not exist.
     """
     torch.set_num_threads(benchmark.threads)
     settings = benchmark.grid.settings
@@ -174,7 +160,7 @@ def measure_budget(benchmark: BudgetBenchmark, console: Console) -> dict[str, An
 
 
 class _Contender:
-    """One setting with its planner and all its episodes."""
+    """A setting with its planner and all its episodes."""
 
     def __init__(self, setting: Setting, benchmark: BudgetBenchmark) -> None:
         self.setting, self.config = setting, setting.config(benchmark.precision)
@@ -184,7 +170,7 @@ class _Contender:
         self._precision, self._model_evals = '', 0
 
     def take(self, model: AgentBundle) -> None:
-        """Get ready for a model: warm up, and count what a plan costs."""
+        """Plan with a model from now on: warm up, and count the model evaluations of a plan."""
         self._agent = self.loop.agent.with_bundle(model)
         self._precision = self._agent.precision
         robot = self.loop.robot
@@ -219,26 +205,23 @@ class _Contender:
 
 
 def conclude(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The largest budget, the smallest ones that are enough, and the default one; by model evaluations.
+    """Find the smallest budgets that are enough, by model evaluations, from the rows of `measure_budget`.
 
-    A setting is enough when its success is not distinguishably worse than the largest budget's: when the Wilson 95 %
-    intervals of the two rates overlap. It is as quick when, besides, its episodes are no more than a tenth longer on average,
-    those that failed counted in full.
-
-    Args:
-        rows: As `measure_budget` makes them.
+    A setting is enough if its success is not distinguishably worse than that of the largest budget: the Wilson 95 % intervals
+    of the two rates overlap. It is also as quick if its episodes are on average at most a tenth longer; failed episodes count
+    in full.
 
     Returns:
-        Rows `largest`, `smallest` (enough), `smallest_quick` (as quick) and `default`, whether the default is enough and as
-        quick, and by quantity the smallest value that is as quick with the others at their defaults.
+        Rows `largest`, `smallest` (enough), `smallest_quick` (enough and as quick) and `default`; whether the default is enough
+        and as quick; and for each quantity the smallest value that is as quick with the others at their defaults.
     """
-    largest = max(rows, key=_evaluations)
+    largest = max(rows, key=_EVALUATIONS)
     enough = [row for row in rows if row['wilson_high'] >= largest['wilson_low']]
     quick = [row for row in enough if row['mean_steps'] <= (1.0 + _AS_QUICK) * largest['mean_steps']]
     default = next(row for row in rows if row['is_default'])
-    by_quantity = {quantity: min(points, key=_evaluations)[quantity] for quantity in _QUANTITIES
+    by_quantity = {quantity: min(points, key=_EVALUATIONS)[quantity] for quantity in _QUANTITIES
                    if (points := [row for row in quick if quantity in row['varied']])}
-    return {'largest': largest, 'smallest': min(enough, key=_evaluations), 'smallest_quick': min(quick, key=_evaluations),
+    return {'largest': largest, 'smallest': min(enough, key=_EVALUATIONS), 'smallest_quick': min(quick, key=_EVALUATIONS),
             'default': default, 'default_is_enough': default in enough, 'default_is_as_quick': default in quick,
             'smallest_quick_by_quantity': by_quantity}
 
@@ -259,7 +242,7 @@ def conclusion_lines(conclusion: dict[str, Any]) -> list[str]:
 
 def _evaluate_seed(benchmark: BudgetBenchmark, seed: int, contenders: dict[Setting, _Contender],
                    console: Console) -> dict[str, Any]:
-    """Learn or load a model, and give all contenders all goals of the seed; returns how the model came about."""
+    """Learn or load a model and play all goals of the seed with all contenders; returns how the model was made."""
     if benchmark.model_path is None:
         model, learned_in = learn_model(contenders[Setting()].loop, seed, benchmark.episodes)
         planned = [done.episode for done in learned_in if len(done.episode.plan_s)]
@@ -279,10 +262,10 @@ def _evaluate_seed(benchmark: BudgetBenchmark, seed: int, contenders: dict[Setti
 
 
 def learn_model(loop: TaskLoop, seed: int, episodes: int) -> tuple[AgentBundle, list[Progress]]:
-    """A model learned from nothing, and the episodes it took.
+    """Learn a model from nothing; returns it and the episodes it was learned from.
 
     Raises:
-        ModelError: They are too few for a model.
+        ModelError: The episodes are too few for a model.
     """
     with tempfile.TemporaryDirectory() as folder:
         run = LearningRun(loop, seed=seed, folder=Path(folder))
@@ -290,10 +273,6 @@ def learn_model(loop: TaskLoop, seed: int, episodes: int) -> tuple[AgentBundle, 
     if run.rounds.current is None:
         raise ModelError(f'no model came of {episodes} episodes: {done[-1].training.reason}')
     return run.rounds.current, done
-
-
-def _evaluations(row: dict[str, Any]) -> int:
-    return row['model_evals']
 
 
 def _described(row: dict[str, Any]) -> str:
@@ -310,7 +289,7 @@ def _table(result: dict[str, Any]) -> Table:
     for column in ('N', 'H', 'P', 'I', 'model\nevals', 'reached', '95 %\ninterval', 'steps', 'distance\ncm', 'return',
                    'ms a plan'):
         table.add_column(column, justify='right')
-    for row in sorted(result['rows'], key=_evaluations):
+    for row in sorted(result['rows'], key=_EVALUATIONS):
         table.add_row(*(str(row[quantity]) for quantity in _QUANTITIES), f'{row["model_evals"]:,}',
                       f'{row["successes"]}/{row["episodes"]}', f'{100 * row["wilson_low"]:.0f}–{100 * row["wilson_high"]:.0f}',
                       f'{row["mean_steps"]:.1f}', f'{100 * row["distance_m_median"]:.1f}/{100 * row["distance_m_p95"]:.1f}',

@@ -1,29 +1,22 @@
-"""Success against planning budget as a picture."""
+"""A picture of success over planning budget."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-#: Colour, marker, and where the values stand: the quantities whose points come close have them on different sides.
+#: Colour, marker, and offset of the labels in points; lines whose points are close have labels on different sides.
 _STYLES = {'population': ('tab:blue', 'o', (2, 7)), 'horizon': ('tab:orange', 's', (0, -13)),
            'particles': ('tab:green', '^', (0, -13)), 'iterations': ('tab:red', 'D', (9, -2)),
            'together': ('tab:purple', 'v', (-8, -24))}
 
 
 def draw_budget(result: dict[str, Any], path: Path) -> None:
-    """Draw success rate, steps and planning time over model evaluations, and write a PNG.
-
-    Args:
-        result: As `measure_budget` gives it.
-        path: File to write.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Draw success rate, steps and planning time over model evaluations from the figures of `measure_budget`; writes a PNG."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     rows, default = result['rows'], result['conclusion']['default']
     figure = Figure(figsize=(8.0, 9.0), layout='constrained')
-    FigureCanvasAgg(figure)
     around = ', '.join(f'{quantity} {default[quantity]}' for quantity in _STYLES if quantity in default)
     figure.suptitle(f'reaching with {result["robot"]}: success against the budget of a plan\n'
                     f'around {around}, one varied at a time or all together; {default["episodes"]} episodes a point', fontsize=9)
@@ -56,7 +49,7 @@ def draw_budget(result: dict[str, Any], path: Path) -> None:
 
 
 def _draw_line(panels: Sequence[Any], points: Sequence[dict[str, Any]], line: str) -> None:
-    """One line a panel; the varied values stand at the points of the middle one."""
+    """Draw one line in each panel; the middle one labels its points with the varied values."""
     top, middle, bottom = panels
     colour, marker, offset = _STYLES[line]
     style = {'color': colour, 'marker': marker, 'markersize': 5}

@@ -1,7 +1,7 @@
-"""The planner beside a busy neighbour: how much slower it gets while a trainer works on the same cores, setting by setting.
+"""How much slower planning gets while a trainer works on the same cores, setting by setting.
 
-The neighbour trains on every core. It is stopped and continued in turns, so that the quiet and the busy half of a ratio were
-measured in the same seconds by the same process.
+The trainer uses every core. It is stopped and continued in turns, so that both times of a ratio come from the same seconds and
+the same process.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table
 
 from mbrl_ros.benchmarks.setups import PlannerSetup
-from mbrl_ros.benchmarks.worker import Worker, setup_arguments
+from mbrl_ros.benchmarks.worker import Worker
 
 _ROUNDS = 4
 _SETTLE_S = 0.1
@@ -26,12 +26,12 @@ _FIFO_PRIORITY = 40
 
 @dataclasses.dataclass(frozen=True)
 class BusySetting:
-    """How planner and neighbour share the machine.
+    """How planner and trainer share the machine.
 
     Attributes:
         wait_policy: OMP_WAIT_POLICY of both; empty leaves it unset.
         threads: Threads of the planner.
-        niceness: Of the trainer's thread and those it starts.
+        niceness: Niceness of the trainer's threads.
         fifo: Whether the planner asks for real-time scheduling.
     """
 
@@ -41,26 +41,24 @@ class BusySetting:
     fifo: bool = False
 
 
-def busy_settings(cores: int) -> list[BusySetting]:
-    """From nothing set to everything set."""
-    return [BusySetting('', cores, 0), BusySetting('ACTIVE', cores, 0), BusySetting('PASSIVE', cores, 0),
-            BusySetting('PASSIVE', 1, 0), BusySetting('', cores, 10), BusySetting('PASSIVE', cores, 10),
-            BusySetting('PASSIVE', 1, 10), BusySetting('PASSIVE', 1, 10, fifo=True),
-            BusySetting('PASSIVE', cores, 10, fifo=True)]
-
-
 def measure_busy(*, calls: int, setups: Sequence[PlannerSetup] | None = None,
                  settings: Sequence[BusySetting] | None = None) -> list[dict[str, Any]]:
-    """One row a planner and setting.
+    """Measure one row for each planner and setting, with at least `calls` plans alone and as many beside the trainer.
 
-    Args:
-        calls: Plans in each state, at least; shared among rounds that are quiet and busy in turns.
-        setups: Planners; the yardstick at horizon 15 and the everyday setting when left out.
-        settings: Settings; `busy_settings` of this machine when left out.
+    The default planners are the yardstick at horizon 15 and the everyday setting; the default settings go from nothing set to
+    everything set.
+
+    Raises:
+        RuntimeError: A measuring process ended by itself.
     """
     cores = os.cpu_count() or 1
-    setups = [PlannerSetup(), PlannerSetup.everyday_setting()] if setups is None else setups
-    settings = busy_settings(cores) if settings is None else settings
+    if setups is None:
+        setups = [PlannerSetup(), PlannerSetup.everyday_setting()]
+    if settings is None:
+        settings = [BusySetting('', cores, 0), BusySetting('ACTIVE', cores, 0), BusySetting('PASSIVE', cores, 0),
+                    BusySetting('PASSIVE', 1, 0), BusySetting('', cores, 10), BusySetting('PASSIVE', cores, 10),
+                    BusySetting('PASSIVE', 1, 10), BusySetting('PASSIVE', 1, 10, fifo=True),
+                    BusySetting('PASSIVE', cores, 10, fifo=True)]
     return [_measure(setup, setting, cores, calls) for setup in setups for setting in settings]
 
 
@@ -82,7 +80,7 @@ def busy_table(rows: Sequence[dict[str, Any]]) -> Table:
 def _measure(setup: PlannerSetup, setting: BusySetting, cores: int, calls: int) -> dict[str, Any]:
     environment = {'OMP_WAIT_POLICY': setting.wait_policy or None}
     row = {'planner': setup.label, **dataclasses.asdict(setting)}
-    with (Worker('planner', environment, setup=setup_arguments(setup), threads=setting.threads,
+    with (Worker('planner', environment, setup=dataclasses.asdict(setup), threads=setting.threads,
                  fifo_priority=_FIFO_PRIORITY if setting.fifo else 0) as planner,
           Worker('trainer', environment, threads=cores, niceness=setting.niceness) as trainer):
         row['fifo_refused'] = planner.note

@@ -13,20 +13,14 @@ from rich.table import Table
 from mbrl_ros.benchmarks.setups import MeasuredPlanner, PlannerSetup
 from mbrl_ros.benchmarks.work import time_interleaved
 
-#: Multiples of the setting that each quantity is measured at.
+#: Each quantity is measured at these multiples of its value in the setting.
 _SHARES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
 _QUANTITIES = ('population', 'particles', 'horizon', 'iterations')
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearFit:
-    """Least-squares line through points.
-
-    Attributes:
-        slope: Rise a unit.
-        intercept: Value at zero.
-        r_squared: Share of the variance that the line explains; 1 when the points do not vary.
-    """
+    """Least-squares line through points; `r_squared` is the share of variance it explains, 1 if the points do not vary."""
 
     slope: float
     intercept: float
@@ -34,7 +28,7 @@ class LinearFit:
 
     @classmethod
     def of(cls, x: Sequence[float], y: Sequence[float]) -> 'LinearFit':
-        """Fit y over x; both of the same length, at least two different x."""
+        """Fit y over x; both of the same length, with at least two different x."""
         slope, intercept = np.polyfit(x, y, 1)
         errors = np.asarray(y) - (slope * np.asarray(x) + intercept)
         variance = np.square(np.asarray(y) - np.mean(y)).sum()
@@ -42,14 +36,13 @@ class LinearFit:
 
 
 def measure_curves(base: PlannerSetup, *, calls: int) -> dict[str, Any]:
-    """Median planning time as one quantity after the other is varied around a setting, all points timed in turns.
-
-    Args:
-        base: The setting.
-        calls: Timed plans a point.
+    """Median planning time while one quantity after the other is varied around a setting; all points are timed in turns.
 
     Returns:
-        By quantity: values, medians in milliseconds and the fit's numbers.
+        The setting, its precision, and for each quantity values, medians in milliseconds and the numbers of the fit.
+
+    Raises:
+        ConfigError: A plan would need more memory than its settings allow.
     """
     points = {quantity: _values(getattr(base, quantity), base.network.ensemble_size if quantity == 'particles' else 1)
               for quantity in _QUANTITIES}
@@ -78,17 +71,10 @@ def curve_table(curves: dict[str, Any]) -> Table:
 
 
 def draw_curves(curves: dict[str, Any], path: Path) -> None:
-    """Draw the curves and write a PNG.
-
-    Args:
-        curves: As `measure_curves` gives them.
-        path: File to write.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Draw the curves of `measure_curves` and write a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.0, 6.0), layout='constrained')
-    FigureCanvasAgg(figure)
     setting = curves['setting']
     figure.suptitle(f'planning time, {curves["precision"]}; where not varied: population {setting["population"]}, '
                     f'{setting["particles"]} particles, horizon {setting["horizon"]}, {setting["iterations"]} iterations',
@@ -109,5 +95,5 @@ def draw_curves(curves: dict[str, Any], path: Path) -> None:
 
 
 def _values(base: int, unit: int) -> list[int]:
-    """The shares of a number, in whole units, without repetitions."""
+    """The shares of a number as multiples of a unit, without repetitions."""
     return sorted({unit * max(1, round(base * share / unit)) for share in _SHARES})

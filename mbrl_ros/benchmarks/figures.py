@@ -8,12 +8,7 @@ from typing import Any
 
 
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
-    """Write figures, and the folder they go into; numbers that are not finite, which JSON has none of, become null.
-
-    Args:
-        path: The file.
-        figures: Mappings, sequences, texts and numbers.
-    """
+    """Write mappings, sequences, texts and numbers as JSON, and make the folder; numbers that are not finite become null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(_finite(figures), indent=2, allow_nan=False) + '\n', encoding='utf-8')
 

@@ -1,7 +1,7 @@
-"""The control loop against the wall clock: periods, latencies, missed deadlines, and what each node costs.
+"""The control loop against the wall clock: periods, latencies, missed deadlines, and the load of each node.
 
-The stack runs as a user would launch it, simulator and trainer included; this process only listens to `controller_status`
-and reads the processes' figures from the operating system.
+The stack is launched as a user launches it, with simulator and trainer. This process only subscribes to `controller_status` and
+reads the figures of the other processes from the operating system.
 """
 
 import os
@@ -31,15 +31,14 @@ from mbrl_ros.runs.outputs import require_writable
 
 _SAMPLE_S = 1.0
 _STOP_S = 5.0
-_MEGABYTE = 1e6
-_FIGURES = ('period_ms', 'state_age_ms', 'state_to_command_ms', 'plan_ms')
 
 
 class _StatusRecord:
-    """Collects the figures of every control tick."""
+    """Figures of all control ticks."""
 
     def __init__(self) -> None:
-        self.figures: dict[str, list[float]] = {name: [] for name in _FIGURES}
+        self.figures: dict[str, list[float]] = {
+            name: [] for name in ('period_ms', 'state_age_ms', 'state_to_command_ms', 'plan_ms')}
         self.ticks = 0
         self.missed = 0
         self._skipped: list[int] = []
@@ -58,15 +57,12 @@ class _StatusRecord:
 
     @property
     def skipped(self) -> int:
-        """Periods that went by without a tick."""
+        """Periods without a tick."""
         return self._skipped[-1] - self._skipped[0] if self._skipped else 0
-
-    def percentile(self, name: str, percent: float) -> float:
-        return float(np.percentile(self.figures[name], percent)) if self.figures[name] else float('nan')
 
 
 class _ProcessRecord:
-    """Processor share and memory of the stack's nodes, sampled once a second."""
+    """Processor time and memory of the stack's nodes, sampled once a second."""
 
     def __init__(self, supervisor: psutil.Process) -> None:
         self._supervisor = supervisor
@@ -84,7 +80,7 @@ class _ProcessRecord:
 
     def sample(self) -> None:
         for name, process in self._processes.items():
-            self.memory_mb[name].append(process.memory_info().rss / _MEGABYTE)
+            self.memory_mb[name].append(process.memory_info().rss / 1e6)
 
     def figures(self) -> dict[str, dict[str, float]]:
         elapsed_s = time.monotonic() - self._since_s
@@ -98,12 +94,11 @@ class _ProcessRecord:
         return nodes
 
 
-def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot: str, seed: int,
-                       json_path: Path | None) -> int:
+def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot: str, seed: int, json_path: Path | None) -> int:
     """Measure and report; see `mbrl-ros bench loop --help`.
 
     Returns:
-        0, or 1 when the stack or one of its nodes ended by itself, or the controller never planned.
+        0, or 1 if the stack or one of its nodes ended by itself, or the controller never planned.
 
     Raises:
         ConfigError: The robot's profile cannot be used, or the file cannot be written.
@@ -111,7 +106,7 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
     load_robot(robot)
     require_writable(json_path)
     console = Console()
-    # A benchmark must never be heard by an arm that happens to listen.
+    # No arm outside this machine may hear the commands of a benchmark.
     domain = OwnDomain()
     os.environ.update(ros_environment({**os.environ, 'ROS_DOMAIN_ID': str(domain.number),
                                        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}))
@@ -124,7 +119,7 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
         try:
             status, nodes = _measure(stack, console, warmup_s, seconds)
         except psutil.NoSuchProcess:
-            status, nodes = None, {}  # A node died; what the rest does meanwhile is no figure of the stack.
+            status, nodes = None, {}  # A node died, so the figures of the others are not those of the stack.
         finally:
             _stop(stack)
         if status is None or not status.figures['plan_ms']:
@@ -138,9 +133,8 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
     return 0
 
 
-def _measure(stack: subprocess.Popen, console: Console, warmup_s: float,
-             seconds: float) -> tuple[_StatusRecord | None, dict]:
-    """Figures of the ticks and of the nodes; None for the former when the stack ended meanwhile."""
+def _measure(stack: subprocess.Popen, console: Console, warmup_s: float, seconds: float) -> tuple[_StatusRecord | None, dict]:
+    """Figures of the ticks and of the nodes; None for the ticks if the stack ended before."""
     processes = _ProcessRecord(psutil.Process(stack.pid))
     record = _StatusRecord()
     with rclpy.init():
@@ -157,7 +151,7 @@ def _measure(stack: subprocess.Popen, console: Console, warmup_s: float,
 
 
 def _listen(node: Node, stack: subprocess.Popen, seconds: float, every_second: Callable[[], None]) -> bool:
-    """Spin for a while; False when the stack ended meanwhile."""
+    """Spin for a while; False if the stack ended before."""
     end_s = time.monotonic() + seconds
     next_sample_s = time.monotonic() + _SAMPLE_S
     while (now_s := time.monotonic()) < end_s:
@@ -176,12 +170,10 @@ def _result(status: _StatusRecord, nodes: dict, rate_hz: float) -> dict:
               'skipped_periods': status.skipped,
               'deadline_miss_fraction': (status.missed + status.skipped) / max(1, status.ticks + status.skipped),
               'models_received': len(status.model_versions)}
-    for name in _FIGURES:
+    for name, values in status.figures.items():
         for percent, label in ((50, 'p50'), (99, 'p99'), (100, 'max')):
-            result[f'{name}_{label}'] = status.percentile(name, percent)
-    result['nodes'] = nodes
-    result['machine'] = describe_machine()
-    return result
+            result[f'{name}_{label}'] = float(np.percentile(values, percent)) if values else float('nan')
+    return {**result, 'nodes': nodes, 'machine': describe_machine()}
 
 
 def _print(console: Console, result: dict, seconds: float) -> None:
@@ -206,7 +198,7 @@ def _print(console: Console, result: dict, seconds: float) -> None:
 
 
 def _stop(stack: subprocess.Popen) -> None:
-    """Ctrl-C for the supervisor, which stops the arm first; the rest of its session only if it does not answer."""
+    """Send Ctrl-C to the supervisor, which stops the arm first; kill its session if it does not end in time."""
     if stack.poll() is not None:
         return
     stack.send_signal(signal.SIGINT)
@@ -218,7 +210,7 @@ def _stop(stack: subprocess.Popen) -> None:
 
 
 def _node_name(process: psutil.Process) -> str | None:
-    """Node that a process of the supervisor runs."""
+    """Name of the node that a process of the supervisor runs."""
     try:
         words = process.cmdline()
     except psutil.Error:

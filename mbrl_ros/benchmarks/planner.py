@@ -1,4 +1,4 @@
-"""`mbrl-ros bench planner`: planning time at PETS' setting and at the everyday one, beside the floor of the same run."""
+"""`mbrl-ros bench planner`: planning time at PETS' setting and at the everyday one, beside the floor measured in the same run."""
 
 import dataclasses
 import os
@@ -18,11 +18,11 @@ from mbrl_ros.benchmarks.figures import write_figures
 from mbrl_ros.benchmarks.machine import describe_machine, machine_figures, machine_line
 from mbrl_ros.benchmarks.setups import MeasuredPlanner, PlannerSetup
 from mbrl_ros.benchmarks.work import MatrixProducts, Rollouts, summary, time_interleaved
-from mbrl_ros.benchmarks.worker import TIGHT_MALLOC, Worker, setup_arguments
+from mbrl_ros.benchmarks.worker import TIGHT_MALLOC, Worker
 from mbrl_ros.planning import plan_bytes
 from mbrl_ros.runs.outputs import require_writable
 
-#: Wall time that counting to the hundredth plan may take; slower planners are followed as far as this lets them.
+#: Wall time that the plans of `count_to` may take; of a slower planner fewer plans are counted.
 _COUNT_LIMIT_S = 20.0
 _FEWEST_COUNTED = 5
 _MEMORY_PLANS = 3
@@ -30,19 +30,19 @@ _MEMORY_PLANS = 3
 
 @dataclasses.dataclass(frozen=True)
 class PlannerBenchmark:
-    """What to measure.
+    """What to measure; the yardstick is measured with all combinations of horizons, precisions and optimisers.
 
     Attributes:
-        horizons: Of the yardstick, each measured.
-        precisions: Of the yardstick, each measured at each horizon.
-        optimisers: Of the yardstick, likewise.
+        horizons: Horizons of the yardstick.
+        precisions: Precisions of the yardstick.
+        optimisers: Optimisers of the yardstick.
         population: N of the yardstick.
         particles: P of the yardstick.
         iterations: Iterations of the yardstick.
         everyday: Whether the controller's default setting is measured too.
         threads: Threads to plan with.
         calls: Timed plans of each planner.
-        count_to: Plans in the process that compares the first one after configuring with later ones; 0 leaves that out.
+        count_to: Number of the plan that the first plan of a fresh process is compared with; 0 for no comparison.
         memory: Whether the memory of a plan is measured.
     """
 
@@ -72,12 +72,13 @@ def run_planner_benchmark(benchmark: PlannerBenchmark, *, curves: Path | None = 
 
     Args:
         benchmark: What to measure.
-        curves: Picture of how cost grows around the first of the planners, or None for no curves.
-        busy: Whether to plan beside a busy neighbour too.
+        curves: Picture of how the cost of the first planner grows; None measures no curves.
+        busy: Whether to measure beside a busy trainer too.
         json_path: File for all figures.
 
     Raises:
-        ConfigError: A file cannot be written.
+        ConfigError: A file cannot be written, or as for `MeasuredPlanner`.
+        RuntimeError: A measuring process ended by itself.
     """
     require_writable(curves, json_path)
     console = Console()
@@ -100,18 +101,23 @@ def run_planner_benchmark(benchmark: PlannerBenchmark, *, curves: Path | None = 
 
 
 def measure_planners(benchmark: PlannerBenchmark) -> list[dict[str, Any]]:
-    """One row a planner, all planners and floors timed in turns."""
+    """Measure one row for each planner; all planners and floors are timed in turns.
+
+    Raises:
+        ConfigError: As for `MeasuredPlanner`.
+        RuntimeError: A measuring process ended by itself.
+    """
     torch.set_num_threads(benchmark.threads)
     planners: dict[PlannerSetup, MeasuredPlanner] = {}
     for asked in benchmark.setups:
         planner = MeasuredPlanner(asked)
-        # `auto` may choose what is asked for by name as well.
+        # `auto` may resolve to a precision that is also asked for by name.
         planners.setdefault(dataclasses.replace(asked, precision=planner.precision), planner)
     scored = {setup: planner.scored_in_a_plan() for setup, planner in planners.items()}
     floors = {setup: MatrixProducts(setup.network, scored[setup], planner.precision, planner.device)
               for setup, planner in planners.items()}
     contenders: dict[Any, Any] = dict(planners)
-    contenders.update({('floor', setup): _ignoring_call(floor) for setup, floor in floors.items()})
+    contenders.update({('floor', setup): lambda _, floor=floor: floor.run() for setup, floor in floors.items()})
     times = time_interleaved(contenders, calls=benchmark.calls)
     return [{**_row(setup, planner.precision, scored[setup], times[setup], times['floor', setup]),
              **_counted(setup, benchmark, statistics.median(times[setup])), **_memory(setup, benchmark)}
@@ -129,11 +135,11 @@ def _row(setup: PlannerSetup, precision: str, scored: Sequence[Rollouts], times_
 
 
 def _counted(setup: PlannerSetup, benchmark: PlannerBenchmark, typical_ms: float) -> dict[str, Any]:
-    """The first plan of a fresh process after configuring, and the last of those that it was followed for."""
+    """Times of the first plan and of a later one in a fresh process."""
     if not benchmark.count_to:
         return {}
     count = min(benchmark.count_to, max(_FEWEST_COUNTED, round(1e3 * _COUNT_LIMIT_S / typical_ms)))
-    with Worker('planner', setup=setup_arguments(setup), threads=benchmark.threads) as worker:
+    with Worker('planner', setup=dataclasses.asdict(setup), threads=benchmark.threads) as worker:
         times_ms = worker.ask(plans=count)
     return {'first_ms': times_ms[0], 'later_ms': times_ms[-1], 'later_plan': count}
 
@@ -141,15 +147,11 @@ def _counted(setup: PlannerSetup, benchmark: PlannerBenchmark, typical_ms: float
 def _memory(setup: PlannerSetup, benchmark: PlannerBenchmark) -> dict[str, Any]:
     if not benchmark.memory:
         return {}
-    with Worker('planner', TIGHT_MALLOC, setup=setup_arguments(setup), threads=benchmark.threads) as worker:
+    with Worker('planner', TIGHT_MALLOC, setup=dataclasses.asdict(setup), threads=benchmark.threads) as worker:
         measured = worker.ask(memory=_MEMORY_PLANS)
     network = setup.network
     return {'memory_mb': measured,
             'memory_bound_mb': plan_bytes(setup.config, network.obs_size, network.action_size, network.ensemble_size) / 1e6}
-
-
-def _ignoring_call(floor: MatrixProducts) -> Any:
-    return lambda call: floor.run()
 
 
 def _planner_table(rows: Sequence[dict[str, Any]]) -> Table:

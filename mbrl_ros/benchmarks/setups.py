@@ -1,4 +1,4 @@
-"""The planners that are measured, each from a description that also travels to another process."""
+"""The planners that are measured, each made from a description that can be sent to another process."""
 
 import dataclasses
 
@@ -31,19 +31,15 @@ _EVERYDAY_ROBOT = 'panda'
 
 @dataclasses.dataclass(frozen=True)
 class PlannerSetup:
-    """One planner at one setting.
+    """One planner at one setting; fields without a description are as in `PlannerConfig`.
 
     Attributes:
-        optimiser: As `PlannerConfig.optimiser`.
-        horizon: H.
-        precision: As `PlannerConfig.precision`.
         population: N of the first iteration.
         particles: P.
         iterations: Iterations of a plan.
-        propagation: As `PlannerConfig.propagation`.
-        everyday: Whether this is the controller's default setting on the everyday task; then only precision is looked at.
-        network: Sizes of the ensemble; those of the everyday task when `everyday`.
-        device: As `PlannerConfig.device`.
+        everyday: Whether this is the controller's default setting on the everyday task; `config` then only uses precision and
+            device.
+        network: Sizes of the ensemble.
     """
 
     optimiser: str = 'cem'
@@ -59,7 +55,7 @@ class PlannerSetup:
 
     @classmethod
     def everyday_setting(cls, precision: str = 'auto') -> 'PlannerSetup':
-        """What the controller plans with when nothing is configured, with an ensemble of the default sizes."""
+        """The controller's default planner with an ensemble of the default sizes."""
         config, ensemble = PlannerConfig(), EnsembleConfig()
         joints = len(load_robot(_EVERYDAY_ROBOT).joints)
         network = NetworkSize(2 * joints, joints, ensemble.ensemble_size, ensemble.hidden_layers, ensemble.hidden_size)
@@ -68,7 +64,7 @@ class PlannerSetup:
 
     @property
     def label(self) -> str:
-        """Name for a table."""
+        """Name in a table."""
         name = {'cem': 'CEM', 'icem': 'iCEM', 'mppi': 'MPPI', 'random_shooting': 'random shooting'}[self.optimiser]
         return f'{name} everyday' if self.everyday else f'{name} {self.propagation.upper()}'
 
@@ -84,19 +80,12 @@ class PlannerSetup:
 
 
 class MeasuredPlanner:
-    """A planner with model, reward and observations, configured: from here on every plan should cost the same.
+    """A planner with model, reward and observations, warmed up so that all plans cost the same.
 
-    Args:
-        setup: What to build.
-        seed: Of weights, observations and plans.
+    The seed decides weights, observations and plans. `precision` is what the setup's precision resolved to.
 
     Raises:
         ConfigError: A plan would need more memory than its settings allow.
-
-    Attributes:
-        setup: As given.
-        device: Where it plans.
-        precision: What the setup's precision came to.
     """
 
     def __init__(self, setup: PlannerSetup, seed: int = 0) -> None:
@@ -121,22 +110,20 @@ class MeasuredPlanner:
         """First action of a plan for the call's observation of the stream, shape (A,)."""
         return self.plan(self._stream[call % len(self._stream)])
 
-    def plan(self, obs: np.ndarray) -> np.ndarray:
-        """First action of a plan for an observation (O,), shape (A,)."""
-        return self._plan(obs, self._objective)
+    def plan(self, obs: np.ndarray, objective: Objective | None = None) -> np.ndarray:
+        """First action of a plan for an observation (O,), shape (A,), with another objective if one is given."""
+        objective = self._objective if objective is None else objective
+        return self._agent.act(obs, None, self._memory, objective=objective, previous_action=self._still).action
 
     def scored_in_a_plan(self) -> list[Rollouts]:
         """The rollouts that one plan scores."""
         counted = CountedObjective(self._objective, self.setup.network.ensemble_size, self.setup.config.num_particles)
-        self._plan(self._stream[0], counted)
+        self.plan(self._stream[0], counted)
         return counted.scored
-
-    def _plan(self, obs: np.ndarray, objective: Objective) -> np.ndarray:
-        return self._agent.act(obs, None, self._memory, objective=objective, previous_action=self._still).action
 
 
 class _PlainSpace:
-    """Numbers without a meaning; implements `spaces.space.Space`."""
+    """A space of numbers without meaning; implements `spaces.space.Space`."""
 
     name, version, has_velocities, frame, is_directed = 'plain', 1, False, None, False
 

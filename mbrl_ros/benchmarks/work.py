@@ -1,4 +1,4 @@
-"""What planners are measured on: the same network, reward and observations for all, and the floor below which none can go.
+"""The work that planners are measured on: one network, reward and stream of observations for all, and the floor of any planner.
 
 The yardstick is the setting of PETS (Chua et al. 2018); the everyday setting is what the controller plans with by default.
 """
@@ -19,22 +19,14 @@ from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.predictor import tf32_products
 
-#: Log-variance bounds of the measured networks: small steps, so that 30 of them stay where weights are of use.
+#: Log-variance bounds of the measured networks; steps stay so small that 30 of them do not leave the useful range of inputs.
 _LOGVAR_BOUNDS = (-12.0, -6.0)
 _ACTION_COST = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSize:
-    """Sizes of an ensemble of probabilistic networks.
-
-    Attributes:
-        obs_size: O.
-        action_size: A.
-        ensemble_size: E.
-        hidden_layers: Hidden layers of a member.
-        hidden_size: Units of each.
-    """
+    """Sizes of an ensemble of `ensemble_size` probabilistic networks."""
 
     obs_size: int = 25
     action_size: int = 8
@@ -44,7 +36,7 @@ class NetworkSize:
 
     @property
     def layers(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of each matrix of one member."""
+        """Inputs and outputs of each weight matrix of one member."""
         sizes = [self.obs_size + self.action_size, *[self.hidden_size] * self.hidden_layers, 2 * self.obs_size]
         return list(zip(sizes, sizes[1:]))
 
@@ -56,14 +48,14 @@ class NetworkSize:
 
 @dataclasses.dataclass(frozen=True)
 class Rollouts:
-    """Rollouts that were evaluated at once: H steps of P particles of N candidates.
+    """Rollouts evaluated at once: H steps of P particles of N candidates.
 
     Attributes:
         horizon: H.
         particles: P.
         candidates: N.
-        first_particles: How many the first step was really computed for; fewer than P where all particles of a member, which
-            start from one state, share it. 0 for all.
+        first_particles: Particles that the first step was computed for. Fewer than P if all particles of a member, which start
+            from one state, share it; 0 for all.
     """
 
     horizon: int
@@ -73,26 +65,26 @@ class Rollouts:
 
     @property
     def rows(self) -> list[int]:
-        """Rows of each step that went through one member of the ensemble, all members together."""
+        """Rows of each step that went through one member of the ensemble, summed over members."""
         first = (self.first_particles or self.particles) * self.candidates
         return [first, *[self.particles * self.candidates] * (self.horizon - 1)]
 
     @property
     def evaluations(self) -> int:
-        """Model evaluations: rows that went through one member of the ensemble."""
+        """Model evaluations: rows of all steps."""
         return sum(self.rows)
 
 
 class CountedObjective:
-    """A reward that keeps a list of what it scored; implements `planning.Objective`.
+    """A reward that records what it scored; implements `planning.Objective`.
 
     Args:
-        reward: What to count the calls of.
+        reward: Reward whose calls are counted.
         ensemble_size: E; each member predicts the first step of all its particles at once.
-        num_particles: Which may be scored a few at a time; rounded up to a multiple of E.
+        num_particles: P, rounded up to a multiple of E. The planner may score the particles a few at a time.
 
     Attributes:
-        scored: One entry for all particles, since the list was last cleared.
+        scored: One entry for each time that all particles were scored.
     """
 
     def __init__(self, reward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], ensemble_size: int,
@@ -103,7 +95,7 @@ class CountedObjective:
         self.scored: list[Rollouts] = []
 
     def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Reward of each step; obs (H, P, N, O), action broadcast against it, to (H, P, N)."""
+        """Reward of each step, shape (H, P, N); obs (H, P, N, O), action broadcast against it."""
         reward = self._reward(obs, action)
         horizon, particles, candidates = reward.shape
         self._particles += particles
@@ -119,11 +111,9 @@ def quadratic_reward(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
 
 
 class QuadraticObjective:
-    """The same, as a planner on a GPU takes it without launch gaps; implements `planning.captured.ParametricObjective`.
+    """`quadratic_reward` as a `planning.captured.ParametricObjective`, which a GPU plans with without launch gaps.
 
-    Attributes:
-        kind: Which function it is.
-        parameters: Reward of the squared action, shape (1,); below zero, as it is a cost.
+    Its parameter, shape (1,), is the weight of the squared action; below zero, because effort costs.
     """
 
     kind = 'quadratic'
@@ -132,7 +122,7 @@ class QuadraticObjective:
         self.parameters = torch.tensor([-_ACTION_COST]) if parameters is None else parameters
 
     def at(self, parameters: torch.Tensor) -> 'QuadraticObjective':
-        """The same function with its number in another place."""
+        """The same function with its parameters in another tensor."""
         return QuadraticObjective(parameters)
 
     def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
@@ -141,7 +131,7 @@ class QuadraticObjective:
 
 
 def random_parameters(size: NetworkSize, seed: int = 0) -> DynamicsParameters:
-    """An ensemble that has learned nothing, which costs as much as one that has; the same seed gives the same weights."""
+    """An untrained ensemble, which costs as much as a trained one; the same seed gives the same weights."""
     config = EnsembleConfig(ensemble_size=size.ensemble_size, hidden_layers=size.hidden_layers, hidden_size=size.hidden_size)
     inputs = size.obs_size + size.action_size
     network = Ensemble(inputs, size.obs_size, config, generator=torch.Generator().manual_seed(seed))
@@ -155,7 +145,7 @@ def random_parameters(size: NetworkSize, seed: int = 0) -> DynamicsParameters:
 
 
 def observation_stream(size: NetworkSize, count: int, seed: int = 0) -> np.ndarray:
-    """Observations one after another, as an arm that wanders gives them, shape (count, O), float64."""
+    """Successive observations like those of a wandering arm, shape (count, O), float64."""
     steps = np.random.default_rng(seed).normal(scale=0.2, size=(count, size.obs_size))
     stream = np.zeros((count, size.obs_size))
     for index in range(1, count):
@@ -164,16 +154,10 @@ def observation_stream(size: NetworkSize, count: int, seed: int = 0) -> np.ndarr
 
 
 class MatrixProducts:
-    """The floor: the bare matrix products of given rollouts, without anything between them.
+    """The floor: only the matrix products of given rollouts, in order, in a precision as for `Predictor`.
 
-    Written into buffers made beforehand, as one batched product over members or as one product a member, whichever the
-    warm-up finds faster.
-
-    Args:
-        size: Sizes of the ensemble.
-        scored: The rollouts, in order.
-        precision: Of the products, as for `Predictor`.
-        device: Where they are made.
+    The products are written into buffers made beforehand, as one batched product over members or one product a member,
+    whichever is faster in the warm-up.
 
     Raises:
         ValueError: Particles times candidates are no multiple of the ensemble size.
@@ -192,7 +176,7 @@ class MatrixProducts:
 
     @property
     def num_products(self) -> int:
-        """Products of one (rows, inputs) and one (inputs, outputs) matrix, each member's counted."""
+        """Products of a (rows, inputs) and an (inputs, outputs) matrix, counted for each member."""
         return sum(rollouts.horizon for rollouts in self._scored) * self._size.ensemble_size * len(self._size.layers)
 
     @property
@@ -202,12 +186,12 @@ class MatrixProducts:
 
     @torch.inference_mode()
     def run(self) -> None:
-        """Make all products."""
+        """Compute all products."""
         self._run()
         synchronize(self._device)
 
     def _products(self, multiply: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]) -> Callable[[], None]:
-        """All of them, on a GPU as one launch."""
+        """A function that computes all products; on a GPU one launch."""
         def run() -> None:
             with tf32_products(self._is_tf32):
                 for rollouts in self._scored:
@@ -244,20 +228,18 @@ def _by_member(inputs: torch.Tensor, weight: torch.Tensor, outputs: torch.Tensor
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished its work."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
 
-def time_interleaved(contenders: Mapping[str, Callable[[int], object]], *, calls: int, warmup: int = 2,
-                     after_round: Callable[[int], None] = lambda _: None) -> dict[str, list[float]]:
-    """Wall times of each contender, taken in turns, so that what else the machine does falls on all of them.
+def time_interleaved(contenders: Mapping[str, Callable[[int], object]], *, calls: int, warmup: int = 2) -> dict[str, list[float]]:
+    """Wall times of contenders that take turns, so that other load on the machine slows all of them alike.
 
     Args:
-        contenders: Functions of the number of the call, which name their work's input.
-        calls: Timed calls of each.
-        warmup: Calls of each beforehand, not timed.
-        after_round: Told the number of each round done, the warm-up's included.
+        contenders: Functions of the number of the call, by name; the number selects their input.
+        calls: Timed calls of each contender.
+        warmup: Calls of each contender beforehand, not timed.
 
     Returns:
         Milliseconds of each call, by contender.
@@ -269,7 +251,6 @@ def time_interleaved(contenders: Mapping[str, Callable[[int], object]], *, calls
             contender(call + warmup)
             if call >= 0:
                 times[name].append(1e3 * (time.perf_counter() - start))
-        after_round(call + warmup)
     return times
 
 

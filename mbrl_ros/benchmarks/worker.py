@@ -1,10 +1,9 @@
-"""A process of its own for a measurement that needs one: `python -m mbrl_ros.benchmarks.worker <JSON>`.
+"""Worker processes for measurements: `python -m mbrl_ros.benchmarks.worker <JSON>`, started by `Worker`.
 
-OpenMP reads its settings once in a process, the first plan can be made only once, and a neighbour must be somebody else. The
-other side is `Worker`, in the process that measures.
+Some measurements need a process of their own: OpenMP reads its settings once in a process, a process has only one first plan,
+and a busy neighbour has to be another process.
 """
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: Makes large blocks go back to the system when they are freed, so that the process's size is what is in use; costs time.
+#: Freed large blocks go back to the system at once, so that the size of the process is the memory in use; costs time.
 TIGHT_MALLOC = {'MALLOC_MMAP_THRESHOLD_': '131072', 'MALLOC_TRIM_THRESHOLD_': '131072'}
 _TRANSITIONS = 2000
 _FOREVER = 100_000
@@ -24,12 +23,12 @@ class Worker:
     """A worker process; a context manager that ends it.
 
     Args:
-        role: `planner`, which plans when asked to, or `trainer`, which trains all the time.
-        environment: Variables to set, or to unset where None.
-        arguments: Of the role; see `_planner` and `_trainer`.
+        role: `planner` plans on request; `trainer` trains all the time.
+        environment: Variables to set, or to unset if None.
+        arguments: Arguments of the role; see `_planner` and `_trainer`.
 
     Raises:
-        RuntimeError: The worker ended by itself; the text has its last words.
+        RuntimeError: The worker ended by itself; the text has the end of its output.
     """
 
     def __init__(self, role: str, environment: Mapping[str, str | None] | None = None, **arguments: Any) -> None:
@@ -49,12 +48,16 @@ class Worker:
         self._process.communicate()
 
     def ask(self, **request: Any) -> Any:
-        """The worker's answer to a request."""
+        """Send a request and return the answer.
+
+        Raises:
+            RuntimeError: As for the class.
+        """
         try:
             self._process.stdin.write(json.dumps(request) + '\n')
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # The missing answer says more.
+            pass  # Reading the answer raises a clearer error.
         return self._answer()
 
     def _answer(self) -> Any:
@@ -68,8 +71,8 @@ class Worker:
 def _planner(setup: Mapping[str, Any], threads: int, fifo_priority: int = 0) -> None:
     """Answer requests for plans.
 
-    `{'plans': n, 'period_s': p}` makes n plans, one a period or as fast as it goes, and answers with the milliseconds of each;
-    `{'memory': n}` answers with the megabytes by which n plans made the process grow, at most; see `TIGHT_MALLOC`.
+    `{'plans': n, 'period_s': p}` makes n plans, one a period or as fast as possible, and answers with the milliseconds of each.
+    `{'memory': n}` makes n plans and answers with the megabytes by which the process grew at most; see `TIGHT_MALLOC`.
     """
     import torch
 
@@ -88,7 +91,7 @@ def _planner(setup: Mapping[str, Any], threads: int, fifo_priority: int = 0) -> 
 
 
 def _trainer(threads: int, niceness: int) -> None:
-    """Train over and over on random transitions, as the trainer node does on real ones; never answers."""
+    """Train over and over on random transitions, as the trainer node does on real ones; never answers a request."""
     import numpy as np
     import torch
 
@@ -117,9 +120,9 @@ def _timed_plans(planner: Any, count: int, period_s: float) -> list[float]:
 
 
 def _growth_mb(planner: Any, count: int) -> float:
-    """How far the resident size rose above its level before, on Linux; NaN elsewhere."""
+    """Megabytes by which the resident size rose, on Linux; NaN elsewhere."""
     try:
-        Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # The largest size so far begins anew.
+        Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # Resets VmHWM, the largest size so far.
         before = _resident_mb('VmRSS')
         for call in range(count):
             planner(call)
@@ -134,7 +137,7 @@ def _resident_mb(key: str) -> float:
 
 
 def _scheduled(priority: int) -> str:
-    """Ask for real-time scheduling of all threads; empty, or why there is none."""
+    """Ask for real-time scheduling of all threads; returns an empty text, or the reason for a refusal."""
     if not priority:
         return ''
     try:
@@ -147,11 +150,6 @@ def _scheduled(priority: int) -> str:
 
 def _say(answer: Any) -> None:
     print(json.dumps(answer), flush=True)
-
-
-def setup_arguments(setup: Any) -> dict[str, Any]:
-    """A `PlannerSetup` as an argument of the planner's role."""
-    return dataclasses.asdict(setup)
 
 
 if __name__ == '__main__':

@@ -1,1 +1,1 @@
-"""The command line: one file a command. The nodes that do the work are elsewhere."""
+"""The command line: one file per command, which only parses options, calls the package and prints text."""

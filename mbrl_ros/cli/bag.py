@@ -1,4 +1,4 @@
-"""`mbrl-ros bag`: look into a recording, and close one that its writer could not."""
+"""`mbrl-ros bag`: show a recording, or close a recording that its writer left unclosed."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`mbrl-ros bench`: what the stack costs and how punctual it is, measured on the machine at hand."""
+"""`mbrl-ros bench`: computing time and punctuality of the stack, measured on this machine."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`mbrl-ros compare`: learning curves of this project beside model-free ones, on the same task, seeds and real control steps."""
+"""`mbrl-ros compare`: learning curves of this project and of model-free methods, on the same task, seeds and steps."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ _LISTS = ('--seeds', '--ours', '--methods')
 
 
 class CompareCommand(typer.core.TyperCommand):
-    """Lets lists follow their option as words, as a shell's patterns give them: `--ours runs/lift-*`."""
+    """Accepts several values after one list option, because a shell expands `--ours runs/lift-*` to several words."""
 
     def parse_args(self, ctx: object, args: list[str]) -> list[str]:
         spread, current = [], ''

@@ -1,4 +1,4 @@
-"""`mbrl-ros evaluate`: what a learned model is worth, with its interval."""
+"""`mbrl-ros evaluate`: success rate or return of a learned model, with a confidence interval."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mbrl_ros.runs.evaluation import AnyEvaluation, Outcome
 
-#: Options that go with an evaluation in one process only, and why.
+#: Options that `--live` refuses, and the reason.
 _NOT_LIVE = {
     '--env': 'the nodes of --live play tasks',
     '--config': 'the nodes of --live take the settings of config/tasks',
@@ -84,7 +84,7 @@ def evaluate(
 
 
 def _require_live(given: Mapping[str, object], out: Path | None) -> None:
-    """Require that what was asked for can be had from the nodes, in a folder that holds no other run."""
+    """Raise ConfigError if an option does not fit `--live`, or the folder contains another run."""
     for option, why in _NOT_LIVE.items():
         refuse_options({option: given[option]}, why)
     if out is not None and (out / 'scores.csv').exists():
@@ -93,7 +93,7 @@ def _require_live(given: Mapping[str, object], out: Path | None) -> None:
 
 def _played(evaluation: 'AnyEvaluation', episodes: int, workers: int, out: Path | None, console: 'Console', *,
             live: bool) -> list['Outcome']:
-    """All outcomes; a bar goes with them, and Ctrl-C ends the command with a line."""
+    """Outcomes of all episodes, with a progress bar; Ctrl-C ends the command with a line."""
     import os
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

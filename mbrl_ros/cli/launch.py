@@ -1,6 +1,7 @@
-"""`mbrl-ros launch`: runs a launch file of this package, or any other, without ROS 2's own launch."""
+"""`mbrl-ros launch`: run a launch file without ROS 2's own launch."""
 
 import asyncio
+import contextlib
 import os
 import tempfile
 import time
@@ -30,11 +31,8 @@ def launch(
         return
     with tempfile.TemporaryDirectory(prefix='mbrl_launch_') as scratch:
         specs = description.resolve(path, description.parse_given(arguments or []), environment, Path(scratch))
-        console = _console(environment)
-        try:
+        with contextlib.closing(_console(environment)) as console:
             code = asyncio.run(Supervisor(specs, environment, console).run())
-        finally:
-            console.close()
     raise typer.Exit(code)
 
 
@@ -50,12 +48,10 @@ def argument_help(arguments: list[Argument]) -> str:
     return '\n'.join(lines if arguments else [*lines, '', '  No arguments.'])
 
 
-def _source(template: Template) -> str:
-    return ''.join(part if isinstance(part, str) else _call_source(part) for part in template.parts)
-
-
-def _call_source(call: Call) -> str:
-    return f'$({" ".join([call.name, *map(_source, call.arguments)])})'
+def _source(part: str | Call | Template) -> str:
+    if isinstance(part, Template):
+        return ''.join(map(_source, part.parts))
+    return part if isinstance(part, str) else f'$({" ".join([part.name, *map(_source, part.arguments)])})'
 
 
 def _console(environment: dict[str, str]) -> Console:

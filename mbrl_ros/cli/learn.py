@@ -1,5 +1,6 @@
-"""`mbrl-ros learn`: learn a task or an environment in one process, without ROS, as fast as the machine allows."""
+"""`mbrl-ros learn`: learn a task or an environment in one process, without ROS."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,6 @@ from mbrl_ros.cli.options import refuse_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mbrl_ros.experience.demonstrations import DemonstratedEpisode
     from mbrl_ros.runs.env_loop import EnvLoop
     from mbrl_ros.runs.learning_run import LearningRun
     from mbrl_ros.runs.task_loop import TaskLoop
@@ -40,11 +40,10 @@ def learn(
     threads: Annotated[int, typer.Option(min=1, help='Threads to plan and train with.')] = 1,
 ) -> None:
     """Learn a task or an environment, episode after episode; what was learned so far is always on disk."""
-    import contextlib
-
     import torch
     from rich.console import Console
 
+    from mbrl_ros.experience.demonstrations import load_demonstrations
     from mbrl_ros.runs.learning_run import LearningRun
 
     torch.set_num_threads(threads)
@@ -57,7 +56,10 @@ def learn(
         refuse_options({'--task': task, '--robot': robot, '--demos': demos}, 'is for a task, which excludes --env')
         loop = _env_loop(env, reward or ('learned' if learned_reward else 'built-in'), config, changes or (), agent)
     with contextlib.closing(loop):
-        shown = _demonstrations(loop, demos, console) if demos else ()
+        shown = ()
+        if demos:
+            shown = load_demonstrations(demos, loop.robot, loop.name, loop.task.space, loop.period_s,
+                                        on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
         run = LearningRun(loop, seed=seed, folder=out or Path('runs') / f'{loop.file_name}-{seed}', resume=resume, shown=shown)
         is_interrupted = _follow(run, steps, console, shows_recorded=not resume)
         if run.board.scores:
@@ -74,13 +76,6 @@ def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str
     return TaskLoop(task, TaskLoopConfig.of_task(task, config, changes, agent), make_task_world, robot)
 
 
-def _demonstrations(loop: 'TaskLoop', bags: Sequence[Path], console: 'Console') -> 'list[DemonstratedEpisode]':
-    from mbrl_ros.experience.demonstrations import load_demonstrations
-
-    return load_demonstrations(bags, loop.robot, loop.name, loop.task.space, loop.period_s,
-                               on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
-
-
 def _env_loop(env: str, reward: str, config: Path | None, changes: Sequence[str], agent: str | None) -> 'EnvLoop':
     from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
 
@@ -88,10 +83,10 @@ def _env_loop(env: str, reward: str, config: Path | None, changes: Sequence[str]
 
 
 def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> bool:
-    """Run the episodes and show a line of each, those that the run began with too if wanted; after Ctrl-C say how to go on.
+    """Run the episodes and print a line for each; `shows_recorded` first prints those that the run began with.
 
     Returns:
-        Whether it was interrupted.
+        Whether Ctrl-C has interrupted the run.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

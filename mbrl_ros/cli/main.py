@@ -1,4 +1,4 @@
-"""`mbrl-ros`: one command for all; what a subcommand needs is imported only when that one is used."""
+"""`mbrl-ros`: the command line; the modules of a subcommand are imported only if it is used."""
 
 import importlib
 import sys
@@ -11,7 +11,7 @@ from mbrl_ros.errors import MbrlError
 from mbrl_ros.launching.executables import end_with_parent
 from mbrl_ros.signals import take_signals
 
-#: Subcommands: where the `typer` app or function is.
+#: Subcommands, as module and name of a `typer` app or function.
 COMMANDS = {
     'launch': 'mbrl_ros.cli.launch:launch',
     'run': 'mbrl_ros.cli.run:run',
@@ -54,13 +54,13 @@ def _root() -> None:
 
 
 def main() -> int:
-    """Run the command line; errors that the package raises on purpose are one line."""
+    """Run the command line; an `MbrlError` prints one line and ends with code 2."""
     end_with_parent()
     return _run(app)
 
 
 def run_script(command: Callable[..., None]) -> int:
-    """Run a script that is one command and no part of the package, likewise."""
+    """Run a script outside the package as one command, with the same handling of errors."""
     script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     script.command()(command)
     return _run(script)

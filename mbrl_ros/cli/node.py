@@ -1,6 +1,6 @@
-"""One node in this process: `python -m mbrl_ros.cli.node <executable> [ROS arguments]`, which is how a launch starts it.
+"""One node in this process: a launch starts it with `python -m mbrl_ros.cli.node <executable> [ROS arguments]`.
 
-The installed executables, such as `mpc_controller`, come here too, each by its own name.
+The installed executables, such as `mpc_controller`, call `main`, which finds the node by the executable's name.
 """
 
 import importlib
@@ -14,22 +14,22 @@ from mbrl_ros.signals import take_signals
 
 
 def run_node(name: str, arguments: list[str]) -> int:
-    """Run the node `name`, and end this process with the node's exit code; returns only if there is no such node.
+    """Run a node, and end this process with the node's exit code; return only if there is no such node.
 
     Args:
         name: An executable of this package.
-        arguments: What follows it on the command line.
+        arguments: Further words of the command line.
     """
     if name not in NODES:
         print(f'error: there is no node {name!r}{suggestion(name, NODES)}', file=sys.stderr)
         return 2
-    # Loading torch takes seconds, and there is nothing to close until `runtime.run` takes the signals over.
+    # Until `runtime.run` handles the signals there is nothing to close, and loading torch takes seconds.
     take_signals(lambda *_: os._exit(0))
     _end_with_launch()
     os.environ.update(ros_environment(os.environ))
     code = importlib.import_module(NODES[name]).main([name, *arguments])
-    # The node has closed what it had open. Taking the interpreter and torch apart in good order would do nothing more, but
-    # costs each of the stack's processes most of a second of a stop that has three.
+    # The node has closed its files and connections. A regular exit of interpreter and torch would only take most of a second in
+    # each process of the stack, while a stop has three seconds.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _end_with_launch() -> None:
-    """Outlive no launch, even one that ends by SIGKILL: an arm must not move on without one."""
+    """End with the launch, even if SIGKILL ends it: an arm must not move without its launch."""
     end_with_parent()
     supervisor = os.environ.get(SUPERVISOR_VARIABLE)
     if supervisor is not None and sys.platform.startswith('linux') and os.getppid() != int(supervisor):

@@ -1,4 +1,4 @@
-"""What several commands ask of their options."""
+"""Checks of options that several commands share."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,14 @@ from mbrl_ros.errors import ConfigError
 
 
 def refuse_options(given: Mapping[str, object], why: str) -> None:
-    """Refuse options that mean nothing beside the others.
+    """Refuse options that have no meaning with the others.
 
     Args:
-        given: Options by name; those that are not set are None or False.
-        why: What they would need.
+        given: Options by name; None or False if not set.
+        why: The reason, for the error.
 
     Raises:
-        ConfigError: One is set.
+        ConfigError: At least one option is set.
     """
     if options := [option for option, value in given.items() if value]:
         raise ConfigError(f'{", ".join(options)}: {why}')

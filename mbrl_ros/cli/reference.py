@@ -1,4 +1,4 @@
-"""`mbrl-ros reference`: the tables of docs/, read from the declarations in the code."""
+"""`mbrl-ros reference`: the generated tables of docs/, from the declarations in the code."""
 
 import dataclasses
 import importlib
@@ -15,7 +15,7 @@ from mbrl_ros.launching.executables import NODES
 
 app = typer.Typer(help='Print reference tables as Markdown.', no_args_is_help=True)
 
-#: Nodes whose parameters hang on the agent, and which of its settings they have.
+#: Nodes whose parameters depend on the agent, and the agent's settings that they use.
 _PARTS = {'mpc_controller': 'acting', 'model_trainer': 'learning'}
 _TYPES = {bool: 'bool', int: 'integer', float: 'double', str: 'string'}
 
@@ -33,7 +33,7 @@ def holds() -> None:
 
 
 def parameter_reference() -> str:
-    """A section for each node, with a table row for each parameter; those of its agent follow."""
+    """A section for each node, with a table row for each parameter; the parameters of its agents follow."""
     sections = []
     for node, module in NODES.items():
         sections.append(f'## {node}\n\n{_parameter_table(node_config(module))}')
@@ -50,11 +50,7 @@ def hold_reference() -> str:
 
 
 def node_config(module: str) -> type[Config]:
-    """The config of a node, which is the only one that its module defines.
-
-    Args:
-        module: Dotted name of the node's module.
-    """
+    """The config of a node: the only one that its module, given by its dotted name, defines."""
     found = vars(importlib.import_module(module)).values()
     (config,) = (kind for kind in found if isinstance(kind, type) and issubclass(kind, Config) and kind.__module__ == module)
     return config
@@ -68,7 +64,7 @@ def _parameter_table(config: type[Config]) -> str:
 def _parameter_row(name: str, field: dataclasses.Field) -> Sequence[str]:
     metadata = field.metadata
     return (f'`{name}`', _type(field.type), f'`{_text(field.default)}`', metadata['unit'], _allowed(field),
-            'live' if metadata['live'] else 'at start', _prose(metadata['doc']))
+            'live' if metadata['live'] else 'at start', metadata['doc'].replace('<', '&lt;').replace('>', '&gt;'))
 
 
 def _type(hint: Any) -> str:
@@ -76,7 +72,7 @@ def _type(hint: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as YAML writes it."""
+    """A value in YAML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -93,11 +89,6 @@ def _allowed(field: dataclasses.Field) -> str:
     if high is None:
         return f'≥ {low:g}'
     return f'≤ {high:g}' if low is None else f'{low:g} to {high:g}'
-
-
-def _prose(text: str) -> str:
-    """Text in which angle brackets stay what they are."""
-    return text.replace('<', '&lt;').replace('>', '&gt;')
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -28,15 +28,15 @@ def release(namespace: Namespace = '/', timeout: Timeout = 15.0) -> None:
 def call_trigger(service: str, timeout_s: float) -> str:
     """Call a `std_srvs/srv/Trigger` until it answers, and return its message.
 
-    A service may see the request before its way back to the caller stands, and then the answer is lost. So it is asked
-    again, which changes nothing for one that takes the wanted state.
+    A service may receive the request before its connection back to the caller exists; then the answer is lost. Calling again is
+    harmless for a service that sets a state, such as `stop`.
 
     Args:
         service: Name of the service.
         timeout_s: Longest time to wait.
 
     Raises:
-        ServiceError: There is no such service, it does not answer, or it says that it failed.
+        ServiceError: There is no such service, it does not answer, or it reports a failure.
     """
     os.environ.update(ros_environment(os.environ))
     import rclpy

@@ -1,1 +1,1 @@
-"""One control tick after another: from state, mandate and goal to a command that may be sent."""
+"""The controller: it turns state, mandate, goal and agent into one safe command a control tick."""

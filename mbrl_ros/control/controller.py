@@ -1,7 +1,7 @@
-"""One control tick after another: from state, mandate, goal and agent to a command that may be sent.
+"""The controller: each tick it turns state, mandate, goal and agent into a command that may be sent.
 
-The same object runs inside the node and inside a loop without ROS. It never asks a clock, never waits, and never raises
-for what comes from outside: whatever is wrong becomes a named hold.
+The node and the loop without ROS run the same object. It never reads a clock, never waits, and never raises because of an
+input: a bad input leads to a named hold.
 """
 
 import dataclasses
@@ -22,14 +22,13 @@ from mbrl_ros.tasks import Task
 from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase
 
 _MOVING = (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
-#: Holds in which the command topic is left to others at once the arm stands.
+#: In these holds the controller sends nothing once the arm stands, so that others may command it.
 _SILENT = (HoldReason.NOT_ACTIVE, HoldReason.OTHER_COMMANDER)
-_OF_STATE = (HoldReason.STATE_INCOMPLETE, HoldReason.STALE_STATE, HoldReason.FUTURE_STATE, HoldReason.STATE_JUMP)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Wish:
-    """What a phase wants: a command, or a reason for none."""
+    """A wanted command, or the reason to hold; then `velocity` is None."""
 
     velocity: np.ndarray | None = None
     opening_m: float | None = None
@@ -40,16 +39,16 @@ class _Wish:
 
 
 class Controller:
-    """Decides each tick what the arm is told.
+    """Chooses the arm's command, tick by tick.
 
     Args:
         robot: Profile of the arm.
-        kinematics: Its chain.
+        kinematics: Chain of the same arm.
         task: Observation and objective.
         config: Settings.
         period_s: Control period.
-        seed: With the episode's index, the source of all randomness of that episode.
-        emergency_stop: The latch to obey; its own when left out.
+        seed: Seeds each episode together with the episode's index.
+        emergency_stop: Latch to obey; by default a latch without a file.
     """
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, task: Task, config: ControllerConfig, *, period_s: float,
@@ -58,8 +57,7 @@ class Controller:
         self.weights: Config = task.weights
         self._robot, self._task = robot, task
         self._period_s, self._seed = period_s, seed
-        # What the agent remembers of an episode; made with its first decision.
-        self._memory: Any = None
+        self._memory: Any = None  # The agent's memory of the episode, made at its first decision.
         self._episode_seed = seed
         self._opening_m: float | None = None
         self._filter = CommandFilter(robot, kinematics, config.safety)
@@ -75,27 +73,31 @@ class Controller:
 
     @property
     def num_joints(self) -> int:
-        """J, joints that are commanded."""
+        """Number of commanded joints, J."""
         return len(self._robot.joints)
 
     def configure(self, config: ControllerConfig) -> None:
-        """Take over the settings that may change between two ticks."""
+        """Use other settings from the next tick on; only those declared `live` take effect."""
         self._config = config
         self._filter.velocity_scale = config.safety.velocity_scale
 
     def tick(self, inputs: TickInputs) -> TickOutcome:
-        """Decide one control tick; deciding is the only part that takes long."""
-        self._begin(inputs)
+        """Choose the command of one control tick; only the agent's decision takes long."""
+        if self._is_first_tick and inputs.state is not None:
+            self._is_first_tick = False
+            if not inputs.lockstep:
+                self._stop.restart()  # A controller that crashed may have left the driver a command; stop the arm.
         phase = self._phase(inputs)
         self._start_phase(inputs.report if phase is not None else None)
-        hold = self._reason_to_hold(inputs, phase)
-        wish = _Wish(hold=hold, detail=self._detail(hold, inputs)) if hold else self._wish(inputs, phase)
+        wish = self._hold(inputs, phase) or self._wish(inputs, phase)
         if self.emergency_stop.is_pressed:
-            wish = _Wish(hold=HoldReason.EMERGENCY_STOP)  # Perhaps while the agent decided.
-        velocity, clamped = None, ()
+            wish = _Wish(hold=HoldReason.EMERGENCY_STOP)  # It may have been pressed while the agent decided.
+        clamped = ()
         if wish.hold is None:
             self._stop.restart()
-            filtered = self._filter.apply(wish.velocity, self._joints_at_effect(inputs), self._period_s)
+            latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
+            q = inputs.state.positions(self._robot.joints) + latency_s * self._filter.previous
+            filtered = self._filter.apply(wish.velocity, q, self._period_s)
             velocity, clamped = filtered.velocity, filtered.clamped
             if filtered.refusal:
                 wish = dataclasses.replace(wish, opening_m=None, hold=HoldReason.COMMAND_REFUSED, detail=filtered.refusal)
@@ -110,15 +112,8 @@ class Controller:
         return TickOutcome(velocity, wish.opening_m, applied, wish.hold, wish.detail, wish.decision, phase, clamped, age_s,
                            is_late, self._misses, wish.on_tail, version)
 
-    def _begin(self, inputs: TickInputs) -> None:
-        """Against the clock, stop whatever a predecessor that crashed has left the driver with; once, at the first state."""
-        if self._is_first_tick and inputs.state is not None:
-            self._is_first_tick = False
-            if not inputs.lockstep:
-                self._stop.restart()
-
     def _phase(self, inputs: TickInputs) -> Phase | None:
-        """The phase to follow; None when a mandate is needed and there is no valid one."""
+        """The phase to follow; None if a mandate is required and no valid one is there."""
         report = inputs.report
         if report is not None and self._is_fresh(report, inputs.now_ns):
             return report.phase
@@ -128,7 +123,7 @@ class Controller:
         return abs(now_ns - report.stamp_ns) <= self._config.max_mandate_age_s * 1e9
 
     def _start_phase(self, report: EpisodeReport | None) -> None:
-        """Start every phase of motion afresh: seeds, the agent's memory, and where the arm was before the world was put back."""
+        """Reset plan, seeds, memory and the state watch when a new phase of motion begins; the world may have been reset."""
         chapter = (report.episode, report.phase, report.start_ns) if report else None
         if chapter is None or chapter == self._chapter:
             return
@@ -144,28 +139,24 @@ class Controller:
     def _forget_plan(self) -> None:
         self._tail, self._tail_steps = None, 0
 
-    def _reason_to_hold(self, inputs: TickInputs, phase: Phase | None) -> HoldReason | None:
+    def _hold(self, inputs: TickInputs, phase: Phase | None) -> _Wish | None:
+        """The hold that applies before any phase is followed, if one does."""
         state_reason = self._watch.check(inputs.state, inputs.now_ns)
         if not inputs.active:
-            return HoldReason.NOT_ACTIVE
+            return _Wish(hold=HoldReason.NOT_ACTIVE)
         if self.emergency_stop.is_pressed:
-            return HoldReason.EMERGENCY_STOP
+            return _Wish(hold=HoldReason.EMERGENCY_STOP)
         if inputs.other_commanders:
-            return HoldReason.OTHER_COMMANDER
+            return _Wish(hold=HoldReason.OTHER_COMMANDER, detail=inputs.other_commanders)
         if state_reason and (state_reason is not HoldReason.STATE_JUMP or phase in _MOVING):
-            return state_reason
+            return _Wish(hold=state_reason, detail=self._watch.detail)
+        if phase is None and inputs.report is None:
+            return _Wish(hold=HoldReason.NO_MANDATE)
         if phase is None:
-            return HoldReason.NO_MANDATE if inputs.report is None else HoldReason.STALE_MANDATE
-        return None if phase in _MOVING else HoldReason.PHASE
-
-    def _detail(self, hold: HoldReason, inputs: TickInputs) -> str:
-        """The figures and names behind a reason to hold."""
-        if hold is HoldReason.OTHER_COMMANDER:
-            return inputs.other_commanders
-        if hold is HoldReason.STALE_MANDATE:
             age_s = (inputs.now_ns - inputs.report.stamp_ns) * 1e-9
-            return f'{age_s:.3f} s old, at most {self._config.max_mandate_age_s:g} s is allowed'
-        return self._watch.detail if hold in _OF_STATE else ''
+            detail = f'{age_s:.3f} s old, at most {self._config.max_mandate_age_s:g} s is allowed'
+            return _Wish(hold=HoldReason.STALE_MANDATE, detail=detail)
+        return None if phase in _MOVING else _Wish(hold=HoldReason.PHASE)
 
     def _wish(self, inputs: TickInputs, phase: Phase) -> _Wish:
         q = inputs.state.positions(self._robot.joints)
@@ -173,12 +164,9 @@ class Controller:
             return _Wish(self._exploration.velocity(q))
         if phase is Phase.HOMING:
             return _Wish(homing_velocity(self._robot, q, self._config.homing_gain_per_s, self._config.homing_scale))
-        if phase is Phase.DEMONSTRATED:
-            return self._imitate(inputs)
-        return self._pursue(inputs)
+        return self._imitate(inputs) if phase is Phase.DEMONSTRATED else self._pursue(inputs)
 
     def _imitate(self, inputs: TickInputs) -> _Wish:
-        """What is being shown, if it can be followed."""
         try:
             action = checked_action(inputs.demonstrated, self._task.action_names, inputs.now_ns,
                                     self._config.max_demonstration_age_s)
@@ -202,14 +190,14 @@ class Controller:
             return _Wish(hold=HoldReason.STATE_INCOMPLETE, detail=str(error))
         except PlanningError as error:
             return _Wish(hold=HoldReason.PLANNING_FAILED, detail=str(error))
-        except Exception as error:  # An agent that breaks must leave the arm held, not the control thread dead.
+        except Exception as error:  # A bug in an agent must end in a hold, not in a dead control thread.
             return _Wish(hold=HoldReason.PLANNING_FAILED, detail=f'{type(error).__name__}: {error}')
         return self._judge(inputs, decision)
 
     def _goal(self, inputs: TickInputs) -> np.ndarray | None:
-        """The newer of the manager's goal and the goal topic's; in lockstep the manager's, whose stamps order everything.
+        """The newer of the manager's goal and the goal topic's; in lockstep always the manager's.
 
-        While there is a manager it is the manager that refuses a goal out of reach, and the one before stays.
+        With a manager, a goal out of reach on the topic is ignored: the manager refuses it and keeps its goal.
         """
         report = inputs.report if inputs.report and self._is_fresh(inputs.report, inputs.now_ns) else None
         if report and (inputs.lockstep or inputs.goal_m is None or inputs.goal_stamp_ns < report.goal_stamp_ns
@@ -231,7 +219,7 @@ class Controller:
                          deadline_s=budget_s)
 
     def _judge(self, inputs: TickInputs, decision: Decision) -> _Wish:
-        """Whether a decision may be followed, and what to do when it may not."""
+        """Follow a decision, or hold if it is not finite, too uncertain or too late."""
         if not decision.is_finite:
             self._forget_plan()
             return _Wish(hold=HoldReason.NONFINITE_PLAN, decision=decision)
@@ -246,7 +234,7 @@ class Controller:
         return self._obey(decision.action, inputs, decision=decision)
 
     def _follow_tail(self, inputs: TickInputs, late: Decision) -> _Wish:
-        """Without a decision in time: a few steps of the last plan, where there was one, then a hold."""
+        """After a late decision, follow the last plan for a few ticks, then hold."""
         self._tail_steps += 1
         allowed_s = self._config.plan_deadline_periods * self._period_s
         detail = f'{late.elapsed_s * 1e3:.0f} ms, at most {allowed_s * 1e3:.0f} ms is in time'
@@ -264,15 +252,11 @@ class Controller:
     def _is_late(self, decision: Decision) -> bool:
         return decision.elapsed_s > self._config.plan_deadline_periods * self._period_s
 
-    def _joints_at_effect(self, inputs: TickInputs) -> np.ndarray:
-        latency_s = max(inputs.effect_ns - inputs.state.stamp_ns, 0) * 1e-9
-        return inputs.state.positions(self._robot.joints) + latency_s * self._filter.previous
-
     def _standing(self, inputs: TickInputs, phase: Phase | None, hold: HoldReason) -> np.ndarray | None:
-        """Next command of the controlled stop.
+        """Next command of the controlled stop; None for silence.
 
-        Zeros go on while the manager watches the arm come to rest, and in lockstep while an episode runs: there time
-        itself waits for the next command.
+        Zeros go on in phase STOPPING, in which the manager waits for the arm to stand, and during an episode in lockstep,
+        where the simulator waits for each command.
         """
         velocity = self._stop.step(self._filter, self._period_s)
         watched = phase is Phase.STOPPING or (inputs.lockstep and phase in _MOVING)

@@ -1,4 +1,4 @@
-"""Whether a demonstrated action may be followed; who shows it is anybody, so that nothing about it is taken for granted."""
+"""Checks of demonstrated actions. Any node may publish them, so nothing about them is taken for granted."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ class DemonstrationRefused(PlanningError):
     """A demonstrated action cannot be followed; the text gives the figures and may be empty.
 
     Attributes:
-        hold: Under which name the arm stands for it.
+        hold: Name of the hold that follows.
     """
 
     def __init__(self, hold: HoldReason, detail: str = '') -> None:
@@ -22,16 +22,16 @@ class DemonstrationRefused(PlanningError):
 
 
 def checked_action(shown: DemonstratedAction | None, names: Sequence[str], now_ns: int, max_age_s: float) -> np.ndarray:
-    """The action, shape (A,), within [-1, 1], its entries in the order of `names`.
+    """The demonstrated action, shape (A,), within [-1, 1], its entries in the order of `names`.
 
     Args:
-        shown: Newest demonstrated action; its entries may be in any order.
+        shown: Newest demonstrated action, if any; its entries may be in any order.
         names: The A entries of the task's actions.
-        now_ns: The time, by the clock that it was stamped with.
-        max_age_s: Largest distance of its stamp from now, either way.
+        now_ns: Time by the clock that stamped the action.
+        max_age_s: Largest difference between stamp and `now_ns`, in either direction.
 
     Raises:
-        DemonstrationRefused: There is none, it is too old, has other entries, or a number that is not within [-1, 1].
+        DemonstrationRefused: No action, an old one, one with other entries, or one with a number not within [-1, 1].
     """
     if shown is None:
         raise DemonstrationRefused(HoldReason.NO_DEMONSTRATION)

@@ -1,4 +1,4 @@
-"""Motion without a plan: smooth random exploration, and the way home."""
+"""Motion without a plan: smooth random exploration, and homing."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _PULL_PER_S = 2.0
 
 
 class Exploration:
-    """Red joint-velocity noise (a first-order Gauss-Markov process), pulled back once a joint is far from home.
+    """Red joint-velocity noise (a first-order Gauss-Markov process) that pulls joints back once they are far from home.
 
     Args:
         robot: Home and velocity limits.
@@ -30,7 +30,7 @@ class Exploration:
         self._noise = self._rng.standard_normal(len(self._home))
 
     def velocity(self, q: np.ndarray) -> np.ndarray:
-        """Next wanted velocity, shape (J,), rad/s, of an arm at `q`, shape (J,), rad."""
+        """Next wanted velocity, shape (J,), rad/s, for an arm at `q`, shape (J,), rad."""
         fresh = self._rng.standard_normal(len(self._home))
         self._noise = self._memory * self._noise + np.sqrt(1.0 - self._memory**2) * fresh
         away = q - self._home

@@ -1,7 +1,6 @@
-"""What goes into one control tick and what comes out; plain values, so that a tick can be replayed."""
+"""Inputs and outcome of one control tick, as plain values, so that a tick can be replayed."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -14,10 +13,9 @@ from mbrl_ros.types import AppliedCommand, DemonstratedAction, EpisodeReport, Ph
 
 @dataclasses.dataclass(frozen=True)
 class ControllerConfig(Config):
-    """When the controller moves the arm, and how without a plan."""
+    """Settings of the controller, its command filter and its state watch."""
 
-    require_mandate: bool = setting(True, 'Whether the arm moves only while the episode manager wants it to; '
-                                          'otherwise a goal alone suffices.')
+    require_mandate: bool = setting(True, 'Whether the arm needs a mandate of the episode manager; otherwise a goal suffices.')
     max_mandate_age_s: float = setting(0.5, 'Oldest report of the episode manager that counts.', unit='s', low=0.01, high=60.0)
     max_demonstration_age_s: float = setting(0.3, 'Oldest demonstrated action that is followed.', unit='s', low=0.01, high=60.0,
                                              live=True)
@@ -36,6 +34,7 @@ class ControllerConfig(Config):
     state: StateWatchConfig = section(StateWatchConfig, 'Which states may be acted on.')
 
     def check(self) -> None:
+        """Raise `ConfigError` when decisions get more time than they may take."""
         if self.plan_budget_periods > self.plan_deadline_periods:
             raise ConfigError('ControllerConfig.plan_budget_periods needs at most plan_deadline_periods '
                               f'{self.plan_deadline_periods}, got {self.plan_budget_periods}')
@@ -43,19 +42,21 @@ class ControllerConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Received:
-    """The newest of everything that comes from outside.
+    """The newest value of each input; None where nothing has arrived.
 
     Attributes:
-        state: Newest state, if any.
-        report: Newest word of the episode manager, if any.
-        goal_m: Newest goal from the goal topic, shape (3,), if any.
-        goal_stamp_ns: Its stamp.
-        agent: Who decides, with its newest bundle that fits.
-        bundle_refused: Whether the last bundle that came does not fit.
-        demonstrated: Newest demonstrated action, if any.
+        state: Newest state.
+        state_received_s: When the state arrived, by the steady clock.
+        report: Newest report of the episode manager.
+        goal_m: Newest goal from the goal topic, shape (3,).
+        goal_stamp_ns: Stamp of that goal.
+        agent: The agent, with the newest bundle that fits.
+        bundle_refused: Whether the last bundle does not fit.
+        demonstrated: Newest demonstrated action.
     """
 
     state: RobotState | None = None
+    state_received_s: float = 0.0
     report: EpisodeReport | None = None
     goal_m: np.ndarray | None = None
     goal_stamp_ns: int = 0
@@ -63,22 +64,18 @@ class Received:
     bundle_refused: bool = False
     demonstrated: DemonstratedAction | None = None
 
-    def received(self) -> dict[str, Any]:
-        """These values by name, to make another of."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Received)}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TickInputs(Received):
-    """All that a tick knows.
+    """All inputs of a tick.
 
     Attributes:
-        now_ns: The time, by the clock that stamps are made with.
+        now_ns: Time of the tick, by the clock of the stamps.
         effect_ns: When a command sent now will take effect.
-        other_commanders: Who else commands the arm, in words; empty for nobody.
+        other_commanders: Other nodes that command the arm, in words; empty for none.
         active: Whether the controller may move the arm at all.
-        anytime: Whether deciding has a deadline; without one it is repeatable.
-        lockstep: Whether time goes on only with commands.
+        anytime: Whether decisions have a deadline; without one they are repeatable.
+        lockstep: Whether the simulator waits for each command.
     """
 
     now_ns: int
@@ -91,22 +88,22 @@ class TickInputs(Received):
 
 @dataclasses.dataclass(frozen=True)
 class TickOutcome:
-    """What a tick decided.
+    """Outcome of a tick.
 
     Attributes:
-        velocity: What to send, shape (J,), rad/s; None for silence.
-        opening_m: What the gripper is told; None to leave it alone.
-        applied: The velocity with its time, for the record; None for silence.
-        hold: Why the arm is being kept still; None while it pursues what it should.
+        velocity: Arm command, shape (J,), rad/s; None for silence.
+        opening_m: Gripper command; None for none.
+        applied: The same commands with the time at which they take effect, for the record; None for silence.
+        hold: Why the arm is kept still; None while it moves.
         detail: More about the hold, in words; may be empty.
-        decision: What the agent decided in this tick, if it was asked.
+        decision: The agent's decision, if the agent was asked.
         phase: Phase that was followed, if any.
         clamped: Rules of the safety filter that acted.
         state_age_s: Age of the state; NaN without one.
-        is_late: Whether this tick's decision took longer than is in time; without a deadline it is followed all the same.
-        misses: Ticks so far whose decision was late.
-        on_tail: Whether the command comes from an earlier plan's tail.
-        model_version: Version of the bundle that the agent had; 0 without one.
+        is_late: Whether the decision came too late; without a deadline it is followed all the same.
+        misses: Number of late decisions so far.
+        on_tail: Whether the command comes from an earlier plan.
+        model_version: Version of the agent's bundle; 0 without one.
     """
 
     velocity: np.ndarray | None

@@ -1,5 +1,5 @@
-"""Any Gymnasium environment with continuous actions as something to learn dynamics of and to plan in.
+"""Learning and planning in any Gymnasium environment with continuous actions.
 
-Separate from `tasks`, whose rewards and frames are the arm's: here an environment's observation is taken as it is, and its
-reward is learned, or given as a function.
+Separate from `tasks`, whose rewards and frames are the arm's. Here the observation is the environment's own, and the reward is
+learned or given as a function.
 """

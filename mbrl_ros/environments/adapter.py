@@ -1,4 +1,4 @@
-"""A Gymnasium environment as flat observations and actions in [-1, 1]; what does not fit is refused before any work starts."""
+"""A Gymnasium environment with flat observations and actions in [-1, 1]; others are refused before any work starts."""
 
 from typing import Any
 
@@ -12,26 +12,25 @@ from mbrl_ros.modules import first_line, working_directory_modules
 
 
 class FlatEnvironment:
-    """An environment with vectors.
+    """An environment whose observations and actions are vectors.
 
-    An observation of a Dict space is the entries of its keys one after the other, in the space's own order (sorted by key, as
-    Gymnasium has it).
+    A Dict observation is concatenated in Gymnasium's order, sorted by key.
 
     Args:
-        env_id: As `gymnasium.make` takes it, `module:Name-v0` included.
-        render: Whether pictures will be asked for.
+        env_id: Id for `gymnasium.make`, such as `Name-v0` or `module:Name-v0`.
+        render: Whether `picture` will be called.
 
     Raises:
-        ConfigError: There is no such environment, what it needs is not installed, or its spaces are others than the ones above.
+        ConfigError: There is no such environment, it needs something that is not installed, or a space is not supported.
 
     Attributes:
-        env_id: As given.
-        obs_names: Of the O entries of an observation.
-        action_names: Of the A entries of an action.
-        low: Actions that -1 stands for, shape (A,), float64.
-        high: Actions that 1 stands for.
-        max_steps: Steps after which the environment itself ends an episode; None for never.
-        period_s: Time that a step stands for; 1 s where the environment does not say.
+        env_id: Id of the environment.
+        obs_names: Names of the O entries of an observation.
+        action_names: Names of the A entries of an action.
+        low: The environment's actions for -1, shape (A,), float64.
+        high: The environment's actions for 1, shape (A,), float64.
+        max_steps: Steps after which the environment itself ends an episode; None for no limit.
+        period_s: Duration of a step; 1 s if the environment does not define it.
     """
 
     def __init__(self, env_id: str, *, render: bool = False) -> None:
@@ -43,14 +42,15 @@ class FlatEnvironment:
         except ConfigError:
             self._env.close()
             raise
-        self.low, self.high = (np.asarray(bound, dtype=np.float64).ravel() for bound in (self._action_space.low,
-                                                                                        self._action_space.high))
+        self.low = np.asarray(self._action_space.low, dtype=np.float64).ravel()
+        self.high = np.asarray(self._action_space.high, dtype=np.float64).ravel()
         self.action_names = tuple(f'action[{index}]' for index in range(len(self.low)))
         self.max_steps = self._env.spec.max_episode_steps if self._env.spec else None
-        self.period_s = _period_s(self._env)
+        period, rate = getattr(self._env.unwrapped, 'dt', None), self._env.metadata.get('render_fps')
+        self.period_s = float(period or (1.0 / rate if rate else 1.0))
 
     def reset(self, seed: int) -> np.ndarray:
-        """Begin an episode; its first observation, shape (O,), float64.
+        """Begin an episode; returns its first observation, shape (O,), float64.
 
         Raises:
             MeasurementError: The observation is not finite.
@@ -62,14 +62,14 @@ class FlatEnvironment:
         """Hold an action, shape (A,), in [-1, 1], for a step.
 
         Returns:
-            Observation, shape (O,), float64, reward, and terminated, truncated and info as Gymnasium has them.
+            Observation, shape (O,), float64, reward, and Gymnasium's terminated, truncated and info.
 
         Raises:
             MeasurementError: Observation or reward is not finite.
         """
         space = self._action_space
         scaled = self.low + 0.5 * (np.clip(action, -1.0, 1.0) + 1.0) * (self.high - self.low)
-        # Rounded to the space's type, a bound may be passed by a trifle.
+        # Rounding to the space's type may exceed a bound slightly.
         scaled = np.clip(scaled.reshape(space.shape).astype(space.dtype), space.low, space.high)
         obs, reward, terminated, truncated, info = self._env.step(scaled)
         if not np.isfinite(float(reward)):
@@ -77,21 +77,21 @@ class FlatEnvironment:
         return self._flat(obs), float(reward), bool(terminated), bool(truncated), info
 
     def picture(self) -> np.ndarray:
-        """What it looks like, shape (height, width, 3), uint8.
+        """Render the environment, shape (height, width, 3), uint8.
 
         Raises:
-            ConfigError: It has no pictures, or what they need is not there.
+            ConfigError: The environment cannot render pictures.
         """
         try:
             picture = self._env.render()
-        except Exception as error:  # Pictures are made by libraries and drivers that fail in ways of their own.
+        except Exception as error:  # Rendering libraries and drivers raise errors of their own.
             raise ConfigError(f'{self.env_id} cannot be pictured ({first_line(error)})') from None
         if not isinstance(picture, np.ndarray) or picture.ndim != 3:
             raise ConfigError(f'{self.env_id} cannot be pictured: it has no render mode rgb_array')
         return picture
 
     def close(self) -> None:
-        """Leave it."""
+        """Close the environment."""
         self._env.close()
 
     def _flat(self, obs: Any) -> np.ndarray:
@@ -103,7 +103,7 @@ class FlatEnvironment:
 
 
 def file_name(env_id: str) -> str:
-    """An environment's name as that of a file or folder: without its module, and its namespace after a dash."""
+    """Name of an environment's files: without the module, and with `-` instead of `/`."""
     return env_id.rpartition(':')[2].replace('/', '-')
 
 
@@ -111,18 +111,18 @@ def _made(env_id: str, render: bool) -> gymnasium.Env:
     arguments = {'render_mode': 'rgb_array'} if render else {}
     try:
         with working_directory_modules():
-            # Gymnasium's checker warns of what is an error here.
+            # Gymnasium's checker only warns of what is an error here.
             return gymnasium.make(env_id, disable_env_checker=True, **arguments)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ConfigError(f'{env_id} needs what is not installed: {first_line(error)}') from None
     except gymnasium.error.Error as error:
         raise ConfigError(first_line(error)) from None
-    except Exception as error:  # Whatever an environment may raise while it is made.
+    except Exception as error:  # Environments may raise anything.
         raise ConfigError(f'{env_id} cannot be made: {type(error).__name__}: {first_line(error)}') from None
 
 
 def _names(space: Space, env_id: str, key: str = '') -> list[str]:
-    """Names of the entries in the order in which `flatten` has them."""
+    """Names of the entries in the order of `flatten`."""
     if isinstance(space, Dict):
         return [name for part, inner in space.spaces.items() for name in _names(inner, env_id, f'{key}.{part}')]
     if not isinstance(space, Box) or np.dtype(space.dtype).kind != 'f':
@@ -138,8 +138,3 @@ def _checked_actions(space: Space, env_id: str) -> Box:
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise ConfigError(f'{env_id} has actions {space}, not all of them bounded; what can be planned has finite bounds')
     return space
-
-
-def _period_s(env: gymnasium.Env) -> float:
-    period, rate = getattr(env.unwrapped, 'dt', None), env.metadata.get('render_fps')
-    return float(period or (1.0 / rate if rate else 1.0))

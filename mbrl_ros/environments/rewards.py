@@ -1,6 +1,6 @@
-"""Rewards as functions of the next observation and the action, for those who would rather give a reward than have it learned.
+"""Reward functions of Gymnasium environments, to give a reward instead of learning it.
 
-Each is batched: next observations, shape (..., O), and actions in the environment's units, shape (..., A), to rewards (...).
+Each takes next observations, shape (..., O), and actions in the environment's units, shape (..., A), and returns rewards (...).
 """
 
 import importlib
@@ -15,10 +15,10 @@ _TURN = 2.0 * torch.pi
 
 
 def pendulum(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-    """`Pendulum-v1`, whose reward is that of the state before the step, which follows from the one after it.
+    """`Pendulum-v1`, which rewards the state before the step; the function computes this state from the next one.
 
     Note:
-        Exact but where the speed limit of 8 rad/s cut the speed off.
+        Exact unless the step reached the speed limit of 8 rad/s.
     """
     period, gravity, torque = 0.05, 15.0, action[..., 0].clamp(-2.0, 2.0)
     angle = torch.atan2(obs[..., 1], obs[..., 0]) - period * obs[..., 2]
@@ -28,14 +28,14 @@ def pendulum(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
 
 
 def pusher(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-    """`Pusher-v5`: the object's distances from the goal and, half as much, from the arm's tip, and control; exact."""
+    """`Pusher-v5`, exact: the object's distance from the goal, half its distance from the arm's tip, and control."""
     tip, thing, goal = obs[..., 14:17], obs[..., 17:20], obs[..., 20:23]
     near, far = torch.linalg.vector_norm(thing - tip, dim=-1), torch.linalg.vector_norm(thing - goal, dim=-1)
     return -far - 0.5 * near - 0.1 * action.square().sum(dim=-1)
 
 
 def reacher(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-    """`Reacher-v5`: the fingertip's distance from the target, and control; exact."""
+    """`Reacher-v5`, exact: the fingertip's distance from the target, and control."""
     return -torch.linalg.vector_norm(obs[..., 8:10], dim=-1) - action.square().sum(dim=-1)
 
 
@@ -43,27 +43,22 @@ def half_cheetah(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
     """`HalfCheetah-v5`: forward speed, and control.
 
     Note:
-        Not exact: the environment rewards the mean speed over the step, the observation has the speed at its end.
+        Not exact: the environment rewards the mean speed over the step, but the observation has the speed at its end.
     """
     return obs[..., 8] - 0.1 * action.square().sum(dim=-1)
 
 
-#: Environments whose reward is known here.
+#: Reward functions by environment.
 KNOWN: dict[str, RewardFunction] = {
     'Pendulum-v1': pendulum, 'Pusher-v5': pusher, 'Reacher-v5': reacher, 'HalfCheetah-v5': half_cheetah,
 }
 
 
 def load_reward(name: str, obs_size: int, action_size: int) -> RewardFunction:
-    """The function that `module:function` names, where it is a reward; modules of the working directory are found too.
-
-    Args:
-        name: Module and function.
-        obs_size: O.
-        action_size: A.
+    """Import the reward that `name`, a `module:function`, names, also from the working directory, and try it.
 
     Raises:
-        ConfigError: There is no such function, or it does not make (B,) rewards of (B, O) observations and (B, A) actions.
+        ConfigError: There is no such function, or it does not return rewards (B,) for observations (B, O) and actions (B, A).
     """
     module, _, attribute = name.partition(':')
     if not module or not attribute:
@@ -71,11 +66,11 @@ def load_reward(name: str, obs_size: int, action_size: int) -> RewardFunction:
     try:
         with working_directory_modules():
             function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # Whatever the module of a user may raise while it is imported.
+    except Exception as error:  # Users' modules may raise anything.
         raise ConfigError(f'reward {name!r} cannot be had ({type(error).__name__}: {first_line(error)})') from None
     try:
         reward = function(torch.zeros(2, obs_size), torch.zeros(2, action_size))
-    except Exception as error:  # Whatever the function of a user may raise.
+    except Exception as error:  # Users' functions may raise anything.
         raise ConfigError(f'reward {name!r} fails on observations (2, {obs_size}) and actions (2, {action_size}): '
                           f'{type(error).__name__}: {first_line(error)}') from None
     if not isinstance(reward, torch.Tensor) or reward.shape != (2,) or not reward.is_floating_point():

@@ -1,7 +1,7 @@
 """From raw joint states and object poses to one filtered, stamped state.
 
-`measurements` checks what arrives, `kalman` filters it, `jumps` tells a world that was put back from a bad reading,
-`grid` says which states are due when simulated time rules, `layout` which entry is whose, and `estimator` joins them.
+`measurements` checks messages, `kalman` filters them, `jumps` tells a world that was reset from a bad reading, `grid` says which
+states are due in lockstep, and `estimator` joins these parts.
 """
 
 from mbrl_ros.estimation.config import EstimatorConfig

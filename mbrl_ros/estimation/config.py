@@ -1,8 +1,8 @@
 """Settings of the state estimator, with the accuracy they were tuned for.
 
-Accuracy with the defaults: RMSE of the state at the stamps of the measurements, against that of the measurements, arm
-joints at 120 Hz, noise 5e-4 rad and 0.01 rad/s. `test/unit/test_estimation_accuracy.py` and
-`test/unit/test_estimation_simulated.py` hold these factors.
+The table compares the RMSE of the state with the RMSE of the measurements, at the stamps of the measurements: default settings,
+arm joints at 120 Hz, noise 5e-4 rad and 0.01 rad/s. `test/unit/test_estimation_accuracy.py` and
+`test/unit/test_estimation_simulated.py` check these factors.
 
     motion                           position    velocity    velocity, none measured (against differences)
     velocity steps, simulated arm    raw / 1.5   raw / 1.2
@@ -12,8 +12,8 @@ joints at 120 Hz, noise 5e-4 rad and 0.01 rad/s. `test/unit/test_estimation_accu
 
 The position of an object at rest, measured at 60 Hz with 1e-3 m noise: raw / 1.5.
 
-Between measurements positions come from prediction and are better than the last measurement by a factor of 10. Without
-noise the state lags by less than 1e-3 rad at 1.5 rad/s and 10 rad/s².
+Between measurements the filter predicts positions ten times as well as the last measurement does. Without noise the state lags by
+less than 1e-3 rad at 1.5 rad/s and 10 rad/s².
 """
 
 import dataclasses
@@ -34,13 +34,14 @@ class NoiseConfig(Config):
     max_velocity: float = setting(3.0, 'Largest speed that motion can have; tells motion from a jump.', unit='u/s', low=1e-6)
 
     def check(self) -> None:
+        """Raise ConfigError without an acceleration hypothesis."""
         if not self.acceleration_std:
             raise ConfigError(f'{type(self).__name__}.acceleration_std needs at least one number, got ()')
 
 
 @dataclasses.dataclass(frozen=True)
 class GripperNoiseConfig(NoiseConfig):
-    """Noise of the gripper's opening, m; a sum of fingers is noisier than each."""
+    """Noise of the gripper's opening, m; the sum of the fingers is noisier than one finger."""
 
     position_std: float = setting(1e-3, 'Standard deviation of a measured opening.', unit='m', low=1e-9)
     acceleration_std: tuple[float, ...] = setting((0.02, 0.2, 1.0, 10.0), 'Acceleration hypotheses.', unit='m/s²', low=1e-6)
@@ -88,6 +89,7 @@ class EstimatorConfig(Config):
                                   high=60.0)
 
     def check(self) -> None:
+        """Raise ConfigError when the coasting times contradict, or the kinds have different numbers of hypotheses."""
         if self.coast_after_s > self.coast_limit_s:
             raise ConfigError(f'EstimatorConfig.coast_after_s {self.coast_after_s} needs to be at most '
                               f'coast_limit_s {self.coast_limit_s}')

@@ -1,7 +1,7 @@
 """The state estimator: checked readings in, in any order; one filtered state for any later moment out.
 
-Causal: the estimate for time t uses the readings stamped t or earlier and no other, applied in the order of their stamps,
-whenever they arrived. So equal readings give equal states, however the messages raced each other.
+The estimate for time t applies exactly the readings stamped t or earlier, in the order of their stamps. So equal readings give
+equal states, whatever their order of arrival.
 """
 
 import dataclasses
@@ -13,10 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.estimation.config import EstimatorConfig
+from mbrl_ros.estimation.config import EstimatorConfig, NoiseConfig
 from mbrl_ros.estimation.jumps import JumpDetector
-from mbrl_ros.estimation.kalman import KalmanBank
-from mbrl_ros.estimation.layout import entry_noise, entry_sources
+from mbrl_ros.estimation.kalman import ChannelNoise, KalmanBank
 from mbrl_ros.estimation.measurements import (
     BodyMeasurement,
     JointMeasurement,
@@ -38,7 +37,7 @@ _AGREEMENT_STDS = 8.0
 class Status(str, enum.Enum):
     """How far the state can be trusted."""
 
-    WAITING = 'waiting'    #: something tracked was never seen; there is no state
+    WAITING = 'waiting'    #: a joint, gripper or body was never measured; there is no state
     TRACKING = 'tracking'  #: the arm was measured a moment ago
     COASTING = 'coasting'  #: the arm is predicted through a dropout
     LOST = 'lost'          #: the dropout has lasted too long; there is no state
@@ -46,15 +45,15 @@ class Status(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What is known of one moment.
+    """The estimate for one moment.
 
     Attributes:
         stamp_ns: The moment.
-        status: How far it can be trusted.
-        reason: Why it is not plainly `tracking`, in words; empty when it is.
+        status: How far the state can be trusted.
+        reason: What is wrong, in words; empty if nothing is.
         state: The state; None while waiting or lost.
-        age_s: Time since the arm joint that was measured longest ago; infinite before all were.
-        held: Gripper and bodies that are out of sight and therefore held where they were, at rest.
+        age_s: Largest time since the last measurement of an arm joint; infinite while waiting.
+        held: Gripper and bodies out of sight, which are held at rest where they were.
     """
 
     stamp_ns: int
@@ -68,23 +67,22 @@ class Estimate:
 class StateEstimator:
     """Filter over the arm's joints, the gripper's opening and six virtual joints for each tracked body.
 
-    The arm decides the status, because moving on a guess of where it is would be unsafe. Gripper and bodies may be out of
-    sight for longer: they move on at their last velocity until `hold_after_s`, are then held at rest, and are named.
+    The arm's measurements decide the status, because moving an arm at an unknown position would be unsafe. Gripper and bodies may
+    be out of sight for longer: they keep their last velocity until `hold_after_s` and are then held at rest.
 
     Args:
         robot: The arm and gripper.
         body_names: Tracked bodies.
         config: Settings.
-        in_order: Whether every source's messages come in the order of their stamps, as in lockstep; then the clock may be set
-            back by less than messages are late elsewhere.
+        in_order: Whether the messages of each source come in the order of their stamps, as in lockstep; an older stamp then means
+            that the clock was set back.
 
     Attributes:
         names: The S entries of the state.
-        counts: Measurements not used, by reason (`RefusalError.reason`, `outlier`, `late`, `repeated`), and events (`jump`,
-            `restart`).
+        counts: Unused measurements (`RefusalError.reason`, `outlier`, `late`, `repeated`) and events (`jump`, `restart`).
 
     Raises:
-        ConfigError: Two things have an entry of the same name.
+        ConfigError: Two entries have the same name.
     """
 
     def __init__(self, robot: RobotProfile, body_names: Sequence[str] = (), config: EstimatorConfig | None = None, *,
@@ -92,30 +90,32 @@ class StateEstimator:
         self._config = config or EstimatorConfig()
         self._in_order = in_order
         self._arm = np.arange(len(robot.joints))
-        self._first_channel = {body: len(robot.state_names) + 6 * index for index, body in enumerate(body_names)}
         self.names = robot.state_names + tuple(name for body in body_names for name in body_joint_names(body))
         if len(set(self.names)) != len(self.names):
             raise ConfigError(f'state entries need different names, got {", ".join(self.names)}')
-        self._sources = entry_sources(robot, body_names)
+        self._bodies = {body: len(robot.state_names) + 6 * index + np.arange(6) for index, body in enumerate(body_names)}
+        #: Entries that are seen or lost together: each arm joint, the gripper, and each body.
+        self._sources = {name: np.array([index]) for index, name in enumerate(robot.state_names)} | self._bodies
         self._robot = robot
-        self._noise = entry_noise(robot, len(body_names), self._config)
+        self._noise = _entry_noise(robot, len(body_names), self._config)
         self.counts: Counter[str] = Counter()
         self._notices: list[str] = []
         self._joint_reader = JointReader(robot.joints, robot.gripper)
         self._forget()
 
     def on_joints(self, measurement: JointMeasurement, now_ns: int) -> None:
-        """Take in one joint state message.
+        """Take one joint state message.
 
         Args:
             measurement: The message.
-            now_ns: The clock, against which stamps are checked.
+            now_ns: Time of the clock, for checking the stamp.
 
         Raises:
             RefusalError: The message cannot be used; it is counted and changes nothing.
         """
         try:
-            self._check_stamp(measurement.stamp_ns, self._arm_channels(measurement.names), now_ns)
+            channels = [channel for channel in self._arm if self._robot.joints[channel] in measurement.names]
+            self._check_stamp(measurement.stamp_ns, channels, now_ns)
             reading = self._joint_reader.read(measurement)
         except RefusalError as error:
             self.counts[error.reason] += 1
@@ -125,19 +125,19 @@ class StateEstimator:
         self._keep(reading)
 
     def on_body(self, measurement: BodyMeasurement, now_ns: int) -> None:
-        """Take in one pose message; arguments and errors as for `on_joints`.
+        """Take one pose message; arguments as for `on_joints`.
 
         Raises:
-            RefusalError: As for `on_joints`, or of a body that is not tracked, or in another frame.
+            RefusalError: As for `on_joints`, or the body is not tracked, or the pose is in another frame.
         """
         try:
-            if measurement.body not in self._first_channel:
-                tracked = ', '.join(self._first_channel) or 'nothing'
+            if measurement.body not in self._bodies:
+                tracked = ', '.join(self._bodies) or 'nothing'
                 raise RefusalError('unknown', f'pose of {measurement.body!r}, but tracked is {tracked}')
             if measurement.frame not in ('', self._robot.base_link):
                 raise RefusalError('frame', f'pose of {measurement.body!r} is in the frame {measurement.frame!r}; '
                                             f'it needs {self._robot.base_link!r}')
-            first = self._first_channel[measurement.body]
+            first = self._bodies[measurement.body][0]
             self._check_stamp(measurement.stamp_ns, [first], now_ns)
             self._keep(read_body(measurement, first))
         except RefusalError as error:
@@ -146,24 +146,21 @@ class StateEstimator:
 
     @property
     def received_ns(self) -> np.ndarray:
-        """Newest stamp received for each entry, used or not, shape (S,); -1 where there was none."""
+        """Newest stamp received for each entry, used or not, shape (S,); -1 if there was none."""
         return self._received_ns.copy()
 
     @property
     def missing(self) -> list[str]:
-        """Arm joints, gripper and bodies of which nothing was received yet."""
+        """Arm joints, gripper and bodies without any message yet."""
         return [source for source, channels in self._sources.items() if (self._received_ns[channels] < 0).any()]
 
     def take_notices(self) -> list[str]:
-        """Events worth a line of log since the last call: unknown joints, jumps, restarts of time."""
+        """Log lines for the events since the last call: unknown joints, jumps, restarts of time."""
         notices, self._notices = self._notices, []
         return notices
 
     def estimate(self, stamp_ns: int) -> Estimate:
-        """State at a moment no earlier than that of the previous call.
-
-        An earlier moment gets no state, because the filter has gone on.
-        """
+        """State at a moment no earlier than that of the previous call; earlier moments are `lost`."""
         while self._waiting and self._waiting[0][0] <= stamp_ns:
             self._apply(heapq.heappop(self._waiting)[2])
         unseen = [source for source, channels in self._sources.items() if not self._bank.seen[channels].all()]
@@ -185,9 +182,6 @@ class StateEstimator:
             reasons.insert(0, self._describe_silence(elapsed))
         return Estimate(stamp_ns, status, '; '.join(reasons), state, age, held)
 
-    def _arm_channels(self, names: Sequence[str]) -> list[int]:
-        return [channel for channel in self._arm if self._robot.joints[channel] in names]
-
     def _check_stamp(self, stamp_ns: int, channels: Sequence[int], now_ns: int) -> None:
         newest = int(self._received_ns.max())
         goes_back = self._in_order and (stamp_ns < self._received_ns[channels]).any()
@@ -205,13 +199,12 @@ class StateEstimator:
             raise RefusalError('stamp', f'stamp lies {behind:.3f} s in the past; at most {limit:g} s is allowed')
 
     def _forget(self) -> None:
-        size = len(self.names)
         config = self._config
         self._bank = KalmanBank(self._noise, gate_probability=config.gate_probability,
                                 stay_probability=config.stay_probability, restart_after_s=config.restart_after_s)
         self._jumps = JumpDetector(_AGREEMENT_STDS * self._noise.position_std, self._noise.max_velocity, config.jump_measurements)
-        self._received_ns = np.full(size, -1, dtype=np.int64)
-        self._applied_ns = np.full(size, -1, dtype=np.int64)
+        self._received_ns = np.full(len(self.names), -1, dtype=np.int64)
+        self._applied_ns = self._received_ns.copy()
         self._waiting: list[tuple[int, int, Reading]] = []
         self._order = 0
 
@@ -228,7 +221,7 @@ class StateEstimator:
         channels = reading.channels
         late = reading.stamp_ns <= self._applied_ns[channels]
         if late.any():
-            # A driver may send its last measurement again; counting it twice would make the state depend on how often.
+            # A driver may repeat a measurement. If each copy counted, the state would depend on the number of copies.
             self.counts['repeated' if (reading.stamp_ns == self._applied_ns[channels]).all() else 'late'] += 1
             channels = channels[~late]
             reading = Reading(reading.stamp_ns, channels, reading.position[~late], reading.velocity[~late])
@@ -247,7 +240,7 @@ class StateEstimator:
                                  f'{reading.stamp_ns / _NS_PER_S:.3f} s; estimation goes on from there')
 
     def _continued(self, reading: Reading) -> np.ndarray:
-        """Positions of a body with its angles continued from the last estimate."""
+        """Positions of a body; its angles are the equivalent ones nearest to the last estimate."""
         position, angles = reading.position.copy(), reading.channels[3:]
         if self._bank.seen[angles].all():
             position[3:] = nearest_angles(position[3:], self._bank.mean()[0][angles])
@@ -266,3 +259,11 @@ class StateEstimator:
         silent = [self.names[joint] for joint in self._arm if elapsed[joint] > self._config.coast_after_s]
         what = 'the arm' if len(silent) == len(self._arm) else ', '.join(silent)
         return f'no usable measurement of {what} for {elapsed[self._arm].max():.3f} s'
+
+
+def _entry_noise(robot: RobotProfile, num_bodies: int, config: EstimatorConfig) -> ChannelNoise:
+    """Noise of the S entries: the arm's joints, then the gripper, then three coordinates and three angles for each body."""
+    kinds: list[NoiseConfig] = [config.joint] * len(robot.joints) + [config.gripper] * (robot.gripper is not None)
+    kinds += ([config.body_length] * 3 + [config.body_angle] * 3) * num_bodies
+    names = [field.name for field in dataclasses.fields(ChannelNoise)]
+    return ChannelNoise(**{name: np.array([getattr(kind, name) for kind in kinds]).T for name in names})

@@ -1,14 +1,14 @@
-"""Which states are due when stamps, not a clock, drive the estimator."""
+"""Which states are due when stamps drive the estimator instead of a clock."""
 
 import numpy as np
 
 
 class StampGrid:
-    """Grid times, multiples of a period, each given out once and in order.
+    """Grid times, the multiples of a period, each returned once and in order.
 
     Args:
         period_ns: Distance of the grid times.
-        max_due: Most grid times that one call gives; older ones are left out after a leap in time.
+        max_due: Most grid times that one call returns; after a leap in time older ones are skipped.
     """
 
     def __init__(self, period_ns: int, max_due: int = 100) -> None:
@@ -17,11 +17,11 @@ class StampGrid:
 
     @property
     def next_ns(self) -> int | None:
-        """The grid time that comes next; None before the first call of `due`."""
+        """The next grid time; None before the first call of `due`."""
         return None if self._next is None else self._next * self._period_ns
 
     def due(self, until_ns: int) -> list[int]:
-        """Grid times not given yet, up to and including `until_ns`; the first call gives only the newest."""
+        """Grid times not returned yet, up to and including `until_ns`; the first call returns only the newest."""
         newest = until_ns // self._period_ns
         first = newest if self._next is None else max(self._next, newest - self._max_due + 1)
         if first > newest:
@@ -30,15 +30,15 @@ class StampGrid:
         return [index * self._period_ns for index in range(first, newest + 1)]
 
     def restart(self) -> None:
-        """Forget what was given, as when simulated time starts again."""
+        """Forget which grid times were returned, as when simulated time starts again."""
         self._next = None
 
 
 class LockstepSchedule:
-    """Says which grid times are due while simulated time waits for us.
+    """Says which grid times are due while simulated time waits for the state.
 
-    A state is due once every entry has delivered a measurement that is not older, so which measurements it rests on never
-    depends on the order of arrival. An entry that keeps everybody waiting too long is not waited for until it delivers.
+    A state is due once every entry has a measurement that is not older. So the measurements behind a state never depend on the
+    order of arrival. After `patience_s` the schedule ignores a silent entry until it has a new measurement.
 
     Args:
         period_ns: Distance of the grid times.
@@ -56,9 +56,9 @@ class LockstepSchedule:
         """Grid times to publish now, oldest first.
 
         Args:
-            received_ns: Newest stamp received for each entry, shape (S,); -1 where there was none. One that is older than at
-                the last call means that time has started again.
-            clock_ns: Simulated time, as far as it is known.
+            received_ns: Newest stamp received for each entry, shape (S,), or -1; an older stamp than at the last call means that
+                simulated time has started again.
+            clock_ns: Newest known simulated time.
             wall_s: Steady wall time.
         """
         before, self._received_ns = self._received_ns, received_ns

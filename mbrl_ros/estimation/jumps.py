@@ -1,4 +1,4 @@
-"""Tells a jump from an outlier: outliers scatter, a world that was put back stays where it was put."""
+"""Tells a jump from an outlier: outliers scatter, while readings after a jump agree with each other."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ class JumpDetector:
     """Counts, for each of C channels, the refused measurements in a row that agree with one another.
 
     Args:
-        agreement: How far apart two readings of a thing at rest may be, shape (C,).
-        max_velocity: How fast the thing may move, shape (C,).
-        needed: Readings that make a jump.
+        agreement: Largest distance between two readings of a channel at rest, shape (C,).
+        max_velocity: Largest speed of each channel, shape (C,).
+        needed: Number of agreeing readings that make a jump.
     """
 
     def __init__(self, agreement: np.ndarray, max_velocity: np.ndarray, needed: int) -> None:
@@ -24,13 +24,13 @@ class JumpDetector:
 
         Args:
             channels: The n measured channels, each once.
-            accepted: Which of them took it in, shape (n,), bool.
+            accepted: Which of them the filter has accepted, shape (n,), bool.
             stamp_ns: Time of the measurement.
             position: Measured positions, shape (n,).
-            together: Whether the channels jump as one or not at all.
+            together: Whether either all n channels jump or none.
 
         Returns:
-            Which channels have jumped with this measurement, shape (n,), bool; their count starts again.
+            Which channels have jumped, shape (n,), bool; their count starts again.
         """
         elapsed = (stamp_ns - self._stamp_ns[channels]) * 1e-9
         within = self._agreement[channels] + self._max_velocity[channels] * elapsed

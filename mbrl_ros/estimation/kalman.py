@@ -1,16 +1,15 @@
 """A bank of independent Kalman filters over position and velocity, all advanced by the same array operations.
 
-Each channel is a constant-velocity model driven by white-noise acceleration (Bar-Shalom, Li and Kirubarajan, *Estimation
-with Applications to Tracking and Navigation*, 2001, chapter 6). Over an interval dt the velocity changes by
-acceleration_std * dt, as in the book's discrete model (6.3.2); the position follows with the spread of its continuous
-model (6.2.2). How large the acceleration is differs between an arm at rest and one that is jolted, so every channel runs
-M hypotheses and weighs them by likelihood: the interacting multiple model estimator (Blom and Bar-Shalom, 1988).
-Updates are in Joseph form, which keeps covariances positive under rounding.
+Each channel is a constant-velocity model driven by white-noise acceleration (Bar-Shalom, Li and Kirubarajan, *Estimation with
+Applications to Tracking and Navigation*, 2001, chapter 6). Over an interval dt the velocity changes by acceleration_std * dt, as
+in the book's discrete model (6.3.2); the position has the spread of the book's continuous model (6.2.2). An arm at rest
+accelerates much less than a jolted one, so every channel runs M hypotheses and weighs them by likelihood: the interacting
+multiple model estimator (Blom and Bar-Shalom, 1988). Updates are in Joseph form, which keeps covariances positive under rounding.
 
 Note:
-    In the purely discrete model the acceleration is constant within an interval, which ties the change of position to
-    that of velocity. A velocity-controlled joint may change its velocity at any moment in between, and with that tie such
-    steps fail the gate.
+    In the purely discrete model the acceleration is constant within an interval, so the change of velocity determines the change
+    of position. A velocity-controlled joint may change its velocity at any moment of the interval, and such steps would fail the
+    gate of that model.
 
 Shape letters: `M` hypotheses, `C` channels, `n` channels that one measurement covers.
 """
@@ -30,13 +29,16 @@ _REACH_STDS = 8.0
 
 @dataclasses.dataclass(frozen=True)
 class ChannelNoise:
-    """What is known of C channels before anything is measured, each in its own unit u.
+    """Noise and limits of C channels, each in its own unit u.
 
     Attributes:
         position_std: Shape (C,), u.
         velocity_std: Shape (C,), u/s.
         acceleration_std: Hypotheses, shape (M, C), u/s².
-        max_velocity: Largest speed, shape (C,), u/s; also the spread of the velocity while none was seen.
+        max_velocity: Largest speed, shape (C,), u/s; also the spread of a velocity that was never measured.
+
+    Raises:
+        ShapeError: The shapes differ.
     """
 
     position_std: np.ndarray
@@ -60,7 +62,7 @@ class KalmanBank:
         noise: Measurement and process noise.
         gate_probability: Chance that a sound measurement fails the chi-square test on its normalised innovation squared.
         stay_probability: Chance that a hypothesis still holds at the next measurement.
-        restart_after_s: Silence after which a channel forgets and starts from the next measurement.
+        restart_after_s: Time without a measurement after which a channel starts afresh from the next one.
 
     Attributes:
         stamp_ns: Time of each channel's last accepted measurement, shape (C,); meaningless until `seen`.
@@ -87,37 +89,37 @@ class KalmanBank:
         return mean[:, 0], mean[:, 1]
 
     def std(self) -> tuple[np.ndarray, np.ndarray]:
-        """Standard deviation of position and velocity, likewise, over the mixture of hypotheses."""
+        """Standard deviation of position and velocity over the mixture of hypotheses, each of shape (C,)."""
         mean = (self._weight[..., None] * self._mean).sum(axis=0)
         spread = np.diagonal(self._cov, axis1=-2, axis2=-1) + (self._mean - mean) ** 2
         variance = (self._weight[..., None] * spread).sum(axis=0)
         return np.sqrt(variance[:, 0]), np.sqrt(variance[:, 1])
 
     def start(self, channels: np.ndarray, stamp_ns: int, position: np.ndarray, velocity: np.ndarray) -> None:
-        """Forget the past of some channels and take a measurement as it is; arguments as for `update`."""
+        """Restart some channels from one measurement, without a gate; arguments as for `update`."""
         missing = np.isnan(velocity)
         self._mean[:, channels] = np.stack([position, np.where(missing, 0.0, velocity)], axis=-1)
         self._cov[:, channels] = 0.0
         self._cov[:, channels, 0, 0] = self._noise.position_std[channels] ** 2
-        self._cov[:, channels, 1, 1] = np.where(
-            missing, self._noise.max_velocity[channels], self._noise.velocity_std[channels]) ** 2
+        spread = np.where(missing, self._noise.max_velocity[channels], self._noise.velocity_std[channels])
+        self._cov[:, channels, 1, 1] = spread ** 2
         self._weight[:, channels] = 1.0 / len(self._weight)
         self.stamp_ns[channels] = stamp_ns
         self.seen[channels] = True
 
     def update(self, channels: np.ndarray, stamp_ns: int, position: np.ndarray, velocity: np.ndarray, *,
                together: bool = False) -> np.ndarray:
-        """Advance some channels to a measurement and take it in, unless it is an outlier.
+        """Advance some channels to a measurement and apply it, unless it is an outlier.
 
         Args:
             channels: The n measured channels, each once.
             stamp_ns: Time of the measurement, not before the channels' own.
             position: Measured positions, shape (n,), finite.
-            velocity: Measured velocities, shape (n,); NaN where none was measured.
-            together: Whether one outlying channel makes outliers of all n.
+            velocity: Measured velocities, shape (n,); NaN if not measured.
+            together: Whether an outlier in one channel rejects all n.
 
         Returns:
-            Which channels took the measurement in, shape (n,), bool; the others are as they were.
+            Which channels accepted the measurement, shape (n,), bool; the others are unchanged.
         """
         elapsed = (stamp_ns - self.stamp_ns[channels]) * _NS
         fresh = ~self.seen[channels] | (elapsed > self._restart_after_s)
@@ -133,7 +135,7 @@ class KalmanBank:
         inverse, determinant = _invert(cov + noise)
         nis = (innovation[..., None, :] @ inverse @ innovation[..., :, None])[..., 0, 0]  # (M, n)
         likely = nis.min(axis=0) <= self._gates[np.where(missing, 0, 1)]
-        # The gate widens with every interval without a measurement; how far the thing can have moved does not as fast.
+        # Without measurements the gate widens faster than the channel can move, so the reach limits it as well.
         reach = self._noise.max_velocity[channels] * elapsed + _REACH_STDS * self._noise.position_std[channels]
         accepted = fresh | (likely & (np.abs(position - self.mean()[0][channels]) <= reach))
         if together:
@@ -143,7 +145,9 @@ class KalmanBank:
         posterior = mean + (gain @ innovation[..., None])[..., 0]
         keep = np.eye(2) - gain
         joseph = keep @ cov @ keep.swapaxes(-1, -2) + gain @ noise @ gain.swapaxes(-1, -2)
-        weight = _reweigh(weight, -0.5 * (nis + np.log(determinant)))
+        log_likelihood = -0.5 * (nis + np.log(determinant))
+        weight = weight * np.exp(log_likelihood - log_likelihood.max(axis=0))
+        weight /= weight.sum(axis=0)
         taken = channels[take]
         self._mean[:, taken], self._cov[:, taken], self._weight[:, taken] = posterior[:, take], joseph[:, take], weight[:, take]
         self.stamp_ns[taken] = stamp_ns
@@ -189,8 +193,3 @@ def _invert(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inverse[..., 0, 0], inverse[..., 1, 1] = d, a
     inverse[..., 0, 1] = inverse[..., 1, 0] = -b
     return inverse / determinant[..., None, None], determinant
-
-
-def _reweigh(weight: np.ndarray, log_likelihood: np.ndarray) -> np.ndarray:
-    weight = weight * np.exp(log_likelihood - log_likelihood.max(axis=0))
-    return weight / weight.sum(axis=0)

@@ -1,6 +1,6 @@
-"""What sensors say, as plain values, and the checks that a reading must pass before the filter sees it.
+"""Sensor messages as plain values, and the checks that each must pass before the filter uses it.
 
-Everything a message alone can get wrong is found here; what only the filter can know (an outlier, a jump) is found there.
+These checks need the message alone; checks that need the filter's state (outliers, jumps) are in `estimator`.
 """
 
 import dataclasses
@@ -14,17 +14,17 @@ from transforms3d.euler import quat2euler
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.robots import GripperProfile
 
-#: Positions (rad, m) and velocities beyond this are no reading of any arm or tabletop.
+#: No arm or tabletop has positions (rad, m) or velocities beyond this.
 _IMPLAUSIBLE = 1e3
 _UNIT_TOLERANCE = 1e-2
 
 
 class RefusalError(MeasurementError):
-    """A measurement that is refused, and under which heading it is counted.
+    """A refused measurement.
 
     Args:
-        reason: The heading, one word: `length`, `duplicate`, `position`, `velocity`, `stamp`, `quaternion`, `frame`, `unknown`.
-        text: What was given, and what would fit.
+        reason: Name of its counter: `length`, `duplicate`, `position`, `velocity`, `stamp`, `quaternion`, `frame` or `unknown`.
+        text: The given values, and the allowed ones.
     """
 
     def __init__(self, reason: str, text: str) -> None:
@@ -40,7 +40,7 @@ class JointMeasurement:
         stamp_ns: When the joints were measured, nanoseconds.
         names: The joints.
         position: One number for each name, rad or m.
-        velocity: One for each name, rad/s or m/s, NaN where unknown; or None (also: empty) when none was measured.
+        velocity: One for each name, rad/s or m/s, or NaN; None or empty if no velocity was measured.
     """
 
     stamp_ns: int
@@ -58,7 +58,7 @@ class BodyMeasurement:
         body: Name of the body.
         position_m: Shape (3,).
         quaternion_xyzw: Shape (4,), order as in ROS messages.
-        frame: Frame of the pose; empty stands for the base frame.
+        frame: Frame of the pose; empty for the base frame.
     """
 
     stamp_ns: int
@@ -76,7 +76,7 @@ class Reading:
         stamp_ns: When it was measured.
         channels: Indices of the n measured entries, shape (n,).
         position: Shape (n,), finite.
-        velocity: Shape (n,), NaN where none was measured.
+        velocity: Shape (n,); NaN if not measured.
     """
 
     stamp_ns: int
@@ -88,11 +88,11 @@ class Reading:
 class JointReader:
     """Matches joint states by name to the entries of the state, and sums the fingers to the gripper's opening.
 
-    Fingers may come in one message or in several; the opening is read once each of them was seen anew.
+    Fingers may come in one message or in several; once every finger has a new position, there is a new opening.
 
     Args:
         joints: The arm joints; joint i is entry i of the state.
-        gripper: The gripper, whose opening is the entry after the joints; None when there is none.
+        gripper: The gripper, whose opening is the entry after the joints; None without one.
     """
 
     def __init__(self, joints: Sequence[str], gripper: GripperProfile | None = None) -> None:
@@ -106,13 +106,20 @@ class JointReader:
         """Check one message and pick the tracked entries; there may be none.
 
         Raises:
-            RefusalError: Lengths differ, a name is repeated, or a tracked position is not finite.
+            RefusalError: Lengths differ, a name is repeated, a tracked position is not finite, or a tracked value is beyond 1e3.
         """
-        _check_lengths(measurement)
-        known = [(name, index) for index, name in enumerate(measurement.names) if name in self._entry or name in self._fingers]
+        names = measurement.names
+        speeds = measurement.velocity
+        if speeds is None or not len(speeds):
+            speeds = [math.nan] * len(names)
+        for label, values in (('position', measurement.position), ('velocity', speeds)):
+            if len(values) != len(names):
+                raise RefusalError('length', f'joint state has {len(names)} names but {len(values)} entries in {label}')
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise RefusalError('duplicate', f'joint state repeats the name {", ".join(map(repr, repeated))}')
+        known = [(name, index) for index, name in enumerate(names) if name in self._entry or name in self._fingers]
         position = {name: _position(name, measurement.position[index]) for name, index in known}
-        speeds = measurement.velocity if measurement.velocity is not None and len(measurement.velocity) else None
-        velocity = {name: _velocity(name, speeds[index]) if speeds is not None else math.nan for name, index in known}
+        velocity = {name: _velocity(name, speeds[index]) for name, index in known}
         entries = [(self._entry[name], position[name], velocity[name]) for name, _ in known if name in self._entry]
         self._seen_fingers.update({name: (position[name], velocity[name]) for name, _ in known if name in self._fingers})
         if self._fingers and len(self._seen_fingers) == len(self._fingers):
@@ -124,7 +131,7 @@ class JointReader:
                        np.array(columns[2], dtype=float))
 
     def new_unknown(self, names: Sequence[str]) -> list[str]:
-        """Names among `names` that are not tracked and were not told before, each told once."""
+        """Names that are not tracked; each is returned only once."""
         known = self._entry.keys() | set(self._fingers)
         fresh = [name for name in names if name not in known and name not in self._unknown]
         self._unknown.update(fresh)
@@ -139,7 +146,8 @@ def read_body(measurement: BodyMeasurement, first_channel: int) -> Reading:
         first_channel: Index of the body's first entry in the state.
 
     Raises:
-        RefusalError: A coordinate is not finite, or the quaternion is not finite or not of unit length within 1e-2.
+        RefusalError: There are not 3 coordinates and 4 quaternion entries, a coordinate is not finite or beyond 1e3, or the
+            length of the quaternion differs from 1 by more than 1e-2.
     """
     position = [_position(f'{measurement.body}_{axis}', value) for axis, value in zip('xyz', measurement.position_m)]
     quaternion = [float(value) for value in measurement.quaternion_xyzw]
@@ -152,17 +160,17 @@ def read_body(measurement: BodyMeasurement, first_channel: int) -> Reading:
         shown = ', '.join(f'{value:.4g}' for value in quaternion)
         raise RefusalError('quaternion', f'quaternion (x, y, z, w) = ({shown}) of {measurement.body!r} has length {norm:.4g}; '
                                          f'it needs 1 within {_UNIT_TOLERANCE:g}')
-    # transforms3d puts w first.
+    # In transforms3d w comes first.
     angles = quat2euler((w / norm, x / norm, y / norm, z / norm), axes='sxyz')
     return Reading(measurement.stamp_ns, np.arange(first_channel, first_channel + 6), np.array([*position, *angles]),
                    np.full(6, math.nan))
 
 
 def nearest_angles(angles: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """The roll, pitch, yaw of the same orientation that come nearest to a reference.
+    """Roll, pitch and yaw of the same orientation, as near as possible to a reference.
 
-    Every orientation has two sets of fixed-axis angles up to full turns; following the nearer one keeps the angles
-    continuous through half turns and, but for the poles themselves, through a pitch of 90 degrees.
+    Up to full turns, every orientation has two sets of fixed-axis angles. With the nearer set the angles stay continuous through
+    half turns and, except at the poles themselves, through a pitch of 90 degrees.
 
     Args:
         angles: Roll, pitch, yaw, shape (3,), rad.
@@ -172,18 +180,6 @@ def nearest_angles(angles: np.ndarray, reference: np.ndarray) -> np.ndarray:
     candidates = np.array([[roll, pitch, yaw], [roll + math.pi, math.pi - pitch, yaw + math.pi]])
     candidates += 2.0 * math.pi * np.round((reference - candidates) / (2.0 * math.pi))
     return candidates[np.abs(candidates - reference).sum(axis=1).argmin()]
-
-
-def _check_lengths(measurement: JointMeasurement) -> None:
-    size = len(measurement.names)
-    for label in ('position', 'velocity'):
-        values = getattr(measurement, label)
-        empty_velocity = label == 'velocity' and (values is None or len(values) == 0)
-        if not empty_velocity and len(values) != size:
-            raise RefusalError('length', f'joint state has {size} names but {len(values)} entries in {label}')
-    if len(set(measurement.names)) != size:
-        repeated = [name for name, count in Counter(measurement.names).items() if count > 1]
-        raise RefusalError('duplicate', f'joint state repeats the name {", ".join(map(repr, repeated))}')
 
 
 def _position(name: str, value: float) -> float:

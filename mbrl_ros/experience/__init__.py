@@ -1,4 +1,4 @@
-"""Experience: transitions from what was measured and commanded; `bags` keeps it on disk."""
+"""Experience: transitions, assembled from measurements and commands; `bags` records the messages on disk."""
 
 from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
 from mbrl_ros.experience.buffer import ReplayBuffer, Transitions

@@ -1,10 +1,11 @@
 """Transitions from three streams: states, applied commands and episode reports.
 
-The streams come over separate topics, so that any of them may run ahead of the others. What is built depends on the
-stamps alone: the same messages give the same transitions in every interleaving, live and from a bag.
+The streams come over separate topics, so any of them may run ahead of the others. The result depends on the stamps alone: the
+same messages give the same transitions in every interleaving, live and from a bag.
 """
 
 import dataclasses
+import itertools
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,18 @@ from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import BODY_JOINTS, TAGS, AppliedCommand, ArmCommand, EpisodeReport, Phase, RobotState, Tag, Transition
 
 if TYPE_CHECKING:
-    # Named by annotations alone: what only records need not load torch.
+    # Annotations alone need it: a process that only records does not load torch.
     from mbrl_ros.spaces.space import ActionSpace
 
-#: Phases in which nothing is commanded, so that a missing next command is no reason to wait for it.
+#: In these phases nothing is commanded, so no next command is waited for.
 _STANDING = (Phase.RESETTING, Phase.TRAINING, Phase.WAITING, Phase.FINISHED)
-#: A next command this early, in control periods, means that the one before was not held for its period.
+#: A command counts as superseded if the next one comes before this share of the control period.
 _HELD_FRACTION = 0.9
-#: Older than its stream's newest by more than this, a message belongs to a clock that was set back.
+#: A message that is older than the newest of its stream by more than this means that the clock was set back.
 _CLOCK_RESET_NS = 1_000_000_000
-#: Positions (rad, m) and velocities beyond this are of no arm; one of them would spoil the scales of everything learned.
+#: No arm has positions (rad, m) or velocities beyond this; a single one would spoil the scales of every learned feature.
 _IMPLAUSIBLE = 1e3
-#: How the names of a tracked body's angles end.
+#: Endings of the names of a tracked body's angles.
 _ANGLES = tuple(f'_{axis}' for axis in BODY_JOINTS[3:])
 
 
@@ -48,50 +49,46 @@ class AssemblerConfig(Config):
 class TransitionAssembler:
     """Joins states, applied commands and episode reports into transitions, one per control period.
 
-    A command stamped t gives the observations at t and one period later, made of raw states that are taken or linearly
-    interpolated, a body's angles the shorter way round. It is dropped, and the reason counted, where it was superseded
-    early, where the states have a gap or a jump in between, and where the newest report at or before t is not of an episode.
-    With no report at all, every phase counts. Without an opening of its own it goes with the last one that the gripper was told
-    in that episode, for that is what the gripper goes on doing.
+    A command stamped t gives the observations at t and one period later. Raw states between two measured ones are interpolated
+    linearly, a body's angles the shorter way round. A command without an opening takes the last opening of its episode, because
+    the gripper still follows that one.
+
+    A command is dropped, and the reason counted, if it was superseded early, if the states have a gap or a jump within its
+    period, or if the newest report at or before t is not of an episode. Without any report, every phase counts.
 
     Args:
-        robot: Profile that tells jumps from motion, and names the joints that are commanded.
-        space: Makes observations of raw states, and actions of commands.
+        robot: Names the commanded joints; its velocity limits tell a jump from motion.
+        space: Makes observations from raw states and actions from commands.
         period_s: Control period.
         config: Limits.
-        in_order: Whether no message comes late, as in lockstep; then the clock may be set back by less than messages are late
-            elsewhere.
+        in_order: Whether no message comes late, as in lockstep; an older stamp then always means a clock that was set back.
 
     Attributes:
-        num_kept: Transitions returned so far.
-        dropped: Reason to the number of commands and messages dropped for it.
+        dropped: Number of commands and messages dropped, by reason.
     """
 
     def __init__(self, robot: RobotProfile, space: 'ActionSpace', period_s: float, config: AssemblerConfig | None = None, *,
                  in_order: bool = False) -> None:
-        config = config or AssemblerConfig()
+        self._config = config = config or AssemblerConfig()
         self._max_late_ns = 0 if in_order else _CLOCK_RESET_NS
         self._space, self._joints, self._names = space, robot.joints, space.raw_names
         self._fastest = np.array([_fastest(name, robot, config) for name in self._names])
         self._turns = np.array([name not in robot.state_names and name.endswith(_ANGLES) for name in self._names])
-        self._jump_margin = config.jump_margin_rad
         self._period_ns, self._gap_ns = round(period_s * 1e9), round(config.max_gap_s * 1e9)
         self._patience_ns = round(config.patience_s * 1e9)
-        self._max_pending = config.max_pending
         self._states: deque[_Sample] = deque()
-        self._commands: deque[tuple[int, ArmCommand]] = deque()
-        #: Episode, and the last opening that the gripper was told in it.
+        self._commands: deque[AppliedCommand] = deque()
+        #: Episode, and the last opening commanded in it.
         self._told: tuple[int | None, float | None] = None, None
         self._reports: deque[EpisodeReport] = deque()
         self._report_seen = False
-        self.num_kept = 0
         self.dropped: Counter[str] = Counter()
 
     def on_state(self, state: RobotState) -> list[Transition]:
-        """Take the next state; returns the transitions that are now certain, oldest first.
+        """Take the next state; return the transitions that are now certain, oldest first.
 
         Raises:
-            MeasurementError: The state lacks an entry that observations are made of.
+            MeasurementError: The state lacks an entry that observations need.
         """
         position, velocity = state.positions(self._names), state.velocities(self._names)
         if not ((np.abs(position) <= _IMPLAUSIBLE) & (np.abs(velocity) <= _IMPLAUSIBLE)).all():
@@ -105,7 +102,7 @@ class TransitionAssembler:
         return ready + self._resolve()
 
     def on_applied(self, command: AppliedCommand) -> list[Transition]:
-        """Take the next applied command; returns as `on_state`.
+        """Take the next applied command; return the transitions that are now certain, oldest first.
 
         Raises:
             MeasurementError: The command lacks a joint, or names and values differ in number.
@@ -122,16 +119,16 @@ class TransitionAssembler:
         if ready is None:
             return []
         ordered = velocity[[command.names.index(name) for name in self._joints]]
-        self._commands.append((command.stamp_ns, ArmCommand(ordered, command.opening_m)))
-        if len(self._commands) > self._max_pending:
+        self._commands.append(AppliedCommand(command.stamp_ns, self._joints, ordered, command.opening_m))
+        if len(self._commands) > self._config.max_pending:
             self._commands.popleft()
             self.dropped['command waited too long for states'] += 1
         return ready + self._resolve()
 
     def on_report(self, report: EpisodeReport) -> list[Transition]:
-        """Take the next episode report; returns as `on_state`.
+        """Take the next episode report; return the transitions that are now certain, oldest first.
 
-        The manager may speak twice of one state, as when a reset's reply comes after it; then its last word holds.
+        Of two reports with one stamp the later one holds: a reset's reply may come after the first report.
         """
         if self._reports and report.stamp_ns == self._reports[-1].stamp_ns:
             self._reports[-1] = report
@@ -141,21 +138,21 @@ class TransitionAssembler:
             return []
         self._reports.append(report)
         self._report_seen = True
-        if len(self._reports) > self._max_pending:
+        if len(self._reports) > self._config.max_pending:
             self._reports.popleft()
         return ready + self._resolve()
 
     def flush(self) -> list[Transition]:
-        """Resolve what can be resolved when nothing more will come, as at the end of a bag; drop the rest."""
+        """End the streams, as at the end of a bag: return the last transitions and drop the other commands."""
         ready = self._resolve(final=True)
         self.dropped['no state one period after the command'] += len(self._commands)
-        self.dropped += Counter()  # Leaves out reasons that were counted zero times.
+        self.dropped += Counter()  # Removes reasons with a count of zero.
         self._commands.clear()
         return ready
 
     def _admit(self, stream: deque, stamp_ns: int, kind: str) -> list[Transition] | None:
-        """Transitions made certain by a clock set back, or None when the message is a repeat or late."""
-        newest = _stamp(stream[-1]) if stream else None
+        """Transitions that become certain because the clock was set back; None if the message is repeated or late."""
+        newest = stream[-1].stamp_ns if stream else None
         if newest is None or stamp_ns > newest:
             return []
         if newest - stamp_ns <= self._max_late_ns:
@@ -164,40 +161,40 @@ class TransitionAssembler:
         ready = self.flush()
         self._told = None, None
         for other in (self._states, self._commands, self._reports):
-            if other and _stamp(other[-1]) > stamp_ns + self._max_late_ns:
+            if other and other[-1].stamp_ns > stamp_ns + self._max_late_ns:
                 other.clear()
         return ready
 
     def _connects(self, before: '_Sample', stamp_ns: int, position: np.ndarray) -> bool:
         elapsed_ns = stamp_ns - before.stamp_ns
         moved = np.abs(self._way(before.position, position))
-        return elapsed_ns <= self._gap_ns and bool((moved <= self._jump_margin + self._fastest * elapsed_ns * 1e-9).all())
+        plausible = moved <= self._config.jump_margin_rad + self._fastest * elapsed_ns * 1e-9
+        return elapsed_ns <= self._gap_ns and bool(plausible.all())
 
     def _way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """From one raw position to another; for a body's angles the shorter way round."""
+        """Difference of two raw positions; for a body's angles the shorter way round."""
         way = end - start
         return np.where(self._turns, np.remainder(way + np.pi, 2.0 * np.pi) - np.pi, way)
 
     def _resolve(self, final: bool = False) -> list[Transition]:
         ready = []
         while self._commands and self._is_certain(final):
-            stamp_ns, command = self._commands[0]
-            report = self._report_at(stamp_ns)
-            command = self._with_opening(command, report)
-            reason = self._refusal(stamp_ns, report)
-            if reason:
+            command = self._commands[0]
+            stamp_ns, report = command.stamp_ns, self._report_at(command.stamp_ns)
+            opening_m = self._opening_m(command, report)
+            if reason := self._refusal(stamp_ns, report):
                 self.dropped[reason] += 1
             else:
                 state, next_state = self._state_at(stamp_ns), self._state_at(stamp_ns + self._period_ns)
-                ready.append(Transition(self._space.observe(state), self._space.action(command, state),
-                                        self._space.observe(next_state), stamp_ns, **self._words_on(stamp_ns, report)))
+                action = self._space.action(ArmCommand(command.velocity, opening_m), state)
+                ready.append(Transition(self._space.observe(state), action, self._space.observe(next_state), stamp_ns,
+                                        **self._reported(stamp_ns, report)))
             self._commands.popleft()
         self._forget()
-        self.num_kept += len(ready)
         return ready
 
-    def _words_on(self, stamp_ns: int, report: EpisodeReport | None) -> dict[str, Any]:
-        """What the episode manager said of a control step, by the fields of a transition."""
+    def _reported(self, stamp_ns: int, report: EpisodeReport | None) -> dict[str, Any]:
+        """Fields of a transition that the episode reports tell."""
         if report is None:
             return {'episode': 0}
         after = self._report_at(stamp_ns + self._period_ns)
@@ -210,42 +207,38 @@ class TransitionAssembler:
         """The report in force at a moment."""
         return next((report for report in reversed(self._reports) if report.stamp_ns <= stamp_ns), None)
 
-    def _with_opening(self, command: ArmCommand, report: EpisodeReport | None) -> ArmCommand:
-        """The oldest command, with what the gripper was told before where it says nothing of it."""
+    def _opening_m(self, command: AppliedCommand, report: EpisodeReport | None) -> float | None:
+        """Opening that the gripper follows during the oldest command; the last of its episode if the command has none."""
         episode = report.episode if report and report.phase.is_episode else None
-        if command.opening_m is None and self._told[0] == episode:
-            command = dataclasses.replace(command, opening_m=self._told[1])
-        self._told = episode, command.opening_m
-        return command
+        opening_m = self._told[1] if command.opening_m is None and self._told[0] == episode else command.opening_m
+        self._told = episode, opening_m
+        return opening_m
 
     def _is_certain(self, final: bool) -> bool:
-        """Whether no later message can change what the oldest command gives."""
-        stamp_ns = self._commands[0][0]
+        """Whether no later message can change the transition of the oldest command."""
+        stamp_ns = self._commands[0].stamp_ns
         end_ns = stamp_ns + self._period_ns
-        newest_ns = self._states[-1].stamp_ns if self._states else None
-        if newest_ns is None or newest_ns < end_ns:
+        if not self._states or self._states[-1].stamp_ns < end_ns:
             return False
-        if final or newest_ns >= end_ns + self._patience_ns:
+        if final or self._states[-1].stamp_ns >= end_ns + self._patience_ns:
             return True
-        report = self._reports[-1] if self._reports else None
-        if report is None or report.stamp_ns <= stamp_ns:
+        if not self._reports or self._reports[-1].stamp_ns <= stamp_ns:
             return False
+        report = self._reports[-1]
         return len(self._commands) > 1 or (report.stamp_ns >= end_ns and report.phase in _STANDING)
 
     def _refusal(self, stamp_ns: int, report: EpisodeReport | None) -> str:
         """Why the oldest command gives no transition, or ''."""
         if self._report_seen and (report is None or not report.phase.is_episode):
             return 'outside an episode'
-        if len(self._commands) > 1 and self._commands[1][0] - stamp_ns < _HELD_FRACTION * self._period_ns:
+        if len(self._commands) > 1 and self._commands[1].stamp_ns - stamp_ns < _HELD_FRACTION * self._period_ns:
             return 'superseded early'
         if self._states[0].stamp_ns > stamp_ns:
             return 'no state before the command'
-        end_ns = stamp_ns + self._period_ns
-        start = _index_at_or_before(self._states, stamp_ns)
-        for index in range(start + 1, len(self._states)):
-            if not self._states[index].connected:
+        for sample in itertools.islice(self._states, _index_at_or_before(self._states, stamp_ns) + 1, None):
+            if not sample.connected:
                 return 'gap or jump in the states'
-            if self._states[index].stamp_ns >= end_ns:
+            if sample.stamp_ns >= stamp_ns + self._period_ns:
                 break
         return ''
 
@@ -260,20 +253,20 @@ class TransitionAssembler:
         return RobotState(stamp_ns, self._names, position, before.velocity + weight * (after.velocity - before.velocity))
 
     def _forget(self) -> None:
-        """Drop what no command can need: one still to come may be as old as the patience allows."""
+        """Drop states and reports that no command can need; a command may still come as late as the patience allows."""
         if not self._states:
             return
         horizon_ns = self._states[-1].stamp_ns - self._patience_ns - 2 * self._period_ns
         if self._commands:
-            horizon_ns = min(horizon_ns, self._commands[0][0])
+            horizon_ns = min(horizon_ns, self._commands[0].stamp_ns)
         for stream in (self._states, self._reports):
-            while len(stream) > 1 and _stamp(stream[1]) <= horizon_ns:
+            while len(stream) > 1 and stream[1].stamp_ns <= horizon_ns:
                 stream.popleft()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Sample:
-    """Raw positions and velocities, shape (S,) each, and whether they continue those before without a gap or a jump."""
+    """Raw positions and velocities, shape (S,) each; `connected` if neither gap nor jump lies between them and those before."""
 
     stamp_ns: int
     position: np.ndarray
@@ -281,12 +274,8 @@ class _Sample:
     connected: bool
 
 
-def _stamp(entry: '_Sample | EpisodeReport | tuple[int, ArmCommand]') -> int:
-    return entry[0] if isinstance(entry, tuple) else entry.stamp_ns
-
-
 def _index_at_or_before(states: deque[_Sample], stamp_ns: int) -> int:
-    # From the newest, because commands are recent; a deque is fast to walk from either end only.
+    # Search from the newest, because commands are recent and a deque is slow in the middle.
     for back, sample in enumerate(reversed(states), start=1):
         if sample.stamp_ns <= stamp_ns:
             return len(states) - back
@@ -294,7 +283,7 @@ def _index_at_or_before(states: deque[_Sample], stamp_ns: int) -> int:
 
 
 def _fastest(name: str, robot: RobotProfile, config: AssemblerConfig) -> float:
-    """Speed beyond which an entry of the raw state was put elsewhere; a body's angles tell too little for one."""
+    """Speed beyond which an entry of the raw state has jumped; a body's angles have no such limit."""
     limits = dict(zip(robot.joints, robot.max_velocity_rad_s))
     if robot.gripper:
         limits[robot.gripper.name] = robot.gripper.max_velocity_m_s

@@ -1,4 +1,4 @@
-"""Transitions as arrays, and the replay buffer that all learning takes them from."""
+"""Transitions as arrays, and the replay buffer that every learner trains from."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -10,16 +10,16 @@ from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.types import GOAL_SIZE, Transition
 
 _FIRST_ALLOCATION = 1024
-#: What each column is of, and the sizes of its rows where they are the same for all.
+#: Type of each column.
 _KINDS = {'obs': np.float64, 'action': np.float64, 'next_obs': np.float64, 'stamp_ns': np.int64, 'episode': np.int64,
           'goal': np.float64, 'reward': np.float64, 'terminated': np.bool_, 'truncated': np.bool_, 'tags': np.uint8}
-#: What a transition of before there were these columns has in them.
+#: Values of columns that are not given, as in files from before these columns existed.
 _UNKNOWN = {'goal': np.nan, 'reward': np.nan, 'terminated': False, 'truncated': False, 'tags': 0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Transitions:
-    """N transitions, oldest first; see `types.Transition` for what each column is.
+    """N transitions, oldest first; `types.Transition` explains each column.
 
     Attributes:
         obs: Shape (N, O).
@@ -47,15 +47,14 @@ class Transitions:
 
     @classmethod
     def of(cls, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, stamp_ns: np.ndarray, **columns: np.ndarray) -> Self:
-        """Transitions of whose other columns only some are given, or one value for all; the others are not known.
+        """Transitions from some columns; each of `columns` may be one value for all rows, and the rest are unknown.
 
         Raises:
             ShapeError: A column has another number of rows.
         """
         count = len(obs)
-        given = {'episode': 0, **_UNKNOWN, **columns}
         made = {name: np.array(np.broadcast_to(value, (count, GOAL_SIZE) if name == 'goal' else count), dtype=_KINDS[name])
-                for name, value in given.items()}
+                for name, value in {'episode': 0, **_UNKNOWN, **columns}.items()}
         rows = {'obs': obs, 'action': action, 'next_obs': next_obs, 'stamp_ns': np.asarray(stamp_ns, dtype=np.int64)}
         if wrong := [name for name, value in rows.items() if len(value) != count]:
             raise ShapeError(f'{wrong[0]} has {len(rows[wrong[0]])} rows, obs has {count}')
@@ -63,7 +62,7 @@ class Transitions:
 
     @classmethod
     def gathered(cls, transitions: Sequence[Transition]) -> Self:
-        """Single transitions of the same sizes as rows; at least one."""
+        """At least one transition, each as one row; all have the same sizes."""
         return cls(**{name: np.array([getattr(transition, name) for transition in transitions], dtype=kind)
                       for name, kind in _KINDS.items()})
 
@@ -80,20 +79,19 @@ class Transitions:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def take(self, rows: slice | np.ndarray) -> Self:
-        """Some of them, by a slice, a mask or indices."""
+        """Transitions chosen by a slice, a mask or indices."""
         return type(self)(**{name: values[rows] for name, values in self.columns().items()})
 
     @classmethod
     def joined(cls, parts: Sequence['Transitions']) -> Self:
-        """One after another; at least one part."""
+        """At least one part, one after another."""
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _KINDS})
 
 
 class ReplayBuffer:
     """First in, first out store of the newest `capacity` transitions; appending costs amortised constant time.
 
-    Rows once written are never overwritten: full memory is replaced, not reused. So arrays handed to another thread stay what
-    they were.
+    Written rows are never overwritten: full memory is replaced, not reused. So arrays that another thread holds never change.
 
     Args:
         obs_size: O.
@@ -104,7 +102,7 @@ class ReplayBuffer:
         ConfigError: The capacity is below 1.
 
     Attributes:
-        num_dropped: Transitions that had to go for newer ones.
+        num_dropped: Transitions that newer ones have displaced.
     """
 
     def __init__(self, obs_size: int, action_size: int, capacity: int = 100_000) -> None:
@@ -122,25 +120,16 @@ class ReplayBuffer:
 
     @property
     def num_seen(self) -> int:
-        """Transitions that were ever added."""
+        """Transitions ever added, including dropped ones."""
         return len(self) + self.num_dropped
 
     def append(self, transition: Transition) -> None:
-        """Add one transition; the oldest goes when the buffer is full.
+        """Add one transition; a full buffer drops the oldest.
 
         Raises:
-            ShapeError: Observation, action or goal of another size.
+            ShapeError: Observation, action or goal has another size than the buffer's.
         """
-        row = {name: np.asarray(getattr(transition, name)) for name in _KINDS}
-        shapes = {name: value.shape for name, value in row.items()}
-        if wrong := [name for name in _KINDS if shapes[name] != self._shapes[name]]:
-            raise ShapeError(f'transition has {wrong[0]} of shape {shapes[wrong[0]]}, the buffer holds {self._shapes[wrong[0]]}')
-        if self._end == len(self._memory['obs']):
-            self._move(len(self) + 1)
-        for name, value in row.items():
-            self._memory[name][self._end] = value
-        self._end += 1
-        self._drop()
+        self.extend(Transitions.gathered([transition]))
 
     def extend(self, transitions: Iterable[Transition] | Transitions) -> None:
         """Append each in order.
@@ -157,14 +146,21 @@ class ReplayBuffer:
             raise ShapeError(f'transitions have {wrong[0]} of shape {columns[wrong[0]].shape[1:]}, '
                              f'the buffer holds {self._shapes[wrong[0]]}')
         if self._end + len(transitions) > len(self._memory['obs']):
-            self._move(len(self) + len(transitions))
+            kept = self.arrays().columns()
+            # Twice the rows in use: the next move is at least as many appends away.
+            self._memory = self._allocate(2 * (len(self) + len(transitions)))
+            self._start, self._end = 0, len(self)
+            for name, values in kept.items():
+                self._memory[name][:self._end] = values
         for name, values in columns.items():
             self._memory[name][self._end:self._end + len(transitions)] = values
         self._end += len(transitions)
-        self._drop()
+        surplus = max(len(self) - self._capacity, 0)
+        self._start += surplus
+        self.num_dropped += surplus
 
     def missing(self, transitions: Sequence[Transition], newest: int) -> list[Transition]:
-        """Those that the newest so many do not hold, by their stamps."""
+        """Transitions whose stamps are not in the newest `newest` rows of the buffer."""
         held = self.arrays().stamp_ns
         known = set(held[max(len(held) - newest, 0):].tolist())
         return [transition for transition in transitions if transition.stamp_ns not in known]
@@ -189,18 +185,5 @@ class ReplayBuffer:
             view.flags.writeable = False
         return Transitions(**views)
 
-    def _drop(self) -> None:
-        surplus = max(len(self) - self._capacity, 0)
-        self._start += surplus
-        self.num_dropped += surplus
-
     def _allocate(self, rows: int) -> dict[str, np.ndarray]:
         return {name: np.empty((rows, *shape), _KINDS[name]) for name, shape in self._shapes.items()}
-
-    def _move(self, needed: int) -> None:
-        # Twice the rows in use: the next move is at least as many appends away.
-        kept = self.arrays().columns()
-        self._memory = self._allocate(2 * needed)
-        self._start, self._end = 0, len(kept['obs'])
-        for name, values in kept.items():
-            self._memory[name][:self._end] = values

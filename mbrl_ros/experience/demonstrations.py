@@ -1,4 +1,4 @@
-"""Demonstrated episodes of a bag, as a run of learning begins with them; without ROS."""
+"""Demonstrated episodes from bags, for a learning run to begin with; without ROS."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mbrl_ros.spaces.space import ActionSpace
 
 _EPISODE, _CONFIGURATION = 'episode', 'configuration'
-#: Share by which the time between two control steps may differ from the control period.
+#: Largest relative difference between the recorded time of a control step and the control period.
 _RATE_TOLERANCE = 0.1
 
 
@@ -29,12 +29,12 @@ class DemonstratedEpisode:
     """One demonstrated episode.
 
     Attributes:
-        bag: Where it was recorded.
-        steps: Control steps that the arm made.
+        bag: Path of the recording.
+        steps: Control steps of the episode.
         success: Whether the goal was reached and held.
         distance_m: Distance from the goal at the end.
         episode_return: Sum of rewards.
-        transitions: Control steps that can be learned from, at least one and at most `steps`.
+        transitions: Control steps with complete data, at least one and at most `steps`.
     """
 
     bag: str
@@ -48,20 +48,11 @@ class DemonstratedEpisode:
 def load_demonstrations(paths: Iterable[str | Path], robot: RobotProfile, task: str, space: 'ActionSpace', period_s: float, *,
                         config: AssemblerConfig | None = None,
                         on_damage: Callable[[str], None] | None = None) -> list[DemonstratedEpisode]:
-    """Every demonstrated episode of some bags, in their order.
-
-    Args:
-        paths: Bag directories or `.mcap` files.
-        robot: Profile of the arm that was recorded.
-        task: What has to have been demonstrated.
-        space: Makes observations and actions of what was recorded.
-        period_s: Control period.
-        config: Limits of the assembler.
-        on_damage: Told, in a line each, where a file ends before its end.
+    """Every demonstrated episode of some bags, in their order; arguments as for `load_transitions`, with the demonstrated task.
 
     Raises:
         BagError: A bag cannot be read, lacks a topic, is of other joints, another task or another control rate, or holds no
-            demonstrated episode that can be learned from.
+            demonstrated episode with complete control steps.
     """
     episodes: list[DemonstratedEpisode] = []
     for path in paths:
@@ -72,7 +63,7 @@ def load_demonstrations(paths: Iterable[str | Path], robot: RobotProfile, task: 
 def _episodes_of(path: Path, assembler: TransitionAssembler, task: str, period_s: float,
                  on_damage: Callable[[str], None] | None) -> list[DemonstratedEpisode]:
     transitions = replay(path, assembler, on_damage=on_damage)
-    reports, recorded_task = _words(path)
+    reports, recorded_task = _reports_and_task(path)
     if recorded_task not in ('', task):
         raise BagError(f'{path}: was recorded for the task {recorded_task!r}, not for {task!r}')
     chapters = _chapters(reports)
@@ -90,31 +81,31 @@ def _episodes_of(path: Path, assembler: TransitionAssembler, task: str, period_s
 
 @dataclasses.dataclass(frozen=True)
 class _Chapter:
-    """A demonstrated episode in the episode manager's words.
+    """A demonstrated episode in the episode manager's reports.
 
     Attributes:
-        stamps_ns: Of its words on the episode, oldest first.
-        last: Its word that ended it, which tells how; else its last one, where the recording ends before.
+        stamps_ns: Stamps of the reports with the phase `demonstrated`, oldest first.
+        last: The report that ended the episode; if the recording ends earlier, the last report.
     """
 
     stamps_ns: list[int]
     last: EpisodeReport
 
     def holds(self, transition: Transition) -> bool:
-        """Whether a control step belongs to it."""
+        """Whether a control step belongs to the episode."""
         is_open = self.last.phase is Phase.DEMONSTRATED
         return (transition.episode == self.last.episode and self.stamps_ns[0] <= transition.stamp_ns
                 and (is_open or transition.stamp_ns < self.last.stamp_ns))
 
     def episode_of(self, bag: str, transitions: list[Transition]) -> DemonstratedEpisode:
-        """The episode that these control steps are of."""
+        """The episode, with these control steps."""
         last = self.last
         return DemonstratedEpisode(bag, max(last.step, len(transitions)), last.success, last.distance_m, last.episode_return,
                                    Transitions.gathered(transitions))
 
 
-def _words(path: Path) -> tuple[list[EpisodeReport], str]:
-    """What the episode manager said, as far as it can be read, and the task that the controller was given; '' if nobody says."""
+def _reports_and_task(path: Path) -> tuple[list[EpisodeReport], str]:
+    """Readable episode reports, and the task in the controller's recorded parameters; '' if there is none."""
     reader, reports, task = BagReader(path), [], ''
     for message in reader.messages():
         role = message.topic.name.rpartition('/')[2]
@@ -122,21 +113,13 @@ def _words(path: Path) -> tuple[list[EpisodeReport], str]:
             if role == _EPISODE:
                 reports.append(report_of(message))
             elif role == _CONFIGURATION:
-                task = _task_of(message.decoded().data) or task
-        except (BagError, MeasurementError):
-            continue  # As in a replay: a recording holds what was heard, malformed messages included.
+                task = str(json.loads(message.decoded().data).get('mpc_controller', {}).get('task', '')) or task
+        except (BagError, MeasurementError, ValueError, AttributeError):
+            continue  # As in a replay, malformed messages are skipped.
     if not reports:
         names = ', '.join(sorted(reader.topics)) or 'nothing'
         raise BagError(f'{path}: holds no word of an episode manager on {_EPISODE}; its topics are {names}')
     return reports, task
-
-
-def _task_of(configuration: str) -> str:
-    """Task among the recorded parameters of the nodes."""
-    try:
-        return str(json.loads(configuration).get('mpc_controller', {}).get('task', ''))
-    except (ValueError, AttributeError):
-        return ''
 
 
 def _chapters(reports: list[EpisodeReport]) -> list[_Chapter]:
@@ -162,7 +145,7 @@ def _check_rate(path: Path, chapters: list[_Chapter], period_s: float) -> None:
 
 
 def _parts(chapters: list[_Chapter], transitions: list[Transition]) -> list[list[Transition]]:
-    """Transitions of each chapter; both are in the order in which they were recorded."""
+    """Transitions of each chapter; both lists are in the order of recording."""
     parts: list[list[Transition]] = [[] for _ in chapters]
     first = 0
     for transition in transitions:

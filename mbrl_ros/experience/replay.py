@@ -1,4 +1,4 @@
-"""Transitions from bags, through the same assembler as live ones, without ROS."""
+"""Transitions from bags, through the assembler that makes live ones too; without ROS."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,30 +27,27 @@ def load_transitions(paths: str | Path | Iterable[str | Path], robot: RobotProfi
 
     Args:
         paths: Bag directories or `.mcap` files.
-        robot: Profile of the arm that was recorded.
-        space: Makes observations and actions of what was recorded.
+        robot: Profile of the recorded arm.
+        space: Makes observations and actions from the recording.
         period_s: Control period.
-        namespace: Of the recorded topics, as `/left`; needed only where a bag holds several.
+        namespace: Namespace of the recorded topics, as `/left`; needed only if a bag has several.
         config: Limits of the assembler.
-        on_damage: Told, in a line each, where a file ends before its end; what is whole in it is used all the same.
+        on_damage: Gets one line for each file that is cut off or damaged; its whole messages are used.
 
     Raises:
-        BagError: A bag cannot be read, lacks the states or the applied commands, or none of these can be used, as of
-            another set of joints.
+        BagError: A bag cannot be read, or has no usable states or applied commands, as with other joints.
     """
-    paths = [paths] if isinstance(paths, str | Path) else list(paths)
     transitions: list[Transition] = []
-    for path in paths:
-        assembler = TransitionAssembler(robot, space, period_s, config)
-        transitions += replay(path, assembler, namespace, on_damage)
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        transitions += replay(path, TransitionAssembler(robot, space, period_s, config), namespace, on_damage)
     return transitions
 
 
 def replay(path: str | Path, assembler: TransitionAssembler, namespace: str | None = None,
            on_damage: Callable[[str], None] | None = None) -> list[Transition]:
-    """Feed one bag to an assembler and flush it; arguments and errors as for `load_transitions`.
+    """Feed one bag to an assembler and flush it; arguments as for `load_transitions`.
 
-    A recording holds what was heard, malformed messages included. As live, they are left out, and counted by the assembler.
+    A recording contains malformed messages too. They are skipped, as in a live run, and the assembler counts them.
 
     Raises:
         BagError: As for `load_transitions`.
@@ -90,13 +87,23 @@ def replay(path: str | Path, assembler: TransitionAssembler, namespace: str | No
 
 
 def state_of(message: BagMessage) -> RobotState:
-    """State of a recorded `sensor_msgs/msg/JointState`; raises BagError and MeasurementError."""
+    """State of a recorded `sensor_msgs/msg/JointState`.
+
+    Raises:
+        BagError: The message cannot be decoded.
+        MeasurementError: The message has another type.
+    """
     decoded = _joint_state(message)
     return RobotState(_stamp(decoded), tuple(decoded.name), np.array(decoded.position), np.array(decoded.velocity))
 
 
 def applied_of(message: BagMessage) -> AppliedCommand:
-    """Applied command of a recorded `sensor_msgs/msg/JointState`; raises BagError and MeasurementError."""
+    """Applied command of a recorded `sensor_msgs/msg/JointState`.
+
+    Raises:
+        BagError: The message cannot be decoded.
+        MeasurementError: The message has another type, or its values do not fit its names.
+    """
     decoded = _joint_state(message)
     return AppliedCommand.of_vector(_stamp(decoded), decoded.name, decoded.position, decoded.velocity)
 
@@ -105,7 +112,8 @@ def report_of(message: BagMessage) -> EpisodeReport:
     """Episode report of a recorded `diagnostic_msgs/msg/DiagnosticArray`.
 
     Raises:
-        MeasurementError: It is not such a report, or a field does not parse.
+        BagError: The message cannot be decoded.
+        MeasurementError: The message is not such a report, or a field does not parse.
     """
     decoded = message.decoded()
     status = getattr(decoded, 'status', [])

@@ -1,7 +1,7 @@
 """The experience that a model was learned from, in a file beside the model.
 
-A model that goes on learning from what comes new, without what it was learned from, forgets: a round on one episode fits that
-episode. With this file every later round trains on old and new together, and what was held out once stays held out.
+A model that continues learning from new experience alone forgets: a round on one episode fits that episode only. With this file
+every later round trains on old and new transitions together, and held-out transitions stay held out.
 """
 
 import dataclasses
@@ -16,28 +16,28 @@ from mbrl_ros.experience.buffer import Transitions
 
 _SUFFIX = '.experience.safetensors'
 _FORMAT = 'mbrl_ros.experience'
-#: Columns that every file has; those of later come beside them.
+#: Columns that every file has; files of later versions have more.
 _COLUMNS = ('obs', 'action', 'next_obs', 'stamp_ns', 'episode')
 _LEARNED = 'learned_stamp_ns'
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedExperience:
-    """Transitions, and which of them a model was made from.
+    """Transitions, and which of them a model was trained on.
 
     Attributes:
-        transitions: N transitions, oldest first; stamps are of the clock of that run.
-        learned_stamp_ns: Stamps of those in the round that made the model.
+        transitions: N transitions, oldest first; stamps come from the clock of their run.
+        learned_stamp_ns: Stamps of the transitions in the round that made the model.
     """
 
     transitions: Transitions
     learned_stamp_ns: np.ndarray
 
     def save(self, model: Path) -> None:
-        """Write the file that belongs to the model file of that path; real numbers in float32.
+        """Write the file that belongs to a model file; real numbers become float32.
 
         Raises:
-            BagError: It cannot be written.
+            BagError: The file cannot be written.
         """
         path = saved_experience_path(model)
         kept = {name: values.astype(np.float32) if values.dtype == np.float64 else values
@@ -50,13 +50,13 @@ class SavedExperience:
             raise BagError(f'{path}: cannot be written ({error.strerror})') from None
 
     def followed_by(self, others: Transitions) -> Transitions:
-        """These transitions, then those of another run, whose stamps are moved behind: two clocks may show the same time."""
+        """These transitions, then those of another run; their stamps move behind, because two runs may have equal stamps."""
         behind = others.stamp_ns + (int(self.transitions.stamp_ns.max(initial=-1)) + 1)
         return Transitions.joined([self.transitions, dataclasses.replace(others, stamp_ns=behind)])
 
     @classmethod
     def load(cls, model: Path, obs_size: int, action_size: int) -> 'SavedExperience | None':
-        """Read the file that belongs to a model file; None where there is none.
+        """Read the file that belongs to a model file; None if there is none.
 
         Args:
             model: Path of the model.

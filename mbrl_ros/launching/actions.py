@@ -1,4 +1,4 @@
-"""The actions of the launch format that are known here, as a tree; reading it checks every branch, taken or not."""
+"""The known actions of the launch format, as a tree; reading checks every branch, taken or not."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """What every action has."""
+    """Fields of every action."""
 
     place: Place
     condition: Condition | None
@@ -32,7 +32,7 @@ class Action:
 
 @dataclasses.dataclass(frozen=True)
 class Argument(Action):
-    """`arg`: something the user may give; without a default, must give."""
+    """`arg`: a launch argument; required if it has no default."""
 
     name: str
     default: Template | None
@@ -50,14 +50,14 @@ class Let(Action):
 
 @dataclasses.dataclass(frozen=True)
 class Namespace(Action):
-    """`push_ros_namespace`: for the nodes that follow in the group."""
+    """`push_ros_namespace`: a namespace for the nodes that follow in the group."""
 
     namespace: Template
 
 
 @dataclasses.dataclass(frozen=True)
 class Group(Action):
-    """`group`: what it sets is forgotten behind it if it is scoped."""
+    """`group`: a list of actions; after a scoped group, variables and namespace are as before it."""
 
     scoped: bool
     actions: tuple[Action, ...]
@@ -92,7 +92,7 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Process(Action):
-    """What `node` and `executable` have in common."""
+    """Fields of both `node` and `executable`."""
 
     name: Template | None
     output: Template | None
@@ -127,7 +127,7 @@ def read_file(path: Path) -> tuple[Action, ...]:
     """The actions of one launch file, in order.
 
     Raises:
-        LaunchError: The file is not one, or uses what is not known here; the text names file and line.
+        LaunchError: The file is no launch file, or has an unknown action or key; the text names file and line.
     """
     return _read_list(*source.read(path))
 
@@ -156,7 +156,7 @@ def _condition(element: Element) -> Condition | None:
 
 
 def _template(element: Element, key: str) -> Template | None:
-    text = element.text(key)
+    text = element.get(key, str)
     return None if text is None else substitutions.parse(text, element.at(key))
 
 
@@ -178,30 +178,18 @@ def _argument(element: Element, condition: Condition | None) -> Argument:
         choices.append(child.required_text('value'))
         child.finish()
     return Argument(element.place, condition, element.required_text('name'), _template(element, 'default'),
-                    element.text('description', ''), tuple(choices))
-
-
-def _let(element: Element, condition: Condition | None) -> Let:
-    return Let(element.place, condition, _required(element, 'name'), _required(element, 'value'))
-
-
-def _namespace(element: Element, condition: Condition | None) -> Namespace:
-    return Namespace(element.place, condition, _required(element, 'namespace'))
+                    element.get('description', str, ''), tuple(choices))
 
 
 def _group(element: Element, condition: Condition | None) -> Group:
     children = element.value('children')
     if not isinstance(children, list):
         raise element.at('children').error("'group' needs a list of actions under 'children'")
-    return Group(element.place, condition, element.flag('scoped', True), _read_list(children, element.at('children')))
-
-
-def _include(element: Element, condition: Condition | None) -> Include:
-    return Include(element.place, condition, _required(element, 'file'), _pairs(element, 'arg', 'name', 'value'))
+    return Group(element.place, condition, element.get('scoped', bool, True), _read_list(children, element.at('children')))
 
 
 def _process(element: Element, condition: Condition | None) -> dict[str, Any]:
-    respawn, on_exit = _template(element, 'respawn'), element.text('on_exit')
+    respawn, on_exit = _template(element, 'respawn'), element.get('on_exit', str)
     if on_exit not in (None, 'shutdown'):
         raise element.at('on_exit').error(f"'on_exit' of {element.kind!r} needs 'shutdown', got {on_exit!r}")
     if on_exit and respawn:
@@ -217,13 +205,9 @@ def _process(element: Element, condition: Condition | None) -> dict[str, Any]:
         'env': _pairs(element, 'env', 'name', 'value'),
         'required': on_exit == 'shutdown',
         'respawn': respawn,
-        'respawn_delay_s': element.number('respawn_delay', float, 0.0),
-        'respawn_max_retries': element.number('respawn_max_retries', int, -1),
+        'respawn_delay_s': element.get('respawn_delay', float, 0.0),
+        'respawn_max_retries': element.get('respawn_max_retries', int, -1),
     }
-
-
-def _executable(element: Element, condition: Condition | None) -> Executable:
-    return Executable(**_process(element, condition), cmd=_required(element, 'cmd'))
 
 
 def _node(element: Element, condition: Condition | None) -> Node:
@@ -242,7 +226,7 @@ def _node(element: Element, condition: Condition | None) -> Node:
 def _parameters(element: Element) -> list[Parameter | ParameterFile]:
     file = _template(element, 'from')
     if file:
-        found = [ParameterFile(element.place, file, element.flag('allow_substs', False))]
+        found = [ParameterFile(element.place, file, element.get('allow_substs', bool, False))]
         element.finish()
         return found
     return _named_parameters(element, '')
@@ -250,7 +234,7 @@ def _parameters(element: Element) -> list[Parameter | ParameterFile]:
 
 def _named_parameters(element: Element, prefix: str) -> list[Parameter]:
     name = prefix + element.required_text('name')
-    nested, kind = element.children('param'), element.text('type')
+    nested, kind = element.children('param'), element.get('type', str)
     if kind not in (None, *_VALUE_TYPES):
         raise element.at('type').error(f"'type' of 'param' needs one of {', '.join(_VALUE_TYPES)}, got {kind!r}")
     value = element.value('value')
@@ -276,10 +260,11 @@ def _parameter_value(value: Any, place: Place) -> Any:
 
 _READERS: dict[str, Callable[[Element, Condition | None], Action]] = {
     'arg': _argument,
-    'let': _let,
+    'let': lambda element, condition: Let(element.place, condition, _required(element, 'name'), _required(element, 'value')),
     'node': _node,
-    'executable': _executable,
-    'include': _include,
+    'executable': lambda element, condition: Executable(**_process(element, condition), cmd=_required(element, 'cmd')),
+    'include': lambda element, condition: Include(element.place, condition, _required(element, 'file'),
+                                                  _pairs(element, 'arg', 'name', 'value')),
     'group': _group,
-    'push_ros_namespace': _namespace,
+    'push_ros_namespace': lambda element, condition: Namespace(element.place, condition, _required(element, 'namespace')),
 }

@@ -1,4 +1,4 @@
-"""The launch's one output: every line says which process it is from; lines of several processes never mix."""
+"""The output of a launch: every line names its process, and lines of several processes never mix."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
-#: A process with this variable set to 1 has its standard output shown as it is; for a table that a person reads.
+#: If a process has this variable set to 1, its standard output is shown without prefixes, as for a table.
 PLAIN_VARIABLE = 'MBRL_PLAIN_STDOUT'
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
@@ -14,7 +14,7 @@ _RED = 31
 
 
 class Console:
-    """Writes prefixed lines to the terminal and, where asked for, to a log file.
+    """Writes prefixed lines to the terminal and to a log file.
 
     Args:
         log_file: Receives the lines of processes with output `log` or `both`, and the launch's own; None for no file.
@@ -25,21 +25,21 @@ class Console:
     def __init__(self, log_file: Path | None = None, stream: TextIO | None = None, colour: bool | None = None) -> None:
         self._stream = stream or sys.stdout
         self._colour = (self._stream.isatty() and not os.environ.get('NO_COLOR')) if colour is None else colour
-        # Unbuffered: a line that finds no space is lost alone, and nothing of it comes up again later.
+        # Unbuffered, so that on a full disk only the failing line is lost, and no part of it is written later.
         self._log = log_file.open('ab', buffering=0) if log_file else None
         self._log_failed = False
         self._colour_of: dict[str, int] = {}
 
     def info(self, source: str, text: str) -> None:
-        """What the launch itself has to say about one process."""
-        self._line(source, f'[INFO] [{source}]: {text}')
+        """Write a line of the launch itself about one process."""
+        self._line(f'[INFO] [{source}]: {text}')
 
     def error(self, source: str, text: str) -> None:
-        """Likewise, where something failed."""
-        self._line(source, f'[ERROR] [{source}]: {text}', _RED)
+        """Write a line about a failure of one process."""
+        self._line(f'[ERROR] [{source}]: {text}', _RED)
 
     def process_line(self, source: str, line: str, output: str, is_error: bool, plain: bool) -> None:
-        """One line that a process wrote.
+        """Write one line of a process.
 
         Args:
             source: Label of the process.
@@ -56,23 +56,24 @@ class Console:
         if plain and not is_error:
             self._write(line)
         else:
-            self._write(f'{self._painted(f"[{source}]", self._colour_for(source))} {line}')
+            colour = self._colour_of.setdefault(source, _COLOURS[len(self._colour_of) % len(_COLOURS)])
+            self._write(f'{self._painted(f"[{source}]", colour)} {line}')
 
     def close(self) -> None:
         """Close the log file."""
         if self._log:
             self._log.close()
 
-    def _line(self, source: str, text: str, colour: int | None = None) -> None:
+    def _line(self, text: str, colour: int | None = None) -> None:
         self._write_log(text)
-        self._write(self._painted(text, colour or self._colour_for(source)) if colour else text)
+        self._write(self._painted(text, colour) if colour else text)
 
     def _write(self, text: str) -> None:
         try:
             self._stream.write(text + '\n')
             self._stream.flush()
         except (OSError, ValueError):
-            pass  # nobody reads any more, or there is no space; the processes must be looked after all the same
+            pass  # The terminal is closed or the disk full; the processes still need their supervisor.
 
     def _write_log(self, text: str) -> None:
         if not self._log:
@@ -89,12 +90,9 @@ class Console:
     def _painted(self, text: str, colour: int) -> str:
         return f'\033[{colour}m{text}\033[0m' if self._colour else text
 
-    def _colour_for(self, source: str) -> int:
-        return self._colour_of.setdefault(source, _COLOURS[len(self._colour_of) % len(_COLOURS)])
-
 
 def log_folder(environment: Mapping[str, str]) -> Path:
-    """Where ROS 2 keeps logs: `ROS_LOG_DIR`, else `log` in `ROS_HOME`, which is `~/.ros` by default."""
+    """ROS 2's log folder: `ROS_LOG_DIR`, else `log` in `ROS_HOME`, which is `~/.ros` by default."""
     if environment.get('ROS_LOG_DIR'):
         return Path(environment['ROS_LOG_DIR'])
     return Path(environment.get('ROS_HOME') or Path.home() / '.ros') / 'log'

@@ -1,7 +1,7 @@
 """A launch file with its arguments filled in: the flat list of processes to run.
 
-The meaning is that of ROS 2's launch. Variables are one space: an included file sees what was set before it, and what it
-sets stays set behind it unless a scoped group is around it.
+The meaning is that of ROS 2's launch. All files share their variables: an included file sees every variable set before it, and
+its own variables stay set after it, unless a scoped group surrounds it.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ class ProcessSpec:
         environment: Variables on top of the launch's own.
         output: `screen`, `log` or `both`.
         required: Whether its end ends the launch.
-        respawn: Whether it is started again when it ends; with `EXIT_REFUSED` it ends the launch instead.
-        respawn_delay_s: Wait before that.
-        respawn_max_retries: How often at most; below zero, without limit.
+        respawn: Whether it is started again when it ends; an end with `EXIT_REFUSED` ends the launch instead.
+        respawn_delay_s: Wait before a restart.
+        respawn_max_retries: Largest number of restarts; without limit if negative.
     """
 
     name: str
@@ -47,10 +47,10 @@ class ProcessSpec:
 
 
 def find_file(name: str) -> Path:
-    """Path of a launch file given by its path, or by its name in the package's `launch/`.
+    """Path of a launch file, from its path or its name in the package's `launch/`.
 
     Raises:
-        LaunchError: There is none; the text lists the package's.
+        LaunchError: There is no such file; the text lists the package's launch files.
     """
     folder = share_directory() / 'launch'
     for path in (Path(name).expanduser(), folder / name):
@@ -61,7 +61,7 @@ def find_file(name: str) -> Path:
 
 
 def declared_arguments(path: Path, environment: Mapping[str, str]) -> list[Argument]:
-    """The arguments of a launch file, then those of the files it includes that it does not decide itself.
+    """The arguments of a launch file, then those of its included files, except the arguments that it sets itself.
 
     Raises:
         LaunchError: A file cannot be read.
@@ -78,7 +78,7 @@ def resolve(path: Path, given: Mapping[str, str], environment: Mapping[str, str]
         path: The launch file.
         given: Launch arguments by name.
         environment: Environment variables, for `$(env ...)` and to find packages.
-        scratch: Folder for parameter files whose substitutions were carried out; must outlive the processes.
+        scratch: Folder for parameter files with filled-in substitutions; must outlive the processes.
 
     Raises:
         LaunchError: An argument is unknown, missing or not among its choices, or the file cannot be carried out.
@@ -95,7 +95,7 @@ def resolve(path: Path, given: Mapping[str, str], environment: Mapping[str, str]
 
 
 def parse_given(words: list[str]) -> dict[str, str]:
-    """Launch arguments from command-line words `name:=value`; of two for one name the last counts.
+    """Launch arguments from command-line words `name:=value`; for a repeated name the last word counts.
 
     Raises:
         LaunchError: A word has another form.
@@ -119,7 +119,7 @@ def _collect(items: tuple[actions.Action, ...], scope: Scope, found: dict[str, A
         elif isinstance(action, Include):
             included.append(action)
     for action in included:
-        with contextlib.suppress(LaunchError):  # its name may depend on arguments
+        with contextlib.suppress(LaunchError):  # The file's name may depend on arguments.
             path = Path(action.file.evaluate(scope))
             if path.resolve() not in visited:
                 inner: dict[str, Argument] = {}
@@ -131,7 +131,7 @@ def _collect(items: tuple[actions.Action, ...], scope: Scope, found: dict[str, A
 
 
 class _Resolver:
-    """Walks through the actions in order, as launch does, with what has been set so far."""
+    """Carries out the actions in order, as ROS 2's launch does, and collects the processes."""
 
     def __init__(self, variables: dict[str, str], environment: Mapping[str, str], scratch: Path) -> None:
         self.found: list[ProcessSpec] = []
@@ -144,26 +144,24 @@ class _Resolver:
     def run(self, items: tuple[actions.Action, ...]) -> None:
         """Carry out the actions whose condition holds."""
         for action in items:
-            if self._holds(action.condition):
-                self._run_one(action)
-
-    def _run_one(self, action: actions.Action) -> None:
-        if isinstance(action, Argument):
-            self._declare(action)
-        elif isinstance(action, Let):
-            self._variables[action.name.evaluate(self._scope)] = action.value.evaluate(self._scope)
-        elif isinstance(action, Namespace):
-            self._namespace = _joined(self._namespace, action.namespace.evaluate(self._scope))
-        elif isinstance(action, Group):
-            with self._scoped() if action.scoped else contextlib.nullcontext():
-                self.run(action.actions)
-        elif isinstance(action, Include):
-            self._include(action)
-        elif isinstance(action, Node):
-            self._add(action, self._node_command(action), action.executable.evaluate(self._scope))
-        elif isinstance(action, Executable):
-            words = action.cmd.words(self._scope)
-            self._add(action, words, self._text(action.name) or Path(words[0]).name)
+            if not self._holds(action.condition):
+                continue
+            if isinstance(action, Argument):
+                self._declare(action)
+            elif isinstance(action, Let):
+                self._variables[action.name.evaluate(self._scope)] = action.value.evaluate(self._scope)
+            elif isinstance(action, Namespace):
+                self._namespace = _joined(self._namespace, action.namespace.evaluate(self._scope))
+            elif isinstance(action, Group):
+                with self._scoped() if action.scoped else contextlib.nullcontext():
+                    self.run(action.actions)
+            elif isinstance(action, Include):
+                self._include(action)
+            elif isinstance(action, Node):
+                self._add(action, self._node_command(action), action.executable.evaluate(self._scope))
+            elif isinstance(action, Executable):
+                words = action.cmd.words(self._scope)
+                self._add(action, words, self._text(action.name) or Path(words[0]).name)
 
     def _holds(self, condition: actions.Condition | None) -> bool:
         if condition is None:
@@ -252,7 +250,7 @@ class _Resolver:
         elif isinstance(value, list):
             value = [substitutions.parse(entry, place).evaluate(self._scope) if isinstance(entry, str) else entry
                      for entry in value]
-        return ['-p', f'{parameter.name}:={json.dumps(value)}']  # JSON is YAML, and quotes every text
+        return ['-p', f'{parameter.name}:={json.dumps(value)}']  # JSON is valid YAML and quotes every text.
 
     def _parameter_file(self, parameter: actions.ParameterFile) -> Path:
         path = Path(parameter.file.evaluate(self._scope))

@@ -1,4 +1,4 @@
-"""A ROS domain of one's own, for runs that must hear nobody and be heard by nobody: tests and benchmarks."""
+"""A private ROS domain, for runs that must not exchange messages with any other: tests, benchmarks and evaluations."""
 
 import contextlib
 import fcntl
@@ -10,20 +10,20 @@ from mbrl_ros.errors import LaunchError
 
 #: The first port of domain 0, and how many each domain has.
 _FIRST_PORT, _PORTS = 7400, 250
-#: Domains whose ports lie below the range that Linux gives to clients; the low ones are left to people.
+#: These domains' ports lie below the range that Linux gives to clients; lower domains are left to users.
 _DOMAINS = range(60, 102)
 
 
 class OwnDomain:
-    """A domain that no other holder on this machine has, until `release` or the end of the process, however it ends.
+    """A ROS domain for this process alone, until `release` or the end of the process, however it ends.
 
-    Nor has any node, such as one that outlived a holder that was killed.
+    A domain with any node on this machine is not taken, such as a node that outlived a killed process.
 
     Attributes:
         number: The value for `ROS_DOMAIN_ID`.
 
     Raises:
-        LaunchError: Every such domain is taken.
+        LaunchError: Every domain is taken.
     """
 
     def __init__(self) -> None:
@@ -51,9 +51,9 @@ class OwnDomain:
 
 
 def _lock(path: Path) -> int | None:
-    """Descriptor of a lock file that is now held; None where somebody else holds it."""
+    """Descriptor of the locked file; None if another process holds the lock."""
     try:
-        # Read-only is enough for a lock, and all that another user's file allows.
+        # A lock needs read access only, and another user's file allows no more.
         mode = os.O_RDONLY | os.O_CLOEXEC
         descriptor = os.open(path, mode if path.exists() else mode | os.O_CREAT, 0o644)
     except OSError:
@@ -67,7 +67,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _is_silent(number: int) -> bool:
-    """Whether nobody on this machine is bound to a port of a domain."""
+    """Whether no socket on this machine is bound to a port of a domain."""
     try:
         sockets = Path('/proc/net/udp').read_text().splitlines()[1:]
     except OSError:

@@ -1,4 +1,4 @@
-"""How a node of a package is started, and what its process needs to find the ROS 2 libraries."""
+"""Commands that start the nodes of a package, and the environment in which they find the ROS 2 libraries."""
 
 import ctypes
 import os
@@ -23,18 +23,18 @@ NODES = {
     'keyboard_teleop': 'mbrl_ros.nodes.keyboard_teleop_node',
 }
 
-#: Names the process whose end ends a node, too; set by the supervisor, read by `mbrl_ros.cli.node`.
+#: Process ID of the supervisor, which sets it; a node ends when this process ends.
 SUPERVISOR_VARIABLE = 'MBRL_SUPERVISOR_PID'
-#: Says that whatever has started a node or command ends it, too; set by the launch files, as ROS 2's own launch names no process.
+#: If set, a node or command ends when its parent ends; the launch files set it, because ROS 2's own launch gives no process ID.
 END_WITH_PARENT_VARIABLE = 'MBRL_END_WITH_PARENT'
 _PR_SET_PDEATHSIG = 1
 
 
 def command(package: str, executable: str, environment: Mapping[str, str]) -> list[str]:
-    """Words that start `executable` of `package`; nodes of this package run in this very interpreter's environment.
+    """Command line of `executable` of `package`; nodes of this package run with this process's interpreter.
 
     Raises:
-        LaunchError: There is no such executable; the text names those that exist.
+        LaunchError: There is no such package or executable; the text suggests the closest name.
     """
     if package == PACKAGE:
         if executable not in NODES:
@@ -51,20 +51,20 @@ def command(package: str, executable: str, environment: Mapping[str, str]) -> li
 
 
 def ros_environment(base: Mapping[str, str], prefix: Path = Path(sys.prefix)) -> dict[str, str]:
-    """Environment for ROS processes: `base`, completed by what an installation of the ROS 2 wheels needs.
+    """Environment for ROS processes: `base`, completed with the variables that the ROS 2 wheels need.
 
     Args:
-        base: Environment so far; what it sets stays.
-        prefix: Root of the Python environment that the wheels may be in.
+        base: Environment so far; its variables stay set.
+        prefix: Root of the Python environment that may contain the wheels.
     """
     found = dict(base)
     if (prefix / 'share' / 'ament_index').is_dir():
         found['AMENT_PREFIX_PATH'] = _with(found.get('AMENT_PREFIX_PATH', ''), prefix)
         found['LD_LIBRARY_PATH'] = _with(found.get('LD_LIBRARY_PATH', ''), prefix / 'lib')
-    # A stack that commands an arm is for this machine alone unless its user says otherwise.
+    # By default no other machine can talk to a stack that commands an arm.
     found.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     if found['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST' and _uses_stock_fast_dds(found):
-        # The same range, but with a transport that a killed process leaves intact; the file says why.
+        # The same range, with a transport that survives a killed process; the file explains it.
         found['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'SYSTEM_DEFAULT'
         found['FASTDDS_DEFAULT_PROFILES_FILE'] = str(share_directory() / 'config' / 'dds' / 'this_machine.xml')
     found.setdefault('PYTHONUNBUFFERED', '1')
@@ -72,13 +72,13 @@ def ros_environment(base: Mapping[str, str], prefix: Path = Path(sys.prefix)) ->
 
 
 def end_with_parent() -> None:
-    """Ask the kernel for SIGINT when whatever started this process ends, where one of the two variables above says so."""
+    """If one of the two variables above is set, let the kernel send SIGINT to this process when its parent ends."""
     if sys.platform.startswith('linux') and not os.environ.keys().isdisjoint({SUPERVISOR_VARIABLE, END_WITH_PARENT_VARIABLE}):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _uses_stock_fast_dds(environment: Mapping[str, str]) -> bool:
-    """Whether nobody has arranged the network otherwise."""
+    """Whether Fast DDS is in use and no variable configures its discovery."""
     arranged = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE', 'ROS_DISCOVERY_SERVER', 'ROS_STATIC_PEERS')
     return environment.get('RMW_IMPLEMENTATION') in (None, '', 'rmw_fastrtps_cpp') and not any(map(environment.get, arranged))
 

@@ -1,4 +1,4 @@
-"""Launch files as YAML whose every value knows where it stands, so that an error can say so."""
+"""Launch files as YAML with the file and line of every value, for error messages."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -16,21 +16,21 @@ _KINDS = {str: 'text (quote it)', bool: 'true or false', int: 'a whole number', 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where something stands in a launch file; `line` counts from 1."""
+    """A line of a launch file; `line` counts from 1."""
 
     file: Path
     line: int
 
     def error(self, text: str) -> LaunchError:
-        """The error that says `text` of this place."""
+        """An error with file, line and `text`."""
         return LaunchError(f'{self.file}:{self.line}: {text}')
 
 
 class Element:
-    """One mapping of a launch file, read key by key; `finish` refuses the keys that nobody asked for.
+    """One mapping of a launch file, read key by key; `finish` refuses all keys that were not read.
 
     Raises:
-        LaunchError: It is no mapping.
+        LaunchError: The data is no mapping.
     """
 
     def __init__(self, kind: str, data: Any, place: Place) -> None:
@@ -41,38 +41,34 @@ class Element:
         self._data = data
         self._asked: list[str] = []
 
-    def text(self, key: str, default: str | None = None) -> str | None:
-        """Text of `key`; ROS 2's launch refuses a bare number or truth value here, and so do we."""
-        return self._typed(key, str, default)
-
-    def required_text(self, key: str) -> str:
-        """Text of `key`, which must be there.
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
+        """Value of `key`, of exactly the type `kind`; the default if the key is missing.
 
         Raises:
-            LaunchError: It is not, or is no text.
+            LaunchError: The value has another type, which ROS 2's launch refuses as well, or is a negative `float`.
         """
-        value = self.text(key)
+        value = self.value(key)
+        if value is None and key not in self._data:
+            return default
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.at(key).error(f'{key!r} of {self.kind!r} needs {_KINDS[kind]}, got {_shown(value)}')
+        if kind is float and value < 0:
+            raise self.at(key).error(f'{key!r} of {self.kind!r} must not be negative, got {value}')
+        return kind(value)
+
+    def required_text(self, key: str) -> str:
+        """Text of `key`.
+
+        Raises:
+            LaunchError: The key is missing, or its value is no text.
+        """
+        value = self.get(key, str)
         if value is None:
             raise self.place.error(f'{self.kind!r} needs the key {key!r}')
         return value
 
-    def flag(self, key: str, default: bool) -> bool:
-        """Truth value of `key`."""
-        return self._typed(key, bool, default)
-
-    def number(self, key: str, kind: type, default: float) -> float:
-        """Number of `key`, of exactly that type, as ROS 2's launch wants it; a `float` must not be negative.
-
-        Raises:
-            LaunchError: It is another.
-        """
-        value = self._typed(key, kind, default)
-        if kind is float and value < 0:
-            raise self.at(key).error(f'{key!r} of {self.kind!r} must not be negative, got {value}')
-        return value
-
     def value(self, key: str) -> Any:
-        """Whatever stands under `key`, None where nothing does."""
+        """Value of `key`, of any type; None if it is missing."""
         self._asked.append(key)
         return self._data.get(key)
 
@@ -80,50 +76,40 @@ class Element:
         """The mappings listed under `key`, each an `Element` of kind `key`.
 
         Raises:
-            LaunchError: There is no such list.
+            LaunchError: The value is no list of mappings.
         """
         items = self.value(key)
         if items is None:
             return []
         if not isinstance(items, list) or not items:
             raise self.at(key).error(f'{key!r} of {self.kind!r} needs a list of mappings, got {_shown(items)}')
-        return [Element(key, item, _item_place(self.at(key), items, index)) for index, item in enumerate(items)]
+        return [Element(key, item, _place_in(items, index, self.at(key))) for index, item in enumerate(items)]
 
     def at(self, key: str) -> Place:
-        """Where `key` stands, or the element itself where it is not given."""
-        positions = self._data.lc.data if hasattr(self._data, 'lc') else {}
-        return Place(self.place.file, positions[key][0] + 1) if key in positions else self.place
+        """Place of `key`, or of the element if the key is missing."""
+        return _place_in(self._data, key, self.place)
 
     def finish(self) -> None:
-        """Refuse keys that were not asked for.
+        """Refuse keys that were not read.
 
         Raises:
-            LaunchError: There is one; the text names it and what would fit.
+            LaunchError: There is such a key; the text names it, and the known ones.
         """
         for key in self._data:
             if key not in self._asked:
                 known = suggestion(str(key), dict.fromkeys(self._asked))
                 raise self.at(key).error(f'unknown key {key!r} in {self.kind!r}{known}')
 
-    def _typed(self, key: str, kind: type, default: Any) -> Any:
-        value = self.value(key)
-        if value is None and key not in self._data:
-            return default
-        fits = isinstance(value, kind) and not (kind is not bool and isinstance(value, bool))
-        if not fits:
-            raise self.at(key).error(f'{key!r} of {self.kind!r} needs {_KINDS[kind]}, got {_shown(value)}')
-        return kind(value)
-
 
 def read(path: Path) -> tuple[list[Any], Place]:
-    """Items of the list under `launch` in one file, and where the list stands.
+    """Items of the list under `launch` in one file, and the place of the list.
 
     Raises:
         LaunchError: The file is missing, is not YAML, repeats a key, or is not a list under `launch`.
     """
     try:
         loader = YAML(typ='rt')
-        loader.version = (1, 1)  # as ROS 2 reads it: a bare `yes` is a truth value
+        loader.version = (1, 1)  # ROS 2 reads this version too: a bare `yes` is a truth value.
         data = loader.load(path.read_text(encoding='utf-8'))
     except OSError as error:
         raise LaunchError(f'{path}: cannot be read ({error.strerror})') from None
@@ -141,18 +127,23 @@ def read(path: Path) -> tuple[list[Any], Place]:
 
 
 def entries(items: Iterable[Any], around: Place) -> Iterator[tuple[str, Any, Place]]:
-    """Kind, content and place of each action in a list of `{kind: content}` mappings."""
+    """Kind, content and place of each action in a list of `{kind: content}` mappings.
+
+    Raises:
+        LaunchError: An item is no such mapping.
+    """
     for index, item in enumerate(items):
-        place = _item_place(around, items, index)
+        place = _place_in(items, index, around)
         if not isinstance(item, dict) or len(item) != 1:
             raise place.error(f'needs one action, as `- kind: ...`, got {_shown(item)}')
         [(kind, content)] = item.items()
         yield str(kind), content, place
 
 
-def _item_place(around: Place, items: Any, index: int) -> Place:
-    positions = items.lc.data if hasattr(items, 'lc') else {}
-    return Place(around.file, positions[index][0] + 1) if index in positions else around
+def _place_in(data: Any, key: str | int, around: Place) -> Place:
+    """Place of one entry of a mapping or list; `around` if YAML gives none."""
+    positions = data.lc.data if hasattr(data, 'lc') else {}
+    return Place(around.file, positions[key][0] + 1) if key in positions else around
 
 
 def _yaml_error(path: Path, error: YAMLError) -> LaunchError:

@@ -1,7 +1,7 @@
-"""The `$(...)` in launch files: parsed once, evaluated for the arguments given.
+"""The substitutions `$(...)` in launch files: parsed once, then evaluated with the launch arguments.
 
-Known are `$(var name)`, `$(env NAME)`, `$(env NAME default)`, `$(find-pkg-share package)`, `$(dirname)` and
-`$(equals one other)`; they may be nested, and arguments may be quoted.
+The known ones are `$(var name)`, `$(env NAME)`, `$(env NAME default)`, `$(find-pkg-share package)`, `$(dirname)` and
+`$(equals one other)`. Substitutions may be nested, and their arguments may be quoted.
 """
 
 import dataclasses
@@ -18,20 +18,12 @@ from mbrl_ros.config import suggestion
 from mbrl_ros.launching.source import Place
 from mbrl_ros.resources import PACKAGE, share_directory
 
-#: Fewest and most arguments of each substitution.
-_ARITY = {'var': (1, 1), 'env': (1, 2), 'find-pkg-share': (1, 1), 'dirname': (0, 0), 'equals': (2, 2)}
-_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_-]*')
 _TRUTHS = {'true': True, '1': True, 'false': False, '0': False}
 
 
 @dataclasses.dataclass(frozen=True)
 class Scope:
-    """What substitutions may refer to.
-
-    Attributes:
-        variables: Launch arguments and `let` values by name.
-        environment: Environment variables.
-    """
+    """Values that substitutions may refer to: launch arguments and `let` values, and environment variables."""
 
     variables: Mapping[str, str]
     environment: Mapping[str, str]
@@ -47,18 +39,18 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """Text with substitutions in it, and where it stands."""
+    """Text with substitutions, and its place."""
 
     parts: tuple['str | Call', ...]
     place: Place
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is nothing to substitute."""
+        """Whether the text has no substitution."""
         return not any(isinstance(part, Call) for part in self.parts)
 
     def evaluate(self, scope: Scope) -> str:
-        """The text with every substitution carried out.
+        """The text with every substitution replaced.
 
         Raises:
             LaunchError: A variable or package does not exist.
@@ -66,10 +58,10 @@ class Template:
         return ''.join(part if isinstance(part, str) else self._call(part, scope) for part in self.parts)
 
     def words(self, scope: Scope) -> list[str]:
-        """Command-line words: the text is split at blanks as a shell would, substituted values are not.
+        """Command-line words: the text is split at blanks as by a shell, but substituted values are not split.
 
         Raises:
-            LaunchError: As `evaluate`, or a quote is not closed.
+            LaunchError: A variable or package does not exist, or a quote is not closed.
         """
         marked = ''.join(part if isinstance(part, str) else f'\0{index}\0' for index, part in enumerate(self.parts))
         try:
@@ -80,11 +72,11 @@ class Template:
 
     def _call(self, call: Call, scope: Scope) -> str:
         arguments = [argument.evaluate(scope) for argument in call.arguments]
-        return _FUNCTIONS[call.name](self.place, scope, *arguments)
+        return _FUNCTIONS[call.name][0](self.place, scope, *arguments)
 
 
 def parse(text: str, place: Place) -> Template:
-    """Read the substitutions in `text`.
+    """Find the substitutions in `text`.
 
     Raises:
         LaunchError: A substitution is unknown, not closed, or has the wrong number of arguments.
@@ -131,10 +123,10 @@ def _closing(text: str, start: int, place: Place) -> int:
 
 def _parse_call(inside: str, place: Place) -> Call:
     name, _, rest = inside.partition(' ')
-    if name not in _ARITY or not _NAME.fullmatch(name):
-        raise place.error(f'unknown substitution $({name} ...){suggestion(name, _ARITY)}')
+    if name not in _FUNCTIONS:
+        raise place.error(f'unknown substitution $({name} ...){suggestion(name, _FUNCTIONS)}')
     arguments = tuple(parse(argument, place) for argument in _split(rest))
-    fewest, most = _ARITY[name]
+    _, fewest, most = _FUNCTIONS[name]
     if not fewest <= len(arguments) <= most:
         wanted = f'{fewest}' if fewest == most else f'{fewest} to {most}'
         raise place.error(f'$({inside}) has {len(arguments)} arguments; {name} takes {wanted}')
@@ -142,7 +134,7 @@ def _parse_call(inside: str, place: Place) -> Call:
 
 
 def _split(text: str) -> list[str]:
-    """Arguments in `text`: divided at blanks outside of quotes and of nested substitutions; '' is an empty argument."""
+    """Arguments in `text`, split at blanks outside of quotes and nested substitutions; '' is an empty argument."""
     arguments, current, quote, depth = [], None, '', 0
     for index, letter in enumerate(text):
         depth += text.startswith('$(', index)
@@ -181,7 +173,7 @@ def _share(place: Place, scope: Scope, package: str) -> str:
 
 
 def _equals(_place: Place, _scope: Scope, one: str, other: str) -> str:
-    """`true` or `false`, as ROS 2's launch compares: as truth values where both are, as numbers, or else as texts."""
+    """`true` or `false`; like ROS 2's launch, compare as truth values if both are, else as numbers, else as texts."""
     truths = [_TRUTHS.get(text.lower()) for text in (one, other)]
     if None not in truths:
         return str(truths[0] == truths[1]).lower()
@@ -191,20 +183,21 @@ def _equals(_place: Place, _scope: Scope, one: str, other: str) -> str:
         return str(one == other).lower()
 
 
-_FUNCTIONS: dict[str, Callable[..., str]] = {
-    'var': _variable,
-    'env': _environment,
-    'find-pkg-share': _share,
-    'dirname': lambda place, _: str(place.file.parent),
-    'equals': _equals,
+#: Function of each substitution, with its fewest and most arguments.
+_FUNCTIONS: dict[str, tuple[Callable[..., str], int, int]] = {
+    'var': (_variable, 1, 1),
+    'env': (_environment, 1, 2),
+    'find-pkg-share': (_share, 1, 1),
+    'dirname': (lambda place, _: str(place.file.parent), 0, 0),
+    'equals': (_equals, 2, 2),
 }
 
 
 def truth(text: str, place: Place) -> bool:
-    """Meaning of a condition: true or 1, false or 0, in any case.
+    """Value of a condition: true or 1, false or 0; upper and lower case are equal.
 
     Raises:
-        LaunchError: It is neither.
+        LaunchError: The text is none of these.
     """
     word = text.strip().lower()
     if word not in _TRUTHS:

@@ -1,7 +1,7 @@
-"""Keeps the processes of one launch: starts them, restarts those that crash, and stops all of them in order, in time.
+"""Supervises the processes of one launch: starts them, restarts crashed ones, and stops all of them in order, in time.
 
-What is started last is stopped first, alone, while everything it talks to still runs: our launch files start the controller
-last, so that the arm stands before anything else goes.
+The process started last is stopped first, alone, while the others still run. The package's launch files start the controller
+last, so the arm stands before any other process ends.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ class StopTimes:
     """Seconds after the beginning of the stop.
 
     Attributes:
-        rest_s: When the others are interrupted at the latest, if the process started last still runs.
-        terminate_s: When SIGTERM follows SIGINT.
-        kill_s: When SIGKILL follows SIGTERM.
+        rest_s: Time of SIGINT to the other processes; earlier if the process started last has ended.
+        terminate_s: Time of SIGTERM to the processes that still run.
+        kill_s: Time of SIGKILL to the processes that still run.
     """
 
     rest_s: float = 1.0
@@ -42,10 +42,10 @@ class Supervisor:
     """Runs a list of processes to its end.
 
     Args:
-        specs: What to run; started in this order.
-        environment: Environment of every process, before what its spec adds.
-        console: Where lines go.
-        times: How long a stop takes at most.
+        specs: Processes, in the order of their start.
+        environment: Environment of every process; its spec may add variables.
+        console: Receives all lines.
+        times: Schedule of a stop.
     """
 
     def __init__(self, specs: Sequence[ProcessSpec], environment: Mapping[str, str], console: Console,
@@ -63,12 +63,13 @@ class Supervisor:
         self._refusal = ''
 
     async def run(self) -> int:
-        """Start everything and wait for the end.
+        """Start every process and wait for the end of the launch.
 
         Returns:
-            The exit code of the required process that ended first; `EXIT_REFUSED` after a process, to be kept running, that ended
-            with it, and whose last line of standard error is then the last of all; 128 + the signal after SIGINT or SIGTERM;
-            1 if a process could not be kept running or, where none is required, if one failed; else 0.
+            The exit code of the launch, by the cause of its end: the exit code of the first required process that ended, or of a
+            process that used up its restarts (at least 1); `EXIT_REFUSED` after a respawning process with that code, and the last
+            output line is then the last line of its standard error; 128 + the signal after SIGINT or SIGTERM. If all processes
+            ended by themselves: 1 if one failed, else 0.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -101,7 +102,7 @@ class Supervisor:
             self._stopping.set()
 
     async def _keep(self, spec: ProcessSpec) -> None:
-        """One process, from its first start to its last end."""
+        """Run one process, with its restarts."""
         restarts = 0
         while not self._stopping.is_set():
             code = await self._run_once(spec)
@@ -127,7 +128,7 @@ class Supervisor:
 
     async def _run_once(self, spec: ProcessSpec) -> int:
         try:
-            # A process group each: the terminal's Ctrl-C reaches the supervisor alone, which then stops them in order.
+            # Each process has its own group: Ctrl-C in the terminal reaches the supervisor alone, which stops them in order.
             process = subprocess.Popen(
                 spec.command, env={**self._environment, **spec.environment}, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -137,7 +138,7 @@ class Supervisor:
         self._running[spec.name] = process
         self._console.info(spec.name, f'process started with pid [{process.pid}]')
         readers = [asyncio.create_task(self._forward(spec, stream)) for stream in (process.stdout, process.stderr)]
-        # Polled, because asyncio's own wait also waits for whoever else may hold the pipes.
+        # Polled, because asyncio's own wait also waits for every other process that holds the pipes.
         while process.poll() is None:
             await asyncio.sleep(_POLL_S)
         _kill_group(process)
@@ -159,8 +160,7 @@ class Supervisor:
 
     async def _forward(self, spec: ProcessSpec, pipe: BinaryIO) -> None:
         reader = asyncio.StreamReader(limit=_LINE_LIMIT)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         is_error = pipe is self._running[spec.name].stderr
         plain = spec.environment.get(PLAIN_VARIABLE) == '1'
         try:
@@ -204,6 +204,6 @@ async def _next_line(reader: asyncio.StreamReader) -> bytes:
 
 
 def _kill_group(process: subprocess.Popen) -> None:
-    """End a process and all that it had started: none of it must live on without its supervisor."""
+    """Kill a process and every process that it has started, because none may outlive the supervisor."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,1 +1,1 @@
-"""Models that predict: what a planner plans with. `ensemble` is the learned one of PETS."""
+"""Dynamics models for planners. `ensemble` has the learned model of PETS."""

@@ -1,4 +1,4 @@
-"""Latency compensation: where the arm will be when the command now being decided takes effect."""
+"""Latency compensation: predicts the state at the moment when the next command takes effect."""
 
 import numpy as np
 import torch
@@ -9,16 +9,16 @@ from mbrl_ros.types import DynamicsModel
 
 def predict_effect_state(model: DynamicsModel, obs: np.ndarray, previous_action: np.ndarray, latency_s: float,
                          period_s: float) -> np.ndarray:
-    """Observation `latency_s` after the measured one, while the previous action is still in effect.
+    """Observation `latency_s` after the measured one, under the previous action.
 
-    The model's mean change over whole periods, averaged over members, and the matching part of the change for the rest.
+    Adds the model's mean change, averaged over members, for each whole period, and a proportional part of it for the rest.
 
     Args:
         model: Dynamics snapshot.
         obs: Measured observation, shape (O,).
         previous_action: Action in effect, shape (A,), normalised to [-1, 1].
         latency_s: Time from the measurement to the command taking effect, 0 or more.
-        period_s: Control period, the time one model step spans.
+        period_s: Control period, the duration of one model step.
 
     Returns:
         Shape (O,), float64.

@@ -1,4 +1,4 @@
-"""Dynamics models with known answers, to plan with before anything is learned and to test planners against."""
+"""Dynamics models with known answers, for planning without a learned model and for tests of planners."""
 
 import dataclasses
 
@@ -8,12 +8,12 @@ import torch
 
 @dataclasses.dataclass(frozen=True)
 class VelocityArm:
-    """An arm that takes up any commanded velocity at once: q' = q + dt v u, qd' = v u, without uncertainty.
+    """An arm that reaches any commanded velocity at once: q' = q + dt v u, qd' = v u, without uncertainty.
 
     Attributes:
         max_velocity: Shape (J,), rad/s; the scale v of the normalised action u.
         period_s: Control period dt.
-        ensemble_size: E equal members.
+        ensemble_size: E, number of equal members.
     """
 
     max_velocity: torch.Tensor
@@ -60,7 +60,7 @@ class LinearModel:
         transition: A, shape (O, O).
         control: B, shape (O, A).
         std: Standard deviation of each prediction.
-        ensemble_size: E equal members.
+        ensemble_size: E, number of equal members.
     """
 
     transition: torch.Tensor
@@ -91,11 +91,13 @@ class LinearModel:
 
 @dataclasses.dataclass(frozen=True)
 class NamingModel:
-    """A model whose answer tells who answered: obs' = 10 obs + member index + 1, so digits spell the members in order.
+    """A model whose prediction names the member: obs' = 10 obs + member index + 1, so the digits list the members in order.
 
     Attributes:
         ensemble_size: E, at most 9.
-        device: Where it predicts.
+        obs_size: O.
+        action_size: A.
+        device: Device of the predictions.
     """
 
     ensemble_size: int

@@ -1,6 +1,6 @@
-"""The nodes: one thin node a file. A callback converts in, calls a pure object, converts out."""
+"""One thin node a file. A callback converts a message, calls a pure object, and converts its answer."""
 
 import os
 
-# Threads that spin in OpenMP barriers starve the neighbours on a small machine; read when torch is first imported.
+# OpenMP threads that spin at barriers starve other nodes on a small machine. torch reads the variable when it is imported.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')

@@ -1,4 +1,4 @@
-"""Episode manager: resets, goals, success, returns, and the table that a person watches."""
+"""`episode_manager`: resets, goals, success, returns, and the printed table of scores."""
 
 import dataclasses
 import sys
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
@@ -33,9 +32,9 @@ from mbrl_ros.types import EpisodeReport, Phase, TrainingReport
 
 _POLL_S = 0.1
 _SILENCE_S = 2.0
-#: From seeing a subscription until it and everybody's publishers have found each other.
+#: Time from seeing a subscription until it has matched all publishers.
 _MATCHING_S = 1.0
-#: What a node has to hear before an episode may begin.
+#: Topics that a node must have subscribed to before an episode may begin.
 _HEARD_BY = {
     'mpc_controller': (topics.STATE, topics.EPISODE, topics.MODEL),
     'model_trainer': (topics.STATE, topics.APPLIED_COMMAND, topics.EPISODE),
@@ -51,9 +50,8 @@ class EpisodeManagerConfig(Config):
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
-    task: str = setting('reach', 'Task to score; has defaults for the settings of episodes.', choices=tuple(TASKS))
-    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
-                                    'joint velocities.', choices=ACTIONS)
+    task: str = setting('reach', 'Task to score; sets the defaults of episodes.', choices=tuple(TASKS))
+    actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     seed: int = setting(0, 'Seed of the goals.', low=0)
     output_dir: str = setting('', 'Folder for scores.csv and learning_curve.png; empty writes none.')
     reset_timeout_s: float = setting(10.0, 'Longest wait for the reset service before the arm goes home by itself.',
@@ -68,7 +66,11 @@ class EpisodeManagerConfig(Config):
 
 
 class EpisodeManagerNode(Node):
-    """Feeds the episode machine and publishes its word; shows the scores."""
+    """Feeds the episode machine, publishes its reports and prints the scores.
+
+    Raises:
+        ConfigError: A parameter does not fit.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('episode_manager', **kwargs)
@@ -102,12 +104,12 @@ class EpisodeManagerNode(Node):
         self._goal_pub = qos.advertise(self, PoseStamped, topics.GOAL, qos.LATCHED)
         self._reset_client = self.create_client(Trigger, driver.reset_service) if driver.reset_service else None
         self.create_service(Trigger, '~/proceed', self.on_proceed)
-        # Against the clock a report on an old state would be too old for the controller; simulated time waits for each of them.
+        # Against the wall clock a report on an old state is too old for the controller; simulated time waits for each report.
         qos.subscribe(self, JointState, topics.STATE, self.on_state, qos.RECORD if self._is_simulated else qos.STATE)
         qos.subscribe(self, PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.TRAINING, self.on_training, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.CONTROLLER_STATUS, self.on_controller_status, qos.RECORD)
-        self.create_timer(_POLL_S, self.on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        runtime.steady_timer(self, _POLL_S, self.on_timer)
         self.get_logger().info(f'configuration: {self._config.to_mapping()}')
 
     def on_state(self, message: JointState) -> None:
@@ -122,7 +124,7 @@ class EpisodeManagerNode(Node):
             self.get_logger().error(f'{topics.STATE}: {error}', throttle_duration_sec=2.0)
 
     def on_goal(self, message: PoseStamped) -> None:
-        """Take a goal from somebody else; one's own comes back here too and changes nothing."""
+        """Take a goal from another node; the manager's own goals, which arrive here too, change nothing."""
         try:
             point, stamp_ns = convert.goal_from_msg(message, self._robot.base_link)
             report = self._machine.report
@@ -133,7 +135,7 @@ class EpisodeManagerNode(Node):
             self.get_logger().error(f'{topics.GOAL}: {error}')
 
     def on_training(self, message: DiagnosticArray) -> None:
-        """Note the trainer's word; it may end a wait."""
+        """Take a training report; it may end a wait."""
         try:
             self._training = convert.report_from_msg(message, TrainingReport)
         except MeasurementError as error:
@@ -155,24 +157,24 @@ class EpisodeManagerNode(Node):
             return
         missed = (values.get('deadline_missed') == 'True') + max(skipped - self._skipped, 0)
         self._skipped = skipped
-        # In simulated time the controller says nothing while time stands, so that a release would never be heard.
+        # In simulated time the controller publishes nothing while time stands, so the manager would never see a release.
         if not self._is_simulated:
             self._machine.on_emergency_stop(values.get('hold') == HoldReason.EMERGENCY_STOP.value)
         if self._machine.phase.is_episode:
             self._misses += missed
             if np.isfinite(plan_ms):
                 self._plan_ms.append(plan_ms)
-            elif (hold := values.get('hold', '')) not in ('', HoldReason.PHASE.value):  # That one is of the phase before.
+            elif (hold := values.get('hold', '')) not in ('', HoldReason.PHASE.value):  # PHASE: a status of the phase before.
                 self._holds[hold] += 1
 
     def on_proceed(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """A person allows the next episode."""
+        """Allow the next episode, as a person asks by this service."""
         self._speak(self._machine.on_operator())
         response.success, response.message = True, 'the next episode may begin'
         return response
 
     def on_timer(self) -> None:
-        """Bound the waits by the wall clock and say what is being waited for."""
+        """Bound the waits by the wall clock, and update the diagnostics."""
         now_s = time.monotonic()
         if not self._ready:
             self._await_peers(now_s)
@@ -180,14 +182,18 @@ class EpisodeManagerNode(Node):
         self._speak(self._machine.on_clock(now_s))
         if self._machine.wants_reset:
             self._drive_reset(now_s)
-        report = self._machine.report
-        if now_s - self._last_state_s > _SILENCE_S and (report is None or report.phase.is_episode):
+        report, is_silent = self._machine.report, now_s - self._last_state_s > _SILENCE_S
+        if is_silent and (report is None or report.phase.is_episode):
             self.get_logger().warning(f'no message on {self.resolve_topic_name(topics.STATE)} for '
                                       f'{now_s - self._last_state_s:.0f} s', throttle_duration_sec=5.0)
-        self._diagnose(report, now_s)
+        self._diagnostics.update(
+            'Episodes', diagnostics.WARN if report is None and is_silent else diagnostics.OK,
+            report.phase.value if report else 'waiting for the first state', episode=report.episode if report else 0,
+            total_steps=report.total_steps if report else 0, successes_of_last=sum(score.success for score in self._board.last),
+            last=len(self._board.last))
 
     def _await_peers(self, now_s: float) -> None:
-        """Episodes begin once all peers have been up for a moment: whoever comes later would miss the first messages."""
+        """Let episodes begin once all peers have been up for a moment; a later peer would miss the first messages."""
         missing = {name for name in self._config.wait_for if not self._is_up(name)}
         if missing:
             self._peers_since_s = None
@@ -200,9 +206,9 @@ class EpisodeManagerNode(Node):
         self._ready = bool(missing) or now_s - self._peers_since_s >= _MATCHING_S
 
     def _is_up(self, name: str) -> bool:
-        """Whether a node hears all that an episode is made of; its name alone is seen before its subscriptions are.
+        """Whether a node has subscribed to the topics of `_HEARD_BY`; its name is visible before its subscriptions are.
 
-        The trainer says so itself, because what it misses cannot be learned from.
+        The trainer must also have reported that messages reach it, because it cannot learn from messages that it missed.
         """
         own = self.get_namespace()
         if (name, own) not in self.get_node_names_and_namespaces():
@@ -213,10 +219,10 @@ class EpisodeManagerNode(Node):
         return all(any((info.node_name, info.node_namespace) == (name, own) for info in infos) for infos in heard)
 
     def _drive_reset(self, now_s: float) -> None:
-        """Call the reset service once it is there; give up after a while."""
+        """Call the reset service once it is there; give up after `reset_timeout_s`."""
         start_ns = self._machine.report.start_ns
         if start_ns != self._reset_start_ns:
-            # Whoever was called before may be gone, as a simulator that came back, and never answer.
+            # An earlier call may never be answered, for example by a simulator that has restarted.
             self._reset, self._reset_deadline_s, self._reset_start_ns = None, None, start_ns
         if self._reset_deadline_s is None:
             self._reset_deadline_s = now_s + self._config.reset_timeout_s
@@ -243,7 +249,7 @@ class EpisodeManagerNode(Node):
         self._speak(self._machine.on_reset(fresh_ns))
 
     def _speak(self, report: EpisodeReport | None) -> None:
-        """Publish a report, after the goal that it speaks of and the score that it completes."""
+        """Publish a report and its goal; show the score and drive the reset that follow from it."""
         if report is None:
             return
         before, self._published = self._published, report
@@ -262,7 +268,9 @@ class EpisodeManagerNode(Node):
     def _show_score(self, before: EpisodeReport, report: EpisodeReport) -> None:
         training, planned = self._training, np.array(self._plan_ms or [np.nan])
         since_s, self._scored_s = self._scored_s, time.monotonic()
-        is_held = before.phase is Phase.RUNNING and self._was_held()
+        # The controller held the arm throughout and never tried to plan, so the episode says nothing about the policy.
+        is_held = (before.phase is Phase.RUNNING and bool(self._holds) and not self._plan_ms
+                   and HoldReason.PLANNING_FAILED.value not in self._holds)
         if len(self._board.scores) % 20 == 0:
             _show(self._board.header())
         _show([self._board.add(EpisodeScore(
@@ -277,54 +285,27 @@ class EpisodeManagerNode(Node):
             _show([f'{"":>7}  not scored: nothing was planned, the arm was held ({reasons})'])
         self._write(self._board.save)
 
-    def _was_held(self) -> bool:
-        """Whether the episode was none of the policy's: the controller held the arm and did not even try to plan."""
-        return bool(self._holds) and not self._plan_ms and HoldReason.PLANNING_FAILED.value not in self._holds
-
     def _finish(self) -> None:
-        _show(['', *self._board.summary(self._activity)])
-        self._write(self._save_curve)
-        self._show_files()
+        activity, folder = self._config.task.replace('_', ' and '), self._output_dir
+        _show(['', *self._board.summary(activity)])
+        if folder is not None:
+            if any(score.phase != Phase.DEMONSTRATED.value for score in self._board.scores):
+                self._write(lambda: save_learning_curve(
+                    self._board.scores, folder / 'learning_curve.png', tolerance_m=self._task.goal_tolerance_m,
+                    title=f'{self._robot.name}: {activity}, seed {self._config.seed}'))
+            files = {'learning curve': 'learning_curve.png', 'scores': 'scores.csv', 'recording': 'bag',
+                     'model': 'model.safetensors', 'video': 'episodes.gif'}
+            _show([f'{what + ":":<15} {folder / name}' for what, name in files.items() if (folder / name).exists()])
         if self._config.exit_when_finished:
             self.exit_code = 0 if self._board.learned else 1
 
     def _write(self, save: Callable[[], None]) -> None:
-        """Episodes go on, and the verdict stands, when the disk is full."""
+        """Save a file; an error, for example of a full disk, is logged and episodes go on."""
         try:
             save()
         except OSError as error:
             self.get_logger().error(f'{error.filename or self._output_dir}: cannot be written ({error.strerror}); '
                                     'episodes go on')
-
-    def _save_curve(self) -> None:
-        is_learning = any(score.phase != Phase.DEMONSTRATED.value for score in self._board.scores)
-        if self._output_dir is None or not is_learning:
-            return
-        path = self._output_dir / 'learning_curve.png'
-        save_learning_curve(self._board.scores, path, tolerance_m=self._task.goal_tolerance_m,
-                            title=f'{self._robot.name}: {self._activity}, seed {self._config.seed}')
-
-    def _show_files(self) -> None:
-        """Say where the results are that there are."""
-        if self._output_dir is None:
-            return
-        files = {'learning curve': 'learning_curve.png', 'scores': 'scores.csv', 'recording': 'bag', 'model': 'model.safetensors',
-                 'video': 'episodes.gif'}
-        paths = {what: self._output_dir / name for what, name in files.items()}
-        _show([f'{what + ":":<15} {path}' for what, path in paths.items() if path.exists()])
-
-    @property
-    def _activity(self) -> str:
-        """What the arm does, in words."""
-        return self._config.task.replace('_', ' and ')
-
-    def _diagnose(self, report: EpisodeReport | None, now_s: float) -> None:
-        silent = now_s - self._last_state_s > _SILENCE_S
-        level = diagnostics.WARN if report is None and silent else diagnostics.OK
-        self._diagnostics.update(
-            'Episodes', level, report.phase.value if report else 'waiting for the first state',
-            episode=report.episode if report else 0, total_steps=report.total_steps if report else 0,
-            successes_of_last=sum(score.success for score in self._board.last), last=len(self._board.last))
 
 
 def _show(lines: Sequence[str]) -> None:
@@ -335,7 +316,3 @@ def _show(lines: Sequence[str]) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(EpisodeManagerNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

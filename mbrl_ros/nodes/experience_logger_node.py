@@ -1,4 +1,4 @@
-"""Experience logger: everything that is needed to learn again later, into a bag that every ROS tool opens."""
+"""`experience_logger`: records all that learning needs into a bag that every ROS tool opens."""
 
 import dataclasses
 import importlib
@@ -13,10 +13,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import ParameterEvent
-from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import JointState
@@ -52,7 +50,7 @@ class LoggerNodeConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """A topic to record: its name, message class, and how its publisher offers it."""
+    """A topic to record: name, message class, and QoS of its publishers."""
 
     name: str
     kind: type
@@ -61,14 +59,20 @@ class _Source:
 
 
 class ExperienceLoggerNode(Node):
-    """Hands every message, still serialised, to the recorder."""
+    """Hands every message, still serialised, to the recorder.
+
+    Raises:
+        ConfigError: A parameter does not fit, or a topic would be recorded twice.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('experience_logger', **kwargs)
         self._config = params.declare_config(self, LoggerNodeConfig)
         sources = _sources(self._config)
         names = [self.resolve_topic_name(source.name) for source in sources]
-        _require_different(names)
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f'experience_logger would record {name} twice; leave it out of extra_topics')
         self._configuration_topic = self.resolve_topic_name(_CONFIGURATION)
         bag_topics = [_bag_topic(name, source) for name, source in zip(names, sources)]
         bag_topics.append(_bag_topic(self._configuration_topic, _Source(_CONFIGURATION, String, latched=True)))
@@ -84,19 +88,20 @@ class ExperienceLoggerNode(Node):
         self._collector = ParameterCollector(self, _STACK)
         self._stack_parameters = {self.get_name(): own}
         self._record_configuration()
-        self._timer = self.create_timer(_POLL_S, self.on_poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        runtime.steady_timer(self, _POLL_S, self.on_poll)
         for name, source in zip(names, sources):
-            qos.subscribe(self, source.kind, name, partial(self.on_message, name), _profile(source), raw=True)
+            qos.subscribe(self, source.kind, name, partial(self.on_message, name),
+                          qos.profile(_DEPTH, reliable=source.reliable, latched=source.latched), raw=True)
         self._episode_topic = self.resolve_topic_name(topics.EPISODE)
 
     def on_message(self, topic: str, data: bytes, info: dict) -> None:
-        """Record one message as it came."""
+        """Record one message unchanged."""
         self._record(topic, data, info['source_timestamp'])
         if topic == self._episode_topic:
             self._on_episode(data)
 
     def on_poll(self) -> None:
-        """Say how the recording is, and collect what the other nodes run with."""
+        """Update the diagnostics, and record the other nodes' parameters once they have answered."""
         if len(self._collector.found) > len(self._stack_parameters) - 1:
             self._stack_parameters.update(self._collector.found)
             self._record_configuration()
@@ -137,14 +142,9 @@ class ExperienceLoggerNode(Node):
             self.get_logger().info(text)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the experience logger."""
-    return runtime.run(ExperienceLoggerNode, args)
-
-
 def _sources(config: LoggerNodeConfig) -> list[_Source]:
     driver = load_driver(config.driver)
-    # A driver's publishers may be best effort; such a subscription hears both kinds.
+    # A driver's publishers may be best effort; a best-effort subscription hears reliable publishers too.
     sources = [_Source(name, JointState, reliable=False) for name in driver.joint_state_topics]
     if driver.object_pose_topic:
         sources.append(_Source(driver.object_pose_topic, PoseStamped, reliable=False))
@@ -164,12 +164,6 @@ def _sources(config: LoggerNodeConfig) -> list[_Source]:
     return sources + [_extra_source(text) for text in config.extra_topics]
 
 
-def _require_different(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f'experience_logger would record {name} twice; leave it out of extra_topics')
-
-
 def _extra_source(text: str) -> _Source:
     name, _, message_type = text.partition(' ')
     package, _, kind = message_type.strip().partition('/msg/')
@@ -186,9 +180,6 @@ def _bag_topic(name: str, source: _Source) -> BagTopic:
     return BagTopic(name, message_type, schema_text(message_type), type_hash(message_type), source.latched)
 
 
-def _profile(source: _Source) -> QoSProfile:
-    return QoSProfile(
-        depth=_DEPTH,
-        reliability=ReliabilityPolicy.RELIABLE if source.reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if source.latched else DurabilityPolicy.VOLATILE,
-    )
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node as a process."""
+    return runtime.run(ExperienceLoggerNode, args)

@@ -1,15 +1,13 @@
-"""`keyboard_teleop`: a person shows the controller how a task over the table is done, from a terminal of this node's own."""
+"""`keyboard_teleop`: a person demonstrates a task over the table with the keys of this node's own terminal."""
 
 import contextlib
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rich.live import Live
 from sensor_msgs.msg import JointState
@@ -41,10 +39,13 @@ class KeyboardTeleopConfig(Config):
 
 
 class KeyboardTeleopNode(Node):
-    """Carries keys from the terminal to the controller, and what the stack says to the terminal.
+    """Turns keys into demonstrated actions, and shows the state of the episode in the terminal.
 
-    Actions go out all the time while an episode is demonstrated, at rest too: time goes on, as a body has to be held for a while.
-    Each is stamped with the newest word of the episode manager, by whose clock it is judged.
+    During a demonstrated episode an action goes out at every tick, even without a key: time must go on, for example while the
+    arm holds a body. Each action has the stamp of the episode manager's newest report.
+
+    Raises:
+        ConfigError: A parameter does not fit, or the process has no terminal.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -60,14 +61,14 @@ class KeyboardTeleopNode(Node):
         self._action_pub = qos.advertise(self, JointState, topics.DEMONSTRATED_ACTION, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.CONTROLLER_STATUS, self.on_controller_status, qos.STATE)
-        self.create_timer(1.0 / self._config.rate_hz, self.on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        runtime.steady_timer(self, 1.0 / self._config.rate_hz, self.on_timer)
         with contextlib.ExitStack() as opened:
             self._terminal = opened.enter_context(terminal)
             self._live = opened.enter_context(Live(auto_refresh=False))
             self._opened = opened.pop_all()
 
     def on_report(self, message: DiagnosticArray) -> None:
-        """Keep the episode manager's newest word; an episode begins with an open gripper."""
+        """Keep the newest report of the episode manager; an episode begins with an open gripper."""
         try:
             report = convert.report_from_msg(message, EpisodeReport)
         except MeasurementError as error:
@@ -82,7 +83,7 @@ class KeyboardTeleopNode(Node):
         self._hold = convert.status_values(message).get('hold', '')
 
     def on_timer(self) -> None:
-        """Take the keys, publish what they ask for, and show it."""
+        """Read the keys, publish their action, and draw the panel."""
         now_s = time.monotonic()
         for key in self._terminal.read():
             self._pilot.press(key, now_s)
@@ -92,14 +93,10 @@ class KeyboardTeleopNode(Node):
         self._live.update(draw(self._pilot, now_s, self._report, self._hold, self._config.task), refresh=True)
 
     def close(self) -> None:
-        """Give the terminal back as it was."""
+        """Restore the terminal."""
         self._opened.close()
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(KeyboardTeleopNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,7 +1,7 @@
-"""Model trainer: live experience and old bags become a model, in a process of its own and beside the control loop.
+"""`model_trainer`: learns a model from live experience and earlier bags, in a process of its own.
 
-After a crash the experience in memory is gone. A trainer that starts in the middle of a run, which it knows from the
-episode manager's count of steps, takes the last good model and this run's experience back from `output_dir`.
+A crash loses the experience in memory. A trainer that starts in the middle of a run, as the episode manager's count of steps
+shows, loads the last good model and the experience of this run from `output_dir`.
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
@@ -53,19 +52,17 @@ class ModelTrainerConfig(Config):
     """Settings of the model trainer."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    task: str = setting('reach', 'Task; says what is learned of the state, and has defaults for the settings of learning.',
-                        choices=tuple(TASKS))
-    agent: str = setting(DEFAULT_AGENT, 'Agent whose learner learns, a name or module:KIND; its own settings stand beside these.')
-    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
-                                    'joint velocities.', choices=ACTIONS)
+    task: str = setting('reach', 'Task to learn; sets the observation and the defaults of learning.', choices=tuple(TASKS))
+    agent: str = setting(DEFAULT_AGENT, 'Agent whose learner trains, a name or module:KIND; it adds its own settings.')
+    actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     lockstep: bool = setting(False, 'Whether rounds run only between episodes, when the episode manager waits for them.')
-    seed: int = setting(0, 'Decides all randomness of training.', low=0)
+    seed: int = setting(0, 'Seed of training.', low=0)
     control_rate_hz: float = setting(20.0, 'Rate of control steps.', unit='Hz', low=1.0, high=1000.0)
     output_dir: str = setting('', 'Folder of the last good model and of the recording; empty keeps none.')
-    model: str = setting('', 'Model to begin with, together with the experience that lies beside it: a name in config/models or '
-                             'the path of a .safetensors file; empty begins with none.')
+    model: str = setting('', 'Model to begin with, and the experience beside it: a name in config/models or the path of a '
+                             '.safetensors file; empty for none.')
     resume: bool = setting(False, 'Whether to begin with the model in output_dir, even when the run is new.')
-    learning: bool = setting(True, 'Whether to train at all; without, the model that it begins with is used as it is.')
+    learning: bool = setting(True, 'Whether to train at all; if not, the model to begin with is used unchanged.')
     experience_paths: tuple[str, ...] = setting((), 'Earlier bags to learn from too.')
     capacity: int = setting(100_000, 'Most transitions kept in memory.', low=1000)
     num_threads: int = setting(1, 'Threads for training.', low=1, high=64)
@@ -74,12 +71,19 @@ class ModelTrainerConfig(Config):
     schedule: ScheduleConfig = section(ScheduleConfig, 'When to train.')
 
     def check(self) -> None:
+        """Raise `ConfigError` when neither training nor loading gives a model."""
         if not (self.learning or self.model or self.resume):
             raise ConfigError('ModelTrainerConfig.learning needs true where neither model nor resume gives a model, got False')
 
 
 class ModelTrainerNode(Node):
-    """Collects transitions in the executor's thread and trains in another, so that nothing is missed meanwhile."""
+    """Collects transitions in the executor's thread and trains in another, so that training does not delay collecting.
+
+    Raises:
+        ConfigError: A parameter does not fit, or there is no such model.
+        ModelError: The model to begin with does not fit.
+        BagError: The experience beside that model is damaged or does not fit.
+    """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__('model_trainer', **arguments)
@@ -96,7 +100,7 @@ class ModelTrainerNode(Node):
         contract = Contract.of(agent, self._task.space, robot=self._robot.name, task=config.task, period_s=period_s)
         learner = kind.make_learner(contract, self._task.space, config.learner)
         self._rounds = Rounds(learner, contract, config.learner, seed=config.seed)
-        # What is not trained on need not be waited for.
+        # Without learning, no round has to wait for transitions.
         schedule = config.schedule if config.learning else dataclasses.replace(config.schedule, patience_s=0.0)
         self._schedule = RoundSchedule(schedule, background=config.learning and not config.lockstep)
         folder = Path(config.output_dir) if config.output_dir else None
@@ -105,7 +109,7 @@ class ModelTrainerNode(Node):
         self._refused_s: dict[str, float] = {}
 
         self._closing = threading.Event()
-        # Linux counts niceness a thread: training stands back, collecting does not.
+        # Linux has a niceness for each thread, so that only training gets a lower priority.
         self._worker = ThreadPoolExecutor(1, 'training', initializer=os.nice, initargs=(config.niceness,))
         self._jobs: deque[tuple[Future, Callable[[Any], None]]] = deque()
         self._job_done = self.create_guard_condition(self.on_jobs_done)
@@ -114,11 +118,11 @@ class ModelTrainerNode(Node):
         self._training_pub = qos.advertise(self, DiagnosticArray, topics.TRAINING, qos.LATCHED)
         self._is_announced, self._state_heard = False, False
         qos.subscribe(self, JointState, topics.STATE, self.on_state, qos.RECORD)
-        # Latched and deep: a trainer that comes late misses no command, and hears at once what the run is at.
+        # Latched and deep, so that a late trainer gets every command, and the newest report at once.
         self._matched_by_publishers = [
             qos.subscribe(self, JointState, topics.APPLIED_COMMAND, self.on_applied, qos.LATCHED_RECORD),
             qos.subscribe(self, DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED_RECORD)]
-        self.create_timer(_POLL_S, self.on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        runtime.steady_timer(self, _POLL_S, self.on_timer)
         self.get_logger().info(f'configuration: {config.to_mapping()}')
         self._before: SavedExperience | None = None
         self._steps_before = 0
@@ -130,20 +134,20 @@ class ModelTrainerNode(Node):
             self._start(lambda: self._load(config.experience_paths, on_damage=self.get_logger().warning), self._take_experience)
 
     def on_state(self, message: JointState) -> None:
-        """Take in a state."""
+        """Add a state to the experience."""
         self._state_heard = True
         self._collect(topics.STATE, lambda: self._assembler.on_state(convert.state_from_msg(message)))
 
     def on_applied(self, message: JointState) -> None:
-        """Take in what was really commanded."""
+        """Add an applied command to the experience."""
         self._collect(topics.APPLIED_COMMAND, lambda: self._assembler.on_applied(convert.applied_from_msg(message)))
 
     def on_report(self, message: DiagnosticArray) -> None:
-        """Take in the episode manager's word."""
+        """Add a report of the episode manager to the experience, and to the schedule of rounds."""
         self._collect(topics.EPISODE, lambda: self._on_report(convert.report_from_msg(message, EpisodeReport)))
 
     def on_timer(self) -> None:
-        """Start a round when one is due and none is under way."""
+        """Start a round if one is due and no job is running."""
         if not self._is_announced:
             self._announce()
         if self._jobs:
@@ -153,7 +157,7 @@ class ModelTrainerNode(Node):
         due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run)
         if due is None:
             return
-        # An answer bears the stamp of what it answers: a trainer that has just come back may not have heard the time yet.
+        # An answer has the stamp of the report that asked for it: a restarted trainer may not have heard `/clock` yet.
         stamp_ns = self._now_ns() if due.stamp_ns is None else due.stamp_ns
         if not self._config.learning:
             self._take_report((self._report(due.episode, 'no round: learning is off', stamp_ns), None))
@@ -162,17 +166,17 @@ class ModelTrainerNode(Node):
         self._start(lambda: self._train(data, due, stamp_ns, num_transitions), self._take_report)
 
     def _announce(self) -> None:
-        """Say, once, that everything an episode is made of reaches this node; the episode manager may wait for that."""
+        """Say once, for the episode manager, that states, commands and reports reach this node."""
         if self._state_heard and all(subscription.get_publisher_count() for subscription in self._matched_by_publishers):
             self._is_announced = True
             self._training_pub.publish(convert.report_to_msg(self._report(-1, 'ready', self._now_ns())))
 
     def _report(self, episode: int, reason: str, stamp_ns: int) -> TrainingReport:
-        """What is said without a round."""
+        """Training report without a round."""
         return TrainingReport(stamp_ns, episode, self._rounds.version, False, reason, 0, math.nan, math.nan, 0.0)
 
     def on_jobs_done(self) -> None:
-        """Take over what the worker has done."""
+        """Hand results of the worker to their `finish`."""
         while self._jobs and self._jobs[0][0].done():
             job, finish = self._jobs.popleft()
             try:
@@ -184,7 +188,7 @@ class ModelTrainerNode(Node):
         self.on_timer()
 
     def close(self) -> None:
-        """End training soon; its last round is lost."""
+        """End training soon; a running round is cancelled."""
         self._closing.set()
         self._worker.shutdown(cancel_futures=True)
 
@@ -192,38 +196,31 @@ class ModelTrainerNode(Node):
         try:
             transitions = take()
         except MeasurementError as error:
-            self._refuse(topic, error)
+            now_s = time.monotonic()
+            # rclpy would throttle this line for all topics together.
+            if now_s - self._refused_s.get(topic, -math.inf) >= _REFUSAL_PERIOD_S:
+                self._refused_s[topic] = now_s
+                self.get_logger().error(f'{topic}: {error}')
             return
         if transitions:
             self._buffer.extend(transitions)
             self._num_of_run += len(transitions)
         self.on_timer()
 
-    def _refuse(self, topic: str, error: MeasurementError) -> None:
-        """Name a message that cannot be used, each topic so often at most; rclpy's own throttle is one for all of them."""
-        now_s = time.monotonic()
-        if now_s - self._refused_s.get(topic, -math.inf) >= _REFUSAL_PERIOD_S:
-            self._refused_s[topic] = now_s
-            self.get_logger().error(f'{topic}: {error}')
-
     def _on_report(self, report: EpisodeReport) -> list[Transition]:
         if self._total_steps < 0 < report.total_steps and self._model_path:
-            self._recover(report)
+            self.get_logger().warning(f'started in the middle of a run, at step {report.total_steps}; '
+                                      f'taking model and experience from {self._model_path.parent}')
+            self._resume_model()
+            self._start(self._load_run, self._take_run)
         if report.total_steps < self._total_steps:
-            self._num_of_run = 0  # The manager has begun to count anew.
+            self._num_of_run = 0  # The manager has restarted its count: a new run.
         self._total_steps = report.total_steps
         self._schedule.on_report(report, time.monotonic())
         return self._assembler.on_report(report)
 
-    def _recover(self, report: EpisodeReport) -> None:
-        """Take back what a trainer of this run had before it ended."""
-        self.get_logger().warning(f'started in the middle of a run, at step {report.total_steps}; '
-                                  f'taking model and experience from {self._model_path.parent}')
-        self._resume_model()
-        self._start(self._load_run, self._take_run)
-
     def _begin_with(self, path: Path) -> None:
-        """Begin with a model of an earlier run, and with what it was learned from; the run is refused if they do not fit."""
+        """Begin with a model of an earlier run and with its experience."""
         self._before = SavedExperience.load(path, self._task.obs_size, self._task.action_size)
         snapshot = AgentBundle.load(path)
         self._rounds.resume(snapshot, self._before and self._before.learned_stamp_ns)
@@ -233,7 +230,7 @@ class ModelTrainerNode(Node):
         self.get_logger().info(f'beginning with {path} and {num_before} transitions of before')
 
     def _resume_model(self) -> None:
-        """Take up the model in the output folder, where it is newer than the one in use."""
+        """Use the model in the output folder if it is newer than the one in use."""
         if self._model_path is None or not self._model_path.exists():
             return
         try:
@@ -253,25 +250,25 @@ class ModelTrainerNode(Node):
                                 config=self._config.assembler, on_damage=on_damage)
 
     def _load_run(self) -> list[Transition]:
-        """Transitions of the recording that goes on, since the clock last began anew."""
+        """Transitions in the running recording since the last reset of the clock."""
         loaded = self._load([self._bag_path], self.get_namespace())
         breaks = [index for index in range(1, len(loaded)) if loaded[index].stamp_ns <= loaded[index - 1].stamp_ns]
         return loaded[breaks[-1]:] if breaks else loaded
 
     def _take_experience(self, transitions: list[Transition]) -> None:
-        """Put loaded transitions behind those of earlier bags and before those of this run."""
+        """Insert loaded transitions after those of earlier bags and before those of this run."""
         self._buffer.insert(transitions, before=self._num_of_run)
         self.get_logger().info(f'{len(transitions)} transitions loaded from bags')
 
     def _take_run(self, transitions: list[Transition]) -> None:
-        """As `_take_experience`, without those that have come live in the meantime."""
+        """Insert loaded transitions, without those that have arrived live in the meantime."""
         missed = self._buffer.missing(transitions, self._num_of_run)
         self._take_experience(missed)
         self._num_of_run += len(missed)
 
     def _train(self, data: Transitions, due: DueRound, stamp_ns: int,
                real_steps: int) -> tuple[TrainingReport, AgentBundle | None]:
-        """One round, in the worker's thread; the model too when it was accepted."""
+        """Run one round in the worker's thread; returns its report, and the model if it was accepted."""
         start_s = time.monotonic()
         rows = self._before.followed_by(data) if self._before else data
         report = self._rounds.round(rows, episode=due.episode, round_index=due.index, stamp_ns=stamp_ns,
@@ -304,7 +301,7 @@ class ModelTrainerNode(Node):
         self._model_pub.publish(convert.bytes_to_msg(snapshot.to_bytes()))
 
     def _start(self, work: Callable[[], Any], finish: Callable[[Any], None]) -> None:
-        """Hand work to the other thread; its outcome comes back to `finish` in the executor's."""
+        """Run `work` in the worker's thread, and then `finish` with its result in the executor's thread."""
         job = self._worker.submit(work)
         self._jobs.append((job, finish))
         job.add_done_callback(lambda _: self._job_done.trigger())
@@ -313,7 +310,3 @@ class ModelTrainerNode(Node):
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(ModelTrainerNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -1,11 +1,10 @@
-"""`mpc_controller`: has the agent decide, once a control period, and is the only one that commands the arm.
+"""`mpc_controller`: asks the agent for a decision each control period; the only node that commands the arm.
 
-A managed node: configuring builds and warms up everything, activating lets the arm move, deactivating stops it.
+It is a managed node: configuring builds and warms up everything, activating lets the arm move, deactivating stops it.
 """
 
 import dataclasses
 import gc
-import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
@@ -51,18 +49,17 @@ class MpcControllerConfig(RewardsConfig):
     """Settings of the controller node."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
-    agent: str = setting(DEFAULT_AGENT, 'Agent that decides, a name or module:KIND; its own settings stand beside these.')
+    agent: str = setting(DEFAULT_AGENT, 'Agent that decides, a name or module:KIND; it adds its own settings.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
-    task: str = setting('reach', 'Task to pursue; has defaults for the settings of planning and moving.', choices=tuple(TASKS))
-    actions: str = setting('twist', 'What an action is in a task over the table, besides the opening: a twist of the tool, or '
-                                    'joint velocities.', choices=ACTIONS)
+    task: str = setting('reach', 'Task to pursue; sets the defaults of planning and moving.', choices=tuple(TASKS))
+    actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     rate_hz: float = setting(20.0, 'Control rate.', unit='Hz', low=1.0, high=500.0)
     lockstep: bool = setting(False, 'Tick by the stamps of states instead of the clock, and plan without a deadline.')
     autostart: bool = setting(True, 'Whether the node configures and activates itself.')
     seed: int = setting(0, 'Seed of planning and exploring.', low=0)
     realtime_priority: int = setting(40, priority.DESCRIPTION, low=0, high=99)
-    device: str = setting('auto', 'Where the agent computes; auto leaves it to the settings of the agent, which take a GPU when '
-                                  'there is one.', choices=('auto', 'cpu', 'cuda'))
+    device: str = setting('auto', 'Device of the agent; auto leaves it to the settings of the agent, which take a GPU if there '
+                                  'is one.', choices=('auto', 'cpu', 'cuda'))
     torch_threads: int = setting(1, 'Threads of torch.', low=1, high=256)
     output_dir: str = setting('', 'Folder that keeps a pressed emergency stop over a restart; empty keeps none.')
     gripper_opening_m: float = setting(-1.0, 'Opening commanded on activation; negative leaves the gripper alone.', unit='m',
@@ -71,10 +68,7 @@ class MpcControllerConfig(RewardsConfig):
 
 
 class MpcControllerNode(LifecycleNode):
-    """Wires topics to a `Controller` that ticks in a thread of its own.
-
-    Args:
-        kwargs: As for `rclpy.lifecycle.LifecycleNode`.
+    """Connects topics to a `Controller` that ticks in a thread of its own.
 
     Raises:
         ConfigError: A parameter does not fit.
@@ -101,22 +95,18 @@ class MpcControllerNode(LifecycleNode):
         self.create_service(Trigger, '~/stop', self.on_stop)
         self.create_service(Trigger, '~/release', self.on_release)
         self.get_logger().info(f'configuration: {self._config.to_mapping()}')
-        if self._config.autostart:
-            self._start_by_itself()
-
-    def _start_by_itself(self) -> None:
         success = TransitionCallbackReturn.SUCCESS
-        if self.trigger_configure() is not success or self.trigger_activate() is not success:
+        if self._config.autostart and (self.trigger_configure() is not success or self.trigger_activate() is not success):
             self.exit_code = self._failure_code
 
-    # Lifecycle. rclpy swallows exceptions of these callbacks, so each says itself what went wrong.
+    # Lifecycle callbacks.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Build everything and decide a few times, so that the first real tick is no slower than the others."""
         try:
             self._build()
             self._warm_up()
-        except Exception as error:  # Whatever it is, nobody else would say it.
+        except Exception as error:  # rclpy swallows exceptions of lifecycle callbacks without a log line.
             name = '' if isinstance(error, MbrlError) else f'{type(error).__name__}: '
             self.get_logger().error(f'cannot be configured: {name}{error}')
             self._failure_code = runtime.refusal_code(error)
@@ -138,27 +128,19 @@ class MpcControllerNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop the arm within its limits; returns once it was told to stand."""
+        """Stop the arm within its limits; returns after the last command."""
         self._stop_thread()
         return super().on_deactivate(state)
 
     def on_cleanup(self, _state: LifecycleState) -> TransitionCallbackReturn:
-        """Give everything back."""
+        """Stop the arm and destroy what `on_configure` made."""
         self._tear_down()
         return TransitionCallbackReturn.SUCCESS
 
-    def on_shutdown(self, _state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop the arm and give everything back."""
-        self._tear_down()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_error(self, _state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop the arm and start over from unconfigured."""
-        self._tear_down()
-        return TransitionCallbackReturn.SUCCESS
+    on_shutdown = on_error = on_cleanup
 
     def close(self) -> None:
-        """Leave the arm stopped; called while publishers still work."""
+        """Stop the arm; called while publishers still work."""
         self._stop_thread()
         gc.unfreeze()
 
@@ -189,7 +171,7 @@ class MpcControllerNode(LifecycleNode):
         obs = self._task.space.observe(state_at_home(self._robot, self._task.space))
         self.get_logger().info(self._agent.prepare(obs, self._task.objective(self._robot.workspace.lower_m)))
         self._inbox.put(agent=self._agent)
-        # What lives this long need not be looked at by every later collection, which would pause the loop.
+        # Objects that live this long are taken out of later garbage collections, which would pause the loop.
         gc.collect()
         gc.freeze()
 
@@ -201,8 +183,7 @@ class MpcControllerNode(LifecycleNode):
                 (UInt8MultiArray, topics.MODEL, self.on_model, qos.LATCHED),
                 (JointState, topics.DEMONSTRATED_ACTION, self.on_demonstrated, qos.LATCHED)):
             self._owned.append((self.destroy_subscription, qos.subscribe(self, kind, topic, callback, profile)))
-        timer = self.create_timer(1.0, self.on_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._owned.append((self.destroy_timer, timer))
+        self._owned.append((self.destroy_timer, runtime.steady_timer(self, 1.0, self.on_second)))
 
     def _advertise(self, kind: type, topic: str, profile: qos.QoSProfile) -> object:
         publisher = qos.advertise(self, kind, topic, profile)
@@ -224,7 +205,7 @@ class MpcControllerNode(LifecycleNode):
             self._port.destroy()
             del self._port
 
-    # Inputs, in the executor's thread.
+    # Inputs, called in the executor's thread.
 
     def on_state(self, message: JointState) -> None:
         """Keep the newest state."""
@@ -235,14 +216,14 @@ class MpcControllerNode(LifecycleNode):
             self.get_logger().error(f'{topics.STATE}: {error}', throttle_duration_sec=_THROTTLE_S)
 
     def on_report(self, message: DiagnosticArray) -> None:
-        """Keep the episode manager's newest word."""
+        """Keep the newest report of the episode manager."""
         try:
             self._inbox.put(report=convert.report_from_msg(message, EpisodeReport))
         except MeasurementError as error:
             self.get_logger().error(f'{topics.EPISODE}: {error}', throttle_duration_sec=_THROTTLE_S)
 
     def on_goal(self, message: PoseStamped) -> None:
-        """Keep the newest goal; one without a stamp counts from now."""
+        """Keep the newest goal; a goal without a stamp is stamped now."""
         try:
             goal_m, stamp_ns = convert.goal_from_msg(message, self._robot.base_link)
         except GoalError as error:
@@ -251,7 +232,7 @@ class MpcControllerNode(LifecycleNode):
         self._inbox.put(goal_m=goal_m, goal_stamp_ns=stamp_ns or self.get_clock().now().nanoseconds)
 
     def on_model(self, message: UInt8MultiArray) -> None:
-        """Swap the agent's weights, or refuse the bundle and keep the last good one."""
+        """Swap the agent's weights; a bundle that does not fit is refused, and the last good one stays."""
         try:
             agent = self._agent.with_bundle(AgentBundle.from_bytes(convert.bytes_from_msg(message)))
         except (ModelError, ConfigError) as error:
@@ -267,7 +248,7 @@ class MpcControllerNode(LifecycleNode):
         self._inbox.put(demonstrated=convert.demonstrated_from_msg(message))
 
     def on_settings(self, config: MpcControllerConfig) -> None:
-        """Take over live settings; the next tick uses them."""
+        """Use other live settings from the next tick on."""
         self._config = config
         if hasattr(self, '_controller'):
             self._controller.configure(config.control)
@@ -294,7 +275,7 @@ class MpcControllerNode(LifecycleNode):
         response.success, response.message = True, 'released' if was_pressed else 'it was not pressed'
         return response
 
-    # Outputs, in the control thread.
+    # Outputs, called in the control thread.
 
     def _on_tick(self, tick: TickReport) -> None:
         outcome = tick.outcome
@@ -304,7 +285,7 @@ class MpcControllerNode(LifecycleNode):
         plan = outcome.decision.plan if outcome.decision is not None else None
         if plan is not None and outcome.hold is None and outcome.applied is not None:
             start_ns = outcome.applied.stamp_ns
-            # Of a plan in the tool's motion there is no prediction of the joints.
+            # Only a model of the joints predicts joint positions.
             if self._task.state_names == self._robot.joints and self._plan_pub.get_subscription_count():
                 self._plan_pub.publish(plan_to_msg(plan, self._robot, start_ns, self._period_s))
             if self._path_pub.get_subscription_count():
@@ -341,7 +322,7 @@ class MpcControllerNode(LifecycleNode):
             self.get_logger().info(f'holding ({hold.value}): {hold.explanation}')
         else:
             note = f' ({detail})' if detail else ''
-            self.get_logger().warning(f'holding ({hold.value}): {hold.explanation}{note} It ends: {hold.way_back}')
+            self.get_logger().warning(f'holding ({hold.value}): {hold.explanation}{note} {hold.way_back}')
 
     def _on_fault(self, error: Exception) -> None:
         lines = ''.join(traceback.format_exception(error))
@@ -349,7 +330,7 @@ class MpcControllerNode(LifecycleNode):
         self.exit_code = 1
 
     def on_second(self) -> None:
-        """Say how the loop is doing."""
+        """Update the diagnostics of the control loop."""
         tick = self._latest
         if tick is None or self._thread is None:
             self._diagnostics.update('Control Loop', diagnostics.WARN, HoldReason.NOT_ACTIVE.explanation)
@@ -372,7 +353,3 @@ def _level(hold: HoldReason | None) -> bytes:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(MpcControllerNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,7 +1,6 @@
-"""`scripted_demonstrator`: shows the controller how a task over the table is done, in the episodes that are demonstrated."""
+"""`scripted_demonstrator`: a scripted expert demonstrates a task over the table."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,13 +27,16 @@ class ScriptedDemonstratorConfig(Config):
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     task: str = setting('lift', 'Task to demonstrate.', choices=tuple(DEMONSTRATED))
-    noise_std: float = setting(0.1, 'Standard deviation of the noise on its actions, for data of what is beside the path.',
-                               low=0.0, high=1.0)
+    noise_std: float = setting(0.1, 'Standard deviation of noise on the actions, for data off the path.', low=0.0, high=1.0)
     seed: int = setting(0, 'Seed of that noise.', low=0)
 
 
 class ScriptedDemonstratorNode(Node):
-    """Carries states and reports to the expert and its actions to the controller."""
+    """Carries states and reports to the expert, and its actions to the controller.
+
+    Raises:
+        ConfigError: A parameter does not fit.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('scripted_demonstrator', **kwargs)
@@ -48,11 +50,11 @@ class ScriptedDemonstratorNode(Node):
         self.get_logger().info(f'configuration: {config.to_mapping()}')
 
     def on_state(self, message: JointState) -> None:
-        """Take in a state."""
+        """Give a state to the expert."""
         self._show(topics.STATE, lambda: self._episodes.on_state(convert.state_from_msg(message)))
 
     def on_report(self, message: DiagnosticArray) -> None:
-        """Take in a word of the episode manager."""
+        """Give a report of the episode manager to the expert."""
         self._show(topics.EPISODE, lambda: self._episodes.on_report(convert.report_from_msg(message, EpisodeReport)))
 
     def _show(self, topic: str, take: Callable[[], DemonstratedAction | None]) -> None:
@@ -68,7 +70,3 @@ class ScriptedDemonstratorNode(Node):
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(ScriptedDemonstratorNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""State estimator: joint states and object poses in, one filtered, stamped state at a fixed rate out."""
+"""`state_estimator`: filters joint states and object poses into one stamped state at a fixed rate."""
 
 import dataclasses
 import functools
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
@@ -30,7 +29,7 @@ _REPORT_S = 0.5
 _SILENCE_S = 1.5
 _REPEAT_S = 10.0
 _STANDING_S = 0.5
-#: In lockstep a whole period's measurements may overtake the best-effort `/clock`.
+#: In lockstep the measurements of a whole period may arrive before the best-effort `/clock`.
 _LOCKSTEP_FUTURE_LIMIT_S = 1.0
 _LEVELS = {Status.TRACKING: diagnostics.OK, Status.COASTING: diagnostics.WARN, Status.WAITING: diagnostics.WARN,
            Status.LOST: diagnostics.ERROR}
@@ -51,7 +50,7 @@ class EstimatorNodeConfig(Config):
 
 
 class StateEstimatorNode(Node):
-    """Feeds the estimator and publishes its word while that can be trusted.
+    """Feeds the estimator, and publishes its state as long as the estimate is reliable.
 
     Raises:
         ConfigError: A parameter does not fit.
@@ -59,40 +58,42 @@ class StateEstimatorNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('state_estimator', **kwargs)
-        self._config = params.declare_config(self, EstimatorNodeConfig)
-        if self._config.lockstep and not self.get_parameter('use_sim_time').value:
+        self._config = config = params.declare_config(self, EstimatorNodeConfig)
+        simulated, lockstep = self.get_parameter('use_sim_time').value, config.lockstep
+        if lockstep and not simulated:
             raise ConfigError('state_estimator: lockstep needs use_sim_time: true')
-        self._robot = load_robot(self._config.robot)
-        driver = load_driver(self._config.driver)
-        self._body = driver.object_name if self._config.track_object and driver.object_pose_topic else None
-        self._estimator = StateEstimator(self._robot, [self._body] if self._body else [], self._estimator_config(),
-                                         in_order=self._config.lockstep)
+        self._robot = load_robot(config.robot)
+        driver = load_driver(config.driver)
+        self._body = driver.object_name if config.track_object and driver.object_pose_topic else None
+        settings = config.estimator
+        if lockstep:
+            settings = dataclasses.replace(settings, future_limit_s=max(settings.future_limit_s, _LOCKSTEP_FUTURE_LIMIT_S))
+        self._estimator = StateEstimator(self._robot, [self._body] if self._body else [], settings, in_order=lockstep)
         self._estimate: Estimate | None = None
         self._newest_msg: JointState | None = None
         self._sent_s = 0.0
-        self._num_published = self._num_reported = 0
+        self._num_published = 0
         self._start_s = self._report_s = time.monotonic()
         self._refusal_told_s: dict[tuple[str, str], float] = {}
-        input_qos = qos.RECORD if self._config.lockstep else qos.SENSOR
+        input_qos = qos.RECORD if lockstep else qos.SENSOR
         self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
-        self._state_pub = qos.advertise(self, JointState, topics.STATE, qos.RECORD if self._config.lockstep else qos.STATE)
+        self._state_pub = qos.advertise(self, JointState, topics.STATE, qos.RECORD if lockstep else qos.STATE)
         self._heard_s: dict[str, float | None] = {}
         for topic in driver.joint_state_topics:
             self._listen(JointState, topic, self.on_joints, input_qos)
         if self._body:
             self._listen(PoseStamped, driver.object_pose_topic, self.on_pose, input_qos)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._schedule = LockstepSchedule(round(1e9 / self._config.rate_hz), self._config.lockstep_patience_s)
-        if self._config.lockstep:
-            self.create_timer(_POLL_S, self.on_poll, clock=steady)
+        self._schedule = LockstepSchedule(round(1e9 / config.rate_hz), config.lockstep_patience_s)
+        if lockstep:
+            runtime.steady_timer(self, _POLL_S, self.on_poll)
+        elif simulated:
+            self.create_timer(1.0 / config.rate_hz, self.on_tick)
         else:
-            # A system clock that is set back would stop a timer of its own until it has caught up.
-            simulated = self.get_parameter('use_sim_time').value
-            self.create_timer(1.0 / self._config.rate_hz, self.on_tick, clock=self.get_clock() if simulated else steady)
-        self.create_timer(_REPORT_S, self.on_report, clock=steady)
-        if not self._config.lockstep:
-            priority.request_priority(self, self._config.realtime_priority)
-        self.get_logger().info(f'configuration: {self._config.to_mapping()}')
+            runtime.steady_timer(self, 1.0 / config.rate_hz, self.on_tick)
+        runtime.steady_timer(self, _REPORT_S, self.on_report)
+        if not lockstep:
+            priority.request_priority(self, config.realtime_priority)
+        self.get_logger().info(f'configuration: {config.to_mapping()}')
 
     def on_joints(self, topic: str, message: JointState) -> None:
         """Take in a joint state message."""
@@ -108,23 +109,23 @@ class StateEstimatorNode(Node):
         self._take(topic, self._estimator.on_body, measurement)
 
     def on_tick(self) -> None:
-        """Publish the state of this moment."""
+        """Publish the state for the present time."""
         self._publish(self._now_ns())
 
     def on_poll(self) -> None:
-        """In lockstep, publish the states that are due; while time stands, the newest again for whoever came late."""
+        """In lockstep, publish the states that are due; while time stands, repeat the newest for late subscribers."""
         for stamp_ns in self._schedule.due(self._estimator.received_ns, self._now_ns(), time.monotonic()):
             self._publish(stamp_ns)
         if self._newest_msg and time.monotonic() - self._sent_s > _STANDING_S:
             self._send(self._newest_msg)
 
     def on_report(self) -> None:
-        """Say what is waited for, and how well estimation goes."""
+        """Update the diagnostics, and log notices of the estimator and what it lacks."""
         for notice in self._estimator.take_notices():
             self.get_logger().info(notice)
         now_s = time.monotonic()
-        rate_hz = (self._num_published - self._num_reported) / (now_s - self._report_s)
-        self._num_reported, self._report_s = self._num_published, now_s
+        rate_hz = self._num_published / (now_s - self._report_s)
+        self._num_published, self._report_s = 0, now_s
         estimate = self._estimate
         status = estimate.status if estimate else Status.WAITING
         reason = estimate.reason if estimate else ''
@@ -143,7 +144,7 @@ class StateEstimatorNode(Node):
 
     def _take(self, topic: str, take: Any, measurement: JointMeasurement | BodyMeasurement) -> None:
         self._heard_s[topic] = time.monotonic()
-        # Without a clock yet, in simulated time, a stamp can only be compared with itself.
+        # In simulated time, before the first `/clock`, the measurement's own stamp stands for the time.
         now_ns = self._now_ns() or measurement.stamp_ns
         try:
             take(measurement, now_ns)
@@ -174,16 +175,16 @@ class StateEstimatorNode(Node):
             self.get_logger().info(f'{topics.STATE} is published')
 
     def _tell_refusal(self, topic: str, error: MeasurementError) -> None:
-        """One line for each topic and kind of refusal, at most every few seconds; the rest is counted."""
+        """Log a refusal, for each topic and kind of refusal at most once in `_REPEAT_S`."""
         key, now_s = (topic, getattr(error, 'reason', '')), time.monotonic()
         if now_s - self._refusal_told_s.get(key, -_REPEAT_S) >= _REPEAT_S:
             self._refusal_told_s[key] = now_s
             self.get_logger().warning(f'{topic}: {error}')
 
     def _needs(self, now_s: float) -> str:
-        """What estimation lacks, in words; empty when nothing, or when it is too early to tell.
+        """What estimation lacks, in words; empty if nothing is missing, or if it is too early to tell.
 
-        In lockstep a topic that was heard once may be silent for long: time stands.
+        In lockstep a topic that was heard once may be silent for long, while time stands.
         """
         if now_s - self._start_s < _SILENCE_S:
             return ''
@@ -195,12 +196,6 @@ class StateEstimatorNode(Node):
             return f'no usable measurement yet of {", ".join(missing)}; waiting'
         return ''
 
-    def _estimator_config(self) -> EstimatorConfig:
-        config = self._config.estimator
-        if not self._config.lockstep:
-            return config
-        return dataclasses.replace(config, future_limit_s=max(config.future_limit_s, _LOCKSTEP_FUTURE_LIMIT_S))
-
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
@@ -208,7 +203,3 @@ class StateEstimatorNode(Node):
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     return runtime.run(StateEstimatorNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Sampling planners over any `WorldModel`: pure, deterministic from a seed, anytime under a deadline.
+"""Sampling planners over any `DynamicsModel` or `WorldModel`: pure, deterministic from a seed, anytime under a deadline.
 
 Shapes: N candidates, K elites, P particles, E ensemble members, H horizon, O observation, A action. E leads.
 """

@@ -1,7 +1,7 @@
-"""From many possible futures of a candidate to its one value: which attitude to risk the planner takes.
+"""Aggregation of a candidate's particle returns into one value; the strategy sets the planner's attitude to risk.
 
-Returns have shape (P, N), values (N,). The value of a candidate with one particle whose return is not finite is not finite
-under each of them; `Aggregation` makes minus infinity of it.
+Returns have shape (P, N), values (N,). With any strategy, one non-finite return makes the candidate's value non-finite, and
+`Aggregation` replaces a non-finite value by minus infinity.
 """
 
 from collections.abc import Callable
@@ -18,37 +18,32 @@ def mean(returns: torch.Tensor) -> torch.Tensor:
 
 
 def mean_minus_std(returns: torch.Tensor, k: float) -> torch.Tensor:
-    """Mean less `k` standard deviations over particles (of the P there are: divided by P)."""
+    """Mean less `k` standard deviations over particles, where the variance is divided by P."""
     return returns.mean(dim=0) - k * returns.std(dim=0, correction=0)
 
 
 def cvar(returns: torch.Tensor, fraction: float) -> torch.Tensor:
-    """Conditional value at risk: mean of the worst `fraction` of the particles, rounded, at least one."""
+    """Conditional value at risk: mean of the worst `fraction` of the particles, rounded to at least one particle."""
     count = max(1, round(fraction * len(returns)))
     return finite_or_worst(returns).topk(count, dim=0, largest=False, sorted=False).values.mean(dim=0)
 
 
 def worst_case(returns: torch.Tensor) -> torch.Tensor:
-    """Smallest over particles."""
+    """Minimum over particles."""
     return finite_or_worst(returns).amin(dim=0)
 
 
 def finite_or_worst(values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Minus infinity in place of what is not finite."""
+    """Replace NaN and infinity by minus infinity."""
     return torch.nan_to_num(values, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf, out=out)
 
 
 def path_disagreement(path: torch.Tensor, output_scale: torch.Tensor, groups: int) -> torch.Tensor:
-    """How far groups of particles drift apart along each candidate's path, shape (N,).
+    """Spread of the groups' mean observations along each candidate's path, shape (N,).
 
-    Args:
-        path: Observations, shape (H, P, N, O); particles of a group lie side by side.
-        output_scale: Unit of each entry, shape (O,).
-        groups: Number of groups, a divisor of P.
-
-    Returns:
-        Standard deviation over groups of their particles' mean observation, in units of `output_scale`, root mean square
-        over the entries of the observation, mean over steps.
+    The spread is the standard deviation over groups in units of `output_scale`, its root mean square over the entries of the
+    observation, and the mean of that over steps. The path has shape (H, P, N, O). The P particles are in `groups` groups of equal
+    size, and those of a group are adjacent.
     """
     centres = path.unflatten(1, (groups, -1)).mean(dim=2)  # (H, groups, N, O)
     spread = centres.std(dim=1, correction=0) / output_scale
@@ -56,14 +51,11 @@ def path_disagreement(path: torch.Tensor, output_scale: torch.Tensor, groups: in
 
 
 class Aggregation:
-    """The strategy that a config names, and what ensemble disagreement costs or is worth.
+    """The strategy that a config names, with the penalty or bonus for disagreement of the ensemble.
 
-    `path_disagreement` times `disagreement_penalty` is taken off a value, times `disagreement_bonus` it is added. Under
-    TS-infinity particles of one member form a group, so that it is the members' disagreement. Under other propagations
-    particles belong to no member; there each is a group of its own, and the spread includes the noise that the members agree on.
-
-    Args:
-        config: Settings.
+    A value loses `disagreement_penalty` times the `path_disagreement`, or gains `disagreement_bonus` times it. Under TS-infinity
+    the particles of one member form a group, so the spread is the members' disagreement. Under other propagations a particle
+    belongs to no member and is a group of its own, so the spread also includes the predicted noise.
     """
 
     def __init__(self, config: PlannerConfig) -> None:
@@ -79,13 +71,13 @@ class Aggregation:
 
     def __call__(self, returns: torch.Tensor, path: torch.Tensor, model: DynamicsModel,
                  out: torch.Tensor | None = None) -> torch.Tensor:
-        """Value of each candidate, shape (N,); minus infinity as soon as one particle is, or the value is not finite.
+        """Value of each candidate, shape (N,); minus infinity where a particle's return or the value is not finite.
 
         Args:
             returns: Shape (P, N).
             path: Rollouts, shape (H, P, N, O).
-            model: Gives the number of members and the unit of their disagreement.
-            out: Written to; a new tensor when left out.
+            model: Its number of members and its output scale are used.
+            out: Tensor to write the values to; a new one by default.
         """
         values = self._strategy(returns)
         if self._penalty:

@@ -1,8 +1,8 @@
-"""Plans without launch gaps: the steps of a `Search`, captured once as CUDA graphs and replayed from then on.
+"""Plans without launch gaps: the steps of a `Search`, captured once as CUDA graphs and then replayed.
 
-A replayed step is one launch, however many small operations it is made of, and nothing of it is decided in Python any more.
-Numbers reach it through tensors alone: observation, previous action and the objective's parameters through those that
-`Search.load` writes, a model through a private twin whose tensors are overwritten when another model of the same kind comes.
+A replayed step is one launch, whatever the number of its operations, and runs no Python. Its inputs are tensors only.
+`Search.load` writes observation, previous action and the objective's parameters. The model of the graphs is a private copy,
+whose tensors are overwritten when a plan comes with another model of the same kind.
 """
 
 import copy
@@ -17,64 +17,64 @@ from mbrl_ros.planning.planner import Objective, PlannerConfig
 from mbrl_ros.planning.search import Search
 from mbrl_ros.types import DynamicsModel
 
-#: The first makes tensors that the second writes into, as every later plan does.
+#: The first allocates tensors; the second writes into them, as every later plan does.
 _WARM_UPS = 2
 
 
 class CapturableModel(DynamicsModel, Protocol):
-    """A model whose predictions are torch's operations on tensors, and nothing else.
+    """A model whose predictions consist of torch operations on tensors.
 
     Attributes:
-        kind: Equal for models that differ in nothing but the numbers in `tensors`; None for one that cannot be captured.
+        kind: Equal for models that differ only in the values of `tensors`; None for a model that cannot be captured.
     """
 
     kind: Hashable
 
     def tensors(self) -> list[torch.Tensor]:
-        """Everything that a prediction depends on, in a fixed order."""
+        """All tensors that a prediction depends on, in a fixed order."""
 
 
 class ParametricObjective(Objective, Protocol):
-    """An objective whose changing numbers are one tensor.
+    """An objective with all of its changing numbers in one tensor.
 
     Attributes:
-        kind: Equal for objectives that differ in nothing but the numbers in `parameters`.
-        parameters: Those numbers, shape (M,) with M above 0, on the host.
+        kind: Equal for objectives that differ only in the values of `parameters`.
+        parameters: The changing numbers, shape (M,) with M above 0, on the host.
     """
 
     kind: Hashable
     parameters: torch.Tensor
 
     def at(self, parameters: torch.Tensor) -> Objective:
-        """The same objective, which reads its numbers from this tensor whenever it is called, on the tensor's device."""
+        """The same objective, which reads this tensor at each call and computes on the tensor's device."""
 
 
 class Recorder(Protocol):
-    """Remembers what functions did to tensors, to have it done again."""
+    """Records the operations of a function on tensors for replay."""
 
     def warm_up(self, function: Callable[[], None]) -> None:
         """Call it once, as preparation for `capture`."""
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:
-        """What does the same to the same tensors each time it is called."""
+        """A callable that repeats the operations of the function on the same tensors."""
 
 
 class CudaRecorder:
-    """Captures CUDA graphs that share one memory pool; never replay two of them at a time.
+    """Captures CUDA graphs that share one memory pool; two of them must not be replayed at the same time.
 
     Args:
-        generator: Source of randomness of what is captured; seeding it anew holds for replays too.
+        generator: Source of randomness of the captured functions; replays follow its seed too.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
         self._generator = generator
-        # Capturing is not allowed on the default stream. A stream of its own also keeps the workspaces that cuBLAS has for each
-        # stream, and that graphs refer to, apart from those of other recorders, which may go away earlier.
+        # Capturing is not allowed on the default stream. Graphs also refer to the workspace that cuBLAS has for each stream;
+        # a stream shared with another recorder would share one that may be freed earlier.
         self._stream = torch.cuda.Stream(generator.device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, function: Callable[[], None]) -> None:
-        """Have libraries and allocations that come with a first call made outside of any capture."""
+        """Call it outside of any capture, where a first call may initialise libraries and allocate memory."""
         around = torch.cuda.current_stream(self._generator.device)
         self._stream.wait_stream(around)
         with torch.cuda.stream(self._stream):
@@ -82,42 +82,42 @@ class CudaRecorder:
         around.wait_stream(self._stream)
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Replay of a graph of everything that the function launches; capturing launches nothing."""
+        """Replay of a graph of all launches of the function; capturing launches nothing."""
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._generator)
-        # Other threads, which may be loading a model meanwhile, are free to do what a capture forbids.
+        # Other threads may be loading a model meanwhile; `thread_local` allows them the calls that a capture forbids.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode='thread_local'):
             function()
         return graph.replay
 
 
 def shared_kind(model: DynamicsModel, objective: Objective) -> Hashable:
-    """What has to be equal for plans to share captured steps; None where model or objective cannot be captured."""
+    """Key of the captured steps that plans can share; None where model or objective cannot be captured."""
     kinds = getattr(model, 'kind', None), getattr(objective, 'kind', None)
     return None if None in kinds else kinds
 
 
 class CapturedSearch:
-    """A `Search` whose steps are replayed: the same plans from the same seed, with any model and objective of one kind.
+    """A `Search` with replayed steps, for any model and objective of one kind; the same seed gives the same plans.
 
     Capturing leaves optimiser and generator as they were.
 
     Args:
         config: Settings.
-        optimiser: What proposes candidates; its tensors must stay where they are.
+        optimiser: Proposes candidates; its tensors must keep their addresses.
         model: Any model of the kind.
         objective: Any objective of the kind.
-        recorder: What captures.
+        recorder: Captures the steps.
 
     Attributes:
-        kind: As `shared_kind` has it.
-        steps: As those of `Search`.
+        kind: The `shared_kind` of model and objective.
+        steps: As for `Search`.
     """
 
     def __init__(self, config: PlannerConfig, optimiser: Optimiser, model: CapturableModel, objective: ParametricObjective,
                  recorder: Recorder) -> None:
         self.kind = shared_kind(model, objective)
-        # Outside of inference mode, as its tensors, the generator's among them, could not be written to in any other mode.
+        # Tensors made in inference mode, the generator's among them, could not be written to in any other mode.
         with torch.inference_mode(False), torch.no_grad():
             self._model, self._twin = model, copy.deepcopy(model)
             self._search = Search(config, optimiser, self._twin, objective, len(objective.parameters))
@@ -131,7 +131,7 @@ class CapturedSearch:
             optimiser.generator.set_state(state)
 
     def load(self, start: torch.Tensor, previous: torch.Tensor, model: CapturableModel, objective: ParametricObjective) -> None:
-        """Bring the numbers of a plan to the device; `start` and `previous` as for `Search.load`."""
+        """Copy the inputs of a plan to the device; `start` and `previous` as for `Search.load`."""
         if model is not self._model:
             torch._foreach_copy_(self._twin.tensors(), model.tensors())
             self._model = model

@@ -1,7 +1,7 @@
-"""What every planner promises, and the settings that planners share.
+"""Protocols of planner and objective, and the settings of planners.
 
-A planner sees a `DynamicsModel` and an `Objective` and nothing else; any object that predicts and any function that scores
-will do. The model is an argument of each plan, so that a newer one takes over between two control ticks.
+A planner needs a `DynamicsModel`, which is any object that predicts, and an `Objective`, which is any function that scores.
+The model is an argument of each plan, so a newer model can take over between two control ticks.
 """
 
 import dataclasses
@@ -13,66 +13,62 @@ import torch
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.planning.propagation import PROPAGATIONS
 from mbrl_ros.types import DynamicsModel, Plan
 
 
 class Objective(Protocol):
-    """Reward of single steps, bound to a goal and weights; see `tasks.Task.objective`."""
+    """Reward of single steps for one goal and one set of weights; see `tasks.Task.objective`."""
 
     def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Score steps; leading axes broadcast against each other.
+        """Rewards, shape (...); leading axes broadcast against each other.
 
         Args:
             obs: Observations that the actions led to, shape (..., O).
             action: Shape (..., A), normalised to [-1, 1].
-
-        Returns:
-            Rewards, shape (...).
         """
 
 
 class DiscountedObjective(Objective, Protocol):
-    """An objective for which later rewards count less, and which may look beyond the horizon.
+    """An objective that discounts later rewards and may have a value at the end of the horizon.
 
     Attributes:
-        discount: What a reward counts one step later, 0 to 1.
+        discount: Factor by which a reward shrinks with each step, 0 to 1.
     """
 
     discount: float
 
     def value(self, obs: torch.Tensor) -> torch.Tensor:
-        """What is added at the end of the horizon, shape (...) for observations of shape (..., O)."""
+        """Value of the last observations, shape (...) for observations of shape (..., O)."""
 
 
 class Planner(Protocol):
-    """Turns an observation into the best action sequence it finds; remembers its last plan as a warm start.
+    """Searches for the best action sequence from an observation; starts each search from its last plan.
 
     Attributes:
-        device: Where planning happens, and where models must be.
+        device: Device of the planning; models must be on it.
     """
 
     device: torch.device
 
-    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
-             previous_action: np.ndarray | None = None, directions: np.ndarray | None = None,
-             proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
+    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *, previous_action: np.ndarray | None = None,
+             directions: np.ndarray | None = None, proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
         """Plan one control tick.
 
         Args:
             model: Dynamics snapshot on the planner's device; never modified.
             obs: Observation at the moment the first action takes effect, shape (O,).
-            objective: What to maximise, summed over the horizon.
-            previous_action: Action in effect until then, shape (A,); the first action's change is measured from it.
-                Zeros when left out.
-            directions: What actions are tried along from now on, as columns, shape (A, A), invertible; a column is a change of
-                one deviation where that is 1. As before when left out.
-            proposals: Sequences to try among the first candidates, as those of a learned policy, shape (M, H, A) with M less than
-                the first iteration's candidates; none when left out.
-            deadline_s: Planning time allowed from the call on. None plans the configured iterations, repeatably.
+            objective: Reward of a step; its sum over the horizon is maximised.
+            previous_action: Action in effect until then, shape (A,), zeros by default; limits the change to the first action.
+            directions: Columns along which samples differ from their mean, in this plan and later ones, shape (A, A), invertible;
+                a column is the change by one standard deviation of 1. The default keeps those of the last plan.
+            proposals: Sequences to try in the first iteration, e.g. of a learned policy, shape (M, H, A), where M is below the
+                number of candidates of that iteration. None by default.
+            deadline_s: Planning time allowed from the call on. None plans all configured iterations, which is repeatable.
 
         Raises:
-            PlanningError: No candidate has a finite return, or an input is not finite; there is no action to give.
-            ShapeError: `obs`, `previous_action`, `directions`, `proposals`, the model or what the objective returns does not fit.
+            PlanningError: No candidate has a finite return, or an input is not finite.
+            ShapeError: `obs`, `previous_action`, `directions`, `proposals`, the model or the objective's rewards do not fit.
             ConfigError: The plan would need more memory than is allowed.
         """
 
@@ -80,19 +76,14 @@ class Planner(Protocol):
         """Forget the warm start and seed all randomness anew."""
 
     def prepare(self, model: DynamicsModel, obs: np.ndarray, objective: Objective) -> None:
-        """Warm up, so that the first plan is as fast as later ones; leaves no trace in what is planned afterwards.
-
-        Args:
-            model: As for `plan`.
-            obs: As for `plan`.
-            objective: As for `plan`.
+        """Warm up, so that the first plan is as fast as later ones; does not change later plans. Arguments as for `plan`.
 
         Raises:
-            PlanningError: As for `plan`, and so are all others.
+            PlanningError, ShapeError, ConfigError: As for `plan`.
         """
 
     def check_memory(self, obs_size: int, ensemble_size: int, hidden_units: int) -> None:
-        """Raise unless there is memory for plans with a model of these sizes, which need not be there yet.
+        """Check the memory that plans would need with a model of these sizes, before there is a model.
 
         Args:
             obs_size: O.
@@ -108,8 +99,7 @@ class Planner(Protocol):
 class PlannerConfig(Config):
     """Settings of a sampling planner. The defaults plan a 7-joint reach at 20 Hz on one CPU thread."""
 
-    optimiser: str = setting('icem', 'How action sequences are searched for.',
-                             choices=('icem', 'cem', 'mppi', 'random_shooting'))
+    optimiser: str = setting('icem', 'How action sequences are searched for.', choices=('icem', 'cem', 'mppi', 'random_shooting'))
     horizon: int = setting(7, 'Control steps looked ahead (H).', low=1, high=200)
     population_size: int = setting(48, 'Candidates in the first iteration (N).', low=2, high=100_000)
     num_elites: int = setting(6, 'Best candidates that the next iteration samples around (K).', low=1, high=10_000)
@@ -119,13 +109,12 @@ class PlannerConfig(Config):
     propagation: str = setting('tsinf', 'How uncertainty spreads over the steps: a particle keeps its ensemble member (tsinf), '
                                         'changes it each step (ts1), is drawn anew from the particles\' normal distribution '
                                         '(moment_matching), or is the ensemble\'s mean alone (expectation).',
-                               choices=('ts1', 'tsinf', 'expectation', 'moment_matching'))
+                               choices=PROPAGATIONS)
     aggregation: str = setting('mean', 'How a candidate\'s particles become its value: their mean, the mean less risk_aversion '
                                        'standard deviations, the mean of the worst cvar_fraction, or the worst.',
                                choices=('mean', 'mean_minus_std', 'cvar', 'worst_case'))
     risk_aversion: float = setting(0.0, 'Standard deviations over particles that mean_minus_std takes off.', low=0.0, high=100.0)
-    cvar_fraction: float = setting(0.2, 'Share of the particles, the worst, that cvar averages; at least one.',
-                                   low=0.0, high=1.0)
+    cvar_fraction: float = setting(0.2, 'Share of the particles, the worst, that cvar averages; at least one.', low=0.0, high=1.0)
     disagreement_penalty: float = setting(0.0, 'Return taken off for each output scale that the ensemble disagrees by along '
                                                'the path.', low=0.0, high=1e6)
     disagreement_bonus: float = setting(0.0, 'Return added for each output scale that the ensemble disagrees by along the '
@@ -148,6 +137,7 @@ class PlannerConfig(Config):
                              choices=('auto', 'float32', 'bfloat16', 'float16', 'tf32'))
 
     def check(self) -> None:
+        """Raise ConfigError when there are more elites than candidates, or settings of risk or disagreement contradict."""
         if self.num_elites > self.population_size:
             raise ConfigError(f'PlannerConfig.num_elites needs at most population_size {self.population_size}, '
                               f'got {self.num_elites}')
@@ -163,18 +153,18 @@ class PlannerConfig(Config):
                               f'and disagreement_penalty and disagreement_bonus 0, got {self.aggregation} and {weight}')
 
     def without_exploring(self) -> 'PlannerConfig':
-        """The same, wanting nothing but return; for evaluations."""
+        """The same settings without a bonus for disagreement, for evaluations."""
         return dataclasses.replace(self, disagreement_bonus=0.0)
 
 
-#: Temporaries of the objective, in units of the path it scores; the reach task's kinematics take up to eight.
+#: Temporaries of the objective, as a multiple of the path that it scores; the reach task's kinematics take up to eight.
 _OBJECTIVE_PATHS = 8
-#: Hidden units that a prediction is assumed to hold for each row where the model does not say, two layers of 256.
+#: Hidden units a row that a prediction holds in memory, where the model does not say: two layers of 256.
 HIDDEN_UNITS = 512
 
 
 def most_candidates(config: PlannerConfig) -> int:
-    """Largest number of candidates of an iteration, iCEM's inherited elites and zero action included."""
+    """Largest number of candidates of an iteration, with iCEM's inherited elites and zero action."""
     if config.optimiser != 'icem':
         return config.population_size
     kept = round(config.keep_elite_fraction * config.num_elites)
@@ -183,24 +173,17 @@ def most_candidates(config: PlannerConfig) -> int:
 
 def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_size: int,
                hidden_units: int = HIDDEN_UNITS) -> int:
-    """Memory that one plan needs at most at a time, estimated before it is made.
+    """Upper estimate of the memory that one plan needs, in bytes.
 
-    With N the largest number of candidates of an iteration, P the particles after rounding up, and four bytes (float32) for
-    each of these numbers:
+    With N the largest number of candidates of an iteration and P the particles after rounding up, these numbers of float32 are
+    counted:
 
-    - the path: H P N O, and the particles' noise, H P O;
-    - action sequences: N H A each for candidates and their limited form, and in each iteration for white and coloured noise;
-    - whichever is larger of the objective's temporaries, 8 H P N O, and those of one prediction, P N (4 O + A + hidden_units):
-      inputs, outputs and two hidden layers.
+    - the path, H P N O, and the particles' noise, H P O;
+    - action sequences, N H A each for candidates and their limited form, and in each iteration for white and coloured noise;
+    - the larger of the objective's temporaries, 8 H P N O, and those of one prediction, P N (4 O + A + hidden_units), which
+      holds inputs, outputs and the units of two hidden layers.
 
     Path and objective are by far the largest, and linear in each of H, P, N and O.
-
-    Args:
-        config: Settings.
-        obs_size: O.
-        action_size: A.
-        ensemble_size: E.
-        hidden_units: Units of two hidden layers, which a prediction holds at a time for each row.
     """
     candidates = most_candidates(config)
     particles = ensemble_size * math.ceil(config.num_particles / ensemble_size)
@@ -214,10 +197,10 @@ def plan_bytes(config: PlannerConfig, obs_size: int, action_size: int, ensemble_
 
 
 def resolve_device(name: str) -> torch.device:
-    """Device of a `device` setting.
+    """Device that a `device` setting names.
 
     Raises:
-        ConfigError: `cuda` is asked for and there is none.
+        ConfigError: The setting is `cuda` and there is no GPU that torch can use.
     """
     if name == 'cuda' and not torch.cuda.is_available():
         raise ConfigError('device \'cuda\' needs a GPU that torch can use, and there is none; use \'auto\' or \'cpu\'')

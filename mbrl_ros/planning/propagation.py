@@ -1,7 +1,6 @@
-"""Trajectory sampling: the possible futures of each action sequence under an uncertain model.
+"""Trajectory sampling: possible futures of action sequences under an uncertain model, the same for all optimisers.
 
-The four ways of Chua et al. 2018 (arXiv:1805.12114, section 5): TS1, TS-infinity, expectation and moment matching. Separate
-from the optimisers, which all have their candidates scored this way.
+Implements the four ways of Chua et al. 2018 (arXiv:1805.12114, section 5): TS1, TS-infinity, expectation and moment matching.
 """
 
 import dataclasses
@@ -13,33 +12,33 @@ import torch
 from mbrl_ros.errors import ShapeError
 from mbrl_ros.types import DynamicsModel
 
-PROPAGATIONS = ('tsinf', 'ts1', 'expectation', 'moment_matching')
+PROPAGATIONS = ('ts1', 'tsinf', 'expectation', 'moment_matching')
 
 
 @runtime_checkable
 class TrajectoryModel(Protocol):
-    """A `DynamicsModel` that may sample whole trajectories by itself, faster than step by step."""
+    """A `DynamicsModel` that can sample whole trajectories at once, faster than step by step."""
 
     def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor,
                  noise: torch.Tensor) -> torch.Tensor | None:
-        """As `Predictor.roll_out`; None when it has to be done step by step. What is not finite stays so to the last step."""
+        """As `Predictor.roll_out`: NaN or infinity stays to the last step. None where single steps are needed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ParticleDraws:
-    """All the chance of a rollout, drawn beforehand and common to all candidates.
+    """All random numbers of a rollout, drawn beforehand and common to all candidates.
 
-    With common random numbers two candidates differ by their actions only, so that fewer particles rank them right and a
-    return found in one iteration may be compared with one found in another.
+    With common random numbers two candidates differ by their actions only, so fewer particles rank them correctly, and returns
+    of different iterations can be compared.
 
     Attributes:
         propagation: One of `PROPAGATIONS`.
-        order: Row h lists which particles members 0, 0, …, 1, 1, … predict at step h, shape (H, P).
-        members: Which member predicts each particle at each step, shape (H, P), int32; the same said the other way round.
-        noise: Standard normal, of each particle at each step, shape (H, P, 1, O).
-        recast: For moment matching, what the particles are drawn anew with: standard normal, and with mean 0 and variance 1
-            over the particles, so that the moments are met exactly; shape (H, P, 1, O). None otherwise.
-        turns: Members 0, 0, …, 1, 1, … themselves, as `order` lists their particles, shape (H, P), int32; only for `draw`.
+        order: Row h lists the particles that members 0, 0, …, 1, 1, … predict at step h, shape (H, P).
+        members: The member that predicts each particle at each step, shape (H, P), int32; the inverse of `order`.
+        noise: Standard normal, for each particle at each step, shape (H, P, 1, O).
+        recast: Noise that moment matching redraws the particles with, shape (H, P, 1, O); standard normal, then normalised over
+            the particles to mean 0 and variance 1, so that the moments match exactly. None for other propagations.
+        turns: Members 0, 0, …, 1, 1, … in the sequence that `order` uses, shape (H, P), int32; only for `draw`.
     """
 
     propagation: str
@@ -49,27 +48,21 @@ class ParticleDraws:
     recast: torch.Tensor | None = None
     turns: torch.Tensor | None = None
 
-    @property
-    def num_particles(self) -> int:
-        """P."""
-        return self.order.shape[1]
-
     @classmethod
     def undrawn(cls, model: DynamicsModel, horizon: int, num_particles: int, propagation: str,
                 device: torch.device | str = 'cpu') -> 'ParticleDraws':
-        """Room for the draws for a model, still without chance.
+        """Buffers for the draws, with zeros for noise.
 
         Args:
-            model: Gives E and O.
+            model: Its E and O are used.
             horizon: H.
-            num_particles: P, rounded up to a multiple of E. Expectation has one particle whatever is asked for.
-            propagation: `ts1` draws each particle's member anew at each step, `tsinf` once for all steps; `expectation`
-                follows the ensemble's mean; `moment_matching` draws all particles anew at each step, from the Gaussian with
-                their mean and variance.
-            device: Where the rollout happens.
+            num_particles: P, rounded up to a multiple of E; ignored by expectation, which has one particle.
+            propagation: `ts1` draws each particle's member anew at each step, `tsinf` once for all steps; `expectation` follows
+                the ensemble's mean; `moment_matching` redraws all particles at each step, from the Gaussian with their moments.
+            device: Device of the rollout.
 
         Note:
-            Each member predicts exactly P / E particles at every step, in TS1 by a random permutation; the paper draws each
+            Each member predicts exactly P / E particles at every step, in TS1 by a random permutation. The paper draws each
             particle's member independently, which has the same expectation and a higher variance.
         """
         members = model.ensemble_size
@@ -81,7 +74,7 @@ class ParticleDraws:
         return cls(propagation, order, turns.clone(), noise, recast, turns)
 
     def draw(self, generator: torch.Generator) -> 'ParticleDraws':
-        """Draw everything, again and again into the same tensors; returns itself."""
+        """Draw everything anew into the same tensors; returns itself."""
         if self.propagation == 'expectation':
             return self
         if self.propagation == 'ts1':
@@ -100,16 +93,16 @@ class ParticleDraws:
 def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draws: ParticleDraws) -> torch.Tensor:
     """Predict P futures of each action sequence.
 
-    All particles start from the same state, so that step by step the first takes one prediction by each member and no more.
+    All particles start from the same state, so the first step takes one prediction by each member.
 
     Args:
         model: Dynamics snapshot; never modified.
         obs: Start, shape (O,).
         actions: Sequences, shape (N, H, A), normalised to [-1, 1].
-        draws: Assignment and noise.
+        draws: Assignment of particles to members, and noise.
 
     Returns:
-        Observations after each action, shape (H, P, N, O); those of the last step are not all finite where a rollout diverged.
+        Observations after each action, shape (H, P, N, O). Where a rollout diverged, its last observation is not finite.
 
     Raises:
         ShapeError: `actions` is not (N, H, A) for the H of `draws` and the A of the model, or the model does not predict
@@ -133,7 +126,11 @@ def rollout(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draw
 
 def _step_by_step(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor, draws: ParticleDraws,
                   path: torch.Tensor) -> None:
-    """Fill the path, shape (H, P, N, O), with one prediction a step."""
+    """Fill the path, shape (H, P, N, O), with one prediction a step.
+
+    Raises:
+        ShapeError: The first prediction has another shape.
+    """
     horizon, particles, count, _ = path.shape
     mean, std = model.predict(obs.expand(model.ensemble_size, count, -1), actions[:, 0].expand(model.ensemble_size, count, -1))
     if mean.shape != (model.ensemble_size, count, model.obs_size) or std.shape != mean.shape:
@@ -161,16 +158,10 @@ def _step_by_step(model: DynamicsModel, obs: torch.Tensor, actions: torch.Tensor
 
 
 def disagreement(model: DynamicsModel, path: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """How far the members' opinions lie apart along one path, shape ().
+    """Disagreement of the members along one path, shape (); 0 for a single member.
 
-    Args:
-        model: Dynamics snapshot.
-        path: Observations that the actions start from, shape (H, O).
-        actions: Shape (H, A).
-
-    Returns:
-        Standard deviation over members of the mean prediction, in units of the model's output scale, root mean square over
-        the entries of the observation, largest over steps. 0 for a single member.
+    It is the standard deviation over members of the mean prediction, in units of the model's output scale: root mean square over
+    the entries of the observation, then the maximum over steps. The path (H, O) has the observation before each action (H, A).
     """
     members = model.ensemble_size
     mean, _ = model.predict(path.expand(members, -1, -1), actions.expand(members, -1, -1))

@@ -1,4 +1,4 @@
-"""The planner: an optimiser proposes, particles are rolled out, an aggregation judges, until the time is up."""
+"""The sampling planner: until time is up, an optimiser proposes candidates, which are rolled out and valued."""
 
 import math
 import time
@@ -15,18 +15,17 @@ from mbrl_ros.planning.search import BEGIN, FINISH, Search
 from mbrl_ros.types import DynamicsModel, Plan, is_world_model
 
 
-def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None,
-                 is_directed: bool = False, *, seed: int = 0,
-                 clock: Callable[[], float] = time.perf_counter) -> 'SamplingPlanner':
+def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.ndarray | None = None, is_directed: bool = False,
+                 *, seed: int = 0, clock: Callable[[], float] = time.perf_counter) -> 'SamplingPlanner':
     """Planner with the optimiser and on the device that a config names.
 
     Args:
         config: Settings.
         action_size: A.
-        max_action_change: Largest change of a normalised action within one step, shape (A,); candidates keep to it, so that
-            the plan is what an acceleration-limiting command filter will let through. None: no limit.
-        is_directed: Whether actions are tried along directions that each plan may change, as those that are worth trying are
-            made of several entries together; otherwise, and before the first ones, each entry by itself.
+        max_action_change: Largest change of a normalised action within one step, shape (A,); None for no limit. Candidates keep
+            to it, so that a command filter which limits acceleration does not change the plan.
+        is_directed: Whether plans may give directions, along which several entries of an action vary together. Without directions
+            each entry varies by itself.
         seed: Seed of all randomness until `reset`.
         clock: As for `SamplingPlanner`.
 
@@ -42,30 +41,29 @@ def make_planner(config: PlannerConfig, action_size: int, max_action_change: np.
             raise ConfigError(f'max_action_change needs values of at least 0, got {np.asarray(max_action_change).tolist()}')
     generator = torch.Generator(device).manual_seed(seed)
     optimiser = make_optimiser(config, action_size, max_change, is_directed, generator=generator)
-    return SamplingPlanner(config, optimiser, clock=clock,
-                           make_recorder=CudaRecorder if device.type == 'cuda' else None)
+    return SamplingPlanner(config, optimiser, clock=clock, make_recorder=CudaRecorder if device.type == 'cuda' else None)
 
 
 class SamplingPlanner:
     """Plans with any `Optimiser` over trajectory-sampled particles; implements `Planner`.
 
-    Particle draws are common to all candidates of a plan, so that values of different iterations may be compared. The result
-    is the best candidate of all iterations, or the optimiser's final mean, rolled out once more, where the optimiser says so.
-    A mean whose own rollout is not finite gives way to the best of the elites that it was made of.
+    All candidates of a plan share their particle draws, so values of different iterations can be compared. The result is the
+    best candidate of all iterations. An optimiser whose `solution_is_mean` is true returns its final mean instead, or the best
+    elite where the rollout of the mean is not finite.
 
     On a GPU a plan with a `CapturableModel` and a `ParametricObjective` is a few launches of captured graphs; see `captured`.
-    They are captured by the first such plan and again whenever a model or objective of another kind comes, which takes a
-    second or so; `prepare` does it beforehand. They keep the memory of one plan.
+    The first such plan captures them, and so does the first with a model or objective of another kind, which takes about a
+    second; `prepare` captures them beforehand. The graphs keep the memory of one plan.
 
     Args:
         config: Settings; those of the distribution are the optimiser's.
-        optimiser: What proposes candidates; this object drives it and owns its warm start.
+        optimiser: Proposes candidates; no other object may use it.
         clock: Seconds, monotonic; read only to honour deadlines and to report the planning time.
-        make_recorder: Makes, from the generator, what captures the steps of plans; None captures nothing.
+        make_recorder: Makes the recorder that captures the steps of plans, from the generator; None captures nothing.
 
     Attributes:
-        device: Where planning happens, and where models must be.
-        num_captures: How often steps were captured; a plan that it rose in waited for that.
+        device: Device of the planning; models must be on it.
+        num_captures: How often steps were captured; a plan that captures takes longer.
     """
 
     def __init__(self, config: PlannerConfig, optimiser: Optimiser, *, clock: Callable[[], float] = time.perf_counter,
@@ -82,15 +80,10 @@ class SamplingPlanner:
         self.optimiser.reset(seed)
 
     def prepare(self, model: DynamicsModel, obs: np.ndarray, objective: Objective) -> None:
-        """Plan a few times and forget it: what comes is as fast from the first plan on, with any model and objective of a kind.
-
-        Args:
-            model: As for `plan`.
-            obs: As for `plan`.
-            objective: As for `plan`.
+        """Plan a few times and forget the plans; later ones are fast with any model and objective of the same kinds.
 
         Raises:
-            PlanningError: As for `plan`, and so are all others.
+            PlanningError, ShapeError, ConfigError: As for `plan`.
         """
         seed = self.optimiser.generator.initial_seed()
         for deadline_s in (None, 0.0, None, None, None):
@@ -98,7 +91,7 @@ class SamplingPlanner:
         self.reset(seed)
 
     def check(self, model: DynamicsModel) -> None:
-        """Raise unless plans with this model are possible.
+        """Check that plans with this model are possible.
 
         Raises:
             ShapeError: The model takes other actions, or is on another device.
@@ -113,12 +106,7 @@ class SamplingPlanner:
         self.check_memory(model.obs_size, model.ensemble_size, getattr(model, 'hidden_units', HIDDEN_UNITS))
 
     def check_memory(self, obs_size: int, ensemble_size: int, hidden_units: int) -> None:
-        """Raise unless there is memory for plans with a model of these sizes, which need not be there yet.
-
-        Args:
-            obs_size: O.
-            ensemble_size: E.
-            hidden_units: As for `plan_bytes`.
+        """See `Planner.check_memory`.
 
         Raises:
             ConfigError: A plan would need more memory than `max_memory_mb`.
@@ -132,17 +120,16 @@ class SamplingPlanner:
                 f'{needed_mb:.0f} MB, max_memory_mb allows {self.config.max_memory_mb}')
 
     @torch.inference_mode()
-    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *,
-             previous_action: np.ndarray | None = None, directions: np.ndarray | None = None,
-             proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
+    def plan(self, model: DynamicsModel, obs: np.ndarray, objective: Objective, *, previous_action: np.ndarray | None = None,
+             directions: np.ndarray | None = None, proposals: np.ndarray | None = None, deadline_s: float | None = None) -> Plan:
         """Plan one control tick; see `Planner.plan`.
 
-        The first iteration always runs, whatever the deadline. A further one starts only when the slowest so far would still
-        end in time, with what the last plan took to be put together after its iterations; where the population shrinks, that
-        estimate errs on the safe side.
+        The first iteration always runs, whatever the deadline. Another one starts only if there is time left for the slowest
+        iteration so far and for the final step of the last plan. Where the population shrinks, this estimate is too high.
 
         Raises:
-            PlanningError: As for `Planner.plan`, and so are all others; or the deadline is no number.
+            PlanningError: As for `Planner.plan`, or the deadline is NaN.
+            ShapeError, ConfigError: As for `Planner.plan`.
         """
         start = self._clock()
         if deadline_s is not None and math.isnan(deadline_s):
@@ -158,8 +145,8 @@ class SamplingPlanner:
             if iteration and left_s < slowest_s:
                 break
             search.steps[iteration, iteration + 1 == num_iterations or left_s < 2.0 * slowest_s]()
-            if deadline_s is not None:
-                self._wait()
+            if deadline_s is not None and self.device.type == 'cuda':
+                torch.cuda.current_stream(self.device).synchronize()  # Only finished work counts against the deadline.
             now = self._clock()
             slowest_s, ended, done = max(slowest_s, now - ended), now, iteration + 1
         search.steps[FINISH]()
@@ -178,7 +165,7 @@ class SamplingPlanner:
 
     def _loaded(self, model: DynamicsModel, obs: np.ndarray, objective: Objective,
                 previous_action: np.ndarray | None, proposals: np.ndarray | None) -> Search | CapturedSearch:
-        """The search to plan with, its numbers in place; with proposals, whose number may change, never a captured one."""
+        """The search with its inputs loaded. It is never a captured one with proposals, whose number may change."""
         self.check(model)
         action_size = self.optimiser.mean.shape[1]
         first = _start(model, obs)
@@ -191,7 +178,7 @@ class SamplingPlanner:
             search.load(first, previous)
             return search
         if self._captured is None or self._captured.kind != kind:
-            self._captured = None  # Its memory, before more is taken.
+            self._captured = None  # Frees its memory before the next is allocated.
             self._captured = CapturedSearch(self.config, self.optimiser, model, objective,
                                             self._make_recorder(self.optimiser.generator))
             self.num_captures += 1
@@ -208,13 +195,8 @@ class SamplingPlanner:
             raise PlanningError('proposals need finite numbers')
         return torch.from_numpy(array).to(self.device)
 
-    def _wait(self) -> None:
-        """A GPU is still at work when the last call returns; against a deadline only what is done counts."""
-        if self.device.type == 'cuda':
-            torch.cuda.current_stream(self.device).synchronize()
-
     def _result(self, search: Search | CapturedSearch, iterations: int, start: float) -> Plan:
-        """The best sequence and what is known about it; the only place where numbers come to the host."""
+        """The plan; the only place where numbers come to the host."""
         value, value_std, num_nonfinite, spread, actions, path, elites, elite_values = search.results()
         if not math.isfinite(value):
             self.optimiser.forget()
@@ -226,7 +208,7 @@ class SamplingPlanner:
 
 
 def _start(model: DynamicsModel, obs: np.ndarray) -> torch.Tensor:
-    """State to plan from, shape (S,), on the host."""
+    """State that the plan starts from, shape (S,), on the host."""
     if not is_world_model(model):
         return _finite(_vector(obs, model.obs_size, 'obs'), 'obs')
     sensed = _finite(_vector(obs, model.sensed_size, 'obs'), 'obs').to(model.output_scale.device)

@@ -1,6 +1,6 @@
-"""Robots and drivers as data: profiles read from YAML; the kinematics of a profile's URDF are in `robots.kinematics`.
+"""Profiles of robots and drivers, read from YAML; `robots.kinematics` has the kinematics of a profile's URDF.
 
-Reading a profile does not import torch, which the nodes that only move data do without.
+Reading a profile does not import torch, because nodes that only move data run without it.
 """
 
 from mbrl_ros.robots.profile import DriverProfile, GripperProfile, RobotProfile, WorkspaceProfile, load_driver, load_robot

@@ -1,9 +1,8 @@
 """Batched forward kinematics of a URDF chain, fast enough for the inner loop of a planner.
 
-`pytorch_kinematics` parses the URDF and supplies the chain. Its own forward pass multiplies 4x4 matrices; here the same
-chain is evaluated on separate rotation columns, with the constant transforms folded and their zeros skipped, because a
-planner asks for the tool's position some ten thousand times within one control period. `test/unit` holds both against
-each other.
+`pytorch_kinematics` parses the URDF. Its own forward pass multiplies 4x4 matrices. A planner needs some ten thousand positions of
+the tool per control period, so this module works on separate rotation columns, folds constant transforms and skips their zeros.
+`test/unit` compares both.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ class KinematicChain:
         urdf_path: URDF file.
         base_link: Root link; results are in its frame.
         tool_link: Last link.
-        joints: The J joint names that inputs are ordered by.
+        joints: The J joint names in the order of inputs.
 
     Raises:
         ConfigError: The URDF cannot be parsed, lacks a link, or its chain has other joints than `joints`.
@@ -46,43 +45,33 @@ class KinematicChain:
 
     @classmethod
     def of_robot(cls, profile) -> 'KinematicChain':
-        """Chain of a `RobotProfile`."""
+        """Chain of a `RobotProfile`; raises like the class."""
         return cls(profile.urdf_path, profile.base_link, profile.tool_link, profile.joints)
 
     def position(self, q: torch.Tensor) -> torch.Tensor:
-        """Tool position in the base frame, metres.
-
-        Args:
-            q: Joint positions, shape (..., J), rad.
-
-        Returns:
-            Shape (..., 3), of the dtype and on the device of `q`.
+        """Tool position in the base frame, metres, shape (..., 3), for joint positions, shape (..., J), rad.
 
         Raises:
-            ShapeError: The last axis is not J.
+            ShapeError: The last axis of `q` is not J.
         """
         place, columns = self._walk(q)[-1]
         return _last(_moved(place, columns, self._end[1]), q).contiguous()
 
     def points(self, q: torch.Tensor) -> torch.Tensor:
-        """Origins of the joints from base to tool, and the tool, shape (..., J + 1, 3); arguments as for `position`."""
+        """Origins of the joints from base to tool, then the tool, shape (..., J + 1, 3); see `position`."""
         *joints, (place, columns) = self._walk(q)
         places = [place for place, _ in joints] + [_moved(place, columns, self._end[1])]
         return torch.stack([_last(place, q) for place in places], dim=-2)
 
     def pose(self, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tool position (..., 3) and `rot_base_tool` (..., 3, 3); arguments as for `position`."""
+        """Tool position, shape (..., 3), and `rot_base_tool`, shape (..., 3, 3); see `position`."""
         place, columns = self._walk(q)[-1]
         rotation, offset = self._end
         axes = [_last(column, q) for column in _turned(columns, rotation)]
         return _last(_moved(place, columns, offset), q), torch.stack(axes, dim=-1)
 
     def jacobian(self, q: torch.Tensor) -> torch.Tensor:
-        """Geometric Jacobian of the tool in the base frame; arguments as for `position`.
-
-        Returns:
-            Shape (..., 6, J): what each joint's motion adds to the tool's linear, then angular velocity, per rad/s or m/s.
-        """
+        """Geometric Jacobian of the tool in the base frame, linear velocity above angular, shape (..., 6, J); see `position`."""
         *joints, (place, columns) = self._walk(q)
         tool = _last(_moved(place, columns, self._end[1]), q)
         result = q.new_zeros(*q.shape[:-1], 6, self.num_joints)
@@ -96,9 +85,9 @@ class KinematicChain:
         return result
 
     def _walk(self, q: torch.Tensor) -> list[tuple[torch.Tensor, Sequence[torch.Tensor]]]:
-        """Origin and rotation columns at each joint before it moves, and after the last one.
+        """Origin and rotation columns of each joint's frame before the joint moves, and of the frame after the last one.
 
-        Each has shape (3, ...), or (3, 1, ...) as long as no joint has moved.
+        Each has shape (3, ...), or (3, 1, ...) up to the first joint that moves.
         """
         if q.shape[-1] != self.num_joints:
             raise ShapeError(f'joint positions need {self.num_joints} entries on the last axis, got shape {tuple(q.shape)}')
@@ -119,15 +108,15 @@ class KinematicChain:
 
 
 def _parse(urdf_path: Path, base_link: str, tool_link: str) -> list[tuple[np.ndarray, str, str, np.ndarray]]:
-    """(offset 4x4, joint name or '', joint type, axis) of each segment from base to tool."""
+    """Offset (4x4), joint name ('' for a fixed one), joint type and axis of each segment from base to tool."""
     import pytorch_kinematics
 
     try:
-        # The parser prints a line for every tag it does not use.
+        # The parser prints a line for every unknown tag.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             chain = pytorch_kinematics.build_serial_chain_from_urdf(
                 urdf_path.read_bytes(), end_link_name=tool_link, root_link_name=base_link)
-    except Exception as error:  # The parser raises whatever its own libraries do.
+    except Exception as error:  # The parser passes on errors of its libraries.
         raise ConfigError(f'{urdf_path}: no chain from {base_link!r} to {tool_link!r} ({error})') from error
     segments = []
     for frame in chain._serial_frames:
@@ -142,7 +131,7 @@ def _parse(urdf_path: Path, base_link: str, tool_link: str) -> list[tuple[np.nda
 
 
 def _fold(segments: list) -> tuple[list[tuple[_Constant, tuple[float, ...], bool]], tuple[_Constant, tuple[float, ...]]]:
-    """Merge fixed segments and turn each joint's axis into z, so that a stage is one constant and one z-motion."""
+    """Merge fixed segments and align each joint's axis with z, so that a stage is one constant and one motion along z."""
     stages, pending = [], np.eye(4)
     for offset, name, kind, axis in segments:
         pending = pending @ offset
@@ -156,10 +145,10 @@ def _fold(segments: list) -> tuple[list[tuple[_Constant, tuple[float, ...], bool
 
 
 def _rotation_from_z(axis: np.ndarray) -> np.ndarray:
-    helper = np.array([1.0, 0.0, 0.0]) if abs(axis[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
-    x = np.cross(helper, axis) / np.linalg.norm(np.cross(helper, axis))
     if np.allclose(axis, [0.0, 0.0, 1.0]):
         return np.eye(3)
+    x = np.cross([1.0, 0.0, 0.0] if abs(axis[0]) < 0.9 else [0.0, 1.0, 0.0], axis)
+    x /= np.linalg.norm(x)
     return np.column_stack([x, np.cross(axis, x), axis])
 
 
@@ -177,12 +166,12 @@ def _turned(columns: Sequence[torch.Tensor], rotation: _Constant) -> list[torch.
 
 
 def _last(vector: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """(3, ...) or (3, 1, ...) as (..., 3), for joint positions (..., J)."""
+    """Bring (3, ...) or (3, 1, ...) to (..., 3), for joint positions (..., J)."""
     return vector.movedim(0, -1).expand(*q.shape[:-1], 3)
 
 
 def _combine(columns: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor | None:
-    """Weighted sum of the rotation columns, skipping weights that are zero; None when all are."""
+    """Weighted sum of the rotation columns without those of weight zero; None if all weights are zero."""
     result = None
     for column, weight in zip(columns, weights):
         if abs(weight) < _TINY:

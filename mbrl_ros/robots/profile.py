@@ -1,18 +1,17 @@
-"""Robot and driver profiles: one YAML each, so that a new arm or driver needs no Python."""
+"""Robot and driver profiles, one YAML file each, so that a new arm or driver needs no Python."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
 from mbrl_ros.config import Config, load_yaml, section, setting
-from mbrl_ros.errors import ConfigError, GoalError
+from mbrl_ros.errors import ConfigError
 from mbrl_ros.resources import config_file, resolve_url
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkspaceProfile(Config):
-    """Where the tool may be, and where a goal can be reached: a box, minus what is too near or too far from the shoulder."""
+    """Where the tool may be and goals are: a box without the parts that are too near to or too far from the shoulder."""
 
     lower_m: tuple[float, ...] = setting((0.25, -0.5, 0.03), 'Lower corner of the box in the base frame.', unit='m')
     upper_m: tuple[float, ...] = setting((0.75, 0.5, 0.9), 'Upper corner of the box in the base frame.', unit='m')
@@ -20,9 +19,10 @@ class WorkspaceProfile(Config):
     min_reach_m: float = setting(0.3, 'Inner radius of the reachable shell.', unit='m', low=0.0)
     max_reach_m: float = setting(0.75, 'Outer radius of the reachable shell.', unit='m', low=0.01)
     lowest_link_m: float = setting(0.02, 'No moving link origin may come below this height in the base frame.', unit='m')
-    lowest_tool_m: float = setting(0.02, 'Likewise for the tool, which has to come nearer to what it grasps.', unit='m')
+    lowest_tool_m: float = setting(0.02, 'No tool may come below this height, which is lower where it has to grasp.', unit='m')
 
     def check(self) -> None:
+        """Raise ConfigError when bounds contradict each other, or when the arm cannot reach into the box."""
         for name in ('lower_m', 'upper_m', 'shoulder_m'):
             if len(getattr(self, name)) != 3:
                 raise ConfigError(f'WorkspaceProfile.{name} needs three numbers, got {getattr(self, name)!r}')
@@ -38,7 +38,7 @@ class WorkspaceProfile(Config):
                               f'from the shoulder, the arm reaches {self.min_reach_m} to {self.max_reach_m} m')
 
     def refusal(self, point_m: np.ndarray) -> str:
-        """Why a point, shape (3,), is no goal; empty when it is one."""
+        """Why a point, shape (3,), is no goal; empty if it is one."""
         point = np.asarray(point_m, dtype=np.float64)
         if point.shape != (3,) or not np.isfinite(point).all():
             return f'a goal needs three finite coordinates, got {point_m}'
@@ -51,17 +51,8 @@ class WorkspaceProfile(Config):
                     f'the arm reaches {self.min_reach_m} to {self.max_reach_m} m')
         return ''
 
-    def require(self, point_m: np.ndarray) -> None:
-        """Require that a point is a goal.
-
-        Raises:
-            GoalError: It is none, with the reason.
-        """
-        if reason := self.refusal(point_m):
-            raise GoalError(reason)
-
     def sample(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a goal uniformly over the box and shell, shape (3,)."""
+        """Draw a goal uniformly from the workspace, shape (3,)."""
         while True:
             point = rng.uniform(self.lower_m, self.upper_m)
             if not self.refusal(point):
@@ -70,7 +61,7 @@ class WorkspaceProfile(Config):
 
 @dataclasses.dataclass(frozen=True)
 class GripperProfile(Config):
-    """A parallel gripper, reported and commanded by its opening width."""
+    """A parallel gripper; its state and command are the width of its opening."""
 
     joints: tuple[str, ...] = setting((), 'Finger joints; the opening is the sum of their positions.')
     name: str = setting('gripper', 'Name of the opening as an entry of the state.')
@@ -98,6 +89,7 @@ class RobotProfile(Config):
     urdf_path: str = setting('', 'Resolved file of the URDF; filled in on loading.')
 
     def check(self) -> None:
+        """Raise ConfigError when a list has another length than joints, or a home position lies outside the limits."""
         for name in ('position_lower_rad', 'position_upper_rad', 'max_velocity_rad_s', 'max_acceleration_rad_s2', 'home_rad'):
             if len(getattr(self, name)) != len(self.joints):
                 raise ConfigError(f'RobotProfile.{name} needs one number for each of the {len(self.joints)} joints, '
@@ -108,13 +100,13 @@ class RobotProfile(Config):
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """Entries of the state that this robot contributes: the arm joints, then the gripper's opening."""
+        """The robot's entries of the state: the arm joints, then the gripper's opening."""
         return self.joints + ((self.gripper.name,) if self.gripper else ())
 
 
 @dataclasses.dataclass(frozen=True)
 class DriverProfile(Config):
-    """How to talk to an arm's driver: topics, command interface, rates. The simulator is one driver among others."""
+    """Topics and command interface of an arm's driver. The simulator is one driver among others."""
 
     name: str = setting(doc='Name of the driver.')
     joint_state_topics: tuple[str, ...] = setting(('joint_states',), 'Topics that carry joint states; merged by joint name.')
@@ -128,7 +120,7 @@ class DriverProfile(Config):
     reset_service: str = setting('', 'Service (std_srvs/Trigger) that puts the world back; empty when there is none.')
 
     def joint_order(self, robot: RobotProfile) -> tuple[str, ...]:
-        """Joints in the order that commands carry them in.
+        """Joints in the order of commands.
 
         Raises:
             ConfigError: `command_joints` are not the robot's joints.
@@ -141,20 +133,17 @@ class DriverProfile(Config):
 
 
 def load_robot(name: str) -> RobotProfile:
-    """Read `config/robots/<name>.yaml`, or the YAML file that `name` is a path to.
+    """Read `config/robots/<name>.yaml`, or the YAML file at the path `name`.
 
     Raises:
-        ConfigError: No such file, a key or value that does not fit, or a URDF that does not exist.
+        ConfigError: There is no such file, a key or value does not fit, or the URDF does not exist.
     """
     path = config_file('robots', name)
-    values = load_yaml(path)
-    if isinstance(values.get('gripper'), dict):
-        values['gripper'] = GripperProfile.from_mapping(values['gripper'], str(path))
-    profile = RobotProfile.from_mapping(values, str(path))
-    return dataclasses.replace(profile, urdf_path=str(resolve_url(profile.urdf, Path(path))))
+    profile = RobotProfile.from_mapping(load_yaml(path), str(path))
+    return dataclasses.replace(profile, urdf_path=str(resolve_url(profile.urdf, path)))
 
 
 def load_driver(name: str) -> DriverProfile:
-    """Read `config/drivers/<name>.yaml`, or the YAML file that `name` is a path to; raises like `load_robot`."""
+    """Read `config/drivers/<name>.yaml`, or the YAML file at the path `name`; raises like `load_robot`."""
     path = config_file('drivers', name)
     return DriverProfile.from_mapping(load_yaml(path), str(path))

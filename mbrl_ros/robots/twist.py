@@ -1,7 +1,7 @@
-"""Tool twists and joint velocities: the differential kinematics between them.
+"""Differential kinematics between tool twists and joint velocities.
 
-A gripper that takes things from a table moves with four degrees of freedom: along x, y and z, and about the vertical. The
-other two keep its approach axis upright, and what the arm has beyond six joints keeps it near home.
+A gripper over a table moves in four degrees of freedom: along x, y and z, and about the vertical. The other two keep its approach
+axis vertical, and joints beyond the sixth keep the arm near home.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ _DOWN = np.array([0.0, 0.0, -1.0])
 
 @dataclasses.dataclass(frozen=True)
 class TwistConfig(Config):
-    """How fast the tool moves, and how joints follow it."""
+    """Speeds of the tool, and how the joints follow it."""
 
     max_linear_m_s: float = setting(0.4, 'Tool speed along an axis of the base that an action of 1 means.', unit='m/s', low=0.01,
                                     high=3.0)
@@ -35,36 +35,31 @@ class TwistConfig(Config):
 
 
 class TwistResolver:
-    """Joint velocities for a tool that moves and turns about the vertical while it points down.
+    """Joint velocities of a robot whose tool moves and turns about the vertical while it points down.
 
-    Damped least squares (Wampler 1986; Nakamura and Hanafusa 1986) on the geometric Jacobian, with the way home projected
-    into its null space.
-
-    Args:
-        robot: Home of the joints.
-        kinematics: Chain of the same robot.
-        config: Settings.
+    Damped least squares (Wampler 1986; Nakamura and Hanafusa 1986) on the geometric Jacobian of the robot's chain; the motion
+    towards home is projected into its null space.
     """
 
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, config: TwistConfig | None = None) -> None:
         self.config = config or TwistConfig()
         self._kinematics = kinematics
         self._home = np.array(robot.home_rad)
-        #: Twist that an action of 1 means, shape (4,): m/s, m/s, m/s, rad/s.
+        #: Twist for an action of 1, shape (4,): m/s, m/s, m/s, rad/s.
         self.scale = np.array([*[self.config.max_linear_m_s] * 3, self.config.max_yaw_rad_s])
         #: Largest change of a twist, shape (4,), each second.
         self.max_acceleration = np.array([*[self.config.max_linear_acceleration_m_s2] * 3,
                                           self.config.max_yaw_acceleration_rad_s2])
 
     def joint_velocity(self, twist: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """Joint velocities that move the tool like this, as far as the arm can.
+        """Joint velocities for a twist, as far as the arm can follow it, shape (J,), rad/s; not limited.
 
         Args:
             twist: Velocity along x, y, z, m/s, and about z, rad/s, in the base frame, shape (4,).
             q: Joint positions, shape (J,), rad.
 
-        Returns:
-            Shape (J,), rad/s; not limited.
+        Raises:
+            ShapeError: `q` is not (J,).
         """
         jacobian, axis = self._differential(q)
         tilt = self.config.upright_gain_per_s * np.cross(axis, _DOWN)
@@ -74,17 +69,17 @@ class TwistResolver:
         return inverse @ wanted + home - inverse @ (jacobian @ home)
 
     def twist(self, velocity: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """Twist of the tool, shape (4,), of an arm at `q` whose joints move with `velocity`, each of shape (J,)."""
+        """Twist of the tool, shape (4,), for joint velocities and positions, each of shape (J,); raises like `joint_velocity`."""
         jacobian, _ = self._differential(q)
         return (jacobian @ velocity)[[0, 1, 2, 5]]
 
     def pose(self, q: np.ndarray) -> np.ndarray:
-        """Tool position in the base frame, m, and yaw of its x axis, rad, shape (4,)."""
+        """Tool position in the base frame, m, then the yaw of its x axis, rad, shape (4,); raises like `joint_velocity`."""
         place, rotation = self._kinematics.pose(torch.from_numpy(np.asarray(q, dtype=np.float64)))
         return np.array([*place.tolist(), float(torch.atan2(rotation[1, 0], rotation[0, 0]))])
 
     def _differential(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Jacobian (6, J), and the tool's approach axis (3,) in the base frame."""
+        """Jacobian, shape (6, J), and the tool's approach axis in the base frame, shape (3,)."""
         positions = torch.from_numpy(np.asarray(q, dtype=np.float64))
         _, rotation = self._kinematics.pose(positions)
         return self._kinematics.jacobian(positions).numpy(), rotation[:, 2].numpy()

@@ -1,1 +1,1 @@
-"""Between ROS 2 and the pure packages: messages, parameters, QoS, diagnostics. Nothing here decides anything."""
+"""Between ROS 2 and the pure packages: messages, parameters, QoS, diagnostics and the control thread."""

@@ -1,7 +1,7 @@
-"""The thread that owns the control period: takes the newest inputs, ticks, sends, and reports.
+"""The control thread: each control period it takes the newest inputs, ticks the controller, sends and reports.
 
-In real time it wakes at absolute moments of the steady clock, and a tick that was missed is skipped, never caught up. In
-lockstep it ticks when a state and the episode manager's report on it are there. However it ends, the arm is stopped.
+Against the wall clock it wakes at absolute times of the steady clock, and skips ticks that it missed. In lockstep it ticks
+when a state and the episode manager's report with the same stamp are there. When it ends, even by an error, it stops the arm.
 """
 
 import collections
@@ -17,25 +17,25 @@ import numpy as np
 from rclpy.clock import Clock
 
 from mbrl_ros.control.controller import Controller
-from mbrl_ros.control.tick import TickInputs, TickOutcome
+from mbrl_ros.control.tick import Received, TickInputs, TickOutcome
 from mbrl_ros.robots import RobotProfile
-from mbrl_ros.ros.control_inbox import ControlInbox, Newest
+from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.driver_port import DriverPort
 
 _POLL_S = 0.1
-#: In lockstep, time that has stood still this long after a command may be waiting for it.
+#: If time stands still for this long after a command in lockstep, the driver may have missed the command.
 _UNANSWERED_S = 1.0
 _JOIN_S = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ControlTiming:
-    """How time passes.
+    """Timing of the control thread.
 
     Attributes:
         period_s: Control period.
         lockstep: Whether ticks follow the stamps of states instead of the clock.
-        command_latency_s: From sending a command to the arm obeying it.
+        command_latency_s: Time from sending a command until it takes effect.
     """
 
     period_s: float
@@ -45,14 +45,14 @@ class ControlTiming:
 
 @dataclasses.dataclass(frozen=True)
 class TickReport:
-    """One tick, for those who publish it.
+    """One tick, to be published.
 
     Attributes:
-        outcome: What was decided and sent.
+        outcome: Outcome of the controller's tick.
         stamp_ns: When the tick began.
         period_s: Time since the tick before; NaN for the first.
-        state_to_command_s: From the state's stamp (in lockstep: its arrival) to the command's leaving; NaN for silence.
-        skipped: Periods that went by without a tick, so far.
+        state_to_command_s: Time from the state's stamp (in lockstep: arrival) to sending the command; NaN for silence.
+        skipped: Periods without a tick so far.
     """
 
     outcome: TickOutcome
@@ -66,14 +66,14 @@ class ControlThread:
     """Runs a controller.
 
     Args:
-        controller: Decides; used by this thread only.
-        inbox: Where inputs arrive.
-        port: Where commands go.
-        robot: Joint names.
+        controller: The controller; used by this thread only.
+        inbox: Source of the inputs.
+        port: Sends the commands.
+        robot: Joint names and home position.
         clock: Clock of the stamps.
-        timing: How time passes.
-        on_tick: Called after each tick, in this thread, once the command has left.
-        on_fault: Called in this thread when it ends by an exception, after the arm was stopped.
+        timing: Period, latency and lockstep.
+        on_tick: Called in this thread after each tick, once the command is sent.
+        on_fault: Called in this thread when an exception ended it, after the arm was stopped.
     """
 
     def __init__(self, controller: Controller, inbox: ControlInbox, port: DriverPort, robot: RobotProfile, clock: Clock,
@@ -93,7 +93,7 @@ class ControlThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Bring the arm to a stop within its limits and end; returns when all is said."""
+        """Stop the arm within its limits and end the thread; returns when the last command is sent."""
         self._stop.set()
         self._thread.join(_JOIN_S)
 
@@ -101,8 +101,8 @@ class ControlThread:
         try:
             self._run_lockstep() if self._timing.lockstep else self._run_realtime()
             self._come_to_rest()
-        except Exception as error:  # Whatever broke, the arm must not be left moving.
-            self._on_tick = lambda _: None  # The telling may be what broke; it must not break the stop as well.
+        except Exception as error:  # Any error must leave the arm standing.
+            self._on_tick = lambda _: None  # It may have raised the error; it must not break the stop as well.
             with contextlib.suppress(Exception):
                 self._come_to_rest()
             self._on_fault(error)
@@ -125,7 +125,7 @@ class ControlThread:
                 self._port.repeat_to_newcomers()
 
     def _is_unanswered(self) -> bool:
-        """Whether time stands where it stood when the last command was sent."""
+        """Whether the newest state is still the one of the last command, some time after it was sent."""
         state = self._inbox.newest().state
         return (state is not None and state.stamp_ns == self._commanded_ns
                 and time.monotonic() - self._last_tick_s >= _UNANSWERED_S)
@@ -134,15 +134,13 @@ class ControlThread:
         while self._tick(self._inbox.newest(), active=False).velocity is not None:
             time.sleep(self._timing.period_s)
 
-    def _tick(self, newest: Newest, active: bool) -> TickOutcome:
+    def _tick(self, newest: Received, active: bool) -> TickOutcome:
         began_s = time.monotonic()
         stamp_ns, delay_s = self._now(newest)
-        inputs = TickInputs(
-            **newest.received(), now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9),
-            other_commanders=self._port.other_commanders(), active=active, anytime=not self._timing.lockstep,
-            lockstep=self._timing.lockstep)
-        outcome = self._controller.tick(inputs)
-        outcome = self._send(outcome, inputs)
+        inputs = TickInputs(**vars(newest), now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9),
+                            other_commanders=self._port.other_commanders(), active=active, anytime=not self._timing.lockstep,
+                            lockstep=self._timing.lockstep)
+        outcome = self._send(self._controller.tick(inputs), inputs)
         sent_s = time.monotonic()
         if outcome.decision is not None:
             self._durations.append(sent_s - began_s)
@@ -155,14 +153,14 @@ class ControlThread:
         self._on_tick(report)
         return outcome
 
-    def _now(self, newest: Newest) -> tuple[int, float]:
-        """Stamp of this tick, and the time from then to its command taking effect, s."""
+    def _now(self, newest: Received) -> tuple[int, float]:
+        """Stamp of this tick, and the time from it until its command takes effect, s."""
         if self._timing.lockstep and newest.state is not None:
             return newest.state.stamp_ns, self._timing.command_latency_s
         return self._clock.now().nanoseconds, statistics.median(self._durations) + self._timing.command_latency_s
 
     def _send(self, outcome: TickOutcome, inputs: TickInputs) -> TickOutcome:
-        """Send, and put the moment of sending into the record."""
+        """Send the commands; against the wall clock, stamp the applied command by the time of sending."""
         if outcome.velocity is None:
             self._commanded_ns = None
             self._port.rest()
@@ -171,7 +169,7 @@ class ControlThread:
         if inputs.state is not None and set(self._robot.joints) <= set(inputs.state.names):
             q = inputs.state.positions(self._robot.joints)
             self._q = q if np.isfinite(q).all() else self._q
-        # First, since in lockstep the arm's command is what moves time.
+        # The gripper goes first: in lockstep the simulator steps as soon as the arm's command arrives.
         if outcome.opening_m is not None:
             self._port.send_gripper(outcome.opening_m)
         self._port.send(outcome.velocity, self._q, inputs.effect_ns)

@@ -1,7 +1,7 @@
 """Messages to core types and back, one pair of functions a type.
 
-Reports travel as a `DiagnosticArray` with one status: the stamp in the header, the fields as key/value strings, so that
-every ROS tool shows them and nothing has to be compiled.
+A report travels as a `DiagnosticArray` with one status: the stamp in the header, the fields as key/value strings. Every ROS tool
+shows it, and no message package has to be compiled.
 """
 
 from array import array
@@ -12,9 +12,11 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
+from rclpy.duration import Duration
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header, UInt8MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from mbrl_ros.errors import GoalError, MeasurementError
 from mbrl_ros.reports import ReportT, report_from_texts, report_to_texts, text_of
@@ -30,7 +32,7 @@ def stamp_from_msg(stamp: Time) -> int:
 
 
 def stamp_to_msg(stamp_ns: int) -> Time:
-    """Stamp of a count of nanoseconds."""
+    """Stamp from nanoseconds."""
     return Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS)
 
 
@@ -41,8 +43,8 @@ def header(stamp_ns: int, frame: str = '') -> Header:
 
 def state_to_msg(state: RobotState, frame: str) -> JointState:
     """State as a named vector."""
-    return JointState(header=header(state.stamp_ns, frame), name=list(state.names),
-                      position=_doubles(state.position), velocity=_doubles(state.velocity))
+    return JointState(header=header(state.stamp_ns, frame), name=list(state.names), position=doubles(state.position),
+                      velocity=doubles(state.velocity))
 
 
 def state_from_msg(message: JointState) -> RobotState:
@@ -63,22 +65,26 @@ def state_from_msg(message: JointState) -> RobotState:
 def applied_to_msg(applied: AppliedCommand, frame: str, gripper: str = '') -> JointState:
     """Applied command as a named vector; see `AppliedCommand.vector`."""
     names, position, velocity = applied.vector(gripper)
-    return JointState(header=header(applied.stamp_ns, frame), name=list(names), position=_doubles(position),
-                      velocity=_doubles(velocity))
+    return JointState(header=header(applied.stamp_ns, frame), name=list(names), position=doubles(position),
+                      velocity=doubles(velocity))
 
 
 def applied_from_msg(message: JointState) -> AppliedCommand:
-    """Applied command from a named vector; raises MeasurementError as `AppliedCommand.of_vector`."""
+    """Applied command from a named vector.
+
+    Raises:
+        MeasurementError: As for `AppliedCommand.of_vector`.
+    """
     return AppliedCommand.of_vector(stamp_from_msg(message.header.stamp), message.name, message.position, message.velocity)
 
 
 def demonstrated_to_msg(shown: DemonstratedAction) -> JointState:
     """Demonstrated action as a named vector of positions."""
-    return JointState(header=header(shown.stamp_ns), name=list(shown.names), position=_doubles(shown.action))
+    return JointState(header=header(shown.stamp_ns), name=list(shown.names), position=doubles(shown.action))
 
 
 def demonstrated_from_msg(message: JointState) -> DemonstratedAction:
-    """Demonstrated action from a named vector, whatever it holds: the controller names what is wrong with it."""
+    """Demonstrated action from a named vector, unchecked: the controller checks it and names what is wrong."""
     return DemonstratedAction(stamp_from_msg(message.header.stamp), tuple(message.name), np.array(message.position))
 
 
@@ -104,8 +110,17 @@ def goal_from_msg(message: PoseStamped, base_frame: str) -> tuple[np.ndarray, in
     return point, stamp_from_msg(message.header.stamp)
 
 
+def trajectory_to_msg(joints: Sequence[str], positions: np.ndarray, velocities: np.ndarray, start: Header, *, first: int,
+                      period_s: float) -> JointTrajectory:
+    """Trajectory of positions and velocities, each of shape (K, J); point k is due `first + k` periods after the start."""
+    points = [JointTrajectoryPoint(positions=doubles(position), velocities=doubles(velocity),
+                                   time_from_start=Duration(seconds=index * period_s).to_msg())
+              for index, (position, velocity) in enumerate(zip(positions, velocities), first)]
+    return JointTrajectory(header=start, joint_names=list(joints), points=points)
+
+
 def bytes_to_msg(data: bytes) -> UInt8MultiArray:
-    """Bytes as a message; rclpy takes an `array` without copying it value by value."""
+    """Bytes as a message; rclpy copies an `array` at once, other sequences value by value."""
     return UInt8MultiArray(data=array('B', data))
 
 
@@ -123,24 +138,23 @@ def report_from_msg(message: DiagnosticArray, kind: type[ReportT]) -> ReportT:
     """Report from a diagnostic status.
 
     Raises:
-        MeasurementError: Another kind of status, a field is missing, or its text does not parse.
+        MeasurementError: The status is of another kind, lacks a field, or has a text that does not parse.
     """
     if len(message.status) != 1 or message.status[0].name != kind.__name__:
         names = ', '.join(status.name for status in message.status)
         raise MeasurementError(f'expected one status {kind.__name__!r}, got {names or "none"}')
-    texts = {entry.key: entry.value for entry in message.status[0].values}
-    return report_from_texts(texts, stamp_from_msg(message.header.stamp), kind)
+    return report_from_texts(status_values(message), stamp_from_msg(message.header.stamp), kind)
 
 
 def message_from_bytes(data: bytes, kind: type[MessageT]) -> MessageT:
     """Message from its serialised form.
 
     Raises:
-        MeasurementError: The bytes are not such a message.
+        MeasurementError: The bytes do not hold such a message.
     """
     try:
         return deserialize_message(data, kind)
-    except Exception as error:  # rclpy raises a private class, or whatever the bytes lead it into.
+    except Exception as error:  # rclpy raises a private class, and other errors for some bytes.
         raise MeasurementError(f'{len(data)} bytes are no {kind.__name__} ({str(error).splitlines()[0]})') from None
 
 
@@ -157,5 +171,6 @@ def status_values(message: DiagnosticArray) -> dict[str, str]:
     return {entry.key: entry.value for status in message.status[:1] for entry in status.values}
 
 
-def _doubles(values: np.ndarray) -> array:
+def doubles(values: np.ndarray) -> array:
+    """Values as an `array` of doubles, which rclpy copies at once."""
     return array('d', np.asarray(values, dtype=np.float64).tobytes())

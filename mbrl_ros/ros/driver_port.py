@@ -1,30 +1,28 @@
-"""The way to the arm: filtered joint velocities as the driver's command interface wants them."""
+"""Commands to the driver: filtered joint velocities in the form of its command interface."""
 
 import time
-from array import array
 from typing import Any
 
 import numpy as np
-from rclpy.duration import Duration
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.control.safety.braking_window import braking_window
 from mbrl_ros.robots import DriverProfile, RobotProfile
 from mbrl_ros.ros import convert, qos
 
-#: How many control periods of motion the commanded position may lead the measured one.
+#: The commanded position leads the measured one by at most the motion of this many control periods.
 _LEAD_PERIODS = 4.0
-#: So long a driver that has just come may take to say what time it is; one that has started again begins another time.
+#: Wait this long after a driver has subscribed: a restarted simulator first publishes its new time.
 _SETTLING_S = 1.0
 
 
 class DriverPort:
     """Publishes arm and gripper commands.
 
-    Position and trajectory interfaces get positions integrated from the last commanded one, not from the measured one, which
-    would make the arm lag and jiggle; the lead over the measured position is bounded.
+    For position and trajectory interfaces, velocities are integrated from the last commanded position; integrating from the
+    measured position would make the arm lag and jiggle. The lead over the measured position is bounded.
 
     Args:
         node: Owner of the publishers.
@@ -40,7 +38,7 @@ class DriverPort:
         joints = driver.joint_order(robot)
         self._node, self._robot, self._period_s = node, robot, period_s
         self._type = driver.command_type
-        self._joints = list(joints)
+        self._joints = joints
         self._order = [robot.joints.index(joint) for joint in joints]
         self._lead = np.array(robot.max_velocity_rad_s) * _LEAD_PERIODS * period_s
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
@@ -58,7 +56,7 @@ class DriverPort:
         return self._arm_pub.topic_name
 
     def other_commanders(self) -> str:
-        """The topic and who else publishes arm commands there; empty while nobody does."""
+        """Names of other nodes that publish on the arm's command topic, with the topic; empty if there are none."""
         if self._node.count_publishers(self._arm_pub.topic_name) <= 1:
             return ''
         names = [info.node_name for info in self._node.get_publishers_info_by_topic(self._arm_pub.topic_name)]
@@ -72,17 +70,17 @@ class DriverPort:
         Args:
             velocity: Filtered joint velocities, shape (J,), rad/s, in the robot's order.
             q: Newest measured joint positions, shape (J,), rad.
-            effect_ns: When it takes effect.
+            effect_ns: When the command takes effect.
         """
         self._newcomer_s = None
         self._last_msg = self._message(velocity, q, effect_ns)
         self._arm_pub.publish(self._last_msg)
 
     def repeat_to_newcomers(self) -> None:
-        """Send the last command again if somebody has begun to listen since, and has had a moment to speak.
+        """Send the last command again if a driver has subscribed since, at least `_SETTLING_S` ago.
 
-        For lockstep, where a driver that was not listening yet would wait for that command for ever, if it is still that
-        command's time there. Elsewhere the next one comes by itself.
+        In lockstep, a driver that subscribed too late for the command would wait for it forever. Against the wall clock the
+        next command follows anyway.
         """
         is_settled = self._newcomer_s is not None and time.monotonic() - self._newcomer_s >= _SETTLING_S
         if is_settled and self._last_msg is not None:
@@ -90,16 +88,16 @@ class DriverPort:
             self._arm_pub.publish(self._last_msg)
 
     def rest(self) -> None:
-        """Nothing is sent any more; the next command starts from where the arm then is."""
+        """Note that nothing is sent any more; the next position command starts at the measured position."""
         self._target = None
 
     def send_gripper(self, opening_m: float) -> None:
-        """Open or close the gripper to a width; does nothing for a driver without one."""
+        """Set the opening of the gripper, m; does nothing without a gripper."""
         if self._gripper_pub is not None:
             self._gripper_pub.publish(_numbers(np.array([opening_m])))
 
     def destroy(self) -> None:
-        """Give the topics back."""
+        """Destroy the publishers."""
         self._node.destroy_publisher(self._arm_pub)
         if self._gripper_pub is not None:
             self._node.destroy_publisher(self._gripper_pub)
@@ -115,19 +113,10 @@ class DriverPort:
         self._target = start + velocity * self._period_s
         if self._type == 'position':
             return _numbers(self._target[self._order])
-        return self._window(start, velocity, effect_ns)
-
-    def _window(self, start: np.ndarray, velocity: np.ndarray, effect_ns: int) -> JointTrajectory:
         positions, velocities = braking_window(start, velocity, self._acceleration, self._period_s)
-        points = [JointTrajectoryPoint(positions=_doubles(position[self._order]), velocities=_doubles(speed[self._order]),
-                                       time_from_start=Duration(seconds=(index + 1) * self._period_s).to_msg())
-                  for index, (position, speed) in enumerate(zip(positions, velocities))]
-        return JointTrajectory(header=convert.header(effect_ns, self._robot.base_link), joint_names=self._joints, points=points)
-
-
-def _doubles(values: np.ndarray) -> array:
-    return array('d', values.tolist())
+        return convert.trajectory_to_msg(self._joints, positions[:, self._order], velocities[:, self._order],
+                                         convert.header(effect_ns, self._robot.base_link), first=1, period_s=self._period_s)
 
 
 def _numbers(values: np.ndarray) -> Float64MultiArray:
-    return Float64MultiArray(data=_doubles(values))
+    return Float64MultiArray(data=convert.doubles(values))

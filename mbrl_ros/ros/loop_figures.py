@@ -1,4 +1,4 @@
-"""Figures of the control loop over its last seconds."""
+"""Statistics of the control loop over its last ticks."""
 
 import collections
 import threading
@@ -7,18 +7,14 @@ import numpy as np
 
 
 class LoopFigures:
-    """Remembers the last ticks; written by the control thread, read by the diagnostics timer.
-
-    Args:
-        window: Number of ticks remembered.
-    """
+    """Named series over the last `window` ticks; the control thread writes them, the diagnostics timer reads them."""
 
     def __init__(self, window: int = 200) -> None:
         self._lock = threading.Lock()
         self._series: dict[str, collections.deque] = collections.defaultdict(lambda: collections.deque(maxlen=window))
 
     def add(self, **values: float) -> None:
-        """Add a value to each named series; NaN stands for none."""
+        """Add a value to each named series, unless the value is not finite."""
         with self._lock:
             for name, value in values.items():
                 if np.isfinite(value):
@@ -26,12 +22,12 @@ class LoopFigures:
 
     def percentile(self, name: str, percent: float) -> float:
         """Percentile of a series; NaN while it is empty."""
-        with self._lock:
-            values = list(self._series[name])
-        return float(np.percentile(values, percent)) if values else float('nan')
+        return float(np.percentile(self._values(name), percent))
 
     def deviation(self, name: str) -> float:
         """Standard deviation of a series; NaN while it is empty."""
+        return float(np.std(self._values(name)))
+
+    def _values(self, name: str) -> list[float]:
         with self._lock:
-            values = list(self._series[name])
-        return float(np.std(values)) if values else float('nan')
+            return list(self._series[name]) or [float('nan')]

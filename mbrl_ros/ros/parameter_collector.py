@@ -1,4 +1,4 @@
-"""Parameters of other nodes, asked for once each, so that a recording knows what it was made with."""
+"""Parameters of other nodes, so that a recording says with which settings it was made."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,14 +14,14 @@ _ROUNDS_PER_QUESTION = 5
 
 
 class ParameterCollector:
-    """Asks nodes for all their parameters; each answer is asked for until it came, and then no more.
+    """Asks each node for all its parameters until it has answered.
 
     Args:
-        node: Whose executor carries the questions.
-        names: Nodes to ask, relative to the node's namespace.
+        node: Owner of the service clients.
+        names: Nodes to ask, all in the namespace of `node`.
 
     Attributes:
-        found: Node name to its parameters.
+        found: Parameters by the name of the node.
     """
 
     def __init__(self, node: Node, names: Sequence[str]) -> None:
@@ -34,10 +34,12 @@ class ParameterCollector:
     def poll(self) -> None:
         """Ask every node that is up and has not answered; call it about once a second.
 
-        A question comes a round after its client, because a server that does not know the client yet cannot answer it, and
-        again after some rounds, because the node that was asked may be gone.
+        The first call for a node only makes clients, because the server must discover them before it can answer. The question
+        is repeated after some calls, because the node may have restarted before it answered.
         """
-        for name in sorted(self._missing & self._present()):
+        own = self._node.get_namespace()
+        present = {name for name, namespace in self._node.get_node_names_and_namespaces() if namespace == own}
+        for name in sorted(self._missing & present):
             if name not in self._clients:
                 self._clients[name] = (self._node.create_client(ListParameters, f'{name}/list_parameters'),
                                        self._node.create_client(GetParameters, f'{name}/get_parameters'))
@@ -48,11 +50,6 @@ class ParameterCollector:
                 self._rounds[name] += 1
             elif self._rounds[name]:
                 self._rounds[name] += 1
-
-    def _present(self) -> set[str]:
-        """Names of the nodes in this node's namespace."""
-        own = self._node.get_namespace()
-        return {name for name, namespace in self._node.get_node_names_and_namespaces() if namespace == own}
 
     def _on_names(self, name: str, future: Future) -> None:
         if name not in self._clients or future.result() is None:
@@ -72,6 +69,6 @@ class ParameterCollector:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, bytes) or value is None or isinstance(value, str | bool | int | float):
-        return value.hex() if isinstance(value, bytes) else value
-    return [_plain(entry) for entry in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if isinstance(value, str | bool | int | float | None) else [_plain(entry) for entry in value]

@@ -1,7 +1,7 @@
-"""ROS parameters from `Config` dataclasses: each setting is declared once, in pure code, and appears here by its dotted name.
+"""ROS parameters from `Config` dataclasses: each field of a config becomes a parameter with the field's dotted name.
 
-Values are checked by the dataclass, so that ROS, YAML and Python callers get the same error. Integers are accepted where
-a setting is a float, which ROS by itself refuses.
+The dataclass checks the values, so that ROS, YAML and Python callers get the same error. A float setting also accepts an
+integer, which ROS by itself refuses.
 """
 
 import dataclasses
@@ -26,20 +26,20 @@ _LARGEST_FLOAT = 1.7976931348623157e308
 def declare_config(node: Node, kind: type[ConfigT],
                    following: Mapping[str, Callable[[Any], Mapping[str, Any]]] | None = None,
                    blank: Mapping[str, Any] | None = None) -> ConfigT:
-    """Declare every setting of a `Config` as a ROS parameter and build the config from what was given.
+    """Declare every setting of a `Config` as a ROS parameter and build the config from the given values.
 
     Args:
-        node: Node whose parameters they become.
+        node: Node that gets the parameters.
         kind: Config dataclass; nested configs give dotted names.
-        following: By the name of a setting, what other defaults follow from its value, nested as in the config; what was given
-            explicitly comes before them.
-        blank: By the name of a setting, the value that counts as none given, for launch files, which cannot leave one out.
+        following: By the name of a setting, a function from its value to defaults of other settings, nested as in the config;
+            explicitly given values override these defaults.
+        blank: By the name of a setting, the value that counts as not given; launch files cannot leave a parameter out.
 
     Raises:
-        ConfigError: A parameter was given that the node does not have, or a value does not fit.
+        ConfigError: An unknown parameter was given, a value does not fit, or a setting has no default.
     """
     fields = dict(leaves(kind))
-    # rclpy keeps silent about overrides that no declaration asks for, and offers no public view of them.
+    # rclpy ignores overrides of undeclared parameters, and has no public access to them.
     for name in node._parameter_overrides:
         if name not in fields and name not in _BUILT_IN and not name.startswith(_BUILT_IN_PREFIXES):
             raise ConfigError(f'{node.get_name()}: unknown parameter {name!r}{suggestion(name, fields)}')
@@ -56,20 +56,18 @@ def declare_config(node: Node, kind: type[ConfigT],
 
 
 def given(node: Node, name: str, default: str) -> str:
-    """What was given for a parameter that is not declared yet, as which others there are may hang on it."""
+    """The value given for a parameter that is not declared yet; which parameters a node has may depend on it."""
     parameter = node._parameter_overrides.get(name)
     return default if parameter is None else str(parameter.value)
 
 
 def watch_live(node: Node, config: ConfigT, on_change: Callable[[ConfigT], None]) -> None:
-    """Let settings declared `live` change while the node runs.
-
-    An update is checked as a whole and refused as a whole; `on_change` gets the new config once it holds.
+    """Let settings declared `live` change while the node runs; an update is accepted or refused as a whole.
 
     Args:
         node: The node given to `declare_config`.
-        config: What that call returned.
-        on_change: Called in the executor's thread.
+        config: The config that `declare_config` returned.
+        on_change: Called with the new config in the executor's thread.
     """
     kind = type(config)
     fields = dict(leaves(kind))
@@ -95,9 +93,10 @@ def watch_live(node: Node, config: ConfigT, on_change: Callable[[ConfigT], None]
 
 
 def _declare(node: Node, name: str, field: dataclasses.Field, default: Any, is_blank: bool) -> Any:
+    value = list(default) if isinstance(default, tuple) else default
     try:
-        return node.declare_parameter(name, _to_ros(default), _descriptor(field), ignore_override=is_blank).value
-    except Exception as error:  # rclpy raises a family of its own, each with a clear text.
+        return node.declare_parameter(name, value, _descriptor(field), ignore_override=is_blank).value
+    except Exception as error:  # rclpy raises errors of several classes, each with a clear text.
         raise ConfigError(f'{node.get_name()}: parameter {name!r}: {error}') from None
 
 
@@ -108,7 +107,8 @@ def _build(kind: type[ConfigT], values: dict[str, Any], where: str) -> ConfigT:
         place = nested
         for part in sections:
             place = place.setdefault(part, {})
-        place[leaf] = _from_ros(value)
+        # ROS arrays arrive as array.array or list; an empty one has no element type and arrives as bytes or strings.
+        place[leaf] = value if isinstance(value, str | bool | int | float | None) else tuple(value)
     return kind.from_mapping(nested, where)
 
 
@@ -116,17 +116,6 @@ def _default(field: dataclasses.Field) -> Any:
     if field.default is dataclasses.MISSING:
         raise ConfigError(f'setting {field.name!r} has no default, so it cannot be a ROS parameter')
     return field.default
-
-
-def _to_ros(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _from_ros(value: Any) -> Any:
-    # ROS arrays arrive as array.array or list; an empty one has no element type and arrives as bytes or strings.
-    if isinstance(value, str | bool | int | float | None):
-        return value
-    return tuple(value)
 
 
 def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:

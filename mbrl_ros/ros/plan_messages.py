@@ -1,39 +1,35 @@
 """A plan as messages that every ROS tool can draw."""
 
-from array import array
 from collections.abc import Mapping
 
 import torch
 from geometry_msgs.msg import Point
-from rclpy.duration import Duration
 from std_msgs.msg import ColorRGBA, Header
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.ros import convert
 from mbrl_ros.types import Plan
 
-#: Blue for the tool, orange for what it moves.
+#: Blue for the tool, orange for the object.
 _COLOURS = ((0.1, 0.7, 1.0), (1.0, 0.55, 0.1))
 
 
 def plan_to_msg(plan: Plan, robot: RobotProfile, start_ns: int, period_s: float) -> JointTrajectory:
-    """Predicted positions and velocities of the arm's joints, one point a control step."""
+    """Predicted positions and velocities of the arm's joints, one point a control step of `period_s`."""
     size = len(robot.joints)
-    points = [JointTrajectoryPoint(positions=array('d', obs[:size].tolist()), velocities=array('d', obs[size:2 * size].tolist()),
-                                   time_from_start=Duration(seconds=step * period_s).to_msg())
-              for step, obs in enumerate(plan.mean_obs)]
-    return JointTrajectory(header=convert.header(start_ns, robot.base_link), joint_names=list(robot.joints), points=points)
+    return convert.trajectory_to_msg(robot.joints, plan.mean_obs[:, :size], plan.mean_obs[:, size:2 * size],
+                                     convert.header(start_ns, robot.base_link), first=0, period_s=period_s)
 
 
 def paths_to_msg(paths: Mapping[str, torch.Tensor], frame: str, start_ns: int) -> MarkerArray:
-    """Predicted paths as one line each.
+    """One line marker for each predicted path.
 
     Args:
-        paths: Places by the name of what moves, metres, shape (H + 1, 3).
-        frame: That they are in.
-        start_ns: When they begin.
+        paths: Positions by the name of the body, shape (H + 1, 3), m.
+        frame: Frame of the positions.
+        start_ns: Stamp of the first position.
     """
     return MarkerArray(markers=[_line(name, places.tolist(), _COLOURS[index % len(_COLOURS)], convert.header(start_ns, frame))
                                 for index, (name, places) in enumerate(paths.items())])

@@ -1,19 +1,19 @@
-"""Real-time priority for the nodes between sensor and command, where the machine grants it."""
+"""Real-time priority for the nodes between sensor and command, where the system permits it."""
 
 import os
 from pathlib import Path
 
 from rclpy.node import Node
 
-#: What settings of this kind say of themselves.
+#: Description of the settings that hold a priority.
 DESCRIPTION = 'SCHED_FIFO priority against the wall clock, where permitted; 0 leaves the scheduling alone.'
 
 
 def request_priority(node: Node, priority: int) -> None:
-    """Schedule every thread of this process first-in-first-out, and those that they start later; says so if it may not.
+    """Schedule every thread of this process, and the threads that they start later, by SCHED_FIFO.
 
     Args:
-        node: Says what came of it.
+        node: Logs a line if the system does not permit it.
         priority: 1 to 99; ros2_control runs at 50. 0 does nothing.
     """
     if priority == 0:

@@ -1,7 +1,7 @@
-"""QoS profiles by role, and quiet publishers and subscriptions.
+"""QoS profiles by role, and publishers and subscriptions without QoS event callbacks.
 
-rclpy waits on every entity in every spin, and each default QoS event callback is one more; without them a 500 Hz
-subscriber costs a third less processor time.
+rclpy waits on every entity in every spin, and each QoS event callback is one more entity. Without them a 500 Hz subscriber
+needs a third less processor time.
 """
 
 from collections.abc import Callable
@@ -14,33 +14,31 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.subscription import Subscription
 
 
-def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSProfile:
+def profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSProfile:
+    """QoS that keeps the last `depth` messages; `latched` also gives them to late subscribers."""
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=depth,
+        history=HistoryPolicy.KEEP_LAST, depth=depth,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
 
 
-#: Subscribing to a driver's sensors: matches reliable and best-effort publishers alike.
-SENSOR = _profile(5, reliable=False)
-#: Publishing what a driver publishes: reliable, as ros2_control's broadcasters do.
-DRIVER = _profile(10)
-#: The newest value is the only one that matters; commands and states.
-STATE = _profile(1)
-COMMAND = _profile(1)
-#: The last value reaches those who come later.
-LATCHED = _profile(1, latched=True)
-#: Everything is to be kept: subscriptions of the logger and the trainer.
-RECORD = _profile(1000)
-#: Likewise, from the last value before the subscription on.
-LATCHED_RECORD = _profile(1000, latched=True)
+#: Subscriptions to a driver's sensors; they match reliable and best-effort publishers alike.
+SENSOR = profile(5, reliable=False)
+#: Publishers that act as a driver; reliable, like ros2_control's broadcasters.
+DRIVER = profile(10)
+#: States and commands, of which only the newest counts.
+STATE = COMMAND = profile(1)
+#: Late subscribers get the last value.
+LATCHED = profile(1, latched=True)
+#: Subscriptions of the logger and the trainer, which must not lose a message.
+RECORD = profile(1000)
+#: The same for latched topics.
+LATCHED_RECORD = profile(1000, latched=True)
 
 
 def advertise(node: Node, message_type: type, topic: str, qos: QoSProfile, *,
               on_matched: Callable[[Any], None] | None = None) -> Publisher:
-    """Create a publisher without QoS event callbacks, save one for subscriptions that come and go where it is given."""
+    """Create a publisher whose only QoS event callback is `on_matched`, called when subscriptions come and go."""
     return node.create_publisher(message_type, topic, qos,
                                  event_callbacks=PublisherEventCallbacks(matched=on_matched, use_default_callbacks=False))
 

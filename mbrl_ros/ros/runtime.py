@@ -1,13 +1,15 @@
-"""Running a node as a process: start, spin, stop, with one-line errors and a clean end."""
+"""A node as a process: start, spin, stop, with errors of one line; and timers by the steady clock."""
 
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.timer import Timer
 
 from mbrl_ros.errors import EXIT_REFUSED, ConfigError, MbrlError, ModelError
 from mbrl_ros.signals import take_signals
@@ -16,22 +18,22 @@ _POLL_S = 0.1
 
 
 def run(build: Callable[[], Node], args: Sequence[str] | None = None) -> int:
-    """Spin one node until SIGINT, SIGTERM or until the node has an `exit_code`.
+    """Spin one node until SIGINT or SIGTERM, or until the node sets an `exit_code`.
 
-    A node may have `close()`, called while its publishers still work, and an attribute `exit_code` that ends the process
-    when it is no longer None.
+    If the node has a method `close`, it is called while the node's publishers still work. If the node has an attribute
+    `exit_code`, the process ends once it is not None.
 
     Args:
-        build: Makes the node; called once ROS is up.
+        build: Makes the node; called after ROS is initialised.
         args: Command line, `sys.argv` by default.
 
     Returns:
-        The process's exit code: 0 after a signal; `EXIT_REFUSED` where settings, or a model that they name, do not let the node
-        be made; 1 after any other `MbrlError`; else the node's.
+        Exit code of the process: 0 after a signal; `EXIT_REFUSED` if wrong settings or a wrong model kept the node from being
+        made; 1 after any other `MbrlError`; otherwise the node's `exit_code`.
     """
     stop = threading.Event()
     take_signals(lambda *_: stop.set())
-    # Own handlers: rclpy's shut the context down at once, and then nobody could stop the arm any more.
+    # rclpy's own signal handlers shut the context down at once; then no node could stop the arm any more.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node = None
     try:
@@ -51,8 +53,13 @@ def run(build: Callable[[], Node], args: Sequence[str] | None = None) -> int:
 
 
 def refusal_code(error: Exception) -> int:
-    """Exit code of a process whose node an error keeps from starting: `EXIT_REFUSED` where it would do so again, else 1."""
+    """Exit code after an error while a node was made: `EXIT_REFUSED` if a restart would fail in the same way, else 1."""
     return EXIT_REFUSED if isinstance(error, (ConfigError, ModelError)) else 1
+
+
+def steady_timer(node: Node, period_s: float, callback: Callable[[], None]) -> Timer:
+    """Create a timer by the steady clock, which goes on while simulated time stands or the system clock is set back."""
+    return node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 def _spin(node: Node, stop: threading.Event) -> int:

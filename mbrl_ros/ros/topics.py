@@ -1,6 +1,6 @@
-"""Names of the stack's own topics; all relative, so that a namespace makes a second robot.
+"""Names of the stack's own topics; most are relative, so that a second robot is a second namespace.
 
-The driver's topics are not here: they come from the driver profile.
+The driver profile names the driver's topics.
 """
 
 STATE = 'state'                          #: JointState, named vector, 100 Hz

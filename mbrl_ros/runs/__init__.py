@@ -1,1 +1,1 @@
-"""Episodes and runs: playing, scoring, learning, evaluating, comparing. Pure; the node only wires it."""
+"""Episodes and runs: playing, scoring, learning, evaluating, comparing. Nothing here needs ROS, nodes or a simulator."""

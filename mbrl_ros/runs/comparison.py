@@ -1,7 +1,7 @@
-"""Learning curves of several methods on one task, each counted alike: from the folders of runs to figures and a table.
+"""Learning curves of several methods on one task, all counted alike: from the folders of runs to figures and a table.
 
-A run's folder holds `config.yaml` (task, robot and seed among other things) and `scores.csv`, whichever method it is of; one of a
-method whose policy can be looked at without learning holds `checks.csv` as well.
+Whatever the method, the folder of a run holds `config.yaml` (with task, robot and seed) and `scores.csv`. If the policy was also
+evaluated without learning, it holds `checks.csv`.
 """
 
 import csv
@@ -19,19 +19,19 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.runs.scores import WINDOW, EpisodeScore, load_scores, success_curve
 
 OURS = 'mbrl_ros'
-#: Success rates that are looked for.
+#: The table gives the steps to each of these success rates.
 LEVELS = (0.5, 0.8, 0.95)
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A look at a policy without learning from it.
+    """An evaluation of a policy during learning.
 
     Attributes:
-        steps: Real control steps that it had learned from; those of the look are not counted.
-        successes: Episodes that succeeded.
-        episodes: Episodes that were played.
-        wall_s: Wall time of learning so far, without that of looks.
+        steps: Real control steps learned from; steps of evaluations do not count.
+        successes: Episodes of the evaluation that succeeded.
+        episodes: Episodes of the evaluation.
+        wall_s: Wall time of learning so far, without evaluations.
     """
 
     steps: int
@@ -42,15 +42,7 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One finished run.
-
-    Attributes:
-        method: What learned.
-        seed: Its seed.
-        scores: Its episodes.
-        checks: Looks at its policy; empty where there were none.
-        wall_s: Wall time of learning; NaN where its scores have none.
-    """
+    """One finished run, with its episodes and the evaluations of its policy; `wall_s` is NaN if the scores lack wall times."""
 
     method: str
     seed: int
@@ -64,9 +56,9 @@ class Curve:
     """Success over real control steps.
 
     Attributes:
-        method: What learned.
-        measured: How success was looked at.
-        seed: Of the run.
+        method: Name of the method.
+        measured: How success was measured, in words.
+        seed: Seed of the run.
         steps: Where the rate changes, shape (T,).
         rate: Success rate from there on, shape (T,).
         wall_s: Wall time of the run's learning.
@@ -80,25 +72,20 @@ class Curve:
     wall_s: float
 
     def first(self, level: float) -> int | None:
-        """Real control steps after which the rate first is as high as that; None where it never is."""
+        """Real control steps after which the rate first reaches `level`; None if it never does."""
         reached = np.flatnonzero(self.rate >= level - 1e-9)
         return int(self.steps[reached[0]]) if len(reached) else None
 
     def at(self, steps: np.ndarray) -> np.ndarray:
-        """The rate after so many real control steps; 0 before the first, that of the last from there on."""
+        """The rate after so many real control steps: 0 before the first point, and the last rate after the last one."""
         return np.concatenate([[0.0], self.rate])[np.searchsorted(self.steps, steps, side='right')]
 
 
 def read_run(folder: Path, task: str, robot: str) -> Run:
-    """Read the folder of a finished run.
-
-    Args:
-        folder: As `mbrl-ros learn` or a comparison leaves it.
-        task: Task that it has to be of.
-        robot: Robot that it has to be of.
+    """Read the folder of a finished run, which has to be of this task and robot.
 
     Raises:
-        ConfigError: It holds no run, another task's or robot's, or one that cannot be read.
+        ConfigError: The folder holds no run, a run of another task or robot, or one that cannot be read.
     """
     path = folder / 'config.yaml'
     if not path.is_file() or not (folder / 'scores.csv').is_file():
@@ -116,7 +103,7 @@ def read_run(folder: Path, task: str, robot: str) -> Run:
 
 
 def save_checks(path: Path, checks: Sequence[Check]) -> None:
-    """Write looks at a policy as CSV."""
+    """Write evaluations of a policy as CSV."""
     with path.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Check)])
         writer.writeheader()
@@ -124,7 +111,7 @@ def save_checks(path: Path, checks: Sequence[Check]) -> None:
 
 
 def load_checks(path: Path) -> tuple[Check, ...]:
-    """Read what `save_checks` wrote.
+    """Read a CSV file of `save_checks`.
 
     Raises:
         ConfigError: The file is damaged.
@@ -138,9 +125,10 @@ def load_checks(path: Path) -> tuple[Check, ...]:
 
 
 def curves_of(run: Run) -> list[Curve]:
-    """The curve of a run's own episodes, and that of looks at its policy if there were any.
+    """The curve of a run's own episodes, and that of the evaluations of its policy if there were any.
 
-    The former is that of `success_curve`, but episodes still missing of 20 count as failed: no few are to pass for a level.
+    The first is `success_curve`, except that episodes missing from a window of 20 count as failed: 2 successes in the first 2
+    episodes are a rate of 0.1.
     """
     steps, rate = success_curve(run.scores)
     there_are = np.arange(1, len(rate) + 1).clip(max=WINDOW) / WINDOW
@@ -153,7 +141,7 @@ def curves_of(run: Run) -> list[Curve]:
 
 
 def figures(task: str, robot: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """All of a comparison as mappings, sequences and numbers: a row for each method and way of measuring, and the curves."""
+    """All figures of a comparison: a row for each method and way of measuring, and the curves."""
     curves = [curve for run in runs for curve in curves_of(run)]
     ends = {(run.method, run.seed): run.scores[-1].total_steps for run in runs}
     groups = list(dict.fromkeys((curve.method, curve.measured) for curve in curves))
@@ -173,7 +161,7 @@ def _row(curves: Sequence[Curve], ends: dict[tuple[str, int], int]) -> dict[str,
 
 
 def save_curves(path: Path, result: dict[str, Any]) -> None:
-    """Write the curves as CSV: a line for each point of each."""
+    """Write the curves as CSV, one line a point."""
     with path.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(('method', 'measured', 'seed', 'steps', 'success_rate'))
@@ -195,7 +183,7 @@ def comparison_table(result: dict[str, Any]) -> Table:
 
 
 def markdown_table(result: dict[str, Any]) -> str:
-    """The same as Markdown."""
+    """The rows as Markdown."""
     heads = ['method', 'success in', *(f'steps to {100 * level:g} %' for level in LEVELS), 'at the end, %', 'steps', 'seeds',
              'minutes']
     rows = [[row['method'], row['measured'], *_cells(row)] for row in result['rows']]
@@ -203,14 +191,14 @@ def markdown_table(result: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    """What follows the names in a row: each number as its median and range over the seeds."""
+    """Cells of a row after the two names; each number is a median and range over the seeds."""
     return [*(_reached(row['steps_to'][f'{level:g}'], max(row['steps'])) for level in LEVELS),
             _range(row['final_rate'], lambda rate: f'{100 * rate:.0f}'), _range(row['steps'], lambda steps: f'{steps:,.0f}'),
             ', '.join(map(str, row['seeds'])), _range(row['wall_s'], _minutes)]
 
 
 def _reached(steps: Sequence[int | None], longest: int) -> str:
-    """Steps to a rate; of how many seeds where not all got there."""
+    """Steps to a rate, and how many seeds reached it if not all did."""
     there = [value for value in steps if value is not None]
     if not there:
         return f'not within {longest:,}'

@@ -1,4 +1,4 @@
-"""A comparison as a picture: success over real control steps, on a logarithmic axis, a line and a band over seeds a method."""
+"""A comparison as a picture: success over real control steps, with a line and a band over seeds for each method."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,7 @@ _COLOURS = ('tab:blue', 'tab:orange', 'tab:green', 'tab:red', 'tab:purple')
 
 
 def draw_comparison(task: str, robot: str, runs: Sequence[Run], path: Path) -> None:
-    """Draw the curves and write a PNG.
-
-    Args:
-        task: Task that was learned.
-        robot: Robot that learned it.
-        runs: Finished runs, of which there is at least one.
-        path: File to write.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Draw the curves of at least one run and write a PNG."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -28,7 +20,6 @@ def draw_comparison(task: str, robot: str, runs: Sequence[Run], path: Path) -> N
     methods = sorted({curve.method for curve in curves}, key=lambda method: (method != OURS, method))
     longest = max(run.scores[-1].total_steps for run in runs)
     figure = Figure(figsize=(8.0, 5.0), layout='constrained')
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for method, colour in zip(methods, _COLOURS):
         groups = [[curve for curve in curves if (curve.method, curve.measured) == (method, measured)]
@@ -50,7 +41,7 @@ def draw_comparison(task: str, robot: str, runs: Sequence[Run], path: Path) -> N
 
 
 def _draw(axes: Any, curves: Sequence[Curve], colour: Any, style: str) -> None:
-    """Mean over seeds as a line, lowest and highest as a band."""
+    """Draw the mean over seeds as a line, and lowest to highest as a band."""
     if not curves:
         return
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
@@ -64,5 +55,5 @@ def _draw(axes: Any, curves: Sequence[Curve], colour: Any, style: str) -> None:
 
 
 def _first(curves: Sequence[Curve]) -> float:
-    """Where the axis begins: a little before the first point of any curve."""
+    """Left end of the axis: a little before the first point of any curve."""
     return 0.8 * max(1, min((int(curve.steps[0]) for curve in curves if len(curve.steps)), default=1))

@@ -1,4 +1,4 @@
-"""The runs of a comparison: those that are there are taken, the others are trained, after all was checked."""
+"""The runs of a comparison: everything is checked first, then the runs that are missing are trained."""
 
 import contextlib
 import dataclasses
@@ -8,13 +8,13 @@ from pathlib import Path
 from mbrl_ros.config import load_yaml
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.runs.baselines.sac import METHODS, SacConfig, SacSetup, ensure_run, is_trained, require_stable_baselines
-from mbrl_ros.runs.comparison import OURS, Check, read_run
+from mbrl_ros.runs.comparison import OURS, read_run
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.runs.world import WorldMaker
 from mbrl_ros.task_settings import TaskLoopConfig
 
-#: What an action of the environments over the table is.
+#: Actions of the Gymnasium environments over the table.
 _ACTIONS = 'twist'
 _NAMES = {name.replace(' + ', '-').lower(): name for name in METHODS}
 
@@ -25,19 +25,22 @@ class Comparison:
 
     Attributes:
         task: Name of the task.
-        loop: Its settings.
+        loop: Settings of the task.
         robot: Robot profile.
         seeds: Seeds of runs that are trained.
-        ours: Folders of finished runs of ours; where there are none they are learned.
-        steps: Real control steps of those.
-        methods: Model-free ones, `sac` or `sac-her`.
+        ours: Folders of finished runs of this project; if there are none, they are learned.
+        steps: Real control steps of runs of this project that are learned.
+        methods: Model-free methods, `sac` or `sac-her`.
         sac_steps: Real control steps of each model-free run.
-        sac: Settings of those.
-        check_every: Control steps from one look at a model-free policy to the next.
-        check_episodes: Episodes of a look.
-        out: Folder of all that is trained.
-        make_world: Makes the world that ours are learned in.
-        environments: Ids of the Gymnasium environments that the others are trained in, by task.
+        sac: Settings of model-free runs.
+        check_every: Control steps from one evaluation of a model-free policy to the next.
+        check_episodes: Episodes of such an evaluation.
+        out: Folder of all runs that are trained.
+        make_world: Makes the world for runs of this project.
+        environments: Ids of the Gymnasium environments for model-free runs, by task.
+
+    Raises:
+        ConfigError: The task has no environment, a method is not known, or the actions are not those of the environments.
     """
 
     task: str
@@ -73,17 +76,13 @@ class Comparison:
 
 
 def train_missing(comparison: Comparison, say: Callable[[str], None]) -> list[Path]:
-    """Train what is not there.
-
-    Args:
-        comparison: What to compare.
-        say: Told what is going on, line by line.
+    """Train the runs that are missing; `say` is called with each line of progress.
 
     Returns:
-        Folders of all runs, ours first.
+        Folders of all runs, those of this project first.
 
     Raises:
-        ConfigError: A folder holds another run, or something that is needed is not installed.
+        ConfigError: A folder holds another run, or a package is not installed.
     """
     for folder in comparison.ours:
         read_run(folder, comparison.task, comparison.robot)
@@ -95,12 +94,13 @@ def train_missing(comparison: Comparison, say: Callable[[str], None]) -> list[Pa
     for setup in setups:
         label = f'{setup.method}, seed {setup.seed}'
         say(f'{label} …')
-        folders.append(ensure_run(setup, comparison.out, lambda check, label=label: say(_line(label, check))))
+        folders.append(ensure_run(setup, comparison.out, lambda check, label=label: say(
+            f'{label}: {check.successes} of {check.episodes} after {check.steps:,} steps, {check.wall_s / 60:.1f} minutes')))
     return folders
 
 
 def _require_same_episodes(folder: Path, loop: TaskLoopConfig) -> None:
-    """See that a run's control steps and episodes are as long as those of the comparison, and its actions the same."""
+    """Raise ConfigError unless a run has the control rate, episode length and actions of the comparison."""
     kept = load_yaml(folder / 'config.yaml').get('settings') or {}
     for name in ('control_rate_hz', 'max_episode_steps', 'actions'):
         given = kept.get(name, getattr(TaskLoopConfig(), name))
@@ -110,7 +110,7 @@ def _require_same_episodes(folder: Path, loop: TaskLoopConfig) -> None:
 
 
 def _learned(comparison: Comparison, seed: int, say: Callable[[str], None]) -> Path:
-    """Folder of a run of ours, which is learned as far as it is not."""
+    """Learn a run of this project, or what is missing of it, and return its folder."""
     folder = comparison.out / f'{OURS}-{seed}'
     say(f'{OURS}, seed {seed} …')
     with contextlib.closing(TaskLoop(comparison.task, comparison.loop, comparison.make_world, comparison.robot)) as loop:
@@ -118,7 +118,3 @@ def _learned(comparison: Comparison, seed: int, say: Callable[[str], None]) -> P
         for _ in run.episodes(comparison.steps):
             pass
     return folder
-
-
-def _line(label: str, check: Check) -> str:
-    return f'{label}: {check.successes} of {check.episodes} after {check.steps:,} steps, {check.wall_s / 60:.1f} minutes'

@@ -1,4 +1,4 @@
-"""Learning curves as pictures."""
+"""Pictures of learning curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,22 +9,18 @@ import numpy as np
 from mbrl_ros.runs.scores import EpisodeScore, success_curve
 from mbrl_ros.types import Phase
 
-#: Episodes that a rate or a mean is over: so few that a fall is seen soon.
+#: Episodes in a rate or mean; a small window shows a fall soon.
 _WINDOW = 10
-#: Distances below that are drawn there; a logarithm has no place for 0.
+#: Shorter distances are drawn at this one, because the axis is logarithmic.
 _SHORTEST_CM = 0.1
-#: Share of room above the largest error.
+#: Room above the largest error, as a share of that error.
 _ROOM = 0.15
 
 
 def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance_m: float, title: str) -> None:
-    """Draw final distance, success rate (`success_curve`) and model error over real control steps, and write a PNG.
+    """Draw final distance, success rate (`success_curve`) and model error of at least one episode over control steps, as a PNG.
 
-    Args:
-        scores: Finished episodes in order; at least one.
-        path: File to write.
-        tolerance_m: Distance that counts as reached, drawn as a line.
-        title: Title of the figure.
+    Distances up to `tolerance_m` count as reached; it is drawn as a line.
     """
     figure, (top, middle, bottom) = _panels(3, title)
     steps = _steps(scores)
@@ -43,13 +39,7 @@ def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance
 
 
 def save_return_curve(scores: Sequence[EpisodeScore], path: Path, *, title: str) -> None:
-    """Draw return and model error over control steps, for what has no goal, and write a PNG.
-
-    Args:
-        scores: Finished episodes in order; at least one.
-        path: File to write.
-        title: Title of the figure.
-    """
+    """Draw return and model error of at least one episode over control steps, for runs without a goal, as a PNG."""
     figure, (top, bottom) = _panels(2, title)
     steps, exploring = _steps(scores), _is_of(Phase.EXPLORING, scores)
     returns = np.array([score.episode_return for score in scores])
@@ -65,18 +55,16 @@ def save_return_curve(scores: Sequence[EpisodeScore], path: Path, *, title: str)
 
 
 def _panels(count: int, title: str) -> tuple[Any, np.ndarray]:
-    """A figure with panels below each other."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """A figure with panels below each other, and the panels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.0, 1.0 + 2.0 * count), layout='constrained')
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     return figure, figure.subplots(count, 1, sharex=True)
 
 
 def _add_legend(axes: Any) -> None:
-    """Name what is drawn, above the panel, where it covers nothing."""
+    """Put the legend above the panel, where it covers nothing."""
     axes.legend(loc='lower right', bbox_to_anchor=(1.0, 1.0), ncols=5, columnspacing=1.2, frameon=False, borderaxespad=0.0)
 
 

@@ -1,4 +1,4 @@
-"""How well a learned model does in a Gymnasium environment; the episodes are played by `evaluation.evaluate`."""
+"""How well a learned model does in a Gymnasium environment; `evaluation.evaluate` plays the episodes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,22 +9,20 @@ import numpy as np
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
-from mbrl_ros.runs.evaluation import Outcome
-
-_CONFIDENCE = 0.95
+from mbrl_ros.runs.evaluation import Outcome, common_figures
 
 
 @dataclasses.dataclass(frozen=True)
 class EnvEvaluation:
-    """What to evaluate of an environment; implements `evaluation.AnyEvaluation`.
+    """Evaluation of a model in an environment; implements `evaluation.AnyEvaluation`.
 
     Attributes:
-        env_id: As `gymnasium.make` takes it.
-        config: Settings that it is played with.
+        env_id: As for `gymnasium.make`.
+        config: Settings of environment and agent.
         model: File of the model.
-        seed: Of the environment's chance and of plans.
-        reward: `module:function` that the model was learned with; None where it was learned or is built in.
-        pictures: Whether pictures will be asked for.
+        seed: Seed of the environment's chance and of the plans.
+        reward: `module:function` that the model was learned with; None for a learned or built-in reward.
+        pictures: Whether pictures will be drawn.
     """
 
     env_id: str
@@ -35,7 +33,7 @@ class EnvEvaluation:
     pictures: bool = False
 
     def loop(self) -> EnvLoop:
-        """What it is played in; whether the reward is learned is the model's to say.
+        """The runner that plays the episodes; the model says whether its reward is learned.
 
         Raises:
             ConfigError: As for `EnvLoop`.
@@ -46,21 +44,17 @@ class EnvEvaluation:
         return EnvLoop(self.env_id, self.config.evaluated(), reward=reward, render=self.pictures)
 
     def summary(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-        """Figures over all episodes, with Student's interval of the mean return; NaN for a single episode."""
+        """Figures over all episodes, with Student's 95 % interval of the mean return; NaN for a single episode."""
         from scipy.stats import sem, t
 
         returns = np.array([outcome.episode_return for outcome in outcomes])
-        half = sem(returns) * t.ppf(0.5 + 0.5 * _CONFIDENCE, len(returns) - 1) if len(returns) > 1 else float('nan')
+        half = sem(returns) * t.ppf(0.975, len(returns) - 1) if len(returns) > 1 else float('nan')
         told = [outcome.success for outcome in outcomes if outcome.success is not None]
-        plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
-        plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
         return {
             'env': self.env_id, 'episodes': len(outcomes), 'mean_return': float(returns.mean()),
             'ci95': [float(returns.mean() - half), float(returns.mean() + half)], 'min_return': float(returns.min()),
             'max_return': float(returns.max()), 'median_return': float(np.median(returns)),
             'mean_steps': float(np.mean([outcome.steps for outcome in outcomes])),
             'success_rate': sum(told) / len(told) if told else None,
-            'real_steps_trained': AgentBundle.load(self.model).card.real_steps,
-            'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
-            'seed': self.seed, 'model': str(self.model),
+            **common_figures(self, outcomes),
         }

@@ -1,9 +1,9 @@
-"""Episodes of a Gymnasium environment: the stack's agent and learner around whatever has continuous actions."""
+"""Episodes of a Gymnasium environment with continuous actions, for the stack's agents and learners."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,31 +23,27 @@ from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.outcome import GivenReward, OutcomeSpace, learned_reward
 from mbrl_ros.types import GOAL_SIZE, Phase
 
-#: What a contract has for the robot of an environment.
+#: Robot in the contract of an environment.
 ROBOT = 'gymnasium'
-#: Rewards that are no function's name.
+#: Values of `reward` that do not name a function.
 LEARNED, BUILT_IN = 'learned', 'built-in'
 
 
 @dataclasses.dataclass(frozen=True)
 class EnvLoopConfig(RunConfig):
-    """How an environment is learned and played; `config/envs` has files for some, and one for all others."""
+    """How an environment is learned and played; `config/envs` has files for some environments and `default` for all others."""
 
     max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
     explorations: int = setting(1, 'First episodes, of random actions.', low=0)
 
     @classmethod
     def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> Self:
-        """Read the file of an environment, that for all others where it has none, or the one that is given.
+        """Read the settings of an environment: from `path`, else from its file in `config/envs`, else from `default`.
 
-        Args:
-            env_id: As `gymnasium.make` takes it.
-            path: Of a file to read instead.
-            changes: Of single settings, such as `planner.horizon=9`.
-            agent: Name of the agent; that in the file, or the usual one, when left out.
+        `env_id` is as for `gymnasium.make`, the other arguments as for `RunConfig.read`.
 
         Raises:
-            ConfigError: No such file or agent, or a key or value that does not fit.
+            ConfigError: There is no such file or agent, or a key or value does not fit.
         """
         if path is None:
             own = share_directory() / 'config' / 'envs' / f'{file_name(env_id)}.yaml'
@@ -59,26 +55,20 @@ class EnvLoop:
     """Runs episodes of one environment; implements `playing.Runner`.
 
     Args:
-        env_id: As `gymnasium.make` takes it.
+        env_id: As for `gymnasium.make`.
         config: Settings.
-        reward: `learned` with the dynamics, `built-in` where `environments.rewards` knows it, or `module:function`.
-        render: Whether pictures will be asked for.
+        reward: `learned` with the dynamics, `built-in` for one of `environments.rewards`, or `module:function`.
+        render: Whether `picture` will be called.
 
     Raises:
-        ConfigError: There is no such environment or reward, or they cannot be used, or pictures cannot be had.
-
-    Attributes:
-        config: As given.
-        space: The environment's observation, with reward and end of the episode beside it.
-        period_s: Time that a step stands for.
-        contract: What a bundle has to be for.
-        agent: Who acts, without a bundle yet.
+        ConfigError: The environment or reward does not exist or cannot be used, or the environment cannot be drawn.
     """
 
     demonstrations, has_goal = 0, False
 
     def __init__(self, env_id: str, config: EnvLoopConfig, *, reward: str = LEARNED, render: bool = False) -> None:
-        self.config, self._reward = config, reward
+        self.config, self.name, self.file_name, self._reward = config, env_id, file_name(env_id), reward
+        self.identity = {'env': env_id, 'reward': reward}
         self._env = FlatEnvironment(env_id, render=render)
         try:
             self._max_steps = _max_steps(self._env, config)
@@ -91,48 +81,22 @@ class EnvLoop:
             raise
         self.period_s = self._env.period_s
         self.space = OutcomeSpace(self._env.obs_names, self._env.action_names, is_reward_learned=reward == LEARNED)
-        self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=env_id, period_s=self.period_s,
-                                    reward=reward)
+        self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=env_id, period_s=self.period_s, reward=reward)
         self.agent = config.kind.make_agent(self.contract, self.space, config.agent_config.acting())
 
-    @property
-    def name(self) -> str:
-        """The environment's name."""
-        return self._env.env_id
-
-    @property
-    def file_name(self) -> str:
-        """The same as a name of a folder."""
-        return file_name(self._env.env_id)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Environment and reward."""
-        return {'env': self._env.env_id, 'reward': self._reward}
-
     def prepare(self) -> None:
-        """See `playing.Runner.prepare`.
-
-        Raises:
-            ConfigError: The settings do not allow weights of the size to come.
-        """
+        """See `playing.Runner.prepare`; raises ConfigError as described there."""
         self.agent.prepare(np.zeros(self.contract.obs_size), self._objective)
 
     def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
              on_step: Callable[[], None] = lambda: None) -> Episode:
-        """Run one episode; the same arguments give the same one.
+        """Run one episode; see `playing.Runner.play`.
 
-        Where the agent has no action, the middle of the action's range is held for a step.
-
-        Args:
-            agent: Who acts; without one actions are uniformly random.
-            seed: With stream and episode the source of the environment's chance, decisions and random actions.
-            episode: Number of the episode.
-            stream: `LEARNING` or `EVALUATION`.
-            on_step: Called before each step, as to take a picture.
+        The seed decides the environment's chance, plans and random actions. If planning fails, the step's action is the middle of
+        the range.
 
         Raises:
-            MeasurementError: The environment gives what is not finite.
+            MeasurementError: An observation or reward of the environment is not finite.
         """
         env_seed, plan_seed, action_seed = episode_seeds(seed, stream, episode)
         memory = None if agent is None else agent.reset(plan_seed)
@@ -152,7 +116,7 @@ class EnvLoop:
         return play_out(_EnvPlay(self._env, phase.value, first, self._max_steps, decide, self._observed), on_step)
 
     def demonstrate(self, *, seed: int, episode: int) -> Episode:
-        """Nothing is shown beforehand.
+        """There are no demonstrations of environments.
 
         Raises:
             ConfigError: Always.
@@ -160,17 +124,21 @@ class EnvLoop:
         raise ConfigError(f'there are no demonstrations of {self.name}')
 
     def picture(self, width: int, height: int) -> np.ndarray:
-        """The environment as it is, shape (height, width, 3), uint8, with black margins; raises as `FlatEnvironment.picture`."""
+        """Picture of the environment as it is now, shape (height, width, 3), uint8, with black margins.
+
+        Raises:
+            ConfigError: The environment cannot be drawn.
+        """
         from PIL import Image, ImageOps
 
         return np.asarray(ImageOps.pad(Image.fromarray(self._env.picture()), (width, height)))
 
     def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
-        """Draw return and model error of a run over its steps."""
+        """Draw return and model error over control steps and write a PNG."""
         save_return_curve(scores, path, title=f'{self.name}, reward {self._reward}, seed {seed}')
 
     def close(self) -> None:
-        """Leave the environment."""
+        """Close the environment."""
         self._env.close()
 
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
@@ -179,15 +147,10 @@ class EnvLoop:
 
 
 class _EnvPlay:
-    """Steps of an environment; implements `playing.Play`.
+    """An episode of an environment that was just reset; implements `playing.Play`.
 
-    Args:
-        env: The environment, just reset.
-        phase: As `Episode.phase`.
-        obs: First observation.
-        max_steps: Steps after which it ends.
-        decide: Action and the time that it took, from an observation and the action before.
-        observed: An observation from what the environment says.
+    `decide` gives action and planning time for an observation and the action before. `observed` makes an observation from what
+    the environment returns.
     """
 
     def __init__(self, env: FlatEnvironment, phase: str, obs: np.ndarray, max_steps: int,
@@ -213,7 +176,7 @@ class _EnvPlay:
 
 
 def episode_seeds(seed: int, stream: int, episode: int) -> tuple[int, ...]:
-    """Seeds of an episode's environment, plans and random actions."""
+    """Seeds of an episode: of the environment, the plans and the random actions."""
     return tuple(map(int, np.random.SeedSequence([seed, stream, episode]).generate_state(3)))
 
 

@@ -1,6 +1,8 @@
-"""How well a learned model does: many episodes, spread over the cores, with nothing learned from them."""
+"""How well a learned model does: many episodes, spread over the cores, from which nothing is learned."""
 
+import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
@@ -9,73 +11,49 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mbrl_ros.agents.agent import Agent
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ModelMismatchError
-from mbrl_ros.runs.playing import EVALUATION, LEARNING, Episode, Runner
+from mbrl_ros.runs.playing import EVALUATION, Episode, Runner
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.runs.workers import worker_pool
 from mbrl_ros.runs.world import WorldMaker
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.video import EpisodeCamera, steps_per_frame, write_video
 
-_CONFIDENCE = 0.95
-#: How long a video stays at the end of each episode.
+#: How long a video shows the last picture of each episode.
 _LAST_PICTURE_S = 1.0
 
 
 class AnyEvaluation(Protocol):
-    """What can be evaluated: a task, or an environment as `env_evaluation.EnvEvaluation` has it.
-
-    Attributes:
-        model: File of the model.
-        seed: Of everything that is drawn.
-    """
+    """An evaluation of a task (`Evaluation`) or of an environment (`env_evaluation.EnvEvaluation`): a model file and a seed."""
 
     model: Path
     seed: int
 
-    def loop(self) -> 'PicturedLoop':
-        """What it is played in.
+    def loop(self) -> Runner:
+        """The runner that plays the episodes.
 
         Raises:
-            ConfigError: It cannot be made.
+            ConfigError: The runner cannot be made.
         """
 
     def summary(self, outcomes: Sequence['Outcome']) -> dict[str, Any]:
-        """Figures over all episodes, by name; what was played is among them, as `task` or `env`."""
-
-
-class PicturedLoop(Runner, Protocol):
-    """A loop that can be watched.
-
-    Attributes:
-        period_s: Control period.
-    """
-
-    period_s: float
-
-    def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
-             on_step: Callable[[], None] = lambda: None) -> Episode:
-        """As `Runner.play`; `on_step` is called before each control step."""
-
-    def picture(self, width: int, height: int) -> np.ndarray:
-        """The scene as it is, shape (height, width, 3), uint8."""
+        """Figures over all episodes by name; one of them is `task` or `env`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What to evaluate of a task; implements `AnyEvaluation`.
+    """Evaluation of a model in a task; implements `AnyEvaluation`.
 
     Attributes:
         task: Name of the task.
-        config: Settings that it is played with.
+        config: Settings of task and agent.
         model: File of the model.
-        make_world: Makes the world that it is played in.
-        seed: Of cubes, goals and plans.
+        make_world: Makes the world that the task is played in.
+        seed: Seed of cubes, goals and plans.
         robot: Robot profile.
-        object_kind: What lies on the table, as for `TaskLoop`; a model learns with cubes.
-        live: Whether the nodes play it, not one process.
+        object_kind: Object on the table, as for `TaskLoop`; models are learned with cubes.
+        live: Whether the nodes play the episodes, instead of one process.
     """
 
     task: str
@@ -88,18 +66,16 @@ class Evaluation:
     live: bool = False
 
     def loop(self) -> TaskLoop:
-        """What it is played in.
+        """The runner that plays the episodes.
 
         Raises:
-            ConfigError: As for `TaskLoop`, or the task has no such object.
+            ConfigError: As for `TaskLoop`.
         """
         return TaskLoop(self.task, self.config.evaluated(), self.make_world, self.robot, self.object_kind)
 
     def summary(self, outcomes: Sequence['Outcome']) -> dict[str, Any]:
         """Figures over all episodes, with the Wilson interval of the success rate."""
         successes = sum(outcome.success for outcome in outcomes)
-        plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
-        plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
         reached = [outcome.steps for outcome in outcomes if outcome.success]
         return {
             'task': self.task, 'episodes': len(outcomes), 'success_rate': successes / len(outcomes),
@@ -107,20 +83,18 @@ class Evaluation:
             'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
             'median_steps_to_success': float(np.median(reached)) if reached else float('nan'),
             'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
-            'real_steps_trained': AgentBundle.load(self.model).card.real_steps,
-            'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
-            'seed': self.seed, 'model': str(self.model), 'robot': self.robot, 'object': self.object_kind, 'live': self.live,
+            **common_figures(self, outcomes), 'robot': self.robot, 'object': self.object_kind, 'live': self.live,
         }
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What one episode came to.
+    """Result of one episode.
 
     Attributes:
-        success: Whether the goal was reached and held; None where nothing says so.
+        success: Whether the goal was reached and held; None if the environment does not say.
         steps: Control steps.
-        distance_m: Distance from the goal at the end; NaN where there is no goal.
+        distance_m: Distance from the goal at the end; NaN without a goal.
         episode_return: Sum of rewards.
         plan_ms: Time of each plan.
     """
@@ -137,37 +111,35 @@ class Outcome:
         return cls(episode.success, episode.steps, episode.distance_m, episode.episode_return, tuple(1e3 * episode.plan_s))
 
 
+def common_figures(evaluation: AnyEvaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Figures of every summary: steps learned from, planning times (NaN without a plan), seed and model."""
+    plan_ms = np.concatenate([outcome.plan_ms for outcome in outcomes])
+    plan_ms = plan_ms if len(plan_ms) else np.array([np.nan])
+    return {'real_steps_trained': AgentBundle.load(evaluation.model).card.real_steps,
+            'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
+            'seed': evaluation.seed, 'model': str(evaluation.model)}
+
+
 def require_fit(evaluation: AnyEvaluation) -> None:
-    """Require that an evaluation can be made.
+    """Check that the model fits the evaluation.
 
     Raises:
-        ConfigError: As for `Evaluation.loop`, or there is no memory for plans with the model.
+        ConfigError: As for `evaluation.loop`, or planning with the model needs more memory than its settings allow.
         ModelError: The model cannot be read, or is for another task, robot, layout, period or reward.
     """
     model = AgentBundle.load(evaluation.model)
-    loop = evaluation.loop()
-    try:
-        loop.agent.with_bundle(model)
-    except ModelMismatchError as error:
-        raise ModelMismatchError(f'{evaluation.model}: {error}') from None
-    finally:
-        loop.close()
+    with contextlib.closing(evaluation.loop()) as loop:
+        try:
+            loop.agent.with_bundle(model)
+        except ModelMismatchError as error:
+            raise ModelMismatchError(f'{evaluation.model}: {error}') from None
 
 
 def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome: Callable[[Outcome], None] = lambda _: None,
              ) -> list[Outcome]:
-    """Play episodes in processes of their own; the same evaluation gives the same outcomes however many there are.
+    """Play episodes in worker processes and return their outcomes in order, which do not depend on the number of workers.
 
-    What is raised meanwhile, by Ctrl-C or SIGTERM too, ends all episodes at once.
-
-    Args:
-        evaluation: What to evaluate.
-        episodes: How many.
-        workers: Processes.
-        on_outcome: Told each outcome as it comes.
-
-    Returns:
-        One an episode, in the order of their numbers.
+    `on_outcome` gets each outcome as it comes. An exception, also one from Ctrl-C or SIGTERM, ends all workers at once.
     """
     outcomes: dict[int, Outcome] = {}
     with worker_pool(min(workers, episodes), _start_worker, (evaluation,)) as pool:
@@ -179,28 +151,25 @@ def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome:
 
 
 def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
-    """Wilson 95 % interval of a success rate, its lower and its upper bound."""
+    """Wilson 95 % interval of a success rate, as (lower, upper)."""
     from scipy.stats import binomtest
 
-    interval = binomtest(successes, episodes).proportion_ci(_CONFIDENCE, 'wilson')
+    interval = binomtest(successes, episodes).proportion_ci(0.95, 'wilson')
     return interval.low, interval.high
 
 
 def record(evaluation: AnyEvaluation, episodes: int, path: Path) -> None:
-    """Play the first episodes once more and write what they look like, in real time, as a video."""
-    player = _Player(evaluation)
-    try:
-        write_video(path, _frames(player, episodes, path), steps_per_frame(path) * player.loop.period_s)
-    finally:
-        player.loop.close()
+    """Play the first episodes once more and write them as a video in real time."""
+    loop, play = _player(evaluation)
+    with contextlib.closing(loop):
+        write_video(path, _frames(loop, play, episodes, path), steps_per_frame(path) * loop.period_s)
 
 
-def _frames(player: '_Player', episodes: int, path: Path) -> Iterator[np.ndarray]:
-    """Pictures of episodes, each captioned with its number, the control step and, at the end, what came of it."""
-    loop = player.loop
+def _frames(loop: Runner, play: Callable[..., Episode], episodes: int, path: Path) -> Iterator[np.ndarray]:
+    """Pictures of the episodes, captioned with episode, control step and, at the end, the result."""
     for index in range(episodes):
         camera = EpisodeCamera(loop.picture, path, f'{loop.name}: episode {index + 1} of {episodes}')
-        episode = player.play(index, camera.on_step)
+        episode = play(episode=index, on_step=camera.on_step)
         camera.take(f'step {episode.steps}, {_told(episode)}')
         yield from camera.pictures
         yield from itertools.repeat(camera.pictures[-1], round(_LAST_PICTURE_S / (steps_per_frame(path) * loop.period_s)))
@@ -212,28 +181,23 @@ def _told(episode: Episode) -> str:
     return 'success' if episode.success else 'no success'
 
 
-class _Player:
-    """A loop and an agent, ready to play."""
-
-    def __init__(self, evaluation: AnyEvaluation) -> None:
-        self._seed = evaluation.seed
-        self.loop = evaluation.loop()
-        self._agent = self.loop.agent.with_bundle(AgentBundle.load(evaluation.model))
-
-    def play(self, index: int, on_step: Callable[[], None] = lambda: None) -> Episode:
-        return self.loop.play(self._agent, seed=self._seed, episode=index, stream=EVALUATION, on_step=on_step)
+def _player(evaluation: AnyEvaluation) -> tuple[Runner, Callable[..., Episode]]:
+    """The runner, and its `play` with model, seed and stream of the evaluation."""
+    loop = evaluation.loop()
+    agent = loop.agent.with_bundle(AgentBundle.load(evaluation.model))
+    return loop, functools.partial(loop.play, agent, seed=evaluation.seed, stream=EVALUATION)
 
 
-_player: _Player | None = None
+_play_in_worker: Callable[..., Episode]
 
 
 def _start_worker(evaluation: AnyEvaluation) -> None:
-    global _player  # noqa: PLW0603  a process pool has no other place for what its workers keep
+    global _play_in_worker  # noqa: PLW0603  a process pool has no other place for what its workers keep
     import torch
 
     torch.set_num_threads(1)
-    _player = _Player(evaluation)
+    _, _play_in_worker = _player(evaluation)
 
 
 def _play(index: int) -> Outcome:
-    return Outcome.of(_player.play(index))
+    return Outcome.of(_play_in_worker(episode=index))

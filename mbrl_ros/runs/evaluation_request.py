@@ -1,4 +1,4 @@
-"""What a model is evaluated in: what was asked for, and for the rest what its run or its card says."""
+"""From the options of `mbrl-ros evaluate` to an evaluation; options that were left out follow from the model and its run."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -22,23 +22,23 @@ _ConfigT = TypeVar('_ConfigT', bound=RunConfig)
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationRequest:
-    """What was asked for; None is for the model to say.
+    """The given options; None means that the model decides.
 
-    A model in the folder of a run of `learning_run` is played with what that run was learned with; any other one with the
-    settings that its agent has for its task or environment.
+    A model in the folder of a learning run is played with the settings of that run. Any other model is played with the settings
+    that its agent has for its task or environment.
 
     Attributes:
         model: File of the model.
-        task: Task that it has to be of.
-        env: Gymnasium environment that it has to be of.
+        task: Task that the model has to be for.
+        env: Gymnasium environment that the model has to be for.
         robot: Robot profile of a task.
         config: File of settings, instead of those of the run.
-        changes: Of single settings, on top of either.
-        object_kind: What lies on the table.
-        reward: Of an environment.
-        seed: Of everything that is drawn.
-        live: Whether the nodes play it; they take the settings of `config/tasks`.
-        pictures: Whether pictures will be asked for.
+        changes: Changes of single settings, on top of either.
+        object_kind: Object on the table.
+        reward: Reward of an environment.
+        seed: Seed of everything random.
+        live: Whether the nodes play the episodes; they use the settings of `config/tasks`.
+        pictures: Whether pictures will be drawn.
     """
 
     model: Path
@@ -54,15 +54,12 @@ class EvaluationRequest:
     pictures: bool = False
 
     def resolve(self, make_world: WorldMaker) -> Evaluation | EnvEvaluation:
-        """What to evaluate.
-
-        Args:
-            make_world: Makes the world of a task.
+        """Make the evaluation; `make_world` makes the world of a task.
 
         Raises:
             BundleError: The model cannot be read.
-            ModelMismatchError: It is not of what was asked for, or lies in the folder of a run of something else.
-            ConfigError: There are no such settings, or they are of another agent.
+            ModelMismatchError: The model is not for what was asked, or lies in the folder of a run of something else.
+            ConfigError: There are no such settings, or they are another agent's.
         """
         contract = self._agreed_contract()
         run = self._run(contract)
@@ -75,7 +72,7 @@ class EvaluationRequest:
         return Evaluation(contract.task, config, self.model, make_world, self.seed, robot, self.object_kind or 'cube', self.live)
 
     def _agreed_contract(self) -> Contract:
-        """What the model is for, which nothing that was asked for contradicts."""
+        """Contract of the model, after checking that no option contradicts it."""
         card = AgentBundle.load(self.model).card
         contract = card.contract
         if contract.robot == ROBOT:
@@ -95,7 +92,7 @@ class EvaluationRequest:
         return contract
 
     def _run(self, contract: Contract) -> dict[str, Any]:
-        """What the run says in whose folder the model lies; nothing where that is none of `learning_run`."""
+        """Identity of the learning run in whose folder the model lies; empty if the folder holds no such run."""
         path = self.model.parent / CONFIG
         kept = load_yaml(path) if path.is_file() else {}
         of_task = kept.get('task') or kept.get('env')
@@ -109,7 +106,7 @@ class EvaluationRequest:
 
     def _settings(self, kind: type[_ConfigT], read: Callable[..., _ConfigT], contract: Contract,
                   run: Mapping[str, Any]) -> _ConfigT:
-        """Settings of the file that was given, of the run, or of the agent for the task or environment."""
+        """Settings of the given file, else of the run, else of the agent for the task or environment."""
         if not run or self.config is not None or self.live:
             return read(contract.task, self.config, self.changes, contract.agent)
         config = kind.from_mapping(run['settings'], str(self.model.parent / CONFIG))

@@ -1,10 +1,10 @@
-"""Learning from nothing, episode after episode, with everything on disk that it takes to go on after an interruption.
+"""Learning from nothing, episode after episode; after each episode the folder has everything to resume the run.
 
-A run's folder holds `config.yaml` (what was resolved), `checkpoint.safetensors` (experience, model and scores, replaced as one
-after each episode), and what is made from it: `scores.csv`, `model.safetensors`, the experience beside it that a live arm goes
-on from, `learning_curve.png`, and event files of TensorBoard in `tensorboard/`. An episode is a function of seed and number, and
-a round of training one of the experience and the model before it, so that a run that goes on is the run that was never
-interrupted.
+The folder of a run holds `config.yaml` (resolved settings) and `checkpoint.safetensors` (experience, model and scores, replaced
+as one after each episode). Made from these are `scores.csv`, `model.safetensors`, the experience beside it that a live arm
+continues from, `learning_curve.png`, and event files of TensorBoard in `tensorboard/`. An episode is a function of seed and
+number, and a round of training is one of the experience and the model before it. A resumed run therefore equals a run that was
+never interrupted.
 """
 
 import contextlib
@@ -32,18 +32,11 @@ from mbrl_ros.training.rounds import Rounds
 from mbrl_ros.types import Phase, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
-_CHECKPOINT = 'checkpoint.safetensors'
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What one episode of a run came to.
-
-    Attributes:
-        episode: What happened.
-        score: For the table.
-        training: The round after it; None where there was no model to train yet.
-    """
+    """One episode of a run with its score and the round of training after it; None before the demonstrations are complete."""
 
     episode: Episode
     score: EpisodeScore
@@ -54,20 +47,19 @@ class LearningRun:
     """One run of learning in one folder.
 
     Args:
-        loop: Plays the episodes; whoever made it closes it.
-        seed: Of everything that is drawn.
-        folder: Where it is kept; made if need be.
-        resume: Whether to go on with the run that is there.
-        shown: Recorded episodes that a new run begins with, instead of those of the loop's own expert. The run keeps them.
+        loop: Plays the episodes; the caller closes it.
+        seed: Seed of everything random.
+        folder: Folder of the run; made if need be.
+        resume: Whether to go on with the run in the folder.
+        shown: Recorded episodes that a new run begins with, instead of episodes of the loop's expert. The run keeps them.
 
     Raises:
-        ConfigError: The folder cannot be written, holds another run, or none that can be gone on with; or there would be no
-            memory for plans with the models to come.
+        ConfigError: The folder cannot be written, holds another run, or holds none that can be resumed; or the settings do not
+            allow models of the size to come.
 
     Attributes:
-        loop: As given.
         board: Scores so far.
-        rounds: Owns the bundle in use.
+        rounds: Makes the rounds of training and owns the bundle in use.
     """
 
     def __init__(self, loop: Runner, *, seed: int, folder: Path, resume: bool = False,
@@ -75,7 +67,7 @@ class LearningRun:
         if resume and shown:
             raise ConfigError(f'{folder}: the run has its demonstrations already; to go on with it, leave the bags out')
         loop.prepare()
-        self._folder, self._seed, self.loop = folder, seed, loop
+        self._folder, self._checkpoint, self._seed, self.loop = folder, folder / 'checkpoint.safetensors', seed, loop
         identity = {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}
         bags = {'demos': list(dict.fromkeys(episode.bag for episode in shown))} if shown else {}
         if not resume:
@@ -94,19 +86,14 @@ class LearningRun:
             self._begin_with(shown)
 
     @property
-    def _checkpoint(self) -> Path:
-        return self._folder / _CHECKPOINT
-
-    @property
     def total_steps(self) -> int:
         """Real control steps so far."""
         return self.board.scores[-1].total_steps if self.board.scores else 0
 
     def episodes(self, steps: int) -> Iterator[Progress]:
-        """Run episodes, and train after each, until so many real control steps were made; all is kept after each.
+        """Run episodes and train after each, until the run has made `steps` real control steps; earlier parts of the run count.
 
-        Args:
-            steps: Control steps after which no further episode begins, those of earlier parts of the run included.
+        Everything is saved after each episode.
         """
         with contextlib.closing(ScalarLog(self._folder / 'tensorboard', self.board.scores)) as log:
             if self._is_untrained:
@@ -117,7 +104,7 @@ class LearningRun:
                 yield progress
 
     def _learn_from_recorded(self) -> None:
-        """The first round of a run that began with recorded episodes."""
+        """Make the first round of training of a run that began with recorded episodes."""
         begin_s = time.monotonic()
         self._train(self._demonstrations - 1)
         self.board.note_training(time.monotonic() - begin_s)
@@ -125,7 +112,7 @@ class LearningRun:
         self._keep()
 
     def _next_episode(self) -> Progress:
-        """Run the next episode, train after it, and keep everything."""
+        """Run the next episode, train after it, and save everything."""
         begin_s = time.monotonic()
         index, model = len(self.board.scores), self.rounds.current
         if index < self._demonstrations:
@@ -143,13 +130,13 @@ class LearningRun:
         return Progress(episode, self.board.scores[-1], training)
 
     def draw(self) -> Path:
-        """Draw the learning curve; its path."""
+        """Draw the learning curve and return the path of the picture."""
         path = self._folder / 'learning_curve.png'
         self.loop.draw(self.board.scores, path, seed=self._seed)
         return path
 
     def _begin_with(self, shown: Sequence[DemonstratedEpisode]) -> None:
-        """Take over recorded episodes; they are learned from, at once, when the run goes on."""
+        """Take over recorded episodes; `episodes` learns from them first."""
         for index, episode in enumerate(shown):
             rows = episode.transitions
             self._buffer.extend(dataclasses.replace(rows, stamp_ns=self._stamps_ns(len(rows)), episode=np.full(len(rows), index)))
@@ -196,7 +183,7 @@ class LearningRun:
             SavedExperience(transitions, self.rounds.learned_stamps).save(path)
 
     def _restore(self) -> list[EpisodeScore]:
-        """Take up what `_keep` left; the scores."""
+        """Load what `_keep` saved and return the scores."""
         try:
             with safe_open(self._checkpoint, 'numpy') as file:
                 kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
@@ -207,11 +194,8 @@ class LearningRun:
                 self._is_untrained = bool(int(metadata['is_untrained']))
             model, stamps = kept.pop('model').tobytes(), (kept.pop('learned_stamp_ns'), kept.pop('judged_stamp_ns'))
             self._buffer.extend(Transitions.of(**kept))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
-        if model:
-            try:
+            if model:
                 self.rounds.resume(AgentBundle.from_bytes(model), *stamps, drift)
-            except ModelError as error:
-                raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, ModelError) as error:
+            raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         return scores

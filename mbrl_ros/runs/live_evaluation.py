@@ -1,6 +1,6 @@
-"""An evaluation through the nodes: simulator and stack are launched in lockstep, play with a model and learn nothing.
+"""Evaluation by the nodes: simulator and stack are launched in lockstep and play with a model that does not learn.
 
-What they leave is read afterwards: outcomes from the scores, the time of each plan from the recording.
+Outcomes are read from the scores afterwards, and planning times from the recording.
 """
 
 import asyncio
@@ -31,33 +31,25 @@ from mbrl_ros.runs.scores import HELD, EpisodeScore, load_scores
 from mbrl_ros.types import Phase
 
 _POLL_S = 0.5
-_SCORES = 'scores.csv'
 _EPISODE, _STATUS = '/episode', '/controller_status'
 
 
 def play_live(evaluation: Evaluation, episodes: int, out: Path | None = None,
               on_outcome: Callable[[Outcome], None] = lambda _: None) -> list[Outcome]:
-    """Launch simulator and stack in a ROS domain of their own, and wait for the last episode.
+    """Launch simulator and stack in a ROS domain of their own, wait for the last episode, and return the outcomes in order.
 
-    A node that ends before is not started again: what an arm does meanwhile says nothing about a model.
-
-    Args:
-        evaluation: What to evaluate; its settings have to be those of `config/tasks`.
-        episodes: How many.
-        out: Folder for recording, scores and log; a temporary one by default.
-        on_outcome: Told each outcome as it comes, without the times of its plans.
-
-    Returns:
-        One an episode, in their order.
+    The settings of the evaluation have to be those of `config/tasks`. Recording, scores and log go into `out`, by default a
+    temporary folder. `on_outcome` gets each outcome as it comes, without planning times. A node that ends early is not
+    restarted, because motion of the arm in the meantime would say nothing about the model.
 
     Raises:
-        ConfigError: The model's name does not end in `.safetensors`.
+        ConfigError: The name of the model does not end in `.safetensors`.
         LaunchError: The stack ended early, or an episode was not planned with the model.
         KeyboardInterrupt: Ctrl-C ended the launch.
-        SystemExit: SIGTERM did.
+        SystemExit: SIGTERM ended the launch.
     """
     domain = OwnDomain()
-    # An evaluation must never be heard by an arm that happens to listen.
+    # No arm outside this machine may hear the commands of an evaluation.
     environment = ros_environment({**os.environ, 'ROS_DOMAIN_ID': str(domain.number),
                                    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
     try:
@@ -70,16 +62,12 @@ def play_live(evaluation: Evaluation, episodes: int, out: Path | None = None,
 
 
 def processes(evaluation: Evaluation, episodes: int, folder: Path, environment: Mapping[str, str]) -> list[ProcessSpec]:
-    """The processes of an evaluation, each of which ends it with its own end.
+    """Processes of an evaluation, which leave recording and scores in `folder`; if one of them ends, all end.
 
-    Args:
-        evaluation: What to evaluate.
-        episodes: How many.
-        folder: Where recording and scores go.
-        environment: As for `description.resolve`.
+    `environment` is as for `description.resolve`.
 
     Raises:
-        ConfigError: The model's name does not end in `.safetensors`.
+        ConfigError: The name of the model does not end in `.safetensors`.
     """
     given = {'model': str(model_file(str(evaluation.model)).resolve()), 'learning': 'false', 'explorations': '0',
              'agent': evaluation.config.agent, 'robot': evaluation.robot, 'seed': str(evaluation.seed), 'episodes': str(episodes),
@@ -94,22 +82,13 @@ def processes(evaluation: Evaluation, episodes: int, folder: Path, environment: 
 
 def run(specs: Sequence[ProcessSpec], environment: Mapping[str, str], folder: Path, episodes: int,
         on_outcome: Callable[[Outcome], None]) -> list[EpisodeScore]:
-    """Run processes that play episodes, to their end.
-
-    Args:
-        specs: The processes.
-        environment: Of all of them.
-        folder: Where they leave their scores; their log goes there too.
-        episodes: How many there are to be.
-        on_outcome: As for `play_live`.
+    """Run processes that play `episodes`, until they end; scores and log go into `folder`.
 
     Raises:
-        LaunchError: As for `play_live`.
-        KeyboardInterrupt: Likewise.
-        SystemExit: Likewise.
+        LaunchError, KeyboardInterrupt, SystemExit: As for `play_live`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, screen = folder / _SCORES, io.StringIO()
+    path, screen = folder / 'scores.csv', io.StringIO()
     with contextlib.closing(Console(folder / 'launch.log', screen, colour=False)) as console:
         code = asyncio.run(_supervise(Supervisor(specs, environment, console), path, on_outcome))
     if code == 128 + signal.SIGINT:
@@ -122,11 +101,11 @@ def run(specs: Sequence[ProcessSpec], environment: Mapping[str, str], folder: Pa
 
 
 async def _supervise(supervisor: Supervisor, path: Path, on_outcome: Callable[[Outcome], None]) -> int:
-    """Wait for the end of all processes, and tell each outcome when its score is there; the exit code."""
+    """Wait for the end of all processes and pass on each outcome once its score is written; returns the exit code."""
     running, told = asyncio.create_task(supervisor.run()), 0
     while not running.done():
         await asyncio.wait([running], timeout=_POLL_S)
-        with contextlib.suppress(ConfigError):  # There are none yet, or they are being written.
+        with contextlib.suppress(ConfigError):  # The file does not exist yet, or is being written.
             outcomes = _outcomes(load_scores(path), {})[told:]
             told += len(outcomes)
             for outcome in outcomes:

@@ -1,8 +1,8 @@
 """The episode state machine: reset, goal, explore or run, stop, learn, again.
 
-It speaks once a control tick, by an `EpisodeReport` that states what is wanted from then on, so that a lost or repeated
-report does no harm and a restarted controller knows at once what to do. Everything it decides follows from the states,
-training reports and reset replies that it was given, never from when they arrived.
+Once a control tick it makes an `EpisodeReport`, which states what the arm is to do from then on. A lost or repeated report
+therefore does no harm, and a restarted controller knows at once what to do. Every decision follows from states, training
+reports and reset replies, never from the time of their arrival.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from mbrl_ros.tasks import Task
 from mbrl_ros.types import EpisodeReport, Phase, RobotState, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
-#: A state that comes so often again means that time stands there; fewer times, and its sender may only have been slow.
+#: If a state is repeated this often, simulated time stands still; fewer repeats may come from a slow sender.
 _STANDING_REPEATS = 3
 
 
@@ -32,7 +32,7 @@ class EpisodeConfig(Config):
     max_episode_steps: int = setting(50, 'Control steps after which an episode ends.', low=1)
     max_total_steps: int = setting(0, 'Control steps after which no further episode begins; 0 for no bound.', low=0)
     standing_rad_s: float = setting(0.01, 'Joint speed below which the arm stands.', unit='rad/s', low=1e-4)
-    standing_steps: int = setting(8, 'Consecutive control steps of standing before the world is touched.', low=1)
+    standing_steps: int = setting(8, 'Consecutive control steps below standing_rad_s before the world is reset.', low=1)
     home_tolerance_rad: float = setting(0.02, 'Joint error below which the arm is home.', unit='rad', low=1e-4)
     phase_timeout_s: float = setting(10.0, 'Longest time to come to a stop, by the stamps.', unit='s', low=0.1)
     wait_for_training: bool = setting(True, 'Whether the next episode waits for the model to learn from the last.')
@@ -41,14 +41,9 @@ class EpisodeConfig(Config):
 
 
 class EpisodeMachine:
-    """Runs the episodes of one task.
+    """Runs the episodes of one task; the goal of episode `i` is drawn from `(seed, i)`.
 
-    Args:
-        robot: Profile with home position and workspace.
-        task: Rewards states and tells when the goal is reached.
-        config: Settings.
-        seed: Goals of episode `i` are drawn from `(seed, i)`.
-        can_reset: Whether the driver offers a reset; without, the arm goes home by itself.
+    Between episodes the driver resets the world if `can_reset` is true. Otherwise the arm drives home.
     """
 
     def __init__(self, robot: RobotProfile, task: Task, config: EpisodeConfig, *, seed: int, can_reset: bool) -> None:
@@ -79,27 +74,32 @@ class EpisodeMachine:
 
     @property
     def phase(self) -> Phase:
-        """What is wanted of the arm now."""
+        """What the arm is to do now."""
         return self._phase
 
     @property
     def wants_reset(self) -> bool:
-        """Whether the world is to be put back and no reply has come yet."""
+        """Whether the world is to be reset and no reply has come yet."""
         return self._phase is Phase.RESETTING and self._fresh_ns is None
 
     @property
     def report(self) -> EpisodeReport | None:
-        """Latest word; None before the first state."""
-        return self._report() if self._state is not None else None
+        """Newest report; None before the first state."""
+        if self._state is None:
+            return None
+        progress = self._progress
+        needed = self._model_version() if self._phase is Phase.RUNNING and self._config.wait_for_training else 0
+        return EpisodeReport(
+            stamp_ns=self._state.stamp_ns, phase=self._phase, start_ns=self._start_ns, episode=max(self._episode, 0),
+            step=progress.step, total_steps=self._total_steps, reward=progress.reward, episode_return=progress.episode_return,
+            distance_m=progress.distance_m, success=progress.success, goal_m=tuple(map(float, progress.goal)),
+            goal_stamp_ns=self._goal_stamp_ns, model_version=needed)
 
     def on_state(self, state: RobotState, clock_ns: int | None = None) -> EpisodeReport | None:
-        """Take in a state; on a control tick, decide and speak.
+        """Take a state; on a control tick, return a report.
 
-        Where ticks had no state of their own, they are counted with the next state, by which they are rewarded.
-
-        Args:
-            state: The state.
-            clock_ns: As for `RobotState.precedes_clock_reset`.
+        Ticks that had no state of their own count with this state and get its reward. `clock_ns` is as for
+        `RobotState.precedes_clock_reset`.
 
         Raises:
             MeasurementError: The state lacks a joint of the arm.
@@ -113,7 +113,7 @@ class EpisodeMachine:
         self._state, self._repeats = state, 0
         if before is None:
             self._first_ns = state.stamp_ns
-            # Only an earlier manager can have left the arm in motion, and before the world is touched it stands.
+            # An earlier manager may have left the arm in motion; the world is only reset while the arm stands.
             self._put_back() if self._is_slow() else self._enter(Phase.STOPPING)
         elif self._phase is Phase.RESETTING and self._is_fresh() and before.stamp_ns < self._fresh_ns:
             self._begin_when_allowed()
@@ -126,9 +126,9 @@ class EpisodeMachine:
         return self._speak()
 
     def on_training(self, training: TrainingReport) -> EpisodeReport | None:
-        """Take in the trainer's word; ends the wait for it.
+        """Take a training report; it may end the wait for training.
 
-        That a trainer is ready says nothing about the model that an earlier one has published.
+        A restarted trainer reports no trained episode. Such a report does not replace an earlier one, whose model stays in use.
         """
         if training.trained_episode >= 0 or self._training is None:
             self._training = training
@@ -137,26 +137,23 @@ class EpisodeMachine:
         return None
 
     def on_reset(self, fresh_ns: int | None) -> EpisodeReport | None:
-        """Take in the reset's reply: the stamp from which the world is fresh, or None when the reset failed.
-
-        After a failure the arm goes home by itself.
-        """
+        """Take the reset's reply: the stamp from which the world is fresh, or None after a failure; then the arm drives home."""
         if self._phase is not Phase.RESETTING:
             return None
         self._fresh_ns = fresh_ns
         if fresh_ns is None:
             self._enter(Phase.HOMING)
         elif not self._is_fresh() or self._spoken_ns < self._state.stamp_ns:
-            return None  # In lockstep the controller hears of ticks alone, and so an episode begins on one.
+            return None  # In lockstep the controller only reads reports of ticks, so an episode begins on a tick.
         else:
             self._begin_when_allowed()
         return self._speak()
 
     def on_goal(self, point_m: np.ndarray, stamp_ns: int) -> None:
-        """Take a goal from outside; it holds for the running episode, with the very next tick.
+        """Take a goal from outside, shape (3,), metres; it holds for the running episode from the next tick on.
 
         Raises:
-            GoalError: It is out of reach.
+            GoalError: The goal is out of reach, or no episode is running.
         """
         if reason := self._task.goal_refusal(np.asarray(point_m)):
             raise GoalError(reason)
@@ -170,7 +167,7 @@ class EpisodeMachine:
         self._is_stopped = is_pressed
 
     def on_operator(self) -> EpisodeReport | None:
-        """A person says that the next episode may begin."""
+        """Take a person's permission for the next episode."""
         self._operator_ready = True
         if self._phase is not Phase.WAITING or self._state is None:
             return None
@@ -178,7 +175,7 @@ class EpisodeMachine:
         return self._speak()
 
     def on_clock(self, now_s: float) -> EpisodeReport | None:
-        """Bound the wait for the trainer by the wall clock; call it now and then with a steady time."""
+        """Limit the wait for training by the wall clock; call it regularly with a steady time."""
         if self._phase is not Phase.TRAINING:
             self._training_deadline_s = None
             return None
@@ -187,9 +184,9 @@ class EpisodeMachine:
         return self._after_training() if now_s >= self._training_deadline_s else None
 
     def _go_on_from(self, state: RobotState) -> EpisodeReport:
-        """The clock was set back, so the world has begun anew: an episode ends there, and what needs no arm goes on.
+        """Start again from the first state after the clock was set back; the world is new, so a running episode ends.
 
-        The arm stops first, as ever: until the controller is told to, it moves a new world as it did the old one.
+        The arm stops first, because until it is told to, the controller moves the new world as it moved the old one.
         """
         self._state, self._first_ns, self._repeats = state, 0, 0
         if self._phase.is_episode or self._phase is Phase.STOPPING:
@@ -202,7 +199,7 @@ class EpisodeMachine:
         return self._speak()
 
     def _on_repeat(self) -> EpisodeReport | None:
-        """The newest state came again: where time stands between two ticks, all wait for a word on it, and ticks go on there."""
+        """Tick on a repeated state: if simulated time stands still between two ticks, all nodes are waiting for a report."""
         self._repeats += 1
         if self._repeats < _STANDING_REPEATS or self._spoken_ns == self._state.stamp_ns:
             return None
@@ -213,43 +210,36 @@ class EpisodeMachine:
     def _tick(self, steps: int = 1) -> None:
         if self._phase.is_episode:
             before = self._progress.step
-            self._progress.advance(self._obs(), steps)
+            self._progress.advance(self._task.space.observe(self._state), steps)
             self._total_steps += self._progress.step - before
             if self._progress.is_over:
                 self._enter(Phase.STOPPING)
         elif self._phase is Phase.STOPPING:
-            if self._stands() or self._is_overdue():
+            elapsed_ns = self._state.stamp_ns - self._start_ns
+            if self._stands() or elapsed_ns > self._config.phase_timeout_s * _NANOSECONDS:
                 self._enter(Phase.TRAINING)
-                if self._is_abandoned or not self._must_wait_for_training():
+                must_wait = self._config.wait_for_training and self._trained_episode() < self._episode
+                if self._is_abandoned or not must_wait:
                     self._after_training()
         elif self._phase is Phase.HOMING:
-            if self._is_home() and self._stands():
+            error = np.abs(self._state.positions(self._robot.joints) - self._robot.home_rad).max()
+            if error <= self._config.home_tolerance_rad and self._stands():
                 self._begin_when_allowed()
         elif self._phase is Phase.WAITING or (self._phase is Phase.RESETTING and self._is_fresh()):
             self._begin_when_allowed()
 
-    def _obs(self) -> np.ndarray:
-        return self._task.space.observe(self._state)
-
-    def _must_wait_for_training(self) -> bool:
-        return self._config.wait_for_training and self._trained_episode() < self._episode
-
     def _trained_episode(self) -> int:
-        """Newest episode that was trained on; a report from before the first state counts another manager's episodes."""
+        """Newest episode trained on; -1 if the report is older than the first state and so counts another manager's episodes."""
         training = self._training
         return training.trained_episode if training and training.stamp_ns >= self._first_ns else -1
 
     def _after_training(self) -> EpisodeReport:
-        if self._is_last():
+        config = self._config
+        if 0 < config.episodes <= self._episode + 1 or 0 < config.max_total_steps <= self._total_steps:
             self._enter(Phase.FINISHED)
         else:
             self._put_back()
         return self._speak()
-
-    def _is_last(self) -> bool:
-        config = self._config
-        enough_episodes = 0 < config.episodes <= self._episode + 1
-        return enough_episodes or 0 < config.max_total_steps <= self._total_steps
 
     def _put_back(self) -> None:
         self._fresh_ns = None
@@ -266,18 +256,18 @@ class EpisodeMachine:
             self._enter(Phase.WAITING)
 
     def _begin_episode(self) -> None:
+        config = self._config
         self._episode += 1
         self._is_abandoned = False
-        self._progress.begin(self._task.sample_goal(np.random.default_rng([self._seed, self._episode]), self._state), self._obs())
+        goal = self._task.sample_goal(np.random.default_rng([self._seed, self._episode]), self._state)
+        self._progress.begin(goal, self._task.space.observe(self._state))
         self._goal_stamp_ns = self._state.stamp_ns
-        self._enter(self._kind_of_episode())
-
-    def _kind_of_episode(self) -> Phase:
-        config = self._config
         if self._episode < config.demonstrations:
-            return Phase.DEMONSTRATED
-        must_explore = self._episode < config.demonstrations + config.exploration_episodes or self._model_version() == 0
-        return Phase.EXPLORING if must_explore else Phase.RUNNING
+            self._enter(Phase.DEMONSTRATED)
+        elif self._episode < config.demonstrations + config.exploration_episodes or self._model_version() == 0:
+            self._enter(Phase.EXPLORING)
+        else:
+            self._enter(Phase.RUNNING)
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
@@ -292,25 +282,9 @@ class EpisodeMachine:
     def _is_slow(self) -> bool:
         return bool(np.abs(self._state.velocities(self._robot.joints)).max() <= self._config.standing_rad_s)
 
-    def _is_home(self) -> bool:
-        error = np.abs(self._state.positions(self._robot.joints) - self._robot.home_rad).max()
-        return bool(error <= self._config.home_tolerance_rad)
-
-    def _is_overdue(self) -> bool:
-        return self._state.stamp_ns - self._start_ns > self._config.phase_timeout_s * _NANOSECONDS
-
     def _model_version(self) -> int:
         return self._training.model_version if self._training else 0
 
     def _speak(self) -> EpisodeReport:
         self._spoken_ns = self._state.stamp_ns
-        return self._report()
-
-    def _report(self) -> EpisodeReport:
-        needed = self._model_version() if self._phase is Phase.RUNNING and self._config.wait_for_training else 0
-        progress = self._progress
-        return EpisodeReport(
-            stamp_ns=self._state.stamp_ns, phase=self._phase, start_ns=self._start_ns, episode=max(self._episode, 0),
-            step=progress.step, total_steps=self._total_steps, reward=progress.reward, episode_return=progress.episode_return,
-            distance_m=progress.distance_m, success=progress.success, goal_m=tuple(map(float, progress.goal)),
-            goal_stamp_ns=self._goal_stamp_ns, model_version=needed)
+        return self.report

@@ -1,4 +1,4 @@
-"""Files that a command is to leave behind, tried before it works for minutes."""
+"""Checks output files before a command works for minutes."""
 
 import contextlib
 import os
@@ -8,15 +8,12 @@ from mbrl_ros.errors import ConfigError
 
 
 def require_writable(*paths: Path | None) -> None:
-    """Require that files can be written, or made, and their folders with them; what was not there is not there afterwards.
+    """Require that files and their folders can be written or made; None is skipped. New files and folders are removed again.
 
-    Permissions alone do not tell: nothing is forbidden to root, but there are places where nothing can be made.
-
-    Args:
-        paths: The files; None for one that is not wanted.
+    Permissions alone do not tell: root may write everywhere, but e.g. /proc takes no new files.
 
     Raises:
-        ConfigError: One cannot; the text says why.
+        ConfigError: A file cannot be written; the text says why.
     """
     for path in filter(None, paths):
         try:

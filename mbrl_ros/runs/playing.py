@@ -1,4 +1,4 @@
-"""What plays the episodes of a run in one process: the contract between learning and whatever is learned in."""
+"""The contract between learning and what it learns in: a `Runner` plays episodes of a task or an environment in one process."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.types import TAGS, Phase
 
-#: Episodes of learning and those of evaluating are drawn from different streams of a seed.
+#: Learning and evaluation draw their episodes from different streams of a seed.
 LEARNING, EVALUATION = 0, 1
 
 
@@ -24,15 +24,15 @@ class Episode:
 
     Attributes:
         phase: `demonstrated`, `exploring` or `running`.
-        success: Whether the goal was reached and held; None where nothing says so.
-        distance_m: Distance from the goal at the end; NaN where there is no goal.
-        episode_return: Sum of the rewards that the world gives.
-        plan_s: Time of each decision of the agent; empty where it decided nothing.
+        success: Whether the goal was reached and held; None if the environment does not say.
+        distance_m: Distance from the goal at the end; NaN without a goal.
+        episode_return: Sum of the rewards of the world or environment.
+        plan_s: Time of each decision of the agent; empty if the agent did not act.
         obs: Observations, the last one included, shape (T + 1, O).
-        action: What the applied commands amounted to, shape (T, A).
-        reward: Of each step, shape (T,).
-        goal: What was pursued at each step, shape (T, 3); NaN where there is no goal.
-        terminated: Whether the last step ended it for good, as with success; otherwise a limit did.
+        action: Applied commands as actions, shape (T, A).
+        reward: Reward of each step, shape (T,).
+        goal: Goal at each step, shape (T, 3); NaN without a goal.
+        terminated: Whether the last step ended the episode for good, e.g. with success; otherwise a limit did.
     """
 
     phase: str
@@ -52,12 +52,7 @@ class Episode:
         return len(self.action)
 
     def transitions(self, stamps_ns: np.ndarray, episode: int) -> Transitions:
-        """Its control steps.
-
-        Args:
-            stamps_ns: When each began, shape (T,).
-            episode: Number of the episode.
-        """
+        """The control steps, which began at `stamps_ns`, shape (T,), as transitions of an episode with this index."""
         is_last = np.arange(self.steps) == self.steps - 1
         return Transitions.of(self.obs[:-1], self.action, self.obs[1:], stamps_ns, episode=episode, goal=self.goal,
                               reward=self.reward, terminated=is_last & self.terminated, truncated=is_last & (not self.terminated),
@@ -68,9 +63,9 @@ class Step(NamedTuple):
     """One control step.
 
     Attributes:
-        action: What the applied command amounted to, shape (A,).
-        reward: What it earned.
-        elapsed_s: Time of the agent's decision; None where it decided nothing.
+        action: Applied command as an action, shape (A,).
+        reward: Reward of the step.
+        elapsed_s: Time of the agent's decision; None if the agent did not act.
     """
 
     action: np.ndarray
@@ -82,14 +77,11 @@ class Play(Protocol):
     """An episode under way.
 
     Attributes:
-        phase: As `Episode.phase`.
         obs: Newest observation, shape (O,).
-        goal: What is pursued, shape (3,); NaN where there is no goal.
+        goal: Goal, shape (3,); NaN without a goal.
         is_over: Whether the episode has ended.
-        terminated: As `Episode.terminated`, once it has.
-        success: As `Episode.success`, so far.
-        distance_m: As `Episode.distance_m`, now.
-        episode_return: So far.
+        terminated: As `Episode.terminated`, once the episode is over.
+        phase, success, distance_m, episode_return: As in `Episode`, so far.
     """
 
     phase: str
@@ -120,13 +112,7 @@ def play_out(play: Play, on_step: Callable[[], None] = lambda: None) -> Episode:
 
 
 class LoopConfig(Protocol):
-    """Settings that every run has, whatever it is learned in.
-
-    Attributes:
-        explorations: Episodes of random motion after the demonstrations.
-        kind: Of the agent.
-        agent_config: Settings of agent and learner.
-    """
+    """Settings of every run; `explorations` is the number of random episodes after the demonstrations."""
 
     explorations: int
     kind: AgentKind
@@ -141,13 +127,14 @@ class Runner(Protocol):
 
     Attributes:
         config: Settings.
-        name: What is learned.
-        file_name: The same as a name of a folder.
-        identity: What a run has to be of, besides seed and settings, for another to go on with it.
+        name: Name of the task or environment.
+        file_name: The name as a folder name.
+        identity: What else has to be equal, besides seed and settings, for a run to be resumed.
         contract: What a bundle has to be for.
-        space: What observations and actions are.
-        agent: Who acts, without a bundle yet.
-        demonstrations: First episodes, which are not the agent's.
+        period_s: Control period.
+        space: Space of observations and actions.
+        agent: The agent, without a bundle yet.
+        demonstrations: Number of first episodes that the scripted expert plays.
         has_goal: Whether episodes have a success and a distance.
     """
 
@@ -156,26 +143,50 @@ class Runner(Protocol):
     file_name: str
     identity: dict[str, Any]
     contract: Contract
+    period_s: float
     space: Space
     agent: Agent
     demonstrations: int
     has_goal: bool
 
     def prepare(self) -> None:
-        """Get the agent ready for the weights to come.
+        """Prepare the agent for the weights that learning will make.
 
         Raises:
-            ConfigError: The settings do not allow weights of their size.
+            ConfigError: The settings do not allow weights of this size.
         """
 
-    def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING) -> Episode:
-        """Run one episode with an agent, or explore without one; the same arguments give the same episode."""
+    def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
+             on_step: Callable[[], None] = lambda: None) -> Episode:
+        """Run one episode; the same arguments give the same episode.
+
+        Args:
+            agent: Agent to play with; None explores with random actions.
+            seed: Together with `stream` and `episode` the seed of everything random.
+            episode: Index of the episode.
+            stream: `LEARNING` or `EVALUATION`.
+            on_step: Called before each control step, e.g. to take a picture.
+
+        Raises:
+            MeasurementError: An environment returned values that are not finite.
+        """
 
     def demonstrate(self, *, seed: int, episode: int) -> Episode:
-        """One of the first episodes, which are not the agent's."""
+        """Run one episode of the scripted expert.
+
+        Raises:
+            ConfigError: There is no expert.
+        """
+
+    def picture(self, width: int, height: int) -> np.ndarray:
+        """Picture of the scene as it is now, shape (height, width, 3), uint8.
+
+        Raises:
+            ConfigError: The environment cannot be drawn.
+        """
 
     def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
-        """Write the learning curve of a run as a PNG."""
+        """Draw the learning curve of a run and write a PNG."""
 
     def close(self) -> None:
-        """Leave what is played in."""
+        """Close the world or environment."""

@@ -1,4 +1,4 @@
-"""How far an episode of a task has come: the one place where steps become return, distance and success."""
+"""Progress of an episode of a task: the one place where steps become return, distance and success."""
 
 import numpy as np
 import torch
@@ -9,8 +9,8 @@ from mbrl_ros.tasks import SuccessCounter, Task
 class TaskProgress:
     """Steps, return, distance and success of one episode.
 
-    The return is the sum of the states' rewards: what an action costs by itself is left out, as against the wall clock nobody but
-    the controller knows in time which one was applied.
+    The return sums the rewards of states. The cost of actions is left out, because against the wall clock only the controller
+    knows in time which action was applied.
 
     Args:
         task: The task.
@@ -18,7 +18,7 @@ class TaskProgress:
         max_steps: Control steps after which the episode ends.
 
     Attributes:
-        goal: What is pursued, shape (3,), metres.
+        goal: Goal, shape (3,), metres.
         step: Control steps done.
         reward: Reward of the newest state.
         episode_return: Sum of rewards so far.
@@ -39,7 +39,7 @@ class TaskProgress:
 
     @property
     def is_over(self) -> bool:
-        """Whether the episode ends here, with success or by its number of steps."""
+        """Whether the episode has ended, with success or by its number of steps."""
         return self.success or self.step >= self._max_steps
 
     def begin(self, goal: np.ndarray, obs: np.ndarray) -> None:
@@ -49,12 +49,12 @@ class TaskProgress:
         self.distance_m = float(self._task.distance(torch.from_numpy(obs), goal))
 
     def aim(self, goal: np.ndarray) -> None:
-        """Pursue another goal from here on; it has to be held anew."""
+        """Change the goal; the new one has to be reached and held from here on."""
         self.goal = np.asarray(goal, dtype=float)
         self._success.reset()
 
     def advance(self, obs: np.ndarray, steps: int = 1) -> None:
-        """Count control steps, of which only the last one's observation was seen; no more than the episode has left."""
+        """Count control steps, at most those left in the episode; `obs` is the observation after the last of them."""
         steps = min(steps, self._max_steps - self.step)
         seen = torch.from_numpy(obs)
         self.step += steps

@@ -1,4 +1,4 @@
-"""What a run's folder says that the run is of: `config.yaml`, which is written once and read by whoever goes on from there."""
+"""`config.yaml` in a run's folder: identity and settings of the run, written once and read to resume or evaluate it."""
 
 import os
 from collections.abc import Mapping
@@ -11,28 +11,34 @@ from mbrl_ros.config import flat, load_yaml
 from mbrl_ros.errors import ConfigError
 
 CONFIG = 'config.yaml'
-#: Settings of a learner that were once in `acceptance` and now are in `drift`.
+#: Settings of a learner that moved from `acceptance` to `drift`.
 _MOVED = ('change_factor', 'change_floor')
 
 
 def kept_identity(folder: Path) -> dict[str, Any]:
-    """What the run in a folder is of: task or environment, robot or reward, seed, and settings by their names of now.
+    """Identity of the run in a folder: task or environment, robot or reward, seed, and settings under their current names.
 
     Raises:
-        ConfigError: The folder holds no run, or what it says cannot be read.
+        ConfigError: The folder holds no run, or its file cannot be read.
     """
     path = folder / CONFIG
     if not path.exists():
         raise ConfigError(f'{folder}: holds no run to go on with')
     kept = load_yaml(path)
-    return {**kept, 'settings': as_called_now(kept.get('settings'))}
+    settings = {'agent': 'pets', **(kept['settings'] if isinstance(kept.get('settings'), Mapping) else {})}
+    learner = settings.get('learner')
+    acceptance = learner.get('acceptance') if isinstance(learner, Mapping) else None
+    if isinstance(acceptance, Mapping) and (moved := {key: acceptance[key] for key in _MOVED if key in acceptance}):
+        settings['learner'] = {**learner, 'acceptance': {key: acceptance[key] for key in acceptance if key not in moved},
+                               'drift': {**learner.get('drift', {}), **moved}}
+    return {**kept, 'settings': settings}
 
 
 def require_same(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Require that the run in a folder is of this identity; what it says of itself.
+    """Require that the run in a folder has this identity, and return the identity in the folder.
 
     Raises:
-        ConfigError: It is not, or as for `kept_identity`.
+        ConfigError: The identities differ, or as for `kept_identity`.
     """
     kept, wanted = kept_identity(folder), yaml.safe_load(yaml.safe_dump(dict(identity)))
     if different := [key for key in identity if key != 'settings' and kept.get(key) != wanted[key]]:
@@ -51,7 +57,7 @@ def begin(folder: Path, identity: Mapping[str, Any]) -> None:
     """Make the folder of a new run.
 
     Raises:
-        ConfigError: It holds a run already, or cannot be written.
+        ConfigError: The folder holds a run already, or cannot be written.
     """
     path = folder / CONFIG
     if path.exists():
@@ -63,14 +69,3 @@ def begin(folder: Path, identity: Mapping[str, Any]) -> None:
         path.write_text(yaml.safe_dump(dict(identity), sort_keys=False), encoding='utf-8')
     except OSError as error:
         raise ConfigError(f'{folder}: cannot be written ({os.strerror(error.errno)})') from None
-
-
-def as_called_now(settings: Any) -> dict[str, Any]:
-    """Settings of a run, those too that had another name when it began; none where they are no mapping."""
-    settings = {'agent': 'pets', **(settings if isinstance(settings, Mapping) else {})}
-    learner = settings.get('learner')
-    acceptance = learner.get('acceptance') if isinstance(learner, Mapping) else None
-    if isinstance(acceptance, Mapping) and (moved := {key: acceptance[key] for key in _MOVED if key in acceptance}):
-        settings['learner'] = {**learner, 'acceptance': {key: acceptance[key] for key in acceptance if key not in moved},
-                               'drift': {**learner.get('drift', {}), **moved}}
-    return settings

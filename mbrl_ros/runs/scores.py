@@ -1,4 +1,4 @@
-"""Scores of finished episodes: the table a person watches, the summary, and the verdict whether the arm learned."""
+"""Scores of finished episodes: a table line for each, the summary, and the verdict whether the arm learned."""
 
 import csv
 import dataclasses
@@ -12,9 +12,9 @@ from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.types import Phase
 
-#: Phase, in scores, of an episode that was to be planned while the arm was held from beginning to end.
+#: Phase, in scores, of an episode that should have been planned, but the arm was held from beginning to end.
 HELD = 'held'
-#: Episodes that a success rate is over.
+#: Episodes in a success rate.
 WINDOW = 20
 _COLUMNS = ('episode', 'steps', 'phase', 'success', 'distance', 'return', 'model', 'error', 'plan p50', 'p99', 'missed')
 _UNITS = ('', 'real', '', '', 'cm', '', 'version', 'rmse', 'ms', 'ms', 'ticks')
@@ -38,20 +38,20 @@ class EpisodeScore:
     Attributes:
         episode: Index, from 0.
         total_steps: Real control steps of all episodes so far.
-        phase: `demonstrated`, `exploring`, `running`, or `held` where nothing was planned because the arm was held all the time;
-            that is no episode of the policy, and no success rate has it.
-        success: Whether the goal was reached and held; None where nothing says so, and of an episode that was held.
-        distance_m: Distance at the end; NaN where there is no goal.
+        phase: `demonstrated`, `exploring`, `running`, or `held` if the arm was held all the time, so that nothing was planned;
+            success rates leave such episodes out.
+        success: Whether the goal was reached and held; None if the environment does not say, or the episode was held.
+        distance_m: Distance from the goal at the end; NaN without a goal.
         episode_return: Sum of rewards.
         model_version: Version planned with at the end; 0 for none.
         model_error: Held-out one-step RMSE of that model, in standard deviations of its outputs; NaN for none.
-        plan_ms_p50: Median planning time of the episode; NaN where nothing was planned.
+        plan_ms_p50: Median planning time of the episode; NaN if nothing was planned.
         plan_ms_p99: 99th percentile.
-        deadline_misses: Ticks of the episode whose plan was late, or that were skipped; in lockstep, which has no deadline,
-            those that would have been late.
-        changed: Whether the round of training after it found that the world had changed.
-        wall_s: Wall time of the episode and the round of training after it, 0 s being that of an episode recorded before the run;
-            in a live run the time since the episode before ended. NaN where nothing measured it.
+        deadline_misses: Ticks of the episode that were skipped or whose plan was late; in lockstep, which has no deadline, those
+            that would have been late.
+        changed: Whether the round of training after it reported a change of the world.
+        wall_s: Wall time of the episode and the round of training after it; 0 for an episode recorded before the run. In a live
+            run, time since the end of the episode before. NaN if not measured.
     """
 
     episode: int
@@ -70,13 +70,13 @@ class EpisodeScore:
 
 
 class ScoreBoard:
-    """Collects scores, turns them into lines of a table, and writes them to a CSV file.
+    """Collects scores, makes the lines of their table, and writes them to a CSV file.
 
     Args:
         config: When the arm counts as having learned.
-        csv_path: File that `save` writes, None for none; another run's moves aside, under the time at which it ended.
-        scores: Of the same run's earlier part, where it goes on; then the file is its own and stays.
-        has_goal: Whether lines show success and distance; elsewhere returns are all there is.
+        csv_path: File that `save` writes; None for no file. The file of another run is renamed to the time at which it ended.
+        scores: Earlier scores of the same run when it is resumed; the file then stays.
+        has_goal: Whether lines show success and distance.
     """
 
     def __init__(self, config: ScoreConfig, csv_path: Path | None = None, scores: Sequence[EpisodeScore] = (), *,
@@ -90,20 +90,20 @@ class ScoreBoard:
         self.scores: list[EpisodeScore] = list(scores)
 
     def add(self, score: EpisodeScore) -> str:
-        """Take one score and return its table line."""
+        """Add a score and return its table line."""
         self.scores.append(score)
         return self.line(score)
 
     def note_change(self) -> None:
-        """The round of training after the last episode found that the world had changed."""
+        """Mark in the last score that the round of training after it reported a change of the world."""
         self.scores[-1] = dataclasses.replace(self.scores[-1], changed=True)
 
     def note_training(self, wall_s: float) -> None:
-        """The round of training after the last episode took that long besides."""
+        """Add the duration of a round of training to the last score."""
         self.scores[-1] = dataclasses.replace(self.scores[-1], wall_s=self.scores[-1].wall_s + wall_s)
 
     def line(self, score: EpisodeScore) -> str:
-        """A score as a line of the table."""
+        """Table line of a score."""
         return self._line(
             str(score.episode), str(score.total_steps), score.phase, {True: 'yes', False: 'no', None: '-'}[score.success],
             f'{100 * score.distance_m:.1f}', f'{score.episode_return:.1f}', str(score.model_version or '-'),
@@ -111,12 +111,12 @@ class ScoreBoard:
             str(score.deadline_misses))
 
     def header(self) -> list[str]:
-        """The table's head: names, units, a rule."""
+        """Head of the table: names, units, a rule."""
         return [self._line(*_COLUMNS), self._line(*_UNITS), self._line(*('─' * width for width in _WIDTHS))]
 
     @property
     def last(self) -> list[EpisodeScore]:
-        """The last episodes, which the verdict looks at; without those that were held."""
+        """The last episodes, which decide the verdict; held ones are left out."""
         return self._scored[-self._config.last_episodes:]
 
     @property
@@ -125,11 +125,7 @@ class ScoreBoard:
         return sum(score.success for score in self.last) >= self._config.required_successes
 
     def summary(self, activity: str) -> list[str]:
-        """The verdict in words.
-
-        Args:
-            activity: What was to be learned, as in "to reach".
-        """
+        """The verdict in words; `activity` is what was to be learned, as in "to reach"."""
         last, num_held = self.last, len(self.scores) - len(self._scored)
         if not last:
             return [f'no episode was scored: the arm was held in all {num_held}' if num_held else 'no episode was finished']
@@ -149,10 +145,10 @@ class ScoreBoard:
         ]
 
     def save(self) -> None:
-        """Write all scores to the CSV file, if there is to be one.
+        """Write all scores to the CSV file, if there is one.
 
         Raises:
-            OSError: It cannot be written; the scores are kept, and the next call writes them all.
+            OSError: The file cannot be written; the next call writes all scores.
         """
         path = self._csv_path
         if path is None:
@@ -172,10 +168,10 @@ class ScoreBoard:
 
 
 def load_scores(path: Path) -> list[EpisodeScore]:
-    """Read what `ScoreBoard.save` wrote; what earlier versions did not write has its default.
+    """Read a CSV file of `ScoreBoard.save`; columns that older versions did not write get their defaults.
 
     Raises:
-        ConfigError: There is no such file, or it is damaged.
+        ConfigError: The file does not exist or is damaged.
     """
     answer = {'True': True, 'False': False, '': None}.__getitem__
     parse = {'phase': str, 'success': answer, 'changed': answer,
@@ -190,18 +186,13 @@ def load_scores(path: Path) -> list[EpisodeScore]:
 
 
 def success_curve(scores: Sequence[EpisodeScore], window: int = WINDOW) -> tuple[np.ndarray, np.ndarray]:
-    """Success of a policy in the episodes that it played itself, over real control steps.
+    """Success rate of the policy over real control steps, for the T episodes that it played.
 
-    The rate is over the last that the policy of the moment played. What was random or demonstrated is left out of them, but its
-    steps count.
-
-    Args:
-        scores: Finished episodes in order.
-        window: Over how many, or as many as there are.
+    The rate after an episode is over the last `window` episodes of the policy, or as many as there are. Random and demonstrated
+    episodes are left out of the rate, but their steps count.
 
     Returns:
-        Real control steps after each of the T episodes that were played, shape (T,), and the rate from there on, shape (T,); NaN
-        where nothing says what a success is.
+        Real control steps after each episode, shape (T,), and the rate from there on, shape (T,); NaN without a goal.
     """
     played = [score for score in scores if score.phase == Phase.RUNNING.value]
     success = np.array([score.success for score in played], dtype=float)

@@ -1,6 +1,6 @@
-"""Episodes of a task in one process, without ROS: the stack's controller and learner around a world that obeys.
+"""Episodes of a task in one process, without ROS: the stack's controller and learner with a `TaskWorld`.
 
-States are exact and commands take effect at once, so that there is neither an estimator nor a latency to compensate for.
+States are exact and commands take effect at once, so there is no estimator and no latency to compensate.
 """
 
 import functools
@@ -39,99 +39,62 @@ class TaskLoop:
     Args:
         task: Name of the task.
         config: Settings.
-        make_world: Makes the world that it is played in.
-        robot: Name in `config/robots`, or the path of a YAML file; tasks over the table need a gripper.
-        object_kind: What lies on the table; a name that the world knows.
-        repeatable: Whether the same seed has to give the same episode on any machine.
+        make_world: Makes the world that the task is played in.
+        robot: Name in `config/robots`, or path of a YAML file; tasks over the table need a gripper.
+        object_kind: Object on the table, by a name that the world knows.
+        repeatable: Whether a seed has to give the same episode on every machine.
 
     Raises:
         ConfigError: There is no such task, it has no such object, or the robot's profile cannot be used.
 
     Attributes:
-        robot: Its profile.
-        task: The task for it.
-        space: What its observations and actions are.
-        period_s: Control period.
+        robot: Profile of the robot.
+        task: The task for this robot.
     """
 
     has_goal = True
 
     def __init__(self, task: str, config: TaskLoopConfig, make_world: WorldMaker, robot: str = 'panda',
                  object_kind: str = 'cube', *, repeatable: bool = True) -> None:
-        self.config, self.robot, self._robot_given = config, load_robot(robot), robot
+        self.config, self.robot, self._repeatable = config, load_robot(robot), repeatable
         self.task = make_task(task, self.robot, config.rewards, actions=config.actions)
-        self.space, self.period_s, self._repeatable = self.task.space, 1.0 / config.control_rate_hz, repeatable
+        self.space, self.period_s, self.demonstrations = self.task.space, 1.0 / config.control_rate_hz, config.demonstrations
+        self.name = self.file_name = self.task.name
+        self.identity = {'task': self.name, 'robot': robot}
+        self.contract = Contract.of(config.agent, self.space, robot=self.robot.name, task=self.name, period_s=self.period_s)
         if config.demonstrations:
-            Demonstrator(task)  # There may be none of this task; better to know at once.
-        is_tabletop = isinstance(self.task.space, ToolSpace)
+            Demonstrator(task)  # Raises at once where the task has no expert.
+        is_tabletop = isinstance(self.space, ToolSpace)
         if object_kind != 'cube' and not is_tabletop:
             raise ConfigError(f'{task} has no object on the table, which is to be a {object_kind}')
         self._world = make_world(self.robot, is_tabletop=is_tabletop, object_kind=object_kind, control_hz=config.control_rate_hz)
 
     @functools.cached_property
     def agent(self) -> Agent:
-        """Who acts, without a bundle yet."""
+        """The agent, without a bundle yet."""
         change = self.space.largest_change(self.config.control.safety.acceleration_scale, self.period_s)
         return self.config.kind.make_agent(self.contract, self.space, self.config.agent_config.acting(), max_action_change=change,
                                            is_repeatable=self._repeatable)
 
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.task.name
-
-    @property
-    def file_name(self) -> str:
-        """The same as a name of a folder."""
-        return self.task.name
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Task and robot."""
-        return {'task': self.task.name, 'robot': self._robot_given}
-
-    @property
-    def demonstrations(self) -> int:
-        """First episodes, played by the scripted expert."""
-        return self.config.demonstrations
-
-    @property
-    def contract(self) -> Contract:
-        """What a bundle has to be for."""
-        return Contract.of(self.config.agent, self.space, robot=self.robot.name, task=self.task.name, period_s=self.period_s)
-
     def prepare(self) -> None:
-        """See `playing.Runner.prepare`.
-
-        Raises:
-            ConfigError: The settings do not allow weights of the size to come.
-        """
+        """See `playing.Runner.prepare`; raises ConfigError as described there."""
         obs = self.space.observe(state_at_home(self.robot, self.space))
         self.agent.prepare(obs, self.task.objective(self.robot.workspace.lower_m))
 
     def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
              on_step: Callable[[], None] = lambda: None) -> Episode:
-        """Run one episode from home; the same arguments give the same motion.
-
-        Args:
-            agent: Who acts; without one the arm explores.
-            seed: With stream and episode the source of cube, goal, decisions and exploration.
-            episode: Number of the episode.
-            stream: `LEARNING` or `EVALUATION`.
-            on_step: Called before each control step, as to take a picture.
-        """
+        """Run one episode from home; see `playing.Runner.play`. The seed decides cube, goal, plans and exploration."""
         phase = Phase.EXPLORING if agent is None else Phase.RUNNING
         return self._run(phase, lambda _state, _report: {'agent': agent}, seed=seed, episode=episode, stream=stream,
                          on_step=on_step)
 
     def demonstrate(self, *, seed: int, episode: int) -> Episode:
-        """One episode of the scripted expert, whom the controller follows.
+        """Run one episode of the scripted expert, which the controller follows.
 
         Raises:
-            ConfigError: There is no demonstration of the task.
+            ConfigError: The task has no expert.
         """
-        expert = Demonstrator(self.task.name, noise_std=self.config.demonstration_noise, seed=seed)
-        scripted = ScriptedEpisodes(self.task, expert)
+        scripted = ScriptedEpisodes(self.task, Demonstrator(self.name, noise_std=self.config.demonstration_noise, seed=seed))
 
         def show(state: RobotState, report: EpisodeReport) -> dict[str, Any]:
             scripted.on_state(state)
@@ -140,16 +103,16 @@ class TaskLoop:
         return self._run(Phase.DEMONSTRATED, show, seed=seed, episode=episode, stream=LEARNING)
 
     def picture(self, width: int, height: int) -> np.ndarray:
-        """The scene as it is, shape (height, width, 3), uint8."""
+        """Picture of the scene as it is now, shape (height, width, 3), uint8."""
         return self._world.render(width, height)
 
     def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
-        """Draw distance, success and model error of a run over its steps."""
+        """Draw distance, success and model error over control steps and write a PNG."""
         save_learning_curve(scores, path, tolerance_m=self.task.goal_tolerance_m,
-                            title=f'{self.robot.name}: {self.task.name}, seed {seed}')
+                            title=f'{self.robot.name}: {self.name}, seed {seed}')
 
     def close(self) -> None:
-        """Leave the physics server."""
+        """Disconnect from the physics server."""
         self._world.close()
 
     def _run(self, phase: Phase, more: _More, *, seed: int, episode: int, stream: int,
@@ -166,17 +129,9 @@ class TaskLoop:
 
 
 class _TaskPlay:
-    """Ticks in lockstep, of an arm that obeys at once; implements `playing.Play`.
+    """An episode of controller ticks in lockstep; implements `playing.Play`.
 
-    Args:
-        task: The task.
-        world: Where the arm is.
-        controller: Decides what the arm is told.
-        progress: Of an episode that has begun.
-        state: First state.
-        phase: What is wanted of the arm.
-        episode: Number of the episode.
-        more: What else a tick knows, as fields of `TickInputs`, from a state and the word on it.
+    `more` makes further fields of `TickInputs` from a state and the report on it: the agent, or the demonstrated action.
     """
 
     def __init__(self, task: Task, world: TaskWorld, controller: Controller, progress: TaskProgress, state: RobotState,
@@ -194,7 +149,10 @@ class _TaskPlay:
     def step(self) -> Step:
         """See `playing.Play.step`."""
         state, space = self._state, self._task.space
-        report = _report(self._phase, state.stamp_ns, self.goal, self._episode, self._progress.step)
+        report = EpisodeReport(
+            stamp_ns=state.stamp_ns, phase=self._phase, start_ns=0, episode=self._episode, step=self._progress.step,
+            total_steps=self._progress.step, reward=0.0, episode_return=0.0, distance_m=0.0, success=False,
+            goal_m=tuple(map(float, self.goal)), goal_stamp_ns=0, model_version=0)
         outcome = self._controller.tick(TickInputs(now_ns=state.stamp_ns, effect_ns=state.stamp_ns, state=state, report=report,
                                                    anytime=False, lockstep=True, **self._more(state, report)))
         velocity = np.zeros(self._controller.num_joints) if outcome.velocity is None else outcome.velocity
@@ -204,10 +162,3 @@ class _TaskPlay:
         self._progress.advance(self.obs)
         reward = float(self._task.reward(torch.from_numpy(self.obs), torch.from_numpy(action), self.goal))
         return Step(action, reward, outcome.decision.elapsed_s if outcome.decision else None)
-
-
-def _report(phase: Phase, stamp_ns: int, goal: np.ndarray, episode: int, step: int) -> EpisodeReport:
-    """An episode manager's word on a control step."""
-    return EpisodeReport(stamp_ns=stamp_ns, phase=phase, start_ns=0, episode=episode, step=step, total_steps=step, reward=0.0,
-                         episode_return=0.0, distance_m=0.0, success=False, goal_m=tuple(map(float, goal)), goal_stamp_ns=0,
-                         model_version=0)

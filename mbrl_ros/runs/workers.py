@@ -1,4 +1,4 @@
-"""Processes that work for one command and end with it."""
+"""Worker processes that end with the command that started them."""
 
 import contextlib
 import multiprocessing
@@ -12,23 +12,19 @@ from mbrl_ros.signals import ENDING
 
 
 @contextlib.contextmanager
-def worker_pool(workers: int, start: Callable[..., None] | None = None,
-                arguments: tuple = ()) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes; whatever is raised inside, by Ctrl-C or SIGTERM too, ends them at once.
+def worker_pool(workers: int, start: Callable[..., None] | None = None, arguments: tuple = ()) -> Iterator[ProcessPoolExecutor]:
+    """A pool of `workers` processes, each of which first calls `start(*arguments)`.
 
-    Args:
-        workers: How many.
-        start: Called in each worker first.
-        arguments: Of that call.
+    An exception inside the context, also one from Ctrl-C or SIGTERM, ends the processes at once.
     """
-    # Forked, a child would wait for threads of torch that only its parent has.
+    # A forked child would wait for torch threads that only exist in its parent.
     with (_signalled_once(), _Pool(workers, multiprocessing.get_context('spawn'), start, arguments) as pool,
           _terminated_by_errors()):
         yield pool
 
 
 class _Pool(ProcessPoolExecutor):
-    """Starts its processes with Ctrl-C blocked, which is no matter of theirs, not even while they import."""
+    """Starts its processes with SIGINT blocked, so that Ctrl-C only reaches the parent, even while a worker imports."""
 
     def submit(self, *call: Any, **arguments: Any) -> Future:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -40,7 +36,7 @@ class _Pool(ProcessPoolExecutor):
 
 @contextlib.contextmanager
 def _signalled_once() -> Iterator[None]:
-    """Only the first signal raises: a second one, while workers are being ended, would leave some behind and wait for them."""
+    """Let only the first signal raise: a second one, while workers are terminated, would leave some of them running."""
     handlers = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
     is_told = False
 
@@ -61,7 +57,7 @@ def _signalled_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminated_by_errors() -> Iterator[None]:
-    """Where something is raised, end the processes that were started meanwhile: a pool waits for all that is queued."""
+    """After an exception, terminate the processes started inside the context; a pool would finish all queued work first."""
     before = multiprocessing.active_children()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The world that a task is played in, as a run knows it: an arm that obeys at once. Whoever starts a run says how one is made."""
+"""The world of a task as a run knows it, without physics engine; whoever starts a run passes a `WorldMaker`."""
 
 from typing import Protocol
 
@@ -10,23 +10,19 @@ from mbrl_ros.types import RobotState
 
 
 class TaskWorld(Protocol):
-    """An arm, and perhaps an object on a table; equal seeds and equal commands give equal states.
-
-    Attributes:
-        kinematics: Of the arm.
-    """
+    """An arm that obeys at once, and perhaps an object on a table; equal seeds and commands give equal states."""
 
     kinematics: KinematicChain
 
     def reset(self, seed: int | None = None) -> RobotState:
-        """Put the arm at home at rest and what is drawn by the seed on the table; the state then, stamped 0."""
+        """Put the arm at home at rest and the object where the seed says; returns the state, stamped 0."""
 
     def step(self, velocity: np.ndarray, opening_m: float | None = None) -> RobotState:
-        """Drive the arm for one control period; the state after it.
+        """Drive the arm for one control period and return the state after it.
 
         Args:
-            velocity: Of the joints, shape (J,), rad/s.
-            opening_m: That the fingers move to; None leaves them moving to what they were told last.
+            velocity: Joint velocities, shape (J,), rad/s.
+            opening_m: New opening of the gripper; None keeps the last one.
         """
 
     def show_goal(self, position: np.ndarray) -> None:
@@ -36,21 +32,15 @@ class TaskWorld(Protocol):
         """Picture, shape (height, width, 3), uint8."""
 
     def close(self) -> None:
-        """Leave the world; it cannot be used afterwards."""
+        """Close the world; it cannot be used afterwards."""
 
 
 class WorldMaker(Protocol):
-    """Makes a world; a function of a module, so that processes that are started can have it too."""
+    """Makes a world; has to be a function of a module, so that worker processes can import it."""
 
     def __call__(self, robot: RobotProfile, *, is_tabletop: bool, object_kind: str, control_hz: float) -> TaskWorld:
-        """Make it.
-
-        Args:
-            robot: Profile of the arm.
-            is_tabletop: Whether there is an object on a table.
-            object_kind: What lies there.
-            control_hz: Control rate.
+        """Make a world at a control rate; with `is_tabletop` it has a table with an object on it.
 
         Raises:
-            ConfigError: There is no such object, or robot or rate cannot be had.
+            ConfigError: The object does not exist, or the robot or rate cannot be simulated.
         """

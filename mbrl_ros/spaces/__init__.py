@@ -1,1 +1,1 @@
-"""What an agent sees and how it moves, and the frames in which its dynamics are learned."""
+"""Spaces, which define observations and actions, and the frames in which dynamics are learned."""

@@ -1,7 +1,6 @@
-"""Features of a space: the frame in which dynamics are learned.
+"""Frames, in which dynamics are learned.
 
-A network takes an observation's numbers as they come. Where the same thing happens at another place or in another direction, a
-frame makes both look alike before learning, so nothing has to be learned twice.
+A frame gives equal features to the same event at another place or in another direction, so the model learns it once.
 """
 
 from typing import Protocol
@@ -13,45 +12,37 @@ from mbrl_ros.errors import ShapeError
 
 
 class Frame(Protocol):
-    """How observations and their changes look from within a scene. All leading axes are alike, and arguments are not modified."""
+    """Maps observations and their changes to features and back. Leading axes are equal, and arguments are not modified."""
 
     def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What a model in the frame takes.
+        """Inputs of a model in the frame.
 
         Args:
             obs: Shape (..., O).
             action: Shape (..., A), normalised to [-1, 1].
 
         Returns:
-            Features of the observation, shape (..., O), in place of it, and of the action, shape (..., A'), with any A'.
+            Features of the observation, shape (..., O), and of the action, shape (..., A'), with any A'.
         """
 
     def change(self, obs: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:
-        """Change of the observation as seen in the frame of `obs`; all of shape (..., O)."""
+        """Change of the observation in the frame of `obs`; all shapes are (..., O)."""
 
     def moved(self, obs: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """Observation after a change as seen in the frame of `obs`, inverse of `change`; all of shape (..., O)."""
+        """Observation after a change in the frame of `obs`, inverse of `change`; all shapes are (..., O)."""
 
     def counterfactuals(self, obs: torch.Tensor, action: torch.Tensor, next_obs: torch.Tensor,
                         generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Transitions that were not made but would have gone like this, as parts of a scene do not act on each other.
+        """Imagine transitions by combining parts of the scene that do not touch, each from another real transition.
 
-        Counterfactual data augmentation (CoDA; Pitis, Creager and Garg 2020): what one transition says of one part and another
-        of another part, put together. A model that is trained on them does not make up forces between what is far apart.
-
-        Args:
-            obs: Shape (N, O).
-            action: Shape (N, A).
-            next_obs: Shape (N, O).
-            generator: Decides what is put together.
-
-        Returns:
-            At most N such transitions, of the same sizes; none where everything acts on everything.
+        Counterfactual data augmentation (CoDA; Pitis, Creager and Garg 2020). A model that is trained on these transitions does
+        not invent forces between distant bodies. From N transitions, `obs` of shape (N, O), the result has at most N of the same
+        sizes, and none if every part may act on every other.
         """
 
 
 def inner_sizes(frame: Frame | None, obs_size: int, action_size: int) -> tuple[int, int]:
-    """How many numbers of an observation and of an action a model in a frame takes: O and A'."""
+    """Sizes of the inputs of a model in a frame: O and A'."""
     if frame is None:
         return obs_size, action_size
     features = frame.encode(torch.zeros(obs_size), torch.zeros(action_size))
@@ -61,20 +52,20 @@ def inner_sizes(frame: Frame | None, obs_size: int, action_size: int) -> tuple[i
 @torch.no_grad()
 def framed_transitions(frame: Frame | None, obs: np.ndarray, action: np.ndarray,
                        next_obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Transitions as a model in a frame learns them; `EnsembleTrainer.fit` takes them as they are.
+    """Transform transitions for `EnsembleTrainer.fit`.
 
     Args:
-        frame: The frame; None leaves transitions as they are.
+        frame: The frame; None leaves transitions unchanged.
         obs: Shape (N, O).
         action: Shape (N, A).
         next_obs: Shape (N, O).
 
     Returns:
-        Features of the observation, shape (N, O), and of the action, shape (N, A'), and features plus change, shape (N, O), so
-        that their difference is the change; float64.
+        Features of the observation, shape (N, O), features of the action, shape (N, A'), and features of the observation plus
+        its change, shape (N, O), so that the trainer's difference is the change; float64.
 
     Raises:
-        ShapeError: Arrays do not belong together.
+        ShapeError: The shapes do not match.
     """
     shapes = [np.shape(values) for values in (obs, action, next_obs)]
     if any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes) or shapes[0] != shapes[2]:
@@ -85,18 +76,14 @@ def framed_transitions(frame: Frame | None, obs: np.ndarray, action: np.ndarray,
 @torch.no_grad()
 def imagined_transitions(frame: Frame | None, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, *, number: int,
                          seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """A frame's counterfactuals as a model in it learns them; `EnsembleTrainer.fit` takes them as they are.
+    """Counterfactuals of a frame for `EnsembleTrainer.fit`; other arguments and the result as for `framed_transitions`.
 
     Args:
-        frame: The frame; None imagines nothing.
-        obs: Shape (N, O), as of a data set.
-        action: Shape (N, A).
-        next_obs: Shape (N, O).
-        number: How many are wanted at most.
-        seed: Decides which.
+        number: Largest number of transitions to return.
+        seed: Seed of all randomness.
 
     Returns:
-        As for `framed_transitions`; None where there are none.
+        Three arrays, or None if there are no counterfactuals.
     """
     if frame is None or number == 0:
         return None
@@ -107,7 +94,7 @@ def imagined_transitions(frame: Frame | None, obs: np.ndarray, action: np.ndarra
 
 
 def _tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
-    # Copied, as torch warns of arrays that it could not write to, which those of a data set are.
+    # Copied, because torch warns about read-only arrays, such as those of the replay buffer.
     return [torch.from_numpy(np.array(values, dtype=np.float64)) for values in arrays]
 
 

@@ -7,11 +7,7 @@ from mbrl_ros.types import ArmCommand, RobotState
 
 
 class JointSpace:
-    """Joint positions and velocities; an action is the joint velocities in units of the profile's limits.
-
-    Args:
-        robot: Joints and limits.
-    """
+    """Joint positions and velocities; an action is joint velocities in units of the profile's limits."""
 
     name, version, has_velocities, is_directed = 'joint', 1, True, False
 
@@ -34,7 +30,7 @@ class JointSpace:
         return command.velocity / self._limits
 
     def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
-        """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
+        """See `ActionSpace.largest_change`; the command filter allows the same change."""
         return self._acceleration * acceleration_scale * period_s / self._limits
 
     def directions(self, obs: np.ndarray) -> None:

@@ -1,14 +1,11 @@
-"""A gripper over a table whose arm is moved joint by joint: the space, and the frame that its dynamics are learned in.
+"""A gripper over a table, moved by joint velocities: the space, and the frame in which its dynamics are learned.
 
-Separate from `ToolSpace`, which needs no joints: its twists keep the tool upright whatever the joints do for that.
+Separate from `ToolSpace`, whose observations need no joints because its twists keep the tool upright.
 """
-
-import dataclasses
 
 import numpy as np
 import torch
 
-from mbrl_ros.config import Config, setting
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.spaces.tabletop import BODY, GRIP, OPENING, SIZE, TILT, TOOL
@@ -16,60 +13,45 @@ from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.spaces.tool_frame import ToolFrame
 from mbrl_ros.types import ArmCommand, RobotState
 
-#: What the actions of tasks over a table may be: the tool's twist, or the velocities of the joints; and the opening.
+#: Actions of tasks over a table: the tool's twist or joint velocities, each with the opening.
 ACTIONS = ('twist', 'joints')
+#: Speed of a joint for an action of 1.
+_SPEED_RAD_S = 0.8
 _SCENE = slice(0, 2 * SIZE)
-#: Entries of a twist: the motions that a tool over a table makes, and those that tilt it.
+#: Entries of a twist: motions of an upright tool, and motions that tilt it.
 _USUAL, _TILTING = [0, 1, 2, 5], [3, 4]
-#: How far what tilts the tool, and what does not move it, is tried beside the motions of the tool.
+#: Size of search directions that tilt the tool, and of those that do not move it, relative to the other directions.
 _TILTED, _UNMOVED = 0.1, 0.1
-#: Of a Jacobian, m/s or rad/s of the tool for 1 rad/s of joints: with less the arm does not move that way.
+#: Smallest singular value of a Jacobian of full rank, m/s or rad/s of the tool per rad/s of the joints.
 _SINGULAR = 0.01
 _AXES = 6
-#: Heights of a body's centre, metres, up to which a cube may lie on the table, and from which on it is in the air.
+#: Heights of a body's centre, metres, below which it may lie on the table, and above which it is in the air.
 _ON_TABLE_M, _IN_AIR_M = 0.035, 0.055
-#: Distance, metres, within which the tool may hold it: half of what an open gripper spans.
+#: Distance, metres, within which the tool may hold a body: half the opening of the gripper.
 _AT_TOOL_M = 0.04
 
 
-@dataclasses.dataclass(frozen=True)
-class JointActionConfig(Config):
-    """How fast the joints move."""
-
-    max_speed_rad_s: float = setting(0.8, 'Speed of a joint that an action of 1 means.', unit='rad/s', low=0.01, high=10.0)
-
-
 class JointToolSpace(ToolSpace):
-    """What `ToolSpace` sees, then how the tool is tilted and where the joints are; an action is joint velocities and an opening.
+    """A gripper over a table and one body, moved by joint velocities.
 
-    An observation begins with one of `ToolSpace`, shape (18,), so that rewards look at either alike. After it come the x and y of
-    the tool's approach axis in the base frame, which are 0 where it points down, and the joints' positions; then the rates of
-    these. The last entry of an action is the opening, as in `ToolSpace`; the others are in units of `JointActionConfig`'s speed.
-
-    Args:
-        robot: Arm with a gripper.
-        kinematics: Chain of the same robot.
-        body: Name of the tracked body.
-        config: Speed of the joints.
-
-    Raises:
-        ConfigError: The robot has no gripper.
+    An observation begins with that of `ToolSpace`, shape (18,), so that rewards read both alike. The x and y of the tool's
+    approach axis in the base frame follow, 0 for a tool that points down, then the joint positions, then the rates of both. An
+    action is joint velocities in units of 0.8 rad/s, then the opening as in `ToolSpace`. Arguments, errors and attributes are
+    those of `ToolSpace`.
     """
 
-    #: In version 1 a held body's motion was learned as it is, and not relative to the tool.
+    #: In version 1 the model predicted a held body's own motion, not its motion relative to the tool.
     name, version = 'joint_tool', 2
 
-    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object',
-                 config: JointActionConfig | None = None) -> None:
+    def __init__(self, robot: RobotProfile, kinematics: KinematicChain, body: str = 'object') -> None:
         super().__init__(robot, kinematics, body)
         self._kinematics = kinematics
-        self._speed = (config or JointActionConfig()).max_speed_rad_s
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
         self.state_names = (*self.state_names, 'tool_tilt_x', 'tool_tilt_y', *robot.joints)
         self.action_names = (*robot.joints, robot.gripper.name)
         self.tilt, self.home = TILT, robot.home_rad
         self.is_directed = len(robot.joints) >= _AXES
-        self.frame = JointToolFrame(kinematics, self._speed, self._resolver.scale)
+        self.frame = JointToolFrame(kinematics, self._resolver.scale)
 
     def observe(self, state: RobotState) -> np.ndarray:
         """See `ActionSpace.observe`."""
@@ -81,27 +63,27 @@ class JointToolSpace(ToolSpace):
 
     def command(self, action: np.ndarray, state: RobotState) -> ArmCommand:
         """See `ActionSpace.command`."""
-        return ArmCommand(action[:GRIP] * self._speed, self._opening(action[GRIP]))
+        return ArmCommand(action[:GRIP] * _SPEED_RAD_S, self._opening(action[GRIP]))
 
     def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
-        """See `ActionSpace.action`; without an opening in the command the gripper counts as told to stay as it is."""
-        return np.array([*(command.velocity / self._speed), self._grip(command, state)])
+        """See `ActionSpace.action`; without an opening in the command the action has the present opening."""
+        return np.array([*(command.velocity / _SPEED_RAD_S), self._grip(command, state)])
 
     def of_twist(self, action: np.ndarray, state: RobotState) -> np.ndarray:
-        """See `ToolSpace.of_twist`; slower, in the same direction, where a joint would be too fast."""
+        """See `ToolSpace.of_twist`; scaled down if a joint would be too fast."""
         command = super().command(action, state)
-        joints = command.velocity / self._speed
+        joints = command.velocity / _SPEED_RAD_S
         return np.array([*(joints / max(1.0, float(np.abs(joints).max()))), action[GRIP]])
 
     def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
-        """See `ActionSpace.largest_change`; what the command filter lets an action change by."""
-        return np.array([*(self._acceleration * acceleration_scale * period_s / self._speed), 2.0])
+        """See `ActionSpace.largest_change`; the command filter allows the same change."""
+        return np.array([*(self._acceleration * acceleration_scale * period_s / _SPEED_RAD_S), 2.0])
 
     def directions(self, obs: np.ndarray) -> np.ndarray | None:
-        """See `Space.directions`: joint velocities that move the tool along an axis, turn it, tilt it or leave it.
+        """See `Space.directions`: joint velocities that move the tool along an axis, turn it, tilt it or leave it at rest.
 
-        Of joints that move at random nearly all tilt the tool, and a search among them stays where it is. Where the arm
-        cannot move its tool every way the directions are those at home.
+        Almost all random joint velocities tilt the tool, so a search along single joints makes no progress. In a singular pose
+        the directions are those of the home pose.
         """
         if not self.is_directed:
             return None
@@ -120,23 +102,22 @@ class JointToolSpace(ToolSpace):
 class JointToolFrame:
     """The tool's frame for `JointToolSpace`'s observations and actions, O = 18 + 2 * (2 + J), A = J + 1 and A' = 7 + J.
 
-    Of what `ToolSpace` sees the features are those of `ToolFrame`, and the tilt stays as it is. Those of an action are, in order,
-    those of the twist and opening that it amounts to where the joints are, by the arm's kinematics, the tool's turn about x and
-    y, rad/s, and the joint velocities. The joints themselves are hidden, zero: what they mean for the tool is in that twist, and
-    of what else they were in a few episodes a network would make something that is not so.
+    Features of an observation are those of `ToolFrame`, the tilt unchanged, and zeros for the joints: the twist below says what
+    the joints mean for the tool, and a network would learn spurious dependences on joints from a few episodes. Features of an
+    action are, in order, those of `ToolFrame` for the action's twist and opening, the tool's rotation about x and y, rad/s, and
+    the joint velocities.
 
-    A change is that of `ToolFrame`; when the tool holds a body in the air, the body's motion is relative to the tool. So a
-    grasp holds in a prediction unless something was seen to loosen it. Joints turn and jerk the tool in many ways, and the
-    network need not learn for each that a held body follows.
+    A change is that of `ToolFrame`. When the tool holds a body in the air, the model predicts the body's motion relative to the
+    tool: a predicted grasp holds unless the data show otherwise, and the network need not learn for each motion of the joints
+    that a held body follows.
 
     Args:
         kinematics: Chain of the arm.
-        speed_rad_s: Of a joint at an action of 1.
-        twist_scale: Twist that counts as 1, m/s, m/s, m/s and rad/s, shape (4,).
+        twist_scale: Twist for an action of 1, m/s, m/s, m/s and rad/s, shape (4,).
     """
 
-    def __init__(self, kinematics: KinematicChain, speed_rad_s: float, twist_scale: np.ndarray) -> None:
-        self._kinematics, self._speed, self._tool = kinematics, speed_rad_s, ToolFrame()
+    def __init__(self, kinematics: KinematicChain, twist_scale: np.ndarray) -> None:
+        self._kinematics, self._tool = kinematics, ToolFrame()
         self._linear, self._yaw = float(twist_scale[0]), float(twist_scale[3])
 
     def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,7 +125,7 @@ class JointToolFrame:
         joints, grip = action[..., :GRIP], action[..., GRIP:]
         size = joints.shape[-1]
         q = obs[..., TILT.stop:TILT.stop + size]
-        twist = (self._kinematics.jacobian(q) @ (self._speed * joints).unsqueeze(-1)).squeeze(-1)  # (..., 6)
+        twist = (self._kinematics.jacobian(q) @ (_SPEED_RAD_S * joints).unsqueeze(-1)).squeeze(-1)  # (..., 6)
         planned = torch.cat([twist[..., :3] / self._linear, twist[..., _AXES - 1:] / self._yaw, grip], dim=-1)
         features, seen = self._tool.encode(obs[..., _SCENE], planned)
         tilt, _, tilt_rate, _ = obs[..., _SCENE.stop:].split([2, size, 2, size], dim=-1)
@@ -164,7 +145,7 @@ class JointToolFrame:
 
     def counterfactuals(self, obs: torch.Tensor, action: torch.Tensor, next_obs: torch.Tensor,
                         generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """See `ToolFrame.counterfactuals`; joints and tilt are the tool's."""
+        """See `ToolFrame.counterfactuals`; joints and tilt go with the tool."""
         size = obs.shape[-1]
         # Append joints and tilt to the action, so the parent permutes them together.
         carried = torch.cat([action, obs[:, _SCENE.stop:], next_obs[:, _SCENE.stop:]], dim=-1)
@@ -174,9 +155,9 @@ class JointToolFrame:
 
 
 def _held(obs: torch.Tensor) -> torch.Tensor:
-    """Share of the tool's motion that the body makes with it, shape (...), for obs of shape (..., O).
+    """Share of the tool's motion that the body follows, shape (...), for obs of shape (..., O).
 
-    What is in the air at the tool is held by it; on the table, whatever the tool does, nothing is said beforehand.
+    It is 1 for a body in the air at the tool, which the tool must be holding, and 0 on the table.
     """
     away = (obs[..., BODY] - obs[..., TOOL]).square().sum(dim=-1)
     up = ((obs[..., BODY.stop - 1] - _ON_TABLE_M) / (_IN_AIR_M - _ON_TABLE_M)).clamp(min=0.0, max=1.0)
@@ -184,17 +165,13 @@ def _held(obs: torch.Tensor) -> torch.Tensor:
 
 
 def _taken_along(change: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """The same change of a scene, to the body's a share of the tool's added; shapes (..., 18) and (...)."""
+    """Add a share of the tool's change to the body's change; shapes (..., 18) and (...)."""
     tool, opening, body = change.unflatten(-1, (2, SIZE)).split([OPENING, 1, OPENING], dim=-1)
     return torch.cat([tool, opening, body + share[..., None, None] * tool], dim=-1).flatten(-2)
 
 
 def table_space(robot: RobotProfile, actions: str = 'twist') -> ToolSpace:
-    """Space of a task over a table.
-
-    Args:
-        robot: Arm with a gripper.
-        actions: One of `ACTIONS`.
+    """Space of a task over a table, for an arm with a gripper; `actions` is one of `ACTIONS`.
 
     Raises:
         ConfigError: The robot has no gripper.

@@ -1,7 +1,7 @@
-"""What an environment says besides its observation, learned as further entries of it: the reward, and that the episode ended.
+"""Reward and end of an episode as additional entries of an environment's observation.
 
-So predictor, trainer and planner need no notion of either: they see one longer observation, and a frame that hides the further
-entries from the inputs and predicts them themselves in place of their change.
+Predictor, trainer and planner then need no code for either: they see one longer observation. A frame hides the additional entries
+from the inputs and predicts their values instead of their changes.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-#: Last entry of an observation after the episode had ended before; far from the 0 and 1 of one that goes on and one that ends.
+#: Last entry of an observation after the end of an episode; far from 0, the episode goes on, and 1, it ends here.
 OVER = 10.0
 _ENDS = 0.5
 
@@ -17,7 +17,7 @@ RewardFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class OutcomeSpace:
-    """An environment's own observation, then what else it says; implements `space.Space`.
+    """An environment's own observation, then reward and end; implements `space.Space`.
 
     Args:
         obs_names: Entries of the environment's own observation.
@@ -37,15 +37,12 @@ class OutcomeSpace:
 
 
 class OutcomeFrame:
-    """Frame of observations (o, reward, ended), or (o, ended) where the reward is not learned; implements `frame.Frame`.
+    """Frame of observations (o, reward, ended), or (o, ended) if the reward is not learned; implements `frame.Frame`.
 
-    `ended` is 1 with the observation that ends an episode by the environment's word (not by its time limit), else 0. A sampled
-    one counts as an end when it is away from 0 by more than half, whichever way: ends are rare, and a Gaussian tends to explain
-    what is rare by its deviation and not by its mean. What is predicted to come after an end is marked `OVER`, so that an
-    objective can leave it out.
-
-    Args:
-        obs_size: Entries of o, the environment's own.
+    `ended` is 1 in the observation with which the environment terminates the episode (not at its time limit), else 0. A sampled
+    value counts as an end if it differs from 0 by more than 0.5 in either direction: ends are rare, and a Gaussian fits rare
+    values with its deviation rather than its mean. Predictions after an end are marked `OVER`, so an objective can skip them.
+    The environment's own observation o has `obs_size` entries.
     """
 
     def __init__(self, obs_size: int) -> None:
@@ -57,13 +54,13 @@ class OutcomeFrame:
         return torch.cat([own, torch.zeros_like(rest)], dim=-1), action
 
     def change(self, obs: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:
-        """Change of the environment's own observation; the other entries as they come to be."""
+        """Change of the environment's own observation, then the next values of the other entries."""
         own, _ = self._parts(obs)
         next_own, outcome = self._parts(next_obs)
         return torch.cat([next_own - own, outcome], dim=-1)
 
     def moved(self, obs: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """Inverse of `change` from an observation that goes on; from one that has ended, `OVER`."""
+        """Inverse of `change`; after an end the last entry is `OVER`."""
         own, rest = self._parts(obs)
         own_change, outcome = self._parts(change)
         ended = torch.where(rest[..., -1:].abs() > _ENDS, OVER, outcome[..., -1:])
@@ -71,7 +68,7 @@ class OutcomeFrame:
 
     def counterfactuals(self, obs: torch.Tensor, action: torch.Tensor, next_obs: torch.Tensor,
                         generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """None: what acts on what in an environment is not known."""
+        """No transitions, because the interactions in an environment are unknown."""
         return obs[:0], action[:0], next_obs[:0]
 
     def _parts(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,25 +76,17 @@ class OutcomeFrame:
 
 
 def learned_reward(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-    """Objective that reads the learned reward; nothing is earned after an end.
-
-    Args:
-        obs: (o, reward, ended), shape (..., O + 2).
-        action: Not looked at.
-
-    Returns:
-        Shape (...).
-    """
+    """Objective that reads the learned reward, shape (...), of obs (o, reward, ended), shape (..., O + 2); 0 after an end."""
     return torch.where(obs[..., -1] < 0.5 * OVER, obs[..., -2], 0.0)
 
 
 class GivenReward:
-    """Objective of a reward function; nothing is earned after an end.
+    """Objective of a reward function; 0 after an end.
 
     Args:
-        function: Reward of the environment's own next observations, shape (..., O), and actions in its units, shape (..., A).
-        low: Actions that -1 stands for, shape (A,).
-        high: Actions that 1 stands for, shape (A,).
+        function: Reward of next observations, shape (..., O), and actions in the environment's units, shape (..., A).
+        low: The environment's actions for -1, shape (A,).
+        high: The environment's actions for 1, shape (A,).
     """
 
     def __init__(self, function: RewardFunction, low: torch.Tensor, high: torch.Tensor) -> None:

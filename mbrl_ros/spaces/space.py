@@ -1,6 +1,6 @@
-"""What an agent sees and how it moves: the pure functions between a raw state, observations, actions and commands.
+"""The protocols of spaces: pure functions between raw states, observations, actions and commands.
 
-The state stays raw and task-free. The same functions serve training and planning, so old bags stay useful when spaces change.
+The state stays raw and task-free, so old bags stay useful when spaces change.
 """
 
 from typing import Protocol
@@ -13,16 +13,16 @@ from mbrl_ros.types import ArmCommand, RobotState
 
 
 class Space(Protocol):
-    """What an agent and its learner know of a space; of an environment's it is all that there is.
+    """What an agent and its learner know of a space; spaces of environments have nothing else.
 
     Attributes:
-        name: What it is called in contracts.
-        version: Counts changes of its functions and features; what was learned in another version does not fit.
+        name: Name in contracts.
+        version: Counts changes of functions and features; a model of another version is refused.
         state_names: Entries of an observation: their positions, then their velocities.
         action_names: The A entries of an action.
-        has_velocities: Whether an observation has velocities; otherwise it is the entries alone.
-        frame: What the dynamics of observations are learned in; None for as they are.
-        is_directed: Whether actions that are worth trying are made of several entries together, as `directions` says.
+        has_velocities: Whether an observation has velocities; otherwise it has the entries alone.
+        frame: Frame in which the dynamics are learned; None learns them on observations directly.
+        is_directed: Whether `directions` returns directions to search actions along.
     """
 
     name: str
@@ -34,12 +34,9 @@ class Space(Protocol):
     is_directed: bool
 
     def directions(self, obs: np.ndarray) -> np.ndarray | None:
-        """What actions are tried along when one is looked for, as columns, shape (A, A), invertible.
+        """Directions to search actions along at an observation, shape (O,): columns of an invertible matrix, shape (A, A).
 
-        None where not `is_directed`.
-
-        Args:
-            obs: Where, shape (O,).
+        None unless `is_directed`. For example, the columns of a space of joint velocities each move the tool along one axis.
         """
 
 
@@ -47,7 +44,7 @@ class ActionSpace(Space, Protocol):
     """Observations and actions of an arm.
 
     Attributes:
-        raw_names: Entries of the raw state that observations are made from.
+        raw_names: Entries of the raw state that observations need.
     """
 
     raw_names: tuple[str, ...]
@@ -60,22 +57,22 @@ class ActionSpace(Space, Protocol):
         """
 
     def command(self, action: np.ndarray, state: RobotState) -> ArmCommand:
-        """What an action, shape (A,), within [-1, 1], asks of an arm in a state."""
+        """Command of an action, shape (A,), within [-1, 1], for an arm in a state; raises like `observe`."""
 
     def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
-        """The action, shape (A,), that a command amounted to in a state; inverse of `command` where the arm could obey."""
+        """Action, shape (A,), of a command in a state; inverse of `command` if the arm can follow it. Raises like `observe`."""
 
     def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
-        """Largest change of an action that is planned with, shape (A,).
+        """Largest change of an action within one step for the planner, shape (A,).
 
         Args:
-            acceleration_scale: Share of the profile's acceleration limits that may be used.
+            acceleration_scale: Share of the acceleration limits to use.
             period_s: Control period.
         """
 
 
 def state_at_home(robot: RobotProfile, space: ActionSpace) -> RobotState:
-    """A raw state to try things out with: the arm at home, the gripper open, bodies at the origin, everything at rest."""
+    """Raw state for trials: the arm at home, the gripper open, bodies at the origin, everything at rest."""
     known = dict(zip(robot.joints, robot.home_rad))
     if robot.gripper:
         known[robot.gripper.name] = robot.gripper.open_m

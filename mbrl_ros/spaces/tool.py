@@ -10,29 +10,29 @@ from mbrl_ros.spaces.tabletop import GRIP
 from mbrl_ros.spaces.tool_frame import ToolFrame
 from mbrl_ros.types import ArmCommand, RobotState, body_joint_names
 
-#: Speeds of a body, m/s and rad/s, beyond which observations are cut off: what slips from between the fingers flies off at any
-#: speed, and of a body on its side yaw has no rate; a few such numbers would set the scale of everything learned.
+#: Largest observed speeds of a body, m/s and rad/s. A body that slips out of the fingers may have any speed, and the yaw rate
+#: of a body on its side is undefined; a few outliers would otherwise dominate the model's normalisation.
 _FASTEST_BODY = np.array([1.0, 1.0, 1.0, 10.0])
 
 
 class ToolSpace:
-    """A gripper over a table, and one body: the tool's position and yaw, the opening, the body's position and yaw.
+    """A gripper over a table and one body, moved by the tool's twist.
 
-    An action is the tool's twist (x, y, z, yaw) in units of `TwistConfig`'s speeds, and the opening to take, -1 for closed
-    and 1 for open.
+    An observation has the tool's position and yaw, the opening, and the body's position and yaw, then their rates. An action is
+    the tool's twist (x, y, z, yaw) in units of `TwistConfig`'s speeds, then the opening, from -1 for closed to 1 for open.
 
     Args:
         robot: Arm with a gripper.
         kinematics: Chain of the same robot.
         body: Name of the tracked body.
-        config: Speeds, and how joints follow.
+        config: Speeds of the tool, and gains of the joints.
 
     Raises:
         ConfigError: The robot has no gripper.
 
     Attributes:
-        tilt: Entries of an observation that say how the tool is tilted, 0 where it points down; None as twists keep it upright.
-        home: Where the joints of an observation are wanted, rad; empty as twists keep them there.
+        tilt: Entries of an observation with the tool's tilt, 0 if it points down; None here, where twists keep it upright.
+        home: Home of the joints in an observation, rad; empty here, where twists keep them near it.
     """
 
     name, version, has_velocities, is_directed = 'tool', 1, True, False
@@ -66,16 +66,16 @@ class ToolSpace:
         return ArmCommand(velocity, self._opening(action[GRIP]))
 
     def action(self, command: ArmCommand, state: RobotState) -> np.ndarray:
-        """See `ActionSpace.action`; without an opening in the command the gripper counts as told to stay as it is."""
+        """See `ActionSpace.action`; without an opening in the command the action has the present opening."""
         q = state.positions(self._robot.joints)
         return np.array([*(self._resolver.twist(command.velocity, q) / self._resolver.scale), self._grip(command, state)])
 
     def of_twist(self, action: np.ndarray, state: RobotState) -> np.ndarray:
-        """The action, shape (A,), that amounts in a state to a twist and an opening as an expert shows them, shape (5,)."""
+        """Action, shape (A,), of an expert's twist and opening, shape (5,), in a state."""
         return action
 
     def largest_change(self, acceleration_scale: float, period_s: float) -> np.ndarray:
-        """See `ActionSpace.largest_change`; the opening may change as it likes, the gripper limits itself."""
+        """See `ActionSpace.largest_change`; the opening may change at will, because the gripper limits its own speed."""
         twist = self._resolver.max_acceleration * acceleration_scale * period_s / self._resolver.scale
         return np.array([*twist, 2.0])
 
@@ -84,12 +84,12 @@ class ToolSpace:
         return None
 
     def _opening(self, grip: float) -> float:
-        """What an action's last entry tells the gripper, m."""
+        """Opening of an action's last entry, m."""
         closed, opened = self._gripper.closed_m, self._gripper.open_m
         return closed + 0.5 * (float(grip) + 1.0) * (opened - closed)
 
     def _grip(self, command: ArmCommand, state: RobotState) -> float:
-        """The last entry of the action that a command amounted to."""
+        """Last entry of a command's action."""
         opening = state.positions([self._gripper.name])[0] if command.opening_m is None else command.opening_m
         closed, opened = self._gripper.closed_m, self._gripper.open_m
         return float(np.clip(2.0 * (opening - closed) / (opened - closed) - 1.0, -1.0, 1.0))

@@ -1,4 +1,4 @@
-"""Tasks: what is wanted of the arm, as named reward terms with live weights, and when it is achieved. Pure."""
+"""Tasks: rewards of named terms with live weights, goals, and when a goal is reached. Pure."""
 
 import dataclasses
 
@@ -27,17 +27,17 @@ class RewardsConfig(Config):
 
 def make_task(name: str, robot: RobotProfile, rewards: RewardsConfig | None = None, *,
               reach_goal: ReachGoalConfig | None = None, actions: str = 'twist') -> Task:
-    """Task of a name, for a robot.
+    """Make a task for a robot.
 
     Args:
-        name: Key in the registry.
-        robot: Its profile.
-        rewards: Settings of the rewards; the defaults when left out.
-        reach_goal: When the goal of the reach task is reached; likewise.
-        actions: What an action is in a task over the table, one of `ACTIONS`; reaching knows joint velocities alone.
+        name: Key of `TASKS`.
+        robot: Profile of the robot.
+        rewards: Settings of the rewards; defaults without them.
+        reach_goal: When the goal of the reach task is reached; defaults without it.
+        actions: Actions of a task over the table, one of `ACTIONS`; the reach task always has joint velocities.
 
     Raises:
-        ConfigError: There is no such task, with those there are, or the robot lacks what it needs.
+        ConfigError: There is no such task, or the robot lacks the gripper that the task needs.
     """
     if name not in TASKS:
         raise ConfigError(f'there is no task {name!r}; known: {", ".join(sorted(TASKS))}')

@@ -1,4 +1,4 @@
-"""What tasks have in common that need a grasp: the reward's terms, and where things may be put."""
+"""The common part of tasks with a grasp: the reward's terms, and the goals within reach."""
 
 import dataclasses
 
@@ -6,11 +6,8 @@ import numpy as np
 import torch
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.robots import RobotProfile
-from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, BODY_YAW, GRIP, OPENING, TOOL, TOOL_YAW
-from mbrl_ros.spaces.tool import ToolSpace
-from mbrl_ros.tasks.task import WeightedTask
-from mbrl_ros.tasks.terms import TableRewardConfig, hypotenuse, length, posture_error, tilt
+from mbrl_ros.spaces.tabletop import BODY, BODY_YAW, GRIP, OPENING, TOOL, TOOL_YAW
+from mbrl_ros.tasks.terms import TableRewardConfig, TableTask, hypotenuse, length
 
 #: A cube looks the same after a quarter turn.
 _SYMMETRY = 4
@@ -28,9 +25,8 @@ class GraspWeights(Config):
     goal: float = setting(20.0, 'Cost of each metre between the body and its goal.', low=0.0, live=True)
     still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
     effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
-    upright: float = setting(10.0, "Cost of the tool's squared tilt; twists do not tilt it.", low=0.0, live=True)
-    posture: float = setting(0.5, "Cost of the joints' mean squared distance from home; twists see to it themselves.", low=0.0,
-                             live=True)
+    upright: float = setting(10.0, "Cost of the tool's squared tilt; zero with twists.", low=0.0, live=True)
+    posture: float = setting(0.5, "Cost of the joints' mean squared distance from home; zero with twists.", low=0.0, live=True)
     clearance: float = setting(5.0, 'Cost of the tool nearing the lowest allowed height.', low=0.0, live=True)
 
 
@@ -38,67 +34,37 @@ class GraspWeights(Config):
 class GraspConfig(TableRewardConfig):
     """Settings of the reward."""
 
-    held_m: float = setting(0.012, 'Distance of the tool up to which it is wholly at the body; wherever between the fingers the '
-                                   'body is, it is held as well.', unit='m', low=0.0, high=1.0)
-    near_m: float = setting(0.02, 'Distance beyond that over which the tool is less and less at the body.', unit='m', low=1e-3,
-                            high=1.0)
+    held_m: float = setting(0.012, 'Distance within which the tool is at the body; fingers hold a body anywhere between them.',
+                            unit='m', low=0.0, high=1.0)
+    near_m: float = setting(0.02, 'Distance beyond held_m over which the near term falls off.', unit='m', low=1e-3, high=1.0)
     weights: GraspWeights = section(GraspWeights, 'Weights of the reward.')
 
 
-class GraspTask(WeightedTask):
-    """A task in which the gripper takes the body; what is wanted of the body then is the subclass's.
-
-    Args:
-        robot: Arm with a gripper, and its workspace.
-        space: How the scene looks to the task.
-        config: Settings.
-    """
+class GraspTask(TableTask):
+    """A task in which the gripper grasps the body; a subclass defines the goal of the body."""
 
     rewards = ('near', 'close')
 
-    def __init__(self, robot: RobotProfile, space: ToolSpace, config: GraspConfig) -> None:
-        super().__init__(space, config.weights)
-        self.config = config
-        self._workspace, self._opened_m = robot.workspace, robot.gripper.open_m
-
-    def achieved(self, obs: torch.Tensor) -> torch.Tensor:
-        """The body's centre; see `Task.achieved`."""
-        return obs[..., BODY]
-
-    def paths(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Of the tool and of the body; see `Task.paths`."""
-        return {'tool': obs[..., TOOL], 'object': obs[..., BODY]}
-
     def goal_refusal(self, goal_m: np.ndarray) -> str:
-        """Why the arm cannot bring the body there; the table is no obstacle to a goal on it; see `Task.goal_refusal`."""
+        """Why the arm cannot bring the body there; goals on the table are allowed; see `Task.goal_refusal`."""
         point = np.array(goal_m, dtype=np.float64)
         if point.shape == (3,) and np.isfinite(point).all() and point[2] >= self._workspace.lowest_tool_m:
             point[2] = max(point[2], self._workspace.lower_m[2])
         return self._workspace.refusal(point)
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The terms before weighting; see `WeightedTask.values`."""
+        """The terms before weighting; see `Task.values`."""
         config = self.config
         offset = obs[..., BODY] - obs[..., TOOL]
         near = 1.0 - torch.tanh((length(offset) - config.held_m).clamp(min=0.0) / config.near_m)
         closed = 1.0 - obs[..., OPENING] / self._opened_m
-        left = self.distance(obs, goal)
+        left, beside = self.distance(obs, goal), length(offset[..., :2])
         return {
-            'approach': self._approach(offset),
+            'approach': hypotenuse(beside, offset[..., 2] + config.height_kept(beside - config.held_m)),
             'near': near,
             'open': closed.clamp(min=0.0) * (1.0 - near),
             'close': near * 0.5 * (closed + 0.5 * (1.0 - action[..., GRIP])),
             'align': 1.0 - torch.cos(_SYMMETRY * (obs[..., BODY_YAW] - obs[..., TOOL_YAW])),
             'goal': left,
-            'still': (1.0 - torch.tanh(left / config.settled_m)) * obs[..., BODY_VELOCITY].square().sum(dim=-1),
-            'effort': action.square().mean(dim=-1),
-            'upright': tilt(obs, self.space),
-            'posture': posture_error(obs, self.space),
-            'clearance': config.lowness(obs[..., TOOL][..., 2], self._workspace.lowest_tool_m),
+            **self.common_values(obs, action, 1.0 - torch.tanh(left / config.settled_m)),
         }
-
-    def _approach(self, offset: torch.Tensor) -> torch.Tensor:
-        """Distance of the tool from the way down, shape (...), for the body's offset from it, shape (..., 3)."""
-        beside = length(offset[..., :2])
-        kept = self.config.height_kept(beside - self.config.held_m)
-        return hypotenuse(beside, offset[..., 2] + kept)

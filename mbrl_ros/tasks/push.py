@@ -1,4 +1,4 @@
-"""Push: shove the body over the table to a goal, without a grasp."""
+"""Push: push the body over the table to a goal, without a grasp."""
 
 import dataclasses
 
@@ -7,16 +7,12 @@ import torch
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import RobotProfile
-from mbrl_ros.spaces.joint_tool import table_space
-from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, OPENING, TOOL
-from mbrl_ros.spaces.tool import ToolSpace
-from mbrl_ros.tasks.task import WeightedTask, draw_goal
-from mbrl_ros.tasks.terms import TableRewardConfig, length, posture_error, tilt
+from mbrl_ros.spaces.tabletop import BODY, OPENING, TOOL
+from mbrl_ros.tasks.task import draw_goal
+from mbrl_ros.tasks.terms import REGION_M, TableRewardConfig, TableTask, length
 from mbrl_ros.types import RobotState
 
-#: Where goals are drawn: over the part of the table where bodies are put, this far from the body.
-_REGION_M = ((0.35, -0.25), (0.65, 0.25))
+#: Least and largest distance of a goal from the body.
 _WAY_M = (0.1, 0.25)
 
 
@@ -26,14 +22,12 @@ class PushWeights(Config):
 
     goal: float = setting(15.0, 'Cost of each metre between the body and its goal.', low=0.0, live=True)
     behind: float = setting(5.0, 'Cost of each metre between the tool and the places to push from.', low=0.0, live=True)
-    height: float = setting(3.0, 'Cost of each metre between the height of the tool and that of the way down to the body.',
-                            low=0.0, live=True)
+    height: float = setting(3.0, 'Cost of each metre between the height of the tool and the wanted one.', low=0.0, live=True)
     open: float = setting(0.5, 'Cost of an open gripper.', low=0.0, live=True)
     still: float = setting(4.0, "Cost of the body's squared speed near the goal.", low=0.0, live=True)
     effort: float = setting(0.02, 'Cost of the squared action.', low=0.0, live=True)
-    upright: float = setting(10.0, "Cost of the tool's squared tilt; twists do not tilt it.", low=0.0, live=True)
-    posture: float = setting(0.5, "Cost of the joints' mean squared distance from home; twists see to it themselves.", low=0.0,
-                             live=True)
+    upright: float = setting(10.0, "Cost of the tool's squared tilt; zero with twists.", low=0.0, live=True)
+    posture: float = setting(0.5, "Cost of the joints' mean squared distance from home; zero with twists.", low=0.0, live=True)
     clearance: float = setting(5.0, 'Cost of the tool nearing the lowest allowed height.', low=0.0, live=True)
 
 
@@ -49,89 +43,56 @@ class PushConfig(TableRewardConfig):
     weights: PushWeights = section(PushWeights, 'Weights of the reward.')
 
     def check(self) -> None:
+        """Raise ConfigError when nearest_m is larger than farthest_m."""
         if self.nearest_m > self.farthest_m:
             raise ConfigError(f'PushConfig.nearest_m {self.nearest_m} needs to be at most farthest_m {self.farthest_m}')
 
 
-class PushTask(WeightedTask):
-    """Body within 4 cm of a goal on the table, for half a second.
-
-    Args:
-        robot: Arm with a gripper, and its workspace.
-        space: How the scene looks to the task.
-        config: Settings.
-    """
+class PushTask(TableTask):
+    """Body within 4 cm of a goal on the table for half a second."""
 
     name = 'push'
     goal_tolerance_m = 0.04
     settle_s = 0.5
 
-    def __init__(self, robot: RobotProfile, space: ToolSpace, config: PushConfig) -> None:
-        super().__init__(space, config.weights)
-        self.config = config
-        self._workspace, self._opened_m = robot.workspace, robot.gripper.open_m
-
-    @classmethod
-    def of_robot(cls, robot: RobotProfile, config: PushConfig | None = None,
-                 actions: str = 'twist') -> 'PushTask':
-        """Push task of a robot, with the default reward where none is given; actions as for `table_space`."""
-        return cls(robot, table_space(robot, actions), config or PushConfig())
-
     def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
-        """On the table, some way from the body; see `Task.sample_goal`."""
+        """A point on the table, away from the body; see `Task.sample_goal`."""
         place = self.space.observe(state)[BODY]
 
         def fits(goal: np.ndarray) -> bool:
             return _WAY_M[0] <= np.linalg.norm(goal[:2] - place[:2]) <= _WAY_M[1] and not self.goal_refusal(goal)
 
-        return draw_goal(lambda: np.array([*rng.uniform(*_REGION_M), place[2]]), fits)
+        return draw_goal(lambda: np.array([*rng.uniform(*REGION_M), place[2]]), fits)
 
     def goal_refusal(self, goal_m: np.ndarray) -> str:
-        """Why the arm cannot push the body there; only where on the table counts; see `Task.goal_refusal`."""
+        """Why the arm cannot push the body there; the goal's height is ignored; see `Task.goal_refusal`."""
         point = np.array(goal_m, dtype=np.float64)
         if point.shape == (3,) and np.isfinite(point).all():
             point[2] = self._workspace.lower_m[2]
         return self._workspace.refusal(point)
 
-    def achieved(self, obs: torch.Tensor) -> torch.Tensor:
-        """The body's centre; see `Task.achieved`."""
-        return obs[..., BODY]
-
-    def paths(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Of the tool and of the body; see `Task.paths`."""
-        return {'tool': obs[..., TOOL], 'object': obs[..., BODY]}
-
     def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        """Between the body's centre and the goal, over the table; see `Task.gap`."""
+        """Distance between the body's centre and the goal, over the table; see `Task.gap`."""
         return length(achieved[..., :2] - goal[..., :2])
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The terms before weighting; see `WeightedTask.values`."""
+        """The terms before weighting; see `Task.values`.
+
+        The tool pushes from a line behind the body, as seen from the goal, nearest_m to farthest_m from the body's centre.
+        """
         config, tool, body = self.config, obs[..., TOOL], obs[..., BODY]
         left = self.distance(obs, goal)
         way = (goal[:2] - body[..., :2]) / left.unsqueeze(-1)
         near_goal = 1.0 - torch.tanh(left / config.settled_m)
-        behind = self._behind(body[..., :2] - tool[..., :2], way)
+        offset = body[..., :2] - tool[..., :2]
+        ahead = (offset * way).sum(dim=-1)
+        off = ahead - ahead.clamp(min=config.nearest_m, max=config.farthest_m)
+        behind = length(torch.cat((offset - ahead.unsqueeze(-1) * way, off.unsqueeze(-1)), dim=-1))
         kept = config.height_kept(behind - config.aside_m)
         return {
             'goal': left,
             'behind': behind * (1.0 - near_goal),
             'height': (tool[..., 2] - body[..., 2] - kept).abs() * (1.0 - near_goal),
             'open': obs[..., OPENING] / self._opened_m,
-            'still': near_goal * obs[..., BODY_VELOCITY].square().sum(dim=-1),
-            'effort': action.square().mean(dim=-1),
-            'upright': tilt(obs, self.space),
-            'posture': posture_error(obs, self.space),
-            'clearance': config.lowness(tool[..., 2], self._workspace.lowest_tool_m),
+            **self.common_values(obs, action, near_goal),
         }
-
-    def _behind(self, offset: torch.Tensor, way: torch.Tensor) -> torch.Tensor:
-        """Distance of the tool from the places to push from, shape (...), over the table.
-
-        Args:
-            offset: Of the body from the tool, shape (..., 2), m.
-            way: Direction from the body to the goal, shape (..., 2).
-        """
-        ahead = (offset * way).sum(dim=-1)
-        off = ahead - ahead.clamp(min=self.config.nearest_m, max=self.config.farthest_m)
-        return length(torch.cat((offset - ahead.unsqueeze(-1) * way, off.unsqueeze(-1)), dim=-1))

@@ -1,4 +1,4 @@
-"""Reach: bring the tool to a point and stand there."""
+"""Reach: move the tool to a point and stay there."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from mbrl_ros.config import Config, section, setting
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.spaces.joint import JointSpace
-from mbrl_ros.tasks.task import WeightedTask
+from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import RobotState
 
 
@@ -30,7 +30,7 @@ class ReachWeights(Config):
 class ReachGoalConfig(Config):
     """When the goal is reached."""
 
-    tolerance_m: float = setting(0.02, 'Largest distance that counts as being there.', unit='m', low=1e-4, high=1.0)
+    tolerance_m: float = setting(0.02, 'Largest distance that counts as reached.', unit='m', low=1e-4, high=1.0)
     settle_s: float = setting(0.25, 'Time within tolerance on end that makes a success.', unit='s', low=0.0, high=60.0)
 
 
@@ -44,26 +44,8 @@ class ReachConfig(Config):
     weights: ReachWeights = section(ReachWeights, 'Weights of the reward.')
 
 
-@dataclasses.dataclass(frozen=True)
-class _Constants:
-    """What the terms compare joints with, each of shape (J,)."""
-
-    lower: torch.Tensor
-    upper: torch.Tensor
-    home: torch.Tensor
-    half_range: torch.Tensor
-    max_velocity: torch.Tensor
-
-
-class ReachTask(WeightedTask):
-    """Tool position to goal position; implements `Task`.
-
-    Args:
-        robot: Names, limits and workspace.
-        kinematics: Forward kinematics from the joints to the tool.
-        config: Settings of the reward.
-        goal: When the goal is reached.
-    """
+class ReachTask(Task):
+    """Tool at a goal in the robot's workspace; `kinematics` is the chain of the robot."""
 
     name = 'reach'
     rewards = ('precision',)
@@ -74,18 +56,16 @@ class ReachTask(WeightedTask):
         self.config = config
         goal = goal or ReachGoalConfig()
         self.goal_tolerance_m, self.settle_s = goal.tolerance_m, goal.settle_s
-        self._kinematics = kinematics
-        self._robot = robot
-        self._placed: dict[tuple[torch.dtype, torch.device], _Constants] = {}
-        self._lowest_m = robot.workspace.lowest_link_m
+        self._kinematics, self._robot = kinematics, robot
+        self._placed: dict[tuple[torch.dtype, torch.device], tuple[torch.Tensor, ...]] = {}
 
     @classmethod
     def of_robot(cls, robot: RobotProfile, config: ReachConfig | None = None, goal: ReachGoalConfig | None = None) -> 'ReachTask':
-        """Reach task of a robot, with the default reward where none is given."""
+        """Reach task of a robot, by default with the default settings; raises ConfigError if its URDF has no such chain."""
         return cls(robot, KinematicChain.of_robot(robot), config or ReachConfig(), goal)
 
     def sample_goal(self, rng: np.random.Generator, state: RobotState) -> np.ndarray:
-        """Anywhere in the workspace; see `Task.sample_goal`."""
+        """A point in the workspace; see `Task.sample_goal`."""
         return self._robot.workspace.sample(rng)
 
     def goal_refusal(self, goal_m: np.ndarray) -> str:
@@ -97,40 +77,43 @@ class ReachTask(WeightedTask):
         return self._kinematics.position(obs[..., :self.action_size])
 
     def paths(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Of the tool; see `Task.paths`."""
+        """Position of the tool; see `Task.paths`."""
         return {'tool': self.achieved(obs)}
 
     def gap(self, achieved: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        """Between the tool and the goal; see `Task.gap`."""
+        """Distance between the tool and the goal; see `Task.gap`."""
         return (achieved - goal).norm(dim=-1)
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The terms before weighting; see `WeightedTask.values`."""
-        config, constants = self.config, self._constants(obs)
+        """The terms before weighting; see `Task.values`."""
+        config, (lower, upper, home, half_range, max_velocity) = self.config, self._constants(obs)
         q, tool = obs[..., :self.action_size], self.achieved(obs)
         distance = (tool - goal).norm(dim=-1)
         near = 1.0 - torch.tanh(distance / config.precision_m)
-        speed = (obs[..., self.action_size:] / constants.max_velocity).square().mean(dim=-1)
-        room = torch.minimum(q - constants.lower, constants.upper - q)
-        low = (1.0 - (tool[..., 2] - self._lowest_m) / config.clearance_m).clamp(min=0.0)
+        speed = (obs[..., self.action_size:] / max_velocity).square().mean(dim=-1)
+        room = torch.minimum(q - lower, upper - q)
+        low = (1.0 - (tool[..., 2] - self._robot.workspace.lowest_link_m) / config.clearance_m).clamp(min=0.0)
         return {
             'distance': distance,
             'precision': near,
             'speed': near * speed,
             'effort': action.square().mean(dim=-1),
             'limits': (1.0 - room / config.limit_margin_rad).clamp(min=0.0).square().sum(dim=-1),
-            'posture': ((q - constants.home) / constants.half_range).square().mean(dim=-1),
+            'posture': ((q - home) / half_range).square().mean(dim=-1),
             'clearance': low.square(),
         }
 
-    def _constants(self, like: torch.Tensor) -> _Constants:
-        """Placed once for each dtype and device: bringing them to a GPU in the middle of a plan would make the host wait."""
+    def _constants(self, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Position limits, home, half the range and velocity limits of the joints, each of shape (J,).
+
+        They are copied once for each dtype and device, because a copy to a GPU within a plan would stall the host.
+        """
         key = like.dtype, like.device
         if key not in self._placed:
             with torch.inference_mode(False):
                 robot = self._robot
                 lower, upper = torch.tensor(robot.position_lower_rad), torch.tensor(robot.position_upper_rad)
-                self._placed[key] = _Constants(
-                    lower.to(like), upper.to(like), torch.tensor(robot.home_rad).to(like), 0.5 * (upper - lower).to(like),
-                    torch.tensor(robot.max_velocity_rad_s).to(like))
+                constants = (lower, upper, torch.tensor(robot.home_rad), 0.5 * (upper - lower),
+                             torch.tensor(robot.max_velocity_rad_s))
+                self._placed[key] = tuple(values.to(like) for values in constants)
         return self._placed[key]

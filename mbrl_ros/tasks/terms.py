@@ -1,49 +1,87 @@
-"""What the rewards over the table have in common: settings, and the geometry of their terms."""
+"""The common part of tasks over a table: settings, reward terms, and their geometry."""
 
 import dataclasses
 
 import torch
 
 from mbrl_ros.config import Config, setting
-from mbrl_ros.spaces.tabletop import TILT
+from mbrl_ros.robots import RobotProfile
+from mbrl_ros.spaces.joint_tool import table_space
+from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, TILT, TOOL
 from mbrl_ros.spaces.tool import ToolSpace
+from mbrl_ros.tasks.task import Task
 
+#: Where goals are drawn, x and y in metres: the part of the table on which bodies are placed.
+REGION_M = ((0.35, -0.25), (0.65, 0.25))
 #: Keeps the slope of a distance finite at zero.
 _TINY = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class TableRewardConfig(Config):
-    """How the tool comes down to where it works, and how the body comes to rest."""
+    """How the tool descends to its working point, and how the body comes to rest."""
 
-    descent_m: float = setting(0.1, 'Height above where it works from which the tool comes down; 0 lets it come from anywhere.',
+    descent_m: float = setting(0.1, 'Largest height that the tool keeps above its working point while beside it; 0 for none.',
                                unit='m', low=0.0, high=0.5)
-    descent_slope: float = setting(2.0, 'Height that the tool keeps for each metre beside the way down, up to descent_m.',
+    descent_slope: float = setting(2.0, 'Height that the tool keeps for each metre beside the working point, up to descent_m.',
                                    low=0.0, high=100.0)
     settled_m: float = setting(0.05, 'Distance from the goal over which the body has to slow down.', unit='m', low=1e-3, high=1.0)
     clearance_m: float = setting(0.008, 'Height above the lowest allowed where its cost begins.', unit='m', low=1e-4, high=1.0)
 
     def height_kept(self, beside: torch.Tensor) -> torch.Tensor:
-        """How far above where it works the tool is wanted, m, for its distance from the way down, m, both of shape (...).
+        """Wanted height of the tool above its working point, m, for its distance beside it, m, both of shape (...).
 
-        Who comes straight at a body shoves it along.
+        A tool that approaches from the side would push the body.
         """
         return (self.descent_slope * beside).clamp(min=0.0, max=self.descent_m)
 
-    def lowness(self, height: torch.Tensor, lowest_m: float) -> torch.Tensor:
-        """Squared share of the clearance above the lowest allowed height that a height has used up, shape (...)."""
-        return (1.0 - (height - lowest_m) / self.clearance_m).clamp(min=0.0).square()
 
+class TableTask(Task):
+    """A task over a table: the goal is a position of the body.
 
-def tilt(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
-    """Squared sine of the angle between the tool's approach axis and straight down, shape (...) for obs of shape (..., O)."""
-    return torch.zeros_like(obs[..., 0]) if space.tilt is None else obs[..., space.tilt].square().sum(dim=-1)
+    Args:
+        robot: Arm with a gripper, and its workspace.
+        space: How the task observes the scene.
+        config: Settings of the reward; a subclass of `TableRewardConfig` with a section `weights`.
+    """
 
+    def __init__(self, robot: RobotProfile, space: ToolSpace, config: TableRewardConfig) -> None:
+        super().__init__(space, config.weights)
+        self.config = config
+        self._workspace, self._opened_m = robot.workspace, robot.gripper.open_m
 
-def posture_error(obs: torch.Tensor, space: ToolSpace) -> torch.Tensor:
-    """Mean squared distance of the joints from home, rad², shape (...) for obs of shape (..., O); 0 where they are not seen."""
-    joints = obs[..., TILT.stop:TILT.stop + len(space.home)].unbind(dim=-1)
-    return sum(((q - home).square() for q, home in zip(joints, space.home)), torch.zeros_like(obs[..., 0])) / max(len(joints), 1)
+    @classmethod
+    def of_robot(cls, robot: RobotProfile, config: TableRewardConfig, actions: str) -> 'TableTask':
+        """Task of a robot; `actions` and errors as for `table_space`."""
+        return cls(robot, table_space(robot, actions), config)
+
+    def achieved(self, obs: torch.Tensor) -> torch.Tensor:
+        """The body's centre; see `Task.achieved`."""
+        return obs[..., BODY]
+
+    def paths(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Positions of tool and body; see `Task.paths`."""
+        return {'tool': obs[..., TOOL], 'object': obs[..., BODY]}
+
+    def common_values(self, obs: torch.Tensor, action: torch.Tensor, near_goal: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The last terms of every table task before weighting, `still` to `clearance`, each of shape (...).
+
+        Args:
+            obs: Shape (..., O).
+            action: Shape (..., A).
+            near_goal: From 1 at the goal to 0 far away, shape (...).
+        """
+        home, tilt, zero = self.space.home, self.space.tilt, torch.zeros_like(obs[..., 0])
+        joints = obs[..., TILT.stop:TILT.stop + len(home)].unbind(dim=-1)
+        room = (obs[..., TOOL][..., 2] - self._workspace.lowest_tool_m) / self.config.clearance_m
+        return {
+            'still': near_goal * obs[..., BODY_VELOCITY].square().sum(dim=-1),
+            'effort': action.square().mean(dim=-1),
+            # Squared sine of the angle between approach axis and vertical.
+            'upright': zero if tilt is None else obs[..., tilt].square().sum(dim=-1),
+            'posture': sum(((q - rest).square() for q, rest in zip(joints, home)), zero) / max(len(home), 1),
+            'clearance': (1.0 - room).clamp(min=0.0).square(),
+        }
 
 
 def length(vector: torch.Tensor) -> torch.Tensor:
@@ -52,5 +90,5 @@ def length(vector: torch.Tensor) -> torch.Tensor:
 
 
 def hypotenuse(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Length of two lengths at right angles to each other, with a finite slope at zero too."""
+    """Hypotenuse of two legs, with a finite slope at zero."""
     return (one.square() + other.square() + _TINY).sqrt()

@@ -1,1 +1,1 @@
-"""Rounds of learning: when one is due, what is held out, what is accepted, whether the world has changed."""
+"""Rounds of learning: when a round is due, what the learner gets, and whether the dynamics have changed."""

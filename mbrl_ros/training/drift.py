@@ -1,8 +1,9 @@
-"""Whether the world has changed, told from how much the bundle in use is surprised by what is new.
+"""Detection of changed dynamics from the surprise of the bundle in use at new transitions.
 
-Two rules in one detector. A bundle made from few transitions is surprised by whatever it sees first; there only typical errors
-many times larger count. One made from many is hardly ever surprised, and small surprises that go on add up to an alarm: a body
-that has become heavier or smoother changes few transitions, of which some were always hard to foresee.
+The detector has two rules. A bundle trained on few transitions is surprised by any new region, so only a typical error that is
+many times larger counts as a change. A bundle trained on many is rarely surprised, so small surprises are added up over rounds
+until they raise an alarm. A body that became heavier or smoother, for example, changes only few transitions, and some of those
+were hard to predict before.
 """
 
 import dataclasses
@@ -10,36 +11,37 @@ import dataclasses
 from mbrl_ros.agents.agent import Surprise
 from mbrl_ros.config import Config, setting
 
-#: Where there is no moment to name.
+#: Stamp of an event that has not happened.
 NEVER_NS = -1
 
 
 @dataclasses.dataclass(frozen=True)
 class DriftConfig(Config):
-    """When surprises amount to a change, and how much what came since then counts."""
+    """When surprises count as a change of the dynamics, and the weight of transitions since then."""
 
-    min_transitions: int = setting(2500, 'Transitions that a bundle has to be made from for small surprises to be added up; of a '
-                                         'younger one only typical errors are compared.', low=1)
-    change_factor: float = setting(5.0, 'A young bundle reports a change when it typically errs this many times more on new '
-                                        'transitions than on held-out ones of its own time.', low=1.5)
-    change_floor: float = setting(0.05, 'Typical error, in typical changes, that never counts as a change.', low=0.0)
-    slack: float = setting(0.35, 'Surprise at new transitions, beyond that at held-out ones, that counts as chance.', low=0.0)
-    largest_step: float = setting(1.0, 'Most that one round adds to the sum, however much it surprises; below the alarm, so that '
-                                       'one odd episode is none.', low=1e-6)
-    alarm: float = setting(1.5, 'Sum of what goes beyond that, over rounds, which counts as a drift.', low=1e-6)
-    recent_share: float = setting(0.5, 'Share that transitions since the last change have in a round, by repetition.', low=0.0,
-                                  high=0.9)
+    min_transitions: int = setting(2500, 'Fewest transitions of a bundle whose small surprises are added up over rounds; a '
+                                         'bundle trained on fewer is only tested by its typical error.', low=1)
+    change_factor: float = setting(5.0, 'A bundle trained on fewer transitions reports a change when its typical error on new '
+                                        'transitions is this many times that on held-out ones.', low=1.5)
+    change_floor: float = setting(0.05, 'Typical error, in typical changes of a step, below which there is no change.', low=0.0)
+    slack: float = setting(0.35, 'Surprise at new transitions above that at held-out ones that counts as chance.', low=0.0)
+    largest_step: float = setting(1.0, 'Most that one round adds to the sum of surprises; below alarm, so that one odd episode '
+                                       'raises no alarm.', low=1e-6)
+    alarm: float = setting(1.5, 'Sum over rounds of the surprise above slack that counts as a change.', low=1e-6)
+    recent_share: float = setting(0.5, 'Share of a round\'s training data that transitions since the last change get, by '
+                                       'repetition.', low=0.0, high=0.9)
 
 
 @dataclasses.dataclass(frozen=True)
 class DriftState:
-    """What is known of changes; a run that is gone on with takes it up.
+    """State of the detector; a resumed run continues with it.
 
     Attributes:
-        level: Sum of surprises; 0 when nothing points to a drift.
-        usual: Surprise at held-out transitions before the sum left 0; a bundle that learns both worlds is surprised by either.
+        level: Sum of surprises; 0 without any sign of a drift.
+        usual: Surprise at held-out transitions before the sum left 0, kept because a bundle that learns the old and the new
+            dynamics is surprised by both.
         rising_since_ns: First transition of the round in which the sum left 0; `NEVER_NS` while it is 0.
-        changed_ns: First transition since the last drift; `NEVER_NS` where there was none.
+        changed_ns: First transition since the last drift; `NEVER_NS` before the first drift.
     """
 
     level: float = 0.0
@@ -50,40 +52,37 @@ class DriftState:
 
 def detect(state: DriftState, config: DriftConfig, *, recent: Surprise, before: Surprise, num_transitions: int,
            since_ns: int) -> tuple[DriftState, str]:
-    """Look at one round.
+    """Test one round for a change of the dynamics.
 
     Args:
-        state: After the round before.
+        state: State after the round before.
         config: Thresholds.
-        recent: At the transitions that are new in this round.
-        before: At held-out ones that the bundle in use knew of.
-        num_transitions: What the bundle in use was made from.
-        since_ns: Stamp of the first of the new transitions.
+        recent: Surprise at the transitions that are new in this round.
+        before: Surprise at held-out transitions from before the bundle in use was trained.
+        num_transitions: Number of transitions that the bundle in use was trained on.
+        since_ns: Stamp of the first new transition.
 
     Returns:
-        The state after this round, and what has changed, in words; empty when nothing has.
+        The state after this round, and a description of the change; empty without a change.
     """
     if num_transitions < config.min_transitions:
-        return state, _abrupt(recent, before, config)
+        # Median errors, because a single collision with a joint's stop must not report a change.
+        if recent.typical_error <= max(config.change_factor * before.typical_error, config.change_floor):
+            return state, ''
+        return state, (f'the arm has changed or is where it never was: the model in use typically errs by '
+                       f'{recent.typical_error:.4f} on {recent.num_transitions} new transitions, by {before.typical_error:.4f} '
+                       f'before')
     state, has_drifted = _follow(state, config, recent=recent.level, before=before.level, since_ns=since_ns)
     said = (f'the world has drifted: the model in use has been more surprised by what is new than by what was before, '
             f'lately by {recent.level:.2f} against {before.level:.2f}')
     return state, said if has_drifted else ''
 
 
-def _abrupt(recent: Surprise, before: Surprise, config: DriftConfig) -> str:
-    """Say that nearly everything is different; typical errors, as one collision with a joint's stop must not move them."""
-    if recent.typical_error <= max(config.change_factor * before.typical_error, config.change_floor):
-        return ''
-    return (f'the arm has changed or is where it never was: the model in use typically errs by {recent.typical_error:.4f} on '
-            f'{recent.num_transitions} new transitions, by {before.typical_error:.4f} before')
-
-
 def _follow(state: DriftState, config: DriftConfig, *, recent: float, before: float, since_ns: int) -> tuple[DriftState, bool]:
-    """One-sided cumulative sum of surprises (CUSUM; Page 1954), one a round, and its estimate of when the change was.
+    """Add one round to a one-sided cumulative sum of surprises (CUSUM; Page 1954), which also dates the change.
 
     Returns:
-        The state, and whether the sum has just amounted to a drift; it then begins anew.
+        The state, and whether the sum has exceeded `alarm`; it then starts again from 0.
     """
     usual = state.usual if state.level else before
     level = max(0.0, state.level + min(recent - usual - config.slack, config.largest_step))

@@ -1,4 +1,4 @@
-"""When a round of training is due: after each episode where somebody waits for it, else whenever enough is new."""
+"""Schedule of rounds: after an episode if the episode manager waits for a round, else whenever enough transitions are new."""
 
 import dataclasses
 
@@ -22,8 +22,8 @@ class DueRound:
 
     Attributes:
         episode: Newest episode whose transitions are all there; -1 when none is complete.
-        index: Decides the round's randomness: the episode, where one is waited for, else a running number.
-        stamp_ns: Stamp of the report that waits for it; None in the background.
+        index: Decides the round's randomness: the episode if a report waits for the round, otherwise a running number.
+        stamp_ns: Stamp of the report that waits for the round; None in the background.
     """
 
     episode: int
@@ -36,7 +36,7 @@ class RoundSchedule:
 
     Args:
         config: Settings.
-        background: Whether rounds run beside episodes too; not in lockstep, where they would depend on the wall clock.
+        background: Whether rounds also run during episodes; not in lockstep, where they would depend on the wall clock.
     """
 
     def __init__(self, config: ScheduleConfig, *, background: bool) -> None:
@@ -64,22 +64,22 @@ class RoundSchedule:
             self._waited_since_s = now_s
 
     def due(self, now_s: float, num_transitions: int, num_of_run: int) -> DueRound | None:
-        """The round to start now, if any; to be called again once it has ended.
+        """The round to start now, if any; to be called again once that round has ended.
 
         Args:
             now_s: Steady time.
-            num_transitions: Transitions that were ever there.
-            num_of_run: Those since the episode manager began to count.
+            num_transitions: Number of all transitions so far, evicted ones included.
+            num_of_run: Number of transitions since the episode manager began to count.
         """
         report = self._report
         if self._is_set_back:
-            # What is missing of a world that has ended, as with a simulator that came back, never comes.
+            # The clock was set back, e.g. by a restarted simulator, so missing transitions will never arrive.
             self._num_lost, self._is_set_back = max(report.total_steps - num_of_run, 0), False
         if self._is_waited_for():
             missing = report.total_steps - num_of_run
             if missing > self._num_lost and now_s - self._waited_since_s < self._config.patience_s:
                 return None
-            # What was waited for in vain once, as after a crash, never comes; later episodes need not wait for it again.
+            # Transitions still missing after `patience_s`, as after a crash, never arrive; later episodes do not wait for them.
             self._num_lost = max(missing, 0)
             return self._start(DueRound(report.episode, report.episode, report.stamp_ns), num_transitions)
         enough = num_transitions >= max(self._config.min_transitions, self._trained_on + self._config.min_new_transitions)

@@ -72,7 +72,6 @@ def test_lockstep_gives_one_exact_transition_per_step_as_soon_as_the_next_comman
         assert (transition.next_obs == state_at(50 * (step + 1)).obs(ROBOT.joints)).all()
         assert (transition.action == 0.01 * step / np.array(ROBOT.max_velocity_rad_s)).all()
         assert transition.episode == 3
-    assert assembler.num_kept == 20
     assert not assembler.dropped
 
 

@@ -188,5 +188,5 @@ def test_without_the_frame_it_does_not():
 def test_rollouts_of_a_framed_model_are_finite_and_of_their_shape(model, propagation):
     draws = ParticleDraws.undrawn(model, 4, 3, propagation).draw(torch.Generator().manual_seed(0))
     path = rollout(model, batches()[0][0, 0], torch.zeros(6, 4, ACTION_SIZE), draws)
-    assert path.shape == (4, draws.num_particles, 6, OBS_SIZE)
+    assert path.shape == (*draws.members.shape, 6, OBS_SIZE)
     assert torch.isfinite(path).all()

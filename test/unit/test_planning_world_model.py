@@ -9,7 +9,7 @@ from mbrl_ros.errors import PlanningError, ShapeError
 from mbrl_ros.models.toys import NamingModel
 from mbrl_ros.planning import PlannerConfig, make_planner
 from mbrl_ros.planning.planner import Objective
-from mbrl_ros.planning.returns import no_reward, particle_returns
+from mbrl_ros.planning.returns import particle_returns
 from mbrl_ros.types import DynamicsModel, WorldModel, is_world_model
 
 CONFIG = PlannerConfig(horizon=3, population_size=128, num_elites=10, num_iterations=5, num_particles=1, init_std=0.7,
@@ -27,6 +27,10 @@ class Discounted:
 
     def value(self, obs: torch.Tensor) -> torch.Tensor:
         return -obs[..., 0]
+
+
+def no_reward(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(obs[..., 0])
 
 
 def plan(model: WorldModel, objective: Objective = no_reward, obs: np.ndarray = OBS):

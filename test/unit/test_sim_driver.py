@@ -59,6 +59,20 @@ def test_latency_delays_sending_and_keeps_stamps(make_driver):
     assert [stamp - sample.stamp_ns for stamp, sample in run(driver, 12)] == pytest.approx([50_000_000] * 9, abs=5_000_000)
 
 
+def test_messages_keep_their_order_when_the_latency_changes_and_do_not_outlive_a_reset(make_driver):
+    driver = make_driver(faults=FaultConfig(latency_s=0.05))
+    run(driver, 6)
+    driver.set_faults(FaultConfig())
+    assert run(driver, 2) == []
+    stamps = [sample.stamp_ns for _, sample in run(driver, 12)]
+    assert len(stamps) > 6 and stamps == sorted(stamps)
+    driver.set_faults(FaultConfig(latency_s=0.05))
+    run(driver, 6)
+    driver.reset()
+    reset_ns = driver.stamp_ns
+    assert all(sample.stamp_ns > reset_ns for _, sample in run(driver, 24))
+
+
 @pytest.mark.parametrize('robot', ['panda', 'iiwa'])
 @pytest.mark.parametrize('command_type', ['velocity', 'position'])
 def test_the_arm_stops_and_holds_when_commands_stop(make_driver, robot, command_type):

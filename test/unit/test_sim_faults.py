@@ -5,7 +5,7 @@ import pytest
 from support.asserts import some
 
 from mbrl_ros.errors import ConfigError
-from mbrl_sim.faults import FaultConfig, JointSample, LatencyQueue, MeasurementFaults, PoseSample
+from mbrl_sim.faults import FaultConfig, JointSample, MeasurementFaults, PoseSample
 
 JOINTS = JointSample(7, ('a', 'b', 'c', 'finger'), np.array([1.0, 2.0, 3.0, 0.04]), np.array([0.1, 0.2, 0.3, 0.0]))
 POSE = PoseSample(7, np.array([0.5, 0.1, 0.02]), np.array([0.0, 0.0, 0.0, 1.0]))
@@ -77,17 +77,6 @@ def test_equal_seeds_give_equal_faults():
     assert [(message.names, message.position.tolist()) for message in first] \
         == [(message.names, message.position.tolist()) for message in second]
     assert [message.names for message in first] != [message.names for message in other]
-
-
-def test_latency_holds_messages_back_and_keeps_their_order():
-    queue = LatencyQueue()
-    queue.push('first', 100)
-    queue.push('second', 50)
-    assert queue.pop_due(99) == []
-    assert queue.pop_due(100) == ['first', 'second']
-    queue.push('third', 1)
-    queue.clear()
-    assert queue.pop_due(10) == []
 
 
 def test_a_fault_out_of_range_is_named():

@@ -1,1 +1,1 @@
-"""Who demonstrates: scripted experts and a person at the keyboard. Knows no ROS."""
+"""Demonstrators: scripted experts and a person at the keyboard. Pure."""

@@ -1,4 +1,4 @@
-"""What a person at the keyboard is shown: the keys, and what the arm and the episode are at."""
+"""The panel for a person who demonstrates at the keyboard: the keys, and the state of arm and episode."""
 
 from rich.columns import Columns
 from rich.console import RenderableType
@@ -8,42 +8,31 @@ from rich.table import Table
 from mbrl_ros.agents.experts.pilot import HELP, KeyboardPilot
 from mbrl_ros.types import EpisodeReport, Phase
 
-#: For none, one way and the other.
+#: Marks for no motion, motion one way, and motion the other way.
 _MARKS = ('·', '▸', '◂')
 
 
 def draw(pilot: KeyboardPilot, now_s: float, report: EpisodeReport | None, hold: str, task: str) -> RenderableType:
-    """The panel.
+    """Draw the panel.
 
     Args:
-        pilot: Takes the keys.
-        now_s: Steady time, of what the keys ask for now.
-        report: Newest word of the episode manager, if any.
-        hold: Why the controller keeps the arm still; empty while it moves.
-        task: What is demonstrated.
+        pilot: Turns keys into actions.
+        now_s: Steady time; the panel shows the action at this time.
+        report: Newest report of the episode manager, if any.
+        hold: Why the controller holds the arm; empty while it moves.
+        task: Name of the task.
     """
-    return Panel(Columns([_keys(), _status(pilot, now_s, report, hold)], padding=(0, 4)), title=f'demonstrate: {task}',
-                 subtitle='Ctrl-C ends this', expand=False)
-
-
-def _keys() -> Table:
-    table = Table.grid(padding=(0, 2))
-    for keys, meaning in HELP:
-        table.add_row(f'[bold]{keys}[/]', meaning)
-    return table
-
-
-def _status(pilot: KeyboardPilot, now_s: float, report: EpisodeReport | None, hold: str) -> Table:
-    action = pilot.action(now_s)
-    table = Table.grid(padding=(0, 2))
-    table.add_row('episode', _episode(report))
-    table.add_row('to the goal', '-' if report is None else f'{100 * report.distance_m:.1f} cm')
-    table.add_row('arm', _arm(report, hold))
-    table.add_row('speed', f'{100 * pilot.speed:.0f} %')
-    table.add_row('gripper', 'open' if pilot.opening > 0.0 else 'closed')
-    table.add_row('motion', '  '.join(f'{name} {_MARKS[int(value > 0.0) - int(value < 0.0)]}'
-                                      for name, value in zip(('x', 'y', 'z', 'yaw'), action)))
-    return table
+    keys, status = Table.grid(padding=(0, 2)), Table.grid(padding=(0, 2))
+    for names, meaning in HELP:
+        keys.add_row(f'[bold]{names}[/]', meaning)
+    status.add_row('episode', _episode(report))
+    status.add_row('to the goal', '-' if report is None else f'{100 * report.distance_m:.1f} cm')
+    status.add_row('arm', _arm(report, hold))
+    status.add_row('speed', f'{100 * pilot.speed:.0f} %')
+    status.add_row('gripper', 'open' if pilot.opening > 0.0 else 'closed')
+    status.add_row('motion', '  '.join(f'{name} {_MARKS[int(value > 0.0) - int(value < 0.0)]}'
+                                       for name, value in zip(('x', 'y', 'z', 'yaw'), pilot.action(now_s))))
+    return Panel(Columns([keys, status], padding=(0, 4)), title=f'demonstrate: {task}', subtitle='Ctrl-C ends this', expand=False)
 
 
 def _episode(report: EpisodeReport | None) -> str:

@@ -1,4 +1,4 @@
-"""What keys mean: tool twists that fade by themselves, because a terminal never says that a key was released."""
+"""Tool twists from keys; a twist fades by itself, because a terminal does not report the release of a key."""
 
 import dataclasses
 
@@ -10,14 +10,14 @@ from mbrl_ros.spaces.tabletop import GRIP, TWIST_YAW
 
 _OPEN, _CLOSED = 1.0, -1.0
 _SPEED_STEP, _SLOWEST = 0.1, 0.1
-#: Entry of the action that a key moves, and which way.
+#: Entry of the action that a key sets, and its sign.
 _MOTIONS = {'w': (0, 1.0), 's': (0, -1.0), 'a': (1, 1.0), 'd': (1, -1.0), 'r': (2, 1.0), 'f': (2, -1.0),
             'q': (TWIST_YAW, 1.0), 'e': (TWIST_YAW, -1.0)}
 _GRIPS = {'o': _OPEN, 'c': _CLOSED}
 _SPEEDS = {'+': _SPEED_STEP, '=': _SPEED_STEP, '-': -_SPEED_STEP}
 _STOP = ' '
 
-#: What is shown of the keys: which, and what they do.
+#: Keys and their meanings, for the panel.
 HELP = (
     ('w  s', 'away from the base, towards it'),
     ('a  d', 'left, right'),
@@ -31,7 +31,7 @@ HELP = (
 
 @dataclasses.dataclass(frozen=True)
 class PilotConfig(Config):
-    """How long a key acts, and how fast it moves the tool."""
+    """Duration and speed of a key's motion."""
 
     hold_s: float = setting(0.2, 'Time that a pressed key acts in full; a key that is held down repeats itself.', unit='s',
                             low=0.01, high=2.0)
@@ -42,11 +42,8 @@ class PilotConfig(Config):
 class KeyboardPilot:
     """Turns keys into actions of `ToolSpace`: a twist and an opening, normalised to [-1, 1].
 
-    Each of the four motions lasts a moment from its last key on, and those of several keys add up to one. The opening stays
-    as it was told. It starts open and at rest.
-
-    Args:
-        config: Settings.
+    Each of the four motions lasts for a moment after its last key, and motions of several keys combine into one twist. The
+    opening stays until another key changes it. The pilot starts at rest with an open gripper.
 
     Attributes:
         speed: Share of the tool's speeds that keys ask for.
@@ -59,7 +56,7 @@ class KeyboardPilot:
         self.reset()
 
     def reset(self) -> None:
-        """Begin an episode: at rest, with an open gripper; the speed stays as the person set it."""
+        """Begin an episode at rest with an open gripper; the speed stays."""
         self.opening = _OPEN
         self.stop()
 
@@ -69,15 +66,7 @@ class KeyboardPilot:
         self._pressed_s = np.full(TWIST_SIZE, -np.inf)
 
     def press(self, key: str, now_s: float) -> bool:
-        """Take in a key, upper or lower case alike.
-
-        Args:
-            key: One character.
-            now_s: Steady time.
-
-        Returns:
-            Whether the key means anything.
-        """
+        """Handle a key, upper or lower case, at a steady time; returns whether the key has a meaning."""
         key = key.lower()
         if key in _MOTIONS:
             entry, way = _MOTIONS[key]
@@ -93,7 +82,7 @@ class KeyboardPilot:
         return True
 
     def action(self, now_s: float) -> np.ndarray:
-        """What the keys so far ask for at a steady time, shape (5,)."""
+        """Action that the keys ask for at a steady time, shape (5,)."""
         over_s = now_s - self._pressed_s - self._config.hold_s
         left = np.clip(1.0 - over_s / self._config.fade_s, 0.0, 1.0)
         action = np.empty(TWIST_SIZE + 1)

@@ -1,4 +1,4 @@
-"""The scripted expert beside an episode manager: one action for each of its words on a demonstrated episode."""
+"""The scripted expert beside an episode manager: one action for each of its reports in a demonstrated episode."""
 
 from mbrl_ros.agents.experts.demonstrator import Demonstrator
 from mbrl_ros.tasks import Task
@@ -6,14 +6,14 @@ from mbrl_ros.types import DemonstratedAction, EpisodeReport, Phase, RobotState
 
 
 class ScriptedEpisodes:
-    """Takes states and reports as they come and gives what the expert would do.
+    """Takes states and reports as they arrive and answers with the expert's actions.
 
-    An action answers the first state that is not older than the report. In lockstep that is the state that the report speaks
-    of, so that the same run gives the same actions.
+    An action answers the first state that is not older than the report. In lockstep this is the report's own state, so equal runs
+    give equal actions.
 
     Args:
-        task: One over a table: observes, and says what the expert's twists are as its actions.
-        expert: Knows what to do.
+        task: Task over a table; its space makes observations, and actions of the expert's twists.
+        expert: Scripted expert.
     """
 
     def __init__(self, task: Task, expert: Demonstrator) -> None:
@@ -23,16 +23,16 @@ class ScriptedEpisodes:
         self._episode: tuple[int, int, int] | None = None
 
     def on_state(self, state: RobotState) -> DemonstratedAction | None:
-        """Take in a state; the action that it was waited for with, if any.
+        """Take a state; returns an action if a report waited for this state.
 
         Raises:
-            MeasurementError: The state lacks what the task sees.
+            MeasurementError: The state lacks an entry that the task observes.
         """
         self._state = state
         return self._answer()
 
     def on_report(self, report: EpisodeReport) -> DemonstratedAction | None:
-        """Take in a word of the episode manager; the action that answers it, once a state is there; raises like `on_state`."""
+        """Take a report; returns an action if its state has arrived already; raises like `on_state`."""
         self._report = report if report.phase is Phase.DEMONSTRATED else None
         return self._answer()
 

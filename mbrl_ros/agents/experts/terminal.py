@@ -1,4 +1,4 @@
-"""A terminal that gives every key at once and unseen, and that is left as it was found."""
+"""A terminal that returns each key at once, without echo, and gets its settings back at the end."""
 
 import os
 import re
@@ -11,23 +11,23 @@ from typing import TextIO
 from mbrl_ros.errors import ConfigError
 
 _LARGEST_READ = 1024
-#: What arrows and the like send, which ends in a letter that is a key by itself.
+#: Escape sequences, as of arrow keys; they end in a letter that is a key by itself.
 _ESCAPE = re.compile(r'\x1b(\[[0-9;?]*[ -/]*[@-~]|O.|.)?')
-#: Indices of a terminal's settings in what `tcgetattr` returns.
+#: Indices into the result of `tcgetattr`.
 _LOCAL_MODES, _CHARACTERS = 3, 6
 
 
 class KeyTerminal:
     """Keys of a terminal, without waiting for Enter and without echo; a context manager.
 
-    Ctrl-C interrupts as ever. Ctrl-Z is no more than a key: a process that sleeps would leave its shell a terminal without echo.
+    Ctrl-C interrupts as usual. Ctrl-Z is an ordinary key, because a suspended process would leave a terminal without echo.
 
     Args:
+        who: Name of the program, for the error.
         stream: The terminal; standard input by default.
-        who: Who needs it, for the refusal.
 
     Raises:
-        ConfigError: It is no terminal.
+        ConfigError: The stream is no terminal.
     """
 
     def __init__(self, who: str, stream: TextIO | None = None) -> None:
@@ -49,7 +49,7 @@ class KeyTerminal:
         termios.tcsetattr(self._file, termios.TCSADRAIN, self._before)
 
     def read(self) -> str:
-        """The keys since the last call, without arrows and the like; empty when there were none, or when the terminal is gone."""
+        """Keys since the last call, without arrows and the like; empty if there are none or the terminal is gone."""
         if not select.select([self._file], [], [], 0.0)[0]:
             return ''
         try:

@@ -1,4 +1,4 @@
-"""The last word before the driver: the command filter, the named holds, and the latched emergency stop."""
+"""What protects the arm: the command filter, the state watch, the named holds and the latched emergency stop."""
 
 from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig, FilteredCommand
 from mbrl_ros.control.safety.hold import EmergencyStop, HoldReason, StopSequence

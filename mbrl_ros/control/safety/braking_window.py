@@ -1,7 +1,7 @@
-"""The rolling window for trajectory drivers: one period of the command, then a stop.
+"""Rolling window for trajectory drivers: the command for one period, then a stop.
 
-What lies beyond the next period has not passed the command filter, so it is not sent: a driver that hears nothing more
-runs into the controlled stop which the filter has shown to be possible.
+Later commands have not passed the command filter yet, so the window does not contain them. If no further message comes, the
+driver executes the stop, which the filter has shown to be possible.
 """
 
 import numpy as np
@@ -11,12 +11,12 @@ _MIN_POINTS = 3
 
 def braking_window(position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray,
                    dt: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points one control period apart; the first is the end of the command's period, the last one stands.
+    """Points one control period apart, from the end of the command's period to standstill.
 
     Args:
-        position: Where the command starts, shape (J,), rad.
+        position: Start of the command, shape (J,), rad.
         velocity: Filtered command, held for one period, shape (J,), rad/s.
-        acceleration: Limits to brake with, shape (J,), rad/s².
+        acceleration: Braking limits, shape (J,), rad/s².
         dt: Control period, seconds.
 
     Returns:

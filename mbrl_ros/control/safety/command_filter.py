@@ -1,11 +1,10 @@
-"""The last thing before the driver: nothing reaches the arm that did not pass here.
+"""The command filter: every command to the arm passes it.
 
-Every command is brought within the velocity, acceleration, position and height limits of the robot profile. All rules
-look at where the arm would come to rest if it braked from the next tick on, so a stop is always still possible.
+The filter brings a command within the velocity, position, acceleration and height limits of the robot profile. Position and
+height are judged where the arm would come to rest if it braked from the next tick on, so that a stop always stays possible.
 
-Order of the rules, and what wins: velocity scales the whole vector, which keeps its direction; position and acceleration
-clip each joint; the height rule shrinks what is left towards braking. Acceleration wins over all of them: no rule, and
-no stop, ever asks for more than the arm can brake.
+The rules act in this order: velocity scales the whole vector and keeps its direction; position and acceleration clip each joint;
+height shrinks the rest towards braking. Acceleration wins: no rule and no stop changes the velocity faster than its limit.
 """
 
 import dataclasses
@@ -17,15 +16,15 @@ from mbrl_ros.config import Config, setting
 from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
 
-#: Shares of the wanted command, from all of it to pure braking, among which the height rule chooses.
+#: The height rule chooses among these shares of the wanted command; 0 is pure braking.
 _SHARES = np.linspace(1.0, 0.0, 9)
-#: Points of the braking path at which heights are looked at, as shares of the longest joint's braking time.
+#: Points of the braking path whose heights are checked, as shares of the longest braking time of a joint.
 _BRAKING_TIMES = np.array([0.0, 1 / 3, 2 / 3, 1.0])
 
 
 @dataclasses.dataclass(frozen=True)
 class CommandFilterConfig(Config):
-    """How far within the profile's limits commands stay."""
+    """Margins within the limits of the robot profile."""
 
     velocity_scale: float = setting(1.0, 'Share of the velocity limits that may be used.', low=0.01, high=1.0, live=True)
     acceleration_scale: float = setting(1.0, 'Share of the acceleration limits that may be used.', low=0.05, high=1.0)
@@ -41,7 +40,7 @@ class FilteredCommand:
     Attributes:
         velocity: Shape (J,), rad/s.
         clamped: Names of the rules that changed the command, in the order in which they acted.
-        refusal: Why the wanted command was not even looked at, and braking took its place; empty when it was.
+        refusal: Why the wanted command could not be checked and was replaced by braking; empty if it was checked.
     """
 
     velocity: np.ndarray
@@ -52,10 +51,10 @@ class FilteredCommand:
 class CommandFilter:
     """Turns wanted joint velocities into ones that may be sent.
 
-    It remembers the last velocity it let through, because acceleration is measured against what the driver was told.
+    The filter remembers the last velocity that it let through, because the acceleration limit bounds the change from it.
 
     Args:
-        robot: Limits, and the height below which no moving link origin may come.
+        robot: Limits, and the lowest height of moving link origins.
         kinematics: Chain of the same robot.
         config: Margins.
     """
@@ -66,7 +65,9 @@ class CommandFilter:
         self._lower = np.array(robot.position_lower_rad) + config.position_margin_rad
         self._upper = np.array(robot.position_upper_rad) - config.position_margin_rad
         self._acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
-        self._moving = _moving_origins(kinematics, self._lower, self._upper)
+        # Only origins whose height depends on the joints are checked.
+        samples = np.random.default_rng(0).uniform(self._lower, self._upper, (32, len(robot.joints)))
+        self._moving = np.flatnonzero(np.ptp(self._heights(samples), axis=0) > 1e-6)
         is_tool = self._moving == len(robot.joints)
         self._floor_m = config.height_margin_m + np.where(is_tool, robot.workspace.lowest_tool_m, robot.workspace.lowest_link_m)
         self._previous = np.zeros(len(robot.joints))
@@ -74,15 +75,15 @@ class CommandFilter:
 
     @property
     def previous(self) -> np.ndarray:
-        """The last velocity that was let through, shape (J,), rad/s."""
+        """Last velocity that passed, shape (J,), rad/s."""
         return self._previous.copy()
 
     def reset(self) -> None:
-        """Forget the last command; for an arm that is known to stand."""
+        """Forget the last command; the arm must stand."""
         self._previous = np.zeros_like(self._previous)
 
     def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> FilteredCommand:
-        """Bring a wanted velocity within all limits; what cannot be checked becomes a step of braking.
+        """Bring a wanted velocity within all limits; one that cannot be checked is replaced by a step of braking.
 
         Args:
             velocity: Wanted velocities, shape (J,), rad/s.
@@ -94,7 +95,8 @@ class CommandFilter:
         limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
         scaled = velocity / max(1.0, float(np.max(np.abs(velocity) / limits)))
         stoppable = self._clip_position(scaled, q, dt)
-        reachable = self._clip_acceleration(stoppable, dt)
+        change = self._acceleration * dt
+        reachable = np.clip(stoppable, self._previous - change, self._previous + change)
         raised = self._keep_above_floor(reachable, q, dt)
         stages = (velocity, scaled, stoppable, reachable, raised)
         rules = ('velocity', 'position', 'acceleration', 'height')
@@ -103,7 +105,7 @@ class CommandFilter:
         return FilteredCommand(raised.copy(), acted)
 
     def brake(self, dt: float) -> np.ndarray:
-        """One step of the hardest stop that the acceleration limits allow, shape (J,); all zeros once the arm stands."""
+        """Next velocity of the hardest stop within the acceleration limits, shape (J,), rad/s; zeros once the arm stands."""
         self._previous = self._braked(dt)
         return self._previous.copy()
 
@@ -121,25 +123,21 @@ class CommandFilter:
         return np.sign(self._previous) * np.maximum(np.abs(self._previous) - self._acceleration * dt, 0.0)
 
     def _clip_position(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> np.ndarray:
-        """Largest speed towards each limit from which holding `dt`, then braking, ends before it: v dt + v²/2a <= d."""
+        """Clip to the largest speed v that, held for `dt` and then braked, stays within the distance d: v dt + v²/2a <= d."""
         a = self._acceleration
         towards_upper = np.sqrt((a * dt) ** 2 + 2.0 * a * np.maximum(self._upper - q, 0.0)) - a * dt
         towards_lower = np.sqrt((a * dt) ** 2 + 2.0 * a * np.maximum(q - self._lower, 0.0)) - a * dt
         return np.clip(velocity, -towards_lower, towards_upper)
 
-    def _clip_acceleration(self, velocity: np.ndarray, dt: float) -> np.ndarray:
-        change = self._acceleration * dt
-        return np.clip(velocity, self._previous - change, self._previous + change)
-
     def _keep_above_floor(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> np.ndarray:
         """Largest share of the command whose braking path keeps every moving origin above the floor.
 
-        An origin that is below it already may go up, never further down.
+        An origin that is already below the floor may rise but not sink.
         """
         braked = self._braked(dt)
         candidates = braked + _SHARES[:, None] * (velocity - braked)  # (N, J)
         paths = self._braking_paths(candidates, q, dt)  # (N, 4, J)
-        heights = self._heights(np.concatenate([paths.reshape(-1, len(q)), q[None]]))  # (N * 4 + 1, points)
+        heights = self._heights(np.concatenate([paths.reshape(-1, len(q)), q[None]]))[:, self._moving]  # (N * 4 + 1, points)
         lowest = heights[:-1].reshape(len(_SHARES), len(_BRAKING_TIMES), -1).min(axis=1)  # (N, points)
         allowed = (lowest >= np.minimum(self._floor_m, heights[-1])).all(axis=1)
         return candidates[int(np.argmax(allowed))] if allowed.any() else braked
@@ -152,11 +150,5 @@ class CommandFilter:
         return q + velocity[:, None, :] * dt + travel
 
     def _heights(self, q: np.ndarray) -> np.ndarray:
-        return self._kinematics.points(torch.from_numpy(q))[..., 2].numpy()[:, self._moving]
-
-
-def _moving_origins(kinematics: KinematicChain, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Indices of the origins that the joints can raise or lower; the others' height says nothing about a command."""
-    samples = np.random.default_rng(0).uniform(lower, upper, (32, len(lower)))
-    heights = kinematics.points(torch.from_numpy(samples))[..., 2].numpy()
-    return np.flatnonzero(np.ptp(heights, axis=0) > 1e-6)
+        """Heights of all link origins, m, at joint positions of shape (N, J)."""
+        return self._kinematics.points(torch.from_numpy(q))[..., 2].numpy()

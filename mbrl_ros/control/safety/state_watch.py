@@ -1,4 +1,4 @@
-"""Whether the newest state may be acted on: there, complete, fresh, and where the arm can be."""
+"""Checks of the newest state: is it there, complete, fresh, and possible after the state before?"""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from mbrl_ros.types import RobotState
 
 @dataclasses.dataclass(frozen=True)
 class StateWatchConfig(Config):
-    """When a state is too old, too new, or impossible."""
+    """Limits beyond which a state is too old, too new, or impossible."""
 
     max_age_s: float = setting(0.1, 'Oldest state that may be acted on.', unit='s', low=0.001, high=5.0)
     max_future_s: float = setting(0.05, 'How far in the future a state may be stamped.', unit='s', low=0.0, high=5.0)
@@ -25,11 +25,11 @@ class StateWatch:
     """Judges each state before it is used.
 
     Args:
-        robot: Names the joints and how fast they can be.
+        robot: Names of the joints and their velocity limits.
         config: Tolerances.
 
     Attributes:
-        detail: What was wrong at the last check, in figures; may be empty.
+        detail: Figures or joints behind the last check's hold; may be empty.
     """
 
     def __init__(self, robot: RobotProfile, config: StateWatchConfig) -> None:
@@ -40,22 +40,18 @@ class StateWatch:
         self.reset()
 
     def reset(self) -> None:
-        """Forget where the arm was; for the start of an episode, when the world may have been put back."""
+        """Forget the last state, because the world may have been reset."""
         self._last: RobotState | None = None
         self._jump_ns: int | None = None
         self._jump_detail = ''
 
     def check(self, state: RobotState | None, now_ns: int) -> HoldReason | None:
-        """The reason not to act on a state, or None.
-
-        Args:
-            state: Newest state, if any.
-            now_ns: The time by the clock that stamps are made with.
-        """
+        """The reason to hold, or None if the newest state may be acted on; `now_ns` is a time by the clock of the stamps."""
         self.detail = ''
         if state is None:
             return HoldReason.NO_STATE
-        if incomplete := self._incomplete(state):
+        sound = {name for name, *values in zip(state.names, state.position, state.velocity) if np.isfinite(values).all()}
+        if incomplete := [joint for joint in self._robot.joints if joint not in sound]:
             self.detail = ', '.join(incomplete)
             return HoldReason.STATE_INCOMPLETE
         age_s = (now_ns - state.stamp_ns) * 1e-9
@@ -66,12 +62,6 @@ class StateWatch:
             self.detail = f'{-age_s:.3f} s ahead, at most {self._config.max_future_s:g} s is allowed'
             return HoldReason.FUTURE_STATE
         return self._check_jump(state)
-
-    def _incomplete(self, state: RobotState) -> list[str]:
-        """Joints that are not there, or whose numbers are not finite."""
-        known = {name: np.isfinite([position, velocity]).all()
-                 for name, position, velocity in zip(state.names, state.position, state.velocity)}
-        return [joint for joint in self._robot.joints if not known.get(joint, False)]
 
     def _check_jump(self, state: RobotState) -> HoldReason | None:
         if self._last is not None and (jumped := self._jumped(self._last, state)):
@@ -86,7 +76,7 @@ class StateWatch:
         return None
 
     def _jumped(self, last: RobotState, state: RobotState) -> list[str]:
-        """Each joint that moved further than it can, and how far."""
+        """Each joint that moved further than its velocity limit allows, with the distance."""
         moved = np.abs(state.positions(self._robot.joints) - last.positions(self._robot.joints))
         elapsed_s = abs(state.stamp_ns - last.stamp_ns) * 1e-9
         allowed = self._limits * elapsed_s + self._config.jump_tolerance_rad

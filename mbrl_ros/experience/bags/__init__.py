@@ -1,4 +1,4 @@
-"""Recordings: MCAP bags that `ros2 bag` and Foxglove open, written so that a crash loses nothing that was written before it."""
+"""Recordings: MCAP bags that `ros2 bag` and Foxglove open; a crash loses no message that was written before it."""
 
 from mbrl_ros.experience.bags.metadata import BagTopic
 from mbrl_ros.experience.bags.reader import BagMessage, BagReader, read_messages

@@ -1,7 +1,7 @@
 """One MCAP file that is readable up to its last whole record at every moment, however the process ends.
 
-Messages are not gathered in chunks: each goes to the operating system, as one write of whole records, before the call
-returns. A write that fails half-way is taken back, so that a full disk leaves a file that ends with a whole record.
+There are no chunks: each message goes to the operating system, as one write of whole records, before the call returns. A write
+that fails half-way is undone, so a full disk leaves a file that ends with a whole record.
 """
 
 import contextlib
@@ -10,10 +10,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
 from mcap.well_known import MessageEncoding, Profile, SchemaEncoding
 from mcap.writer import CompressionType, Writer
 
-from mbrl_ros.experience.bags.metadata import BagTopic, FileSummary, bag_information, information_text, qos_text
+from mbrl_ros.experience.bags.metadata import BagTopic, FileSummary, bag_information
 
 #: MCAP metadata record with the resolved configuration.
 CONFIGURATION_RECORD = 'mbrl_ros'
@@ -28,7 +29,7 @@ class BagFile:
         configuration: Resolved settings, stored in the file.
 
     Raises:
-        OSError: The file cannot be created or its head cannot be written; then there is no such file.
+        OSError: The file cannot be created, or its head cannot be written; no file is left behind.
     """
 
     def __init__(self, path: Path, topics: Sequence[BagTopic], configuration: Mapping) -> None:
@@ -53,24 +54,24 @@ class BagFile:
         return self._sink.tell()
 
     def write(self, topic: str, data: bytes, log_time_ns: int, publish_time_ns: int, sequence: int) -> None:
-        """Append one message; when this returns, the end of the process cannot undo it.
+        """Append one message; once this returns, the message survives the end of the process.
 
         Raises:
-            OSError: It could not be written; the file still ends with the message before.
+            OSError: The message could not be written; the file still ends with the message before.
         """
         self._writer.add_message(self._channels[topic], log_time_ns, data, publish_time_ns, sequence)
         self._sink.commit()
         self.summary.add(topic, log_time_ns)
 
     def sync(self) -> None:
-        """Wait until everything is on the disk, so that the end of the machine cannot undo it; raises OSError."""
+        """Wait until everything is on the disk and survives the end of the machine; raise OSError if that fails."""
         self._sink.sync()
 
     def finish(self, ros_distro: str = '') -> None:
-        """Write the index and close; raises OSError, and then the file stays readable but unfinished."""
-        information = bag_information(self._topics, [self.summary], {}, ros_distro)
+        """Write the index and close; raise OSError if that fails, which leaves the file readable but unfinished."""
+        information = bag_information(self._topics, [self.summary], ros_distro)
         try:
-            self._writer.add_metadata('rosbag2', {'serialized_metadata': information_text(information)})
+            self._writer.add_metadata('rosbag2', {'serialized_metadata': yaml.safe_dump(information, sort_keys=False)})
             self._writer.finish()
             self._sink.commit()
             self._sink.sync()
@@ -87,14 +88,14 @@ class BagFile:
         for topic in self._topics:
             if topic.type not in schemas:
                 schemas[topic.type] = self._writer.register_schema(topic.type, SchemaEncoding.ROS2, topic.schema.encode())
-            metadata = {'offered_qos_profiles': qos_text(topic), 'topic_type_hash': topic.type_hash}
-            channels[topic.name] = self._writer.register_channel(
-                topic.name, MessageEncoding.CDR, schemas[topic.type], metadata)
+            qos = yaml.safe_dump(topic.qos, sort_keys=False).strip()
+            metadata = {'offered_qos_profiles': qos, 'topic_type_hash': topic.type_hash}
+            channels[topic.name] = self._writer.register_channel(topic.name, MessageEncoding.CDR, schemas[topic.type], metadata)
         return channels
 
 
 def configuration_of(record: Mapping[str, str]) -> dict:
-    """Configuration in a file's metadata record; empty where there is none that can be read."""
+    """Configuration in a file's metadata record; empty if none can be read."""
     try:
         configuration = json.loads(record['configuration'])
     except (KeyError, ValueError):
@@ -103,7 +104,7 @@ def configuration_of(record: Mapping[str, str]) -> dict:
 
 
 class _RecordSink:
-    """What the MCAP writer writes into: gathers records, and commits them to the file all or not at all."""
+    """Output of the MCAP writer: gathers records, and commits either all of them to the file or none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -119,7 +120,7 @@ class _RecordSink:
         return self._committed + len(self._pending)
 
     def flush(self) -> None:
-        """The MCAP writer may ask for it; only `commit` decides."""
+        """Do nothing: the MCAP writer calls this, but only `commit` writes to the file."""
 
     def commit(self) -> None:
         rest = memoryview(bytes(self._pending))

@@ -1,4 +1,4 @@
-"""One writer a bag: a lock that the operating system lets go of when its holder ends, however it ends."""
+"""One writer per bag: the operating system releases the lock when its holder ends, however it ends."""
 
 import contextlib
 import fcntl
@@ -7,11 +7,9 @@ from pathlib import Path
 
 from mbrl_ros.errors import BagError
 
-_LOCK_FILE = '.lock'
-
 
 class BagLock:
-    """Exclusive right to write in a bag's directory, until `release` or the end of the process.
+    """Exclusive right to write into a bag's directory, until `release` or the end of the process.
 
     Args:
         directory: Existing directory.
@@ -21,9 +19,8 @@ class BagLock:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / _LOCK_FILE
         try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._descriptor = os.open(directory / '.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise BagError(f'{directory}: cannot be written ({error.strerror}, errno {error.errno})') from None
         try:
@@ -38,7 +35,7 @@ class BagLock:
             os.write(self._descriptor, str(os.getpid()).encode())
 
     def release(self) -> None:
-        """Let others write; the lock file stays, because removing it would race with the next holder."""
+        """Let others write. The lock file stays, because removing it would race with the next holder."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

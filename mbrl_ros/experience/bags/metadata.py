@@ -1,4 +1,4 @@
-"""What rosbag2 keeps beside its storage files: topics with their quality of service, counts and times (format version 9)."""
+"""rosbag2's metadata (format version 9): topics with their quality of service, counts and times."""
 
 import dataclasses
 import os
@@ -23,8 +23,8 @@ class BagTopic:
         type: Message type, as `sensor_msgs/msg/JointState`.
         schema: Definition of the type and of those it uses (`ros2msg`).
         type_hash: Its REP 2016 hash; may be empty.
-        latched: Whether late subscribers get the last message; it is then repeated at the start of each file.
-        qos_text: Offered quality of service as a bag has it; empty for the usual reliable one.
+        latched: Whether late subscribers get the last message; each file then begins with that message.
+        qos_text: Offered quality of service as text in a bag; empty for the usual reliable one.
     """
 
     name: str
@@ -56,7 +56,7 @@ class BagTopic:
 
 @dataclasses.dataclass
 class FileSummary:
-    """Counts and times of one storage file; grows as messages are added."""
+    """Counts and times of one storage file."""
 
     path: str
     start_ns: int = 0
@@ -75,9 +75,8 @@ class FileSummary:
         self.counts[topic] = self.counts.get(topic, 0) + 1
 
 
-def bag_information(topics: Sequence[BagTopic], files: Sequence[FileSummary], custom: Mapping[str, str],
-                    ros_distro: str) -> dict[str, Any]:
-    """Content of rosbag2's metadata for some files of a bag."""
+def bag_information(topics: Sequence[BagTopic], files: Sequence[FileSummary], ros_distro: str) -> dict[str, Any]:
+    """Content of rosbag2's metadata for some files of a bag, in rosbag2's order of keys."""
     filled = [file for file in files if file.num_messages]
     start = min((file.start_ns for file in filled), default=0)
     end = max((file.end_ns for file in filled), default=0)
@@ -103,33 +102,27 @@ def bag_information(topics: Sequence[BagTopic], files: Sequence[FileSummary], cu
             'duration': {'nanoseconds': file.end_ns - file.start_ns},
             'message_count': file.num_messages,
         } for file in files],
-        'custom_data': dict(custom) or None,
+        'custom_data': None,
         'ros_distro': ros_distro,
     }
 
 
-def qos_text(topic: BagTopic) -> str:
-    """Quality of service as the channel of a storage file carries it."""
-    return yaml.safe_dump(topic.qos, sort_keys=False).strip()
-
-
-def information_text(information: Mapping[str, Any]) -> str:
-    """Metadata as YAML, in rosbag2's order of keys."""
-    return yaml.safe_dump(dict(information), sort_keys=False)
-
-
 def write_metadata(directory: Path, information: Mapping[str, Any]) -> None:
-    """Put `metadata.yaml` in place at once: readers see the old one or the new one, whole.
+    """Replace `metadata.yaml` atomically: readers see either the whole old one or the whole new one.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
-    text = information_text({'rosbag2_bagfile_information': dict(information)})
+    text = yaml.safe_dump({'rosbag2_bagfile_information': dict(information)}, sort_keys=False)
     replace_file(directory / METADATA_FILE, text.encode())
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file beside `path` and move it there once it is on the disk; raises OSError."""
+    """Write a file beside `path` and move it there once it is on the disk.
+
+    Raises:
+        OSError: The file cannot be written; `path` is unchanged.
+    """
     temporary = path.with_name(f'.{path.name}.tmp')
     try:
         with open(temporary, 'wb') as stream:

@@ -1,7 +1,7 @@
-"""Reading bags, also ones that end mid-record because their writer or its machine did.
+"""Reading bags, including bags that end mid-record because their writer or its machine crashed.
 
-Every whole record is read; what follows the last one is reported. The definitions in the bag itself decode its messages,
-so neither ROS nor a message package is needed.
+Every whole record is read, and bytes after the last one are reported. The definitions in the bag itself decode its messages, so
+neither ROS nor a message package is needed.
 """
 
 import dataclasses
@@ -35,11 +35,11 @@ class BagMessage:
     """One recorded message.
 
     Attributes:
-        topic: Where it was published.
+        topic: Its topic.
         data: Serialised message (CDR).
         log_time_ns: When it was received.
         publish_time_ns: When it was published.
-        sequence: Its number on the topic, from 1; 0 where the recorder did not count.
+        sequence: Its number on the topic, from 1; 0 if the recorder did not count.
     """
 
     topic: BagTopic
@@ -56,7 +56,7 @@ class BagMessage:
         """
         try:
             return _decoder(self.topic.type, self.topic.schema)(self.data)
-        except Exception as error:  # The decoder raises whatever the bytes lead it into.
+        except Exception as error:  # Damaged bytes may raise any exception in the decoder.
             raise BagError(f'a message on {self.topic.name} cannot be decoded as {self.topic.type} ({error})') from None
 
 
@@ -67,15 +67,15 @@ class BagFileReader:
         path: The file.
 
     Raises:
-        BagError: It cannot be read, or is not MCAP.
+        BagError: The file cannot be read, or is not MCAP.
 
     Attributes:
         topics: Topics whose definitions have been read so far, by name.
-        foreign: Topics read so far that are left out, because their encoding is another than that of ROS 2 messages.
+        foreign: Topics read so far that are skipped, because they are not encoded as ROS 2 messages.
         metadata: Metadata records read so far, by name.
-        tail: After iteration, what follows the last whole record, or empty when nothing does.
+        tail: After iteration, a description of the bytes after the last whole record; empty if there are none.
         closed: After iteration, whether every record up to the end mark was read.
-        damaged: After iteration, whether the file broke in the middle rather than was cut off.
+        damaged: After iteration, whether the file is damaged in the middle, and not just cut off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,25 +102,22 @@ class BagFileReader:
             topics: Names to keep; all by default.
 
         Raises:
-            BagError: The file cannot be read any more.
+            BagError: The file can no longer be read.
         """
         try:
-            yield from self._messages(topics)
+            for record in self._records():
+                if isinstance(record, Schema):
+                    self._schemas[record.id] = record
+                elif isinstance(record, Channel):
+                    self._add(record)
+                elif isinstance(record, Metadata):
+                    self.metadata[record.name] = record.metadata
+                elif isinstance(record, Message):
+                    topic = self._channels.get(record.channel_id)
+                    if topic is not None and (topics is None or topic.name in topics):
+                        yield BagMessage(topic, record.data, record.log_time, record.publish_time, record.sequence)
         except OSError as error:
             raise BagError(f'{self.path}: cannot be read ({error.strerror})') from None
-
-    def _messages(self, topics: Collection[str] | None) -> Iterator[BagMessage]:
-        for record in self._records():
-            if isinstance(record, Schema):
-                self._schemas[record.id] = record
-            elif isinstance(record, Channel):
-                self._add(record)
-            elif isinstance(record, Metadata):
-                self.metadata[record.name] = record.metadata
-            elif isinstance(record, Message):
-                topic = self._channels.get(record.channel_id)
-                if topic is not None and (topics is None or topic.name in topics):
-                    yield BagMessage(topic, record.data, record.log_time, record.publish_time, record.sequence)
 
     def _records(self) -> Iterator[McapRecord]:
         size = os.path.getsize(self.path)
@@ -129,7 +126,7 @@ class BagFileReader:
             while True:
                 head = stream.read(_HEAD.size)
                 if head == MAGIC or len(head) < _HEAD.size:
-                    # The end mark is shorter than a record's head: it can only be the end, or what is left of a record.
+                    # Too short for the head of a record: either the end mark, or the rest of a record that was cut off.
                     self.closed = head == MAGIC
                     self.tail = '' if self.closed else f'the file ends without its index, {len(head)} bytes after a record'
                     return
@@ -141,7 +138,7 @@ class BagFileReader:
                     return
                 try:
                     records = _parse(opcode, stream.read(length))
-                except Exception as error:  # The parser raises whatever damaged bytes lead it into.
+                except Exception as error:  # Damaged bytes may raise any exception in the parser.
                     self.tail = f'the record at byte {offset} is damaged ({error})'
                     self.damaged = True
                     return
@@ -160,7 +157,7 @@ class BagFileReader:
 class BagReader:
     """Reads a bag: all files of a directory in order, or a single file.
 
-    A message that a file repeats from the one before, so that it stands alone, is read once.
+    A latched message that a file repeats from the file before is read once.
 
     Args:
         path: Directory or `.mcap` file.
@@ -169,7 +166,7 @@ class BagReader:
         BagError: There is nothing to read, or a file is not MCAP.
 
     Attributes:
-        path: As given.
+        path: Path of the bag.
         files: Readers of the files, in order.
     """
 
@@ -189,19 +186,26 @@ class BagReader:
 
     @property
     def truncations(self) -> list[str]:
-        """One line for each file read so far that does not end as it should."""
+        """One line for each file read so far that is cut off or damaged."""
         return [f'{file.path}: {file.tail}' for file in self.files if file.tail]
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
-        """Every whole message of every file; arguments as for `BagFileReader.messages`."""
+        """Every whole message of every file.
+
+        Args:
+            topics: Names to keep; all by default.
+
+        Raises:
+            BagError: A file can no longer be read.
+        """
         last: dict[str, BagMessage] = {}
         for file in self.files:
             fresh: set[str] = set()
             for message in file.messages(topics):
                 name = message.topic.name
-                first_here = name not in fresh
+                before = last.get(name) if name not in fresh else None
                 fresh.add(name)
-                if first_here and name in last and _same(last[name], message):
+                if before and (before.publish_time_ns, before.data) == (message.publish_time_ns, message.data):
                     continue
                 if message.topic.latched:
                     last[name] = message
@@ -209,7 +213,11 @@ class BagReader:
 
 
 def read_messages(path: str | Path, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
-    """Every whole message of a bag; arguments and errors as for `BagReader` and its `messages`."""
+    """Every whole message of a bag; arguments as for `BagReader` and its `messages`.
+
+    Raises:
+        BagError: There is nothing to read, or a file is not MCAP or can no longer be read.
+    """
     return BagReader(path).messages(topics)
 
 
@@ -224,7 +232,7 @@ def bag_files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise BagError(f'{path}: no such file or directory')
     files = sorted(path.glob('*.mcap'), key=lambda file: (split_number(file), file.name))
-    # Shorter than the start mark: its writer ended before the first record; there is nothing to read or to refuse.
+    # A file shorter than the start mark is empty: its writer ended before the first record.
     files = [file for file in files if file.stat().st_size >= len(MAGIC)]
     if not files:
         raise BagError(f'{path}: holds no MCAP file')
@@ -232,13 +240,9 @@ def bag_files(path: Path) -> list[Path]:
 
 
 def split_number(path: Path) -> int:
-    """Number in `<name>_<number>.mcap`, or -1 where there is none."""
+    """Number in `<name>_<number>.mcap`, or -1 without one."""
     match = re.search(r'_(\d+)\.mcap$', path.name)
     return int(match[1]) if match else -1
-
-
-def _same(before: BagMessage, after: BagMessage) -> bool:
-    return before.publish_time_ns == after.publish_time_ns and before.data == after.data
 
 
 def _parse(opcode: int, payload: bytes) -> list[McapRecord]:

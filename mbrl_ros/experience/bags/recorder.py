@@ -1,6 +1,7 @@
-"""A recording that goes on: failures are kept, told once, and tried again."""
+"""A recording that survives failures: each is reported once, and writing is tried again."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,25 +24,24 @@ class ExperienceRecorder:
     """Records messages into a bag; a full disk or a lost directory interrupts the recording, never the process.
 
     Args:
-        directory: The bag. A recording in it that was not closed is recovered and continued, as after a crash; a closed one
-            is another run's and moves aside.
+        directory: The bag. An unclosed recording in it is recovered and continued, as after a crash; a closed one belongs to
+            another run and moves aside.
         config: How to record.
         topics: Every topic that may be recorded.
         configuration: Resolved settings, stored with the recording.
         ros_distro: Named in the metadata.
 
     Attributes:
-        error: Why nothing can be written now; empty while all is well.
+        error: Why nothing can be written now; empty if nothing is wrong.
         num_lost: Messages that could not be written.
     """
 
     def __init__(self, directory: str | Path, config: RecorderConfig, topics: Sequence[BagTopic], configuration: Mapping,
                  ros_distro: str = '') -> None:
         self._directory = Path(directory)
-        self._config = config
-        self._topics = tuple(topics)
-        self._configuration = configuration
-        self._ros_distro = ros_distro
+        self._retry_s = config.retry_s
+        self._open_writer = functools.partial(BagWriter, directory, topics, configuration=configuration, ros_distro=ros_distro,
+                                              max_split_bytes=round(config.max_split_mb * 1e6))
         self._writer: BagWriter | None = None
         self._latched_names = {topic.name for topic in topics if topic.latched}
         self._latched: dict[str, tuple[bytes, int]] = {}
@@ -58,7 +58,7 @@ class ExperienceRecorder:
 
     @property
     def path(self) -> Path:
-        """File that is being written, or the directory while none is."""
+        """File that is being written; the directory if there is none."""
         return (self._writer and self._writer.path) or self._directory
 
     @property
@@ -67,13 +67,15 @@ class ExperienceRecorder:
         return self._writer.recovered if self._writer else []
 
     def start(self, now_s: float) -> str:
-        """Open the bag; returns the error text when that fails, and writes try again later."""
+        """Open the bag; return the error text if that fails, and try again with later messages."""
         try:
             set_aside(self._directory)
+            self._writer = self._open_writer()
         except OSError as error:
-            refusal = f'{self._directory}: cannot be moved aside ({error.strerror}, errno {error.errno})'
-            return self._fail(BagError(refusal), now_s)
-        return self._attempt(now_s)
+            return self._fail(f'{self._directory}: cannot be moved aside ({error.strerror}, errno {error.errno})', now_s)
+        except BagError as error:
+            return self._fail(error, now_s)
+        return ''
 
     def record(self, topic: str, data: bytes, log_time_ns: int, publish_time_ns: int, now_s: float) -> str:
         """Write one message.
@@ -86,16 +88,15 @@ class ExperienceRecorder:
             now_s: Steady time, for the pause between attempts.
 
         Returns:
-            A line for the operator when the recording has just failed or has just come back, else an empty text.
+            A line for the operator if the recording has just failed or just recovered, else an empty text.
         """
         failed_before = bool(self.error)
         if failed_before and now_s < self._retry_at_s:
             self._lose(topic, data, publish_time_ns)
             return ''
-        if self._writer is None and self._attempt(now_s):
-            self._lose(topic, data, publish_time_ns)
-            return '' if failed_before else self.error
         try:
+            if self._writer is None:
+                self._writer = self._open_writer()
             while self._latched:
                 name, (value, stamp_ns) = next(iter(self._latched.items()))
                 self._writer.write(name, value, log_time_ns, stamp_ns)
@@ -109,19 +110,18 @@ class ExperienceRecorder:
         return f'recording again into {self.path}; {self.num_lost} messages were lost' if failed_before else ''
 
     def on_phase(self, is_episode: bool, now_s: float) -> str:
-        """Put an episode that ends on the disk; returns the error text when that fails."""
+        """At the end of an episode, wait until it is on the disk; return the error text if that fails."""
         ended = self._in_episode and not is_episode
         self._in_episode = is_episode
-        if not ended or self._writer is None:
-            return ''
         try:
-            self._writer.sync()
+            if ended and self._writer:
+                self._writer.sync()
         except BagError as error:
             return self._fail(error, now_s)
         return ''
 
     def close(self) -> str:
-        """Finish the bag; returns the error text when that fails."""
+        """Finish the bag; return the error text if that fails."""
         if self._writer is None:
             return ''
         try:
@@ -134,21 +134,13 @@ class ExperienceRecorder:
             self._writer = None
         return ''
 
-    def _attempt(self, now_s: float) -> str:
-        try:
-            self._writer = BagWriter(self._directory, self._topics, configuration=self._configuration,
-                                     max_split_bytes=round(self._config.max_split_mb * 1e6), ros_distro=self._ros_distro)
-        except BagError as error:
-            return self._fail(error, now_s)
-        return ''
-
-    def _fail(self, error: BagError, now_s: float) -> str:
+    def _fail(self, error: BagError | str, now_s: float) -> str:
         self.error = str(error)
-        self._retry_at_s = now_s + self._config.retry_s
+        self._retry_at_s = now_s + self._retry_s
         return self.error
 
     def _lose(self, topic: str, data: bytes, publish_time_ns: int) -> None:
         self.num_lost += 1
         if topic in self._latched_names:
-            # Still true when writing works again, and nobody will publish it a second time.
+            # Kept for later: a latched message stays valid, and nobody publishes it a second time.
             self._latched[topic] = (data, publish_time_ns)

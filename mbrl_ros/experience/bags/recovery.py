@@ -1,4 +1,4 @@
-"""Closing bags that their writer could not close, without losing a whole record."""
+"""Closing bags that their writer left unclosed, without losing a whole record."""
 
 import dataclasses
 import itertools
@@ -17,12 +17,12 @@ from mbrl_ros.experience.bags.reader import MAGIC, BagFileReader, bag_files
 
 @dataclasses.dataclass(frozen=True)
 class RecoveredFile:
-    """What became of one unclosed file.
+    """One file that was unclosed and now is closed.
 
     Attributes:
-        path: The file, now closed.
-        num_messages: Messages it holds: every whole one it held before.
-        tail: What followed the last whole record and is gone.
+        path: The file.
+        num_messages: Messages in it: every whole message of the unclosed file.
+        tail: Description of the lost bytes after the last whole record.
     """
 
     path: Path
@@ -33,15 +33,15 @@ class RecoveredFile:
 def recover(path: str | Path) -> list[RecoveredFile]:
     """Close every unclosed file of a bag, and write the bag's `metadata.yaml` anew.
 
-    The original of a file stays until its successor is whole and on the disk, and one that broke in the middle stays for
-    good, as `<file>.damaged`. A closed bag is left as it is.
+    An original file stays until its successor is whole and on the disk. A file that is damaged in the middle stays for good, as
+    `<file>.damaged`. A closed bag does not change.
 
     Args:
-        path: Bag directory, or one `.mcap` file, of which nothing but itself is then rewritten.
+        path: Bag directory, or one `.mcap` file; then only that file is rewritten.
 
     Raises:
-        BagError: Another process is writing the bag, there is nothing to recover, a file holds what a rewritten one could
-            not, or it cannot be written.
+        BagError: Another process is writing the bag, there is no bag, a file has topics in other encodings than ROS 2 messages,
+            or a file cannot be written.
     """
     path = Path(path)
     files = bag_files(path)
@@ -55,19 +55,24 @@ def recover(path: str | Path) -> list[RecoveredFile]:
 
 
 def recover_locked(path: Path, files: list[Path]) -> list[RecoveredFile]:
-    """As `recover`, for a caller that holds the bag's lock; raises OSError where a file cannot be written."""
+    """As `recover`, for a caller that holds the bag's lock.
+
+    Raises:
+        BagError: A file cannot be read, or has topics in other encodings than ROS 2 messages.
+        OSError: A file cannot be written.
+    """
     recovered = [result for file in files if (result := _recover_file(file))]
     if path.is_dir() and (recovered or not (path / METADATA_FILE).is_file()):
         topics, summaries = survey(files)
-        write_metadata(path, bag_information(list(topics.values()), summaries, {}, os.environ.get('ROS_DISTRO', '')))
+        write_metadata(path, bag_information(list(topics.values()), summaries, os.environ.get('ROS_DISTRO', '')))
     return recovered
 
 
 def set_aside(directory: Path) -> Path | None:
-    """Move a recording that its writer has closed out of the way, under the time at which it ended.
+    """Rename the directory of a closed recording; the new name has the time at which the recording ended.
 
     Returns:
-        Where it is now; None where there is none, or an unclosed one, which its writer's successor goes on with.
+        The new path; None if there is no recording, or an unclosed one, which the next writer continues.
 
     Raises:
         OSError: The directory cannot be renamed.
@@ -92,6 +97,7 @@ def survey(files: list[Path]) -> tuple[dict[str, BagTopic], list[FileSummary]]:
     """Topics by name, and counts and times of each file, from the indexes of closed files.
 
     Raises:
+        BagError: The index of a file cannot be read.
         OSError: A file cannot be opened.
     """
     topics: dict[str, BagTopic] = {}
@@ -102,7 +108,7 @@ def survey(files: list[Path]) -> tuple[dict[str, BagTopic], list[FileSummary]]:
                 index = make_reader(stream).get_summary()
         except OSError:
             raise
-        except Exception as error:  # The MCAP library raises whatever damaged bytes lead it into.
+        except Exception as error:  # Damaged bytes may raise any exception in the MCAP library.
             raise BagError(f'{file}: has an index that cannot be read ({error})') from None
         statistics = index.statistics if index else None
         if statistics is None:
@@ -135,7 +141,7 @@ def _recover_file(path: Path) -> RecoveredFile | None:
             file.write(message.topic.name, message.data, message.log_time_ns, message.publish_time_ns, message.sequence)
         file.finish(os.environ.get('ROS_DISTRO', ''))
         if first_pass.damaged:
-            # What follows the damage may still be of use to someone with better tools.
+            # The bytes after the damage may still be useful to someone with better tools.
             os.replace(path, path.with_name(f'{path.name}.damaged'))
         os.replace(temporary, path)
     except BaseException:

@@ -1,6 +1,6 @@
-"""Message definitions as the text that a bag carries with it, read from the installed message packages.
+"""Message definitions as texts for a bag, read from the installed message packages.
 
-A bag that holds the definitions of its messages can be decoded on a machine that has none of the packages.
+A bag with the definitions of its messages can be decoded on a machine without those packages.
 """
 
 import functools
@@ -20,13 +20,13 @@ _FIELD = re.compile(r'^\s*([A-Za-z][\w/]*)(?:<=\d+)?(?:\[[^\]]*\])?\s+[a-z]\w*')
 
 @functools.cache
 def schema_text(message_type: str) -> str:
-    """Definition of a type followed by those of every type it uses (encoding `ros2msg`).
+    """Definition of a type, then the definitions of every type that it uses (encoding `ros2msg`).
 
     Args:
         message_type: As `sensor_msgs/msg/JointState`.
 
     Raises:
-        BagError: The type, or one it uses, is not installed.
+        BagError: The type, or a type that it uses, is not installed.
     """
     texts: dict[str, str] = {}
     waiting = [message_type]
@@ -36,12 +36,12 @@ def schema_text(message_type: str) -> str:
             texts[name] = _share_file(name, '.msg').read_text(encoding='utf-8')
             waiting += _used_types(name, texts[name])
     first, *others = texts
-    return texts[first] + ''.join(f'\n{_SEPARATOR}\nMSG: {_short(name)}\n{texts[name]}' for name in others)
+    return texts[first] + ''.join(f'\n{_SEPARATOR}\nMSG: {name.replace("/msg/", "/")}\n{texts[name]}' for name in others)
 
 
 @functools.cache
 def type_hash(message_type: str) -> str:
-    """Hash of a type (REP 2016), or an empty string where the installation does not record it."""
+    """Hash of a type (REP 2016); empty if the installation does not record it."""
     try:
         entries = json.loads(_share_file(message_type, '.json').read_text(encoding='utf-8'))['type_hashes']
     except (BagError, ValueError, KeyError):
@@ -69,7 +69,3 @@ def _used_types(message_type: str, text: str) -> list[str]:
         owner, _, name = match[1].rpartition('/')
         used.append(f'{owner.removesuffix("/msg") or package}/msg/{name}')
     return used
-
-
-def _short(message_type: str) -> str:
-    return message_type.replace('/msg/', '/')

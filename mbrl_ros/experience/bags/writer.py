@@ -1,4 +1,4 @@
-"""Writing a bag: numbered files of bounded size that each stand alone, and rosbag2's metadata beside them."""
+"""Writing a bag: numbered files of bounded size, each complete by itself, and rosbag2's metadata beside them."""
 
 import contextlib
 import os
@@ -15,37 +15,35 @@ from mbrl_ros.experience.bags.reader import MAGIC, split_number
 from mbrl_ros.experience.bags.recovery import RecoveredFile, recover_locked, survey
 
 _CONFIGURATION_FILE = 'config.yaml'
-#: rosbag2 and its readers expect an unindexed file in the order of its log times; a clock that was set back by more
-#: than this gets a file of its own, and a smaller step is smoothed.
+#: rosbag2 and its readers expect an unindexed file in the order of its log times. If the clock is set back by more than this, a
+#: new file begins; a smaller step back is smoothed.
 _CLOCK_RESET_NS = 1_000_000_000
 
 
 class BagWriter:
     """Writes a rosbag2 bag in MCAP that is readable up to the last acknowledged message at every moment.
 
-    In a directory that already holds a bag, unclosed files are recovered first and the recording goes on in a new one; a
-    file that is no MCAP is set aside as `<file>.damaged`. The last message of each latched topic is repeated at the start
-    of each file.
+    In the directory of an earlier bag, the writer first recovers unclosed files, then continues in a new file. It renames a file
+    that is no MCAP to `<file>.damaged`. Each file begins with the last message of each latched topic.
 
     Args:
-        directory: The bag; made where it does not exist. Files are named after it.
+        directory: The bag; created if it does not exist. Files are named after it.
         topics: Every topic that may be written.
         configuration: Resolved settings, stored in each file and as `config.yaml`.
-        max_split_bytes: Size at which a new file begins; 0 for never.
+        max_split_bytes: Size at which a new file begins; 0 for one file.
         ros_distro: Named in the metadata.
 
     Raises:
         BagError: Another process writes this bag, or the directory cannot be written.
 
     Attributes:
-        directory: As given.
-        recovered: Files of an earlier recording that were closed now.
-        num_messages: Messages acknowledged, repeats not counted.
+        recovered: Files of an earlier recording that this writer has closed.
+        num_messages: Messages acknowledged, without repeats.
     """
 
     def __init__(self, directory: str | Path, topics: Sequence[BagTopic], *, configuration: Mapping | None = None,
                  max_split_bytes: int = 0, ros_distro: str = '') -> None:
-        self.directory = Path(directory)
+        self._directory = Path(directory)
         self.num_messages = 0
         self.recovered: list[RecoveredFile] = []
         self._topics = {topic.name: topic for topic in topics}
@@ -60,13 +58,13 @@ class BagWriter:
         self._holds_news = False
         self._last_log_ns = 0
         with self._errors():
-            self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock = BagLock(self.directory)
+            self._directory.mkdir(parents=True, exist_ok=True)
+        self._lock = BagLock(self._directory)
         try:
             with self._errors():
                 self._continue_bag()
                 self._open()
-                replace_file(self.directory / _CONFIGURATION_FILE, yaml.safe_dump(self._configuration, sort_keys=False).encode())
+                replace_file(self._directory / _CONFIGURATION_FILE, yaml.safe_dump(self._configuration, sort_keys=False).encode())
         except BaseException:
             self._abandon()
             self._lock.release()
@@ -78,9 +76,9 @@ class BagWriter:
         return self._file.path if self._file else None
 
     def write(self, topic: str, data: bytes, log_time_ns: int, publish_time_ns: int) -> None:
-        """Append one message; when this returns, the end of the process cannot undo it.
+        """Append one message; once this returns, the message survives the end of the process.
 
-        After a failure the next call begins a new file, so that a recording goes on by itself when there is space again.
+        After a failure the next call begins a new file, so a recording continues by itself once there is space again.
 
         Args:
             topic: One of the topics given.
@@ -89,10 +87,10 @@ class BagWriter:
             publish_time_ns: When it was published.
 
         Raises:
-            BagError: It could not be written; everything acknowledged before stays readable.
+            BagError: The message could not be written, or the topic is unknown; all acknowledged messages stay readable.
         """
         if topic not in self._topics:
-            raise BagError(f'{self.directory}: has no topic {topic!r}; it has {", ".join(self._topics)}')
+            raise BagError(f'{self._directory}: has no topic {topic!r}; it has {", ".join(self._topics)}')
         self._sequences[topic] += 1
         sequence = self._sequences[topic]
         with self._errors():
@@ -105,7 +103,7 @@ class BagWriter:
             self._latched[topic] = (data, publish_time_ns, sequence)
 
     def sync(self) -> None:
-        """Wait until everything is on the disk, so that the end of the machine cannot undo it; raises BagError."""
+        """Wait until everything is on the disk and survives the end of the machine; raise BagError if that fails."""
         if self._file:
             with self._errors():
                 self._file.sync()
@@ -114,7 +112,7 @@ class BagWriter:
         """Finish the file, close files that an earlier failure left open, and write the metadata.
 
         Raises:
-            BagError: Not all of it could be written; everything acknowledged stays readable, and recoverable.
+            BagError: Not everything could be written; all acknowledged messages stay readable and recoverable.
         """
         try:
             with self._errors():
@@ -135,18 +133,17 @@ class BagWriter:
         self.close()
 
     def _continue_bag(self) -> None:
-        for path in self.directory.glob('.*.recovered'):
+        for path in self._directory.glob('.*.recovered'):
             path.unlink()
-        files = sorted(self.directory.glob('*.mcap'), key=split_number)
-        for path in [path for path in files if path.stat().st_size < len(MAGIC)]:
-            path.unlink()
-            files.remove(path)
-        for path in files:
+        for path in sorted(self._directory.glob('*.mcap'), key=split_number):
+            if path.stat().st_size < len(MAGIC):
+                path.unlink()
+                continue
             try:
                 self.recovered += recover_locked(path, [path])
                 topics, summaries = survey([path])
             except BagError:
-                # A file that nobody can read must not keep the next recording from beginning.
+                # An unreadable file must not block the next recording.
                 path.rename(path.with_name(f'{path.name}.damaged'))
                 continue
             self._summaries += summaries
@@ -167,7 +164,7 @@ class BagWriter:
 
     def _open(self) -> None:
         number = 1 + max((split_number(Path(summary.path)) for summary in self._summaries), default=-1)
-        path = self.directory / f'{self.directory.resolve().name}_{number}.mcap'
+        path = self._directory / f'{self._directory.resolve().name}_{number}.mcap'
         self._holds_news = False
         self._file = BagFile(path, list(self._topics.values()), self._configuration)
         self._summaries.append(self._file.summary)
@@ -185,22 +182,22 @@ class BagWriter:
         if self._holds_news:
             self._unfinished.append(self._file.path)
         else:
-            # Retries on a full disk must not leave a trail of files with nothing but a head.
+            # Delete a file without messages: retries on a full disk would leave many of them.
             with contextlib.suppress(OSError):
                 self._file.path.unlink()
             self._summaries.remove(self._file.summary)
         self._file = None
 
     def _write_metadata(self) -> None:
-        write_metadata(self.directory, bag_information(list(self._topics.values()), self._summaries, {}, self._ros_distro))
+        write_metadata(self._directory, bag_information(list(self._topics.values()), self._summaries, self._ros_distro))
 
     @contextlib.contextmanager
     def _errors(self):
-        """Turn a failed write into one `BagError` that names path and cause, and let go of the file it failed in."""
+        """Turn a failed write into a `BagError` that names path and cause, and abandon the open file."""
         try:
             yield
         except OSError as error:
-            path = error.filename or self.path or self.directory
+            path = error.filename or self.path or self._directory
             self._abandon()
             raise BagError(f'{path}: cannot be written ({os.strerror(error.errno)}, errno {error.errno}); '
                            'what was logged before stays readable') from None

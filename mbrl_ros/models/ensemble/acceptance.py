@@ -1,4 +1,4 @@
-"""Whether a candidate replaces the model in use: not when it is worse by more than chance, and always with the reason."""
+"""Acceptance of a candidate: it replaces the model in use unless it is worse by more than chance."""
 
 import dataclasses
 
@@ -10,21 +10,22 @@ from mbrl_ros.models.ensemble.metrics import Validation
 class AcceptanceConfig(Config):
     """How much a candidate may be worse than the model in use, on the same held-out transitions."""
 
-    rmse_tolerance: float = setting(0.1, 'Share by which its error may be larger; room for chance.', low=0.0, high=1.0)
+    rmse_tolerance: float = setting(0.1, 'Share by which the candidate\'s error may be larger by chance.', low=0.0, high=1.0)
     rmse_floor: float = setting(0.002, 'Difference in error, in output standard deviations, that never matters.', low=0.0)
-    nll_tolerance: float = setting(0.5, 'Amount by which its negative log-likelihood a dimension may be larger.', low=0.0)
+    nll_tolerance: float = setting(0.5, 'Amount by which the candidate\'s negative log-likelihood a dimension may be larger.',
+                                   low=0.0)
 
 
 def decide(candidate: Validation, current: Validation | None, config: AcceptanceConfig) -> tuple[bool, str]:
     """Compare a candidate with the model in use.
 
     Args:
-        candidate: Validation of the candidate on the held-out transitions of today.
-        current: Validation of the model in use on the same ones; None when there is none.
+        candidate: Validation of the candidate on held-out transitions.
+        current: Validation of the model in use on the same transitions; None without a model in use.
         config: Tolerances.
 
     Returns:
-        Whether it is accepted, and why, one sentence with the figures.
+        Whether the candidate is accepted, and the reason, one sentence with the figures.
     """
     figures = f'held-out error {candidate.rmse:.4f} on {candidate.num_transitions} transitions'
     if not (candidate.rmse < float('inf') and candidate.nll < float('inf')):

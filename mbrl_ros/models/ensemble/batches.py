@@ -1,7 +1,7 @@
-"""Batches out of each member's bootstrap.
+"""Batches of each member's bootstrap.
 
-Pass after pass, every distinct transition of the bootstrap comes once, and its copies are its weight: the same loss over a
-pass as with copies, from 63 % of the rows.
+In each pass every distinct transition of the bootstrap comes once, weighted by its number of copies. The loss over a pass is
+the same as with copies, from 63 % of the rows.
 """
 
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 import torch
 
-#: Drawing many at once costs no more than drawing one.
+#: Drawing many batches at once takes no longer than drawing one.
 _BATCHES_AHEAD = 32
 
 
 class Batch(NamedTuple):
-    """One batch for all members, as rows of tables.
+    """One batch for all members, as rows of two tables; all tensors are contiguous.
 
     Attributes:
-        inputs: Normalised, the last column ones, shape (N, I + 1), of the type of the products, contiguous.
-        targets: And in the last column what a row counts, shape (M, O + 1), of the network's type, contiguous.
-        input_rows: Where in `inputs`, shape (E * B,), member by member, int64, contiguous.
-        target_rows: The same for `targets`.
+        inputs: Normalised inputs and a last column of ones, shape (N, I + 1), of the type of the products.
+        targets: Targets and a last column with the weight of the row, shape (M, O + 1), of the network's type.
+        input_rows: Rows of `inputs`, member by member, shape (E * B,), int64.
+        target_rows: Rows of `targets`, likewise.
     """
 
     inputs: torch.Tensor
@@ -30,12 +30,7 @@ class Batch(NamedTuple):
 
 
 def all_rows(inputs: torch.Tensor, targets: torch.Tensor) -> Batch:
-    """Every row once for each member.
-
-    Args:
-        inputs: Shape (N, I).
-        targets: Shape (E, N, O).
-    """
+    """A batch with every row once for each member, of inputs (N, I) and targets (E, N, O)."""
     members, size, _ = targets.shape
     rows = torch.arange(members * size)
     return Batch(*_tables(inputs, targets, targets.new_ones(members, size)), rows % size, rows)
@@ -53,9 +48,9 @@ class BootstrapBatches:
     Args:
         inputs: Shape (N, I), of the type of the products.
         targets: Shape (E, N, O).
-        counts: How often each transition is in each member's bootstrap, shape (E, N); a member without any takes all.
+        counts: How often each transition is in each member's bootstrap, shape (E, N); an empty bootstrap counts as all.
         batch_size: B.
-        generator: Decides the order.
+        generator: Source of the order.
     """
 
     def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor, batch_size: int,

@@ -1,4 +1,4 @@
-"""Probabilistic ensemble (PETS, Chua et al. 2018, arXiv:1805.12114), all members in one batched matrix product."""
+"""Probabilistic ensemble (PETS, Chua et al. 2018, arXiv:1805.12114) with batched matrix products over all members."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from mbrl_ros.models.ensemble.normalizer import Normalizer
 
 _INITIAL_MAX_LOGVAR = 0.5
 _INITIAL_MIN_LOGVAR = -10.0
-#: The outputs start near zero: the linear part is then the whole prediction, and its scale the whole uncertainty.
+#: Outputs start near zero: the linear part then gives the whole prediction, and its residual scale the whole uncertainty.
 _OUTPUT_INIT_GAIN = 0.1
 
 
@@ -27,13 +27,14 @@ class EnsembleConfig(Config):
     logvar_penalty: float = setting(0.01, 'Pull of the learned variance bounds towards each other.', low=0.0)
 
     def check(self) -> None:
+        """Raise ConfigError when `weight_decay` does not have three numbers."""
         if len(self.weight_decay) != 3:
             raise ConfigError(f'EnsembleConfig.weight_decay needs three numbers (first, hidden, last layers), '
                               f'got {self.weight_decay!r}')
 
     @property
     def hidden_units(self) -> int:
-        """Units of two hidden layers, which a prediction holds at a time for each row."""
+        """Units of two hidden layers; a prediction holds both at a time for each row."""
         return 2 * self.hidden_size
 
 
@@ -41,8 +42,8 @@ class Ensemble(torch.nn.Module):
     """E independent networks with SiLU units and diagonal Gaussian outputs, on normalised inputs and outputs.
 
     Note:
-        The variance bounds are learned by each member for itself, where the paper shares them, so that the members are
-        independent and an ensemble trains exactly as its members would alone.
+        Each member learns variance bounds of its own; the paper shares them. The members are therefore independent, and an
+        ensemble trains exactly as its members would alone.
 
     Args:
         input_size: I.
@@ -78,11 +79,6 @@ class Ensemble(torch.nn.Module):
         logvar = self.max_logvar - functional.softplus(self.max_logvar - logvar)
         return mean, self.min_logvar + functional.softplus(logvar - self.min_logvar)
 
-    @torch.no_grad()
-    def mean(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Mean alone, without gradient; shapes as for `forward`."""
-        return self(inputs)[0]
-
     @property
     def decay_rates(self) -> list[float]:
         """Weight decay of each layer."""
@@ -91,12 +87,12 @@ class Ensemble(torch.nn.Module):
 
     @torch.no_grad()
     def rebase(self, old: Normalizer, new: Normalizer, output_scale: torch.Tensor) -> None:
-        """Rewrite the weights for differently normalised inputs and outputs; the function stays the same.
+        """Rewrite the weights for other normalisers of inputs and outputs; the function of raw inputs stays the same.
 
         Args:
-            old: Normaliser that the inputs went through so far.
-            new: Normaliser that they go through from now on.
-            output_scale: Shape (O,); means are multiplied by it, variances by its square.
+            old: Normaliser of the inputs so far.
+            new: Normaliser of the inputs from now on.
+            output_scale: Factor on the means, shape (O,); variances are multiplied by its square.
         """
         first, last = self.weights[0].double(), self.weights[-1]
         shift = ((new.mean - old.mean) / old.std).double()
@@ -110,6 +106,6 @@ class Ensemble(torch.nn.Module):
 
 
 def _truncated_normal(shape: tuple[int, ...], std: float, generator: torch.Generator) -> torch.Tensor:
-    """Cut at two standard deviations; made of uniform numbers, at a sixth of the time that torch's own takes."""
+    """Normal numbers cut at two standard deviations, made of uniform ones in a sixth of the time of torch's `trunc_normal_`."""
     largest = math.erf(math.sqrt(2.0))
     return torch.empty(shape).uniform_(-largest, largest, generator=generator).erfinv_().mul_(math.sqrt(2.0) * std)

@@ -1,7 +1,7 @@
-"""Gradient of the training loss, written out: less than half of autograd's time, and far less with bfloat16 matrix products.
+"""Gradient of the training loss without autograd, in less than half of its time, and far less with bfloat16 products.
 
-All parameters lie in one buffer, so that an optimiser sees one tensor. Biases are the last row of their layer's block and
-ride on a column of ones, so that one matrix product gives both gradients. Nothing is allocated in a step.
+All parameters are in one buffer, which is one tensor to an optimiser. Biases are the last row of their layer's block and
+multiply a column of ones, so one matrix product gives the gradients of weights and biases. A step allocates nothing.
 """
 
 import math
@@ -16,7 +16,7 @@ from mbrl_ros.models.ensemble.kernels import native
 from mbrl_ros.models.ensemble.kernels.compiled_gradient import CompiledPasses
 
 PRECISIONS = ('auto', 'float32', 'bfloat16')
-#: Units times rows of a member from which bfloat16 was the faster one, measured over 64 to 256 units and 32 to 256 rows.
+#: Units times rows of a member from which bfloat16 was faster, measured for 64 to 256 units and 32 to 256 rows.
 _LOW_PRECISION_SIZE = 16_384
 
 
@@ -28,15 +28,15 @@ def product_type(precision: str, hidden_size: int, batch_size: int, processor: M
         precision: One of `PRECISIONS`.
         hidden_size: Units of each hidden layer.
         batch_size: Transitions a step.
-        processor: What torch says that one can do; this one when left out.
-        is_compiled: Whether there is compiled code for bfloat16; whether there is some here when left out.
+        processor: Capabilities of the processor as torch lists them; those of this machine by default.
+        is_compiled: Whether there is compiled code for bfloat16; that of this machine by default.
     """
     if precision == 'auto':
         processor = torch.cpu.get_capabilities() if processor is None else processor
         is_compiled = native.is_supported('bfloat16') if is_compiled is None else is_compiled
-        # Intel's vector instructions do no more products in bfloat16 than in float32; of its matrix units only torch makes use.
-        is_torchs = processor.get('amx_bf16') and not is_compiled
-        is_faster = is_torchs or (processor.get('avx512_bf16') and 'Intel' not in processor.get('cpu_name', ''))
+        # Intel's vector instructions are no faster in bfloat16 than in float32, and only torch uses its matrix units.
+        uses_matrix_units = processor.get('amx_bf16') and not is_compiled
+        is_faster = uses_matrix_units or (processor.get('avx512_bf16') and 'Intel' not in processor.get('cpu_name', ''))
         precision = 'bfloat16' if is_faster and hidden_size * batch_size >= _LOW_PRECISION_SIZE else 'float32'
     return getattr(torch, precision)
 
@@ -46,17 +46,17 @@ class LossGradient:
 
     Each member's loss is the mean over its batch of `(mean - target)^2 / variance + log(variance)`, times the row's weight,
     plus `logvar_penalty * (max_logvar - min_logvar)`, both means over dimensions, plus half the weights' squares times
-    their `weight_decay`.
+    their `weight_decay`. Every method raises MemoryError if compiled code finds no memory for its working set.
 
     Args:
-        network: Its parameters become views of `values`: whoever changes one, changes the other.
+        network: Its parameters become views of `values`, so a change of one changes the other.
         batch_size: B.
-        dtype: Of matrix products; the loss itself is in the network's own type.
-        backend: What multiplies: `auto` for the fastest, `torch`, or a kind of compiled code, as in `kernels.native`.
+        dtype: Type of the matrix products; the loss has the network's type.
+        backend: As for `Predictor`.
 
     Attributes:
         values: All parameters, flat.
-        gradient: What `compute` found, flat, in the same order.
+        gradient: Result of `compute`, flat, in the same order.
     """
 
     def __init__(self, network: Ensemble, batch_size: int, dtype: torch.dtype, backend: str = 'auto') -> None:
@@ -76,20 +76,15 @@ class LossGradient:
 
     @torch.no_grad()
     def descend(self, batches: Sequence[Batch], rates: Sequence[float]) -> None:
-        """Take a step of Adam on each batch; what `gradient` holds afterwards is not defined.
-
-        Args:
-            batches: One after the other.
-            rates: Size of each step.
-        """
+        """Take a step of Adam on each batch, with a rate for each; leaves `gradient` undefined."""
         self._passes.descend(batches, rates)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> torch.Tensor:
-        """Each member's loss without what penalises its parameters, shape (E,).
+        """Each member's loss without the penalties on its parameters, shape (E,).
 
         Args:
-            batch: Of any size, inputs in the network's type.
+            batch: A batch of any size, with inputs in the network's type.
         """
         return self._passes.validate(batch)
 
@@ -123,7 +118,7 @@ class _TorchPasses:
 
         self._inputs, self._targets = buffer(shapes[0][1]), buffer(size + 1, kind)
         widths = [shape[2] for shape in shapes]
-        self._outputs = [buffer(width) for width in widths]                    # (E, B, units), before the unit
+        self._outputs = [buffer(width) for width in widths]                    # (E, B, units), before the activation
         self._hidden = [buffer(width + 1) for width in widths[:-1]]            # (E, B, units + 1), the last stays 1
         self._activated = [hidden[..., :-1] for hidden in self._hidden]
         self._backward = [buffer(width) for width in widths[:-1]]
@@ -169,7 +164,7 @@ class _TorchPasses:
         return (loss * targets[..., -1:]).mean(dim=(1, 2))
 
     def _output_slope(self, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Gradient at the last layer's outputs, and that of the variance bounds.
+        """Gradient at the last layer's outputs; also writes the gradient of the variance bounds.
 
         The softly bounded log-variance of a raw output v is `log(exp(min) + exp(max) * share)`, share = sigmoid(v - max).
         """

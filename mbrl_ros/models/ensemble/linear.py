@@ -1,8 +1,8 @@
-"""The linear part of the model, in closed form.
+"""The linear part of the model, fitted in closed form.
 
-A joint under velocity control is close to linear in its velocity and command. Ridge regression finds that from a hundred
-transitions, where a network alone needs a thousand; the network then learns what is left. Fitted to each member's own
-bootstrap, its disagreement grows with the distance from the data, as a model's should.
+A joint under velocity control is nearly linear in its velocity and command. Ridge regression learns this from a hundred
+transitions, a network alone from a thousand; the network then learns the errors of the linear part. Each member has a linear
+part fitted to its own bootstrap, so the members' disagreement grows with the distance from the data.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ class LinearPart:
         """Ridge regression of each member on its bootstrap; the bias is not penalised.
 
         Args:
-            inputs: Shape (N, I), normalised.
-            targets: Shape (N, O), or (E, N, O) where members have their own, normalised.
-            counts: How often each row counts, shape (E, N).
+            inputs: Normalised, shape (N, I).
+            targets: Normalised, shape (N, O), or (E, N, O) where members have their own.
+            counts: Number of copies of each row, shape (E, N).
             ridge: Penalty on squared weights, in units of one sample.
         """
         ones = torch.ones(len(inputs), 1, dtype=torch.float64)

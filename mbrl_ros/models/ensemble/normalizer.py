@@ -1,10 +1,10 @@
-"""Normalisation from the training data, with an exact inverse."""
+"""Normalisation by mean and standard deviation of the training data, and its inverse."""
 
 import dataclasses
 
 import torch
 
-#: Spread below this share of the largest magnitude is rounding, not signal.
+#: A spread below this share of the largest magnitude counts as rounding.
 _RELATIVE_FLOOR = 1e-6
 _ABSOLUTE_FLOOR = 1e-9
 
@@ -27,8 +27,8 @@ class Normalizer:
 
         Args:
             samples: Shape (N, D).
-            constant_scale: Scale of a column that does not vary. For inputs 1, so that a first small movement along it
-                does not look enormous; for outputs tiny, so that a model of a thing at rest does not let it wander.
+            constant_scale: Scale of a column that does not vary. Inputs take 1, so that a first small movement is no huge input;
+                outputs take a tiny scale, so that a body that has never moved is predicted to stay.
         """
         mean, std = samples.mean(dim=0), samples.std(dim=0, unbiased=False)
         floor = _ABSOLUTE_FLOOR + _RELATIVE_FLOOR * samples.abs().amax(dim=0)

@@ -1,4 +1,4 @@
-"""Everything that was learned, as named tensors: what a trainer returns, a file holds and a snapshot predicts with."""
+"""All learned parameters as named tensors: the result of a trainer, the content of a file, the input of a predictor."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from mbrl_ros.models.ensemble.normalizer import Normalizer
 
 @dataclasses.dataclass(frozen=True)
 class DynamicsParameters:
-    """Change of the observation over one period: a linear part, plus a network for what it leaves unexplained.
+    """Parameters of the change of the observation over one period: a linear part, plus a network for the linear part's errors.
 
     Attributes:
-        inputs: Of observation and action together, I = O + A columns.
-        outputs: Of the change of the observation, O columns.
-        linear: Normalised inputs to normalised outputs.
-        residual_scale: Spread of the linear part's errors, in normalised outputs; the network's unit, shape (O,).
+        inputs: Normaliser of observation and action together, I = O + A columns.
+        outputs: Normaliser of the change of the observation, O columns.
+        linear: Map from normalised inputs to normalised outputs.
+        residual_scale: Spread of the linear part's errors in normalised outputs, shape (O,); the unit of the network's outputs.
         network: Parameters of an `Ensemble` by name; never modified.
     """
 
@@ -64,7 +64,7 @@ class DynamicsParameters:
         """Inverse of `tensors`.
 
         Raises:
-            BundleError: A tensor is missing, superfluous, of the wrong shape or type, or holds values that cannot be.
+            BundleError: A tensor is missing, superfluous, of the wrong shape or type, or has impossible values.
         """
         network = {name.removeprefix('network.'): value for name, value in tensors.items() if name.startswith('network.')}
         try:
@@ -74,7 +74,17 @@ class DynamicsParameters:
             expected = _expected_shapes(parameters)
         except (KeyError, ValueError, IndexError) as error:
             raise BundleError(f'model lacks a tensor or has one without its axes ({error})') from None
-        _require_tensors(tensors, expected)
+        if wrong := sorted(set(tensors) ^ set(expected)):
+            raise BundleError(f'model has missing or superfluous tensors: {", ".join(wrong)}')
+        for name, shape in expected.items():
+            tensor = tensors[name]
+            if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
+                raise BundleError(f'model tensor {name!r} needs shape {shape} of float32, '
+                                  f'got {tuple(tensor.shape)} of {str(tensor.dtype).removeprefix("torch.")}')
+            if not torch.isfinite(tensor).all():
+                raise BundleError(f'model tensor {name!r} holds values that are not finite')
+            if name.endswith(('.std', '_scale')) and not (tensor > 0).all():
+                raise BundleError(f'model tensor {name!r} needs positive values, got {float(tensor.min()):g}')
         return parameters
 
 
@@ -90,17 +100,3 @@ def _expected_shapes(parameters: DynamicsParameters) -> dict[str, tuple[int, ...
         expected[f'network.weights.{layer}'] = (members, rows, columns)
         expected[f'network.biases.{layer}'] = (members, 1, columns)
     return expected
-
-
-def _require_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    if wrong := sorted(set(tensors) ^ set(expected)):
-        raise BundleError(f'model has missing or superfluous tensors: {", ".join(wrong)}')
-    for name, shape in expected.items():
-        tensor = tensors[name]
-        if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
-            raise BundleError(f'model tensor {name!r} needs shape {shape} of float32, '
-                                f'got {tuple(tensor.shape)} of {str(tensor.dtype).removeprefix("torch.")}')
-        if not torch.isfinite(tensor).all():
-            raise BundleError(f'model tensor {name!r} holds values that are not finite')
-        if name.endswith(('.std', '_scale')) and not (tensor > 0).all():
-            raise BundleError(f'model tensor {name!r} needs positive values, got {float(tensor.min()):g}')

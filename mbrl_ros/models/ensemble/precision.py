@@ -1,4 +1,4 @@
-"""Which arithmetic to predict in: what the fastest is depends on the processor, the network and the batch, so it is measured."""
+"""Choice of the precision of predictions: the fastest depends on processor, network and batch, so it is measured."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.predictor import Predictor, precisions
 from mbrl_ros.spaces.frame import Frame
 
-#: Fewer digits have to be worth it; and a choice that is not close comes out the same every time.
+#: A reduced precision has to be this many times faster; the margin also makes the choice repeatable.
 _WORTH_IT = 1.25
 _CALLS = 25
 _ENOUGH_S = 1.0
@@ -25,12 +25,12 @@ _ENOUGH_S = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionChoice:
-    """What to predict in, and why.
+    """The chosen precision, and the measurements behind it.
 
     Attributes:
         precision: As for `Predictor`.
-        predict_ms: Least time of one prediction in each precision that was tried, since all that the machine does besides only
-            ever adds to it; empty where nothing had to be measured.
+        predict_ms: Minimum time of one prediction in each precision, because other load on the machine only adds to a time;
+            empty where there was no choice.
     """
 
     precision: str
@@ -46,13 +46,13 @@ class PrecisionChooser:
 
     Args:
         setting: `auto`, or a precision by name.
-        device: Where to predict.
+        device: Device of the predictions.
         num_rows: Rows predicted at once, those of all members together.
-        horizon: Steps of the trajectories that are wanted of the model; 1 where it is asked step by step whatever it can do.
-        frame: What the model was learned in and the trajectories are wanted out of; None for none.
+        horizon: Steps of a trajectory; 1 measures single steps even where the model can roll out whole trajectories.
+        frame: Frame that the model was learned in; None for none.
         clock: Seconds, monotonic.
-        make: Makes a predictor of parameters, device and precision.
-        available: Precisions to choose from, the exact one first; all of the device when left out.
+        make: Makes a predictor from parameters, device and precision.
+        available: Precisions to choose from, the exact one first; all of the device by default.
 
     Raises:
         ConfigError: The device does not have the precision that was named.
@@ -70,16 +70,14 @@ class PrecisionChooser:
         self._chosen: dict[tuple, PrecisionChoice] = {}
 
     def choose(self, parameters: DynamicsParameters) -> PrecisionChoice:
-        """The precision for a network of this shape; measured when it is the first of its shape."""
+        """The precision for networks of this shape; the first network of a shape is measured."""
         shape = (parameters.sizes, parameters.shape.hidden_layers, parameters.shape.hidden_size)
         if shape not in self._chosen:
             self._chosen[shape] = self._measured(parameters)
         return self._chosen[shape]
 
     def _measured(self, parameters: DynamicsParameters) -> PrecisionChoice:
-        if self._setting != 'auto':
-            return PrecisionChoice(self._setting, {})
-        names = self._available
+        names = self._available if self._setting == 'auto' else (self._setting,)
         if len(names) == 1:
             return PrecisionChoice(names[0], {})
         predictions = {name: self._prediction(self._make(parameters, self._device, name), *parameters.sizes) for name in names}
@@ -91,7 +89,7 @@ class PrecisionChooser:
                 predict()
                 if self._device.type == 'cuda':
                     torch.cuda.synchronize(self._device)
-                if call:  # The first warms up.
+                if call:  # The first call warms up.
                     least[name] = min(least[name], 1e3 * (self._clock() - start) / steps)
             if call and self._clock() - begin > _ENOUGH_S:
                 break
@@ -100,7 +98,7 @@ class PrecisionChooser:
         return PrecisionChoice(fastest if least[exact] > _WORTH_IT * least[fastest] else exact, least)
 
     def _prediction(self, model: Predictor, members: int, obs_size: int, action_size: int) -> tuple[Callable[[], object], int]:
-        """What a planner has the model do, and the steps that this predicts."""
+        """The planner's call of the model, and the number of steps that it predicts."""
         count, zeros = math.ceil(self._num_rows / members), functools.partial(torch.zeros, device=self._device)
         predict = functools.partial(model.predict, zeros(members, count, obs_size), zeros(members, count, action_size))
         steps = 1
@@ -115,14 +113,7 @@ class PrecisionChooser:
 
 
 def stand_in(obs_size: int, action_size: int, config: EnsembleConfig | None = None, *, seed: int = 0) -> DynamicsParameters:
-    """Parameters of the right sizes before anything is learned: to warm up with and to measure on.
-
-    Args:
-        obs_size: O.
-        action_size: A.
-        config: Sizes of the network; the default ones when left out.
-        seed: Of the weights.
-    """
+    """Parameters with random weights, for warming up and measuring before anything is learned."""
     config, inputs = config or EnsembleConfig(), obs_size + action_size
     network = Ensemble(inputs, obs_size, config, generator=torch.Generator().manual_seed(seed)).state_dict()
     members = config.ensemble_size

@@ -1,4 +1,4 @@
-"""Prediction in the planner's inner loop: learned parameters with every constant factor folded in."""
+"""Prediction in the planner's inner loop, with constant factors folded into the learned parameters."""
 
 import contextlib
 import copy
@@ -15,25 +15,24 @@ from mbrl_ros.models.ensemble.kernels.fused import FusedEnsemble
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.spaces.frame import Frame
+from mbrl_ros.types import DynamicsModel
 
 
 class Predictor:
-    """Next observation of all members at once; implements `types.DynamicsModel`.
+    """Predicts the next observation with all members at once; implements `types.DynamicsModel`.
 
     Args:
-        parameters: What was learned; not modified.
-        device: Where to predict.
-        precision: Arithmetic of the networks' products, one of `precisions(device)`. The linear part, variances and all
-            sums stay float32.
-        backend: What multiplies on a processor: `auto` for the fastest, `torch`, or a kind of compiled code, as in
-            `kernels.native`.
+        parameters: Learned parameters; not modified.
+        device: Device of the predictions.
+        precision: Arithmetic of the networks' products, one of `precisions(device)`. The linear part, variances and all sums
+            stay float32.
+        backend: Code for a CPU: `auto` for the fastest, `torch`, or a kind of compiled code as in `kernels.native`.
 
     Raises:
         ConfigError: The device does not have that precision.
 
     Attributes:
-        device: Where it predicts.
-        precision: As given.
+        device, precision: As given.
         hidden_units: As `EnsembleConfig.hidden_units`.
     """
 
@@ -54,17 +53,17 @@ class Predictor:
 
     @functools.cached_property
     def kind(self) -> Hashable:
-        """Equal for predictors that differ in nothing but the numbers in `tensors`; None where those cannot be replayed."""
+        """Equal for predictors that differ only in the values of `tensors`; None for compiled code, which cannot be captured."""
         return None if self._fused else (self.precision, *(tuple(tensor.shape) for tensor in self.tensors()))
 
     def tensors(self) -> list[torch.Tensor]:
-        """Everything learned that a prediction outside of compiled code for the processor depends on, in a fixed order."""
+        """All tensors that a prediction depends on, in a fixed order; not for compiled code."""
         return [self.output_scale, *self._network.tensors(), *(self._rollout.tensors() if self._rollout else ())]
 
     def in_frame(self, frame: Frame) -> 'Predictor | None':
-        """The same model, learned in a frame, as one that takes and predicts observations as they are outside of it.
+        """A copy of this model, learned in `frame`, that takes and predicts observations outside of the frame.
 
-        None where there is no compiled code for the frame; `models.framed.FramedModel` then calls the frame itself.
+        None without compiled code for the frame; `models.framed.FramedModel` then calls the frame itself.
         """
         fused = self._fused and self._fused.in_frame(frame)
         if fused is None:
@@ -82,9 +81,13 @@ class Predictor:
             action: Shape (E, B, A), normalised to [-1, 1].
 
         Raises:
-            ShapeError: Another shape, type or device.
+            ShapeError: `obs` or `action` has another shape or type, or is on another device.
+            MemoryError: Compiled code found no memory for its working set.
         """
-        self._check(obs, action)
+        check_batch(self, obs, action)
+        if (obs.device.type, action.device.type) != (self.device.type, self.device.type):
+            raise ShapeError(f'predict needs obs and action on {self.device.type!r}, got {obs.device.type!r} '
+                             f'and {action.device.type!r}')
         return self._fused.predict(obs, action) if self._fused else self._network.predict(obs, action)
 
     @torch.no_grad()
@@ -93,17 +96,20 @@ class Predictor:
         """Sample whole trajectories at once, where this predictor can; see `planning.propagation.rollout`.
 
         Args:
-            obs: Where all start, shape (O,).
+            obs: Start of all trajectories, shape (O,).
             actions: Shape (N, H, A).
-            members: Which member predicts a particle at a step, shape (H, P).
+            members: The member that predicts each particle at each step, shape (H, P).
             noise: Standard normal, shape (H, P, O).
 
         Returns:
-            Observations after each action, shape (H, P, N, O), in whichever order in memory is fast. What is not finite stays so,
-            as each step adds to it. None where trajectories have to be made step by step.
+            Observations after each action, shape (H, P, N, O), with any strides. NaN and infinity stay to the last step, because
+            each step adds to the one before. None where single steps are needed.
+
+        Raises:
+            MemoryError: Compiled code found no memory for its working set.
         """
-        made_by = self._fused or self._rollout
-        return made_by.roll_out(obs, actions, members, noise) if made_by else None
+        compiled = self._fused or self._rollout
+        return compiled.roll_out(obs, actions, members, noise) if compiled else None
 
     def disagreement(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Standard deviation of the members' means, mean over dimensions, in units of the output scale.
@@ -116,33 +122,34 @@ class Predictor:
             Shape (B,); 0 for a single member.
 
         Raises:
-            ShapeError: Another shape.
+            ShapeError: As for `predict`.
         """
         mean, _ = self.predict(obs.expand(self.ensemble_size, *obs.shape), action.expand(self.ensemble_size, *action.shape))
         return (mean.std(dim=0, unbiased=False) / self.output_scale).mean(dim=-1)
 
-    def _check(self, obs: torch.Tensor, action: torch.Tensor) -> None:
-        fits = (obs.ndim == 3 and action.ndim == 3 and obs.shape[0] == self.ensemble_size
-                and obs.shape[:2] == action.shape[:2]
-                and obs.shape[2] == self.obs_size and action.shape[2] == self.action_size)
-        if not fits:
-            raise ShapeError(f'predict needs obs ({self.ensemble_size}, B, {self.obs_size}) and action '
-                             f'({self.ensemble_size}, B, {self.action_size}), got {tuple(obs.shape)} and {tuple(action.shape)}')
-        if (obs.dtype, action.dtype) != (torch.float32, torch.float32):
-            raise ShapeError(f'predict needs obs and action of float32, got {str(obs.dtype).removeprefix("torch.")} and '
-                             f'{str(action.dtype).removeprefix("torch.")}')
-        if (obs.device.type, action.device.type) != (self.device.type, self.device.type):
-            raise ShapeError(f'predict needs obs and action on {self.device.type!r}, got {obs.device.type!r} '
-                             f'and {action.device.type!r}')
+
+def check_batch(model: DynamicsModel, obs: torch.Tensor, action: torch.Tensor) -> None:
+    """Check the arguments of `model.predict`.
+
+    Raises:
+        ShapeError: `obs` is not (E, B, O), `action` is not (E, B, A), or one of them is not float32.
+    """
+    members, leading = model.ensemble_size, (model.ensemble_size, *obs.shape[1:2])
+    if obs.shape != (*leading, model.obs_size) or action.shape != (*leading, model.action_size):
+        raise ShapeError(f'predict needs obs ({members}, B, {model.obs_size}) and action ({members}, B, {model.action_size}), '
+                         f'got {tuple(obs.shape)} and {tuple(action.shape)}')
+    if (obs.dtype, action.dtype) != (torch.float32, torch.float32):
+        raise ShapeError(f'predict needs obs and action of float32, got {str(obs.dtype).removeprefix("torch.")} and '
+                         f'{str(action.dtype).removeprefix("torch.")}')
 
 
 class _Network:
     """All members in torch's batched products.
 
-    Normalisers go into the first and last layers and into the linear part, biases of the layers on the input ride on a
-    column of ones, and the learned variance bounds become two factors: exp of the softly bounded log-variance v is
-    exactly `exp(min) + exp(max) * sigmoid(v - max)`. In reduced precision
-    the first layer and the linear part, whose inputs are raw, stay float32.
+    The normalisers are folded into the first and last layers and into the linear part. Biases of the layers on the input multiply
+    a column of ones. The learned variance bounds become two factors: exp of the softly bounded log-variance v is exactly
+    `exp(min) + exp(max) * sigmoid(v - max)`. In reduced precision the first layer and the linear part stay float32, because
+    their inputs are raw.
     """
 
     def __init__(self, parameters: DynamicsParameters, device: torch.device, precision: str) -> None:
@@ -197,10 +204,10 @@ class _Network:
 
 @contextlib.contextmanager
 def tf32_products(is_allowed: bool) -> Iterator[None]:
-    """Let float32 products on CUDA be TF32, or not; what was set before is set again afterwards.
+    """Allow or forbid TF32 for float32 products on CUDA; restores the switch afterwards.
 
-    Torch has one switch for the whole process, read as each product is launched: another thread that multiplies meanwhile has
-    it too. A captured graph keeps what the switch was when it was captured.
+    Torch has one switch for the whole process and reads it at each launch, so it also applies to other threads meanwhile. A
+    captured graph keeps the state of the switch at its capture.
     """
     switch = torch.backends.cuda.matmul
     before = switch.allow_tf32
@@ -212,19 +219,14 @@ def tf32_products(is_allowed: bool) -> Iterator[None]:
 
 
 def precisions(device: torch.device | str, is_supported: Callable[[str], bool] = fused.is_supported) -> tuple[str, ...]:
-    """Arithmetic that predictions can be made in on a device, the exact one first.
-
-    Args:
-        device: Where to predict.
-        is_supported: Whether there is compiled code for a precision.
-    """
+    """Precisions of predictions on a device, the exact one first; a CPU has those that compiled code supports."""
     if torch.device(device).type == 'cuda':
         return 'float32', 'tf32', 'bfloat16'
     return 'float32', *(name for name in fused.PRECISIONS[1:] if is_supported(name))
 
 
 def _fold_linear(parameters: DynamicsParameters, network_bias: torch.Tensor) -> torch.Tensor:
-    """Linear part on raw inputs and a one, in raw outputs, plus the network's last bias: shape (E, I + 1, O)."""
+    """Linear map from raw inputs and a one to raw outputs, with the network's last bias added: shape (E, I + 1, O)."""
     inputs, outputs = parameters.inputs, parameters.outputs
     scale = outputs.std.double()
     weight = parameters.linear.weight.double() / inputs.std.double().unsqueeze(-1) * scale

@@ -1,7 +1,7 @@
-"""Who trains on which transition: held out, or how often in which member's bootstrap.
+"""Held-out transitions and bootstraps.
 
-Both follow from a transition's key (its stamp) alone. So a transition once held out stays held out in every later round,
-after a restart and when it comes back from a bag, and a model is never judged on what an earlier one was trained on.
+Both depend on a transition's key (its stamp) alone. A held-out transition therefore stays held out in every later round, after
+a restart and when it is read from a bag, and no model is validated on transitions that an earlier one was trained on.
 """
 
 import numpy as np
@@ -11,13 +11,12 @@ _MAX_COPIES = 10
 
 
 def holdout_mask(keys: np.ndarray, fraction: float, minimum: int = 0) -> np.ndarray:
-    """Which transitions are for validation only, shape (N,), bool.
+    """Transitions for validation only, shape (N,), bool.
 
     Args:
         keys: Integers that identify the transitions, shape (N,).
         fraction: Share held out.
-        minimum: Fewest held out, as long as data are too few for the share to mean much. Only those beyond the share may
-            become training data later.
+        minimum: Fewest held out, for small data sets. Transitions held out beyond the share may become training data later.
     """
     draws = uniform(keys, stream=0)
     mask = draws < fraction
@@ -30,8 +29,8 @@ def bootstrap_counts(keys: np.ndarray, ensemble_size: int, seed: int) -> np.ndar
     """How often each transition is in each member's bootstrap, shape (E, N), int64.
 
     Note:
-        Counts are Poisson(1), the online bootstrap of Oza and Russell (2001): the limit of drawing N of N with
-        replacement, but unchanged for old transitions when new ones arrive.
+        Counts are Poisson(1), the online bootstrap of Oza and Russell (2001): the limit of drawing N of N with replacement.
+        Counts of old transitions do not change when new ones arrive.
     """
     draws = np.stack([uniform(keys, stream=1 + member + seed * 1009) for member in range(ensemble_size)])
     masses = np.cumsum(np.exp(-1.0) / np.cumprod([1.0, *range(1, _MAX_COPIES)]))

@@ -1,4 +1,4 @@
-"""Training of one round: split, normalise, fit the linear part, train the networks, keep each member's best weights."""
+"""Training of one round: split, normalise, fit the linear part, train the networks and keep each member's best weights."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.split import bootstrap_counts, holdout_mask
 
-#: Scale of an output that never varied; far below what any sensor resolves.
+#: Scale of an output that never varied, far below the resolution of any sensor.
 _CONSTANT_OUTPUT = 1e-6
 _FINAL_RATE = 0.02
 _FEWEST_TRAINED_ON = 4
@@ -39,7 +39,7 @@ class TrainerConfig(Config):
     patience: int = setting(8, 'Validations without a better member before training stops.', low=1)
     precision: str = setting('auto', 'Arithmetic of the matrix products in gradient steps; auto takes what is faster here.',
                              choices=PRECISIONS)
-    warm_start: bool = setting(True, 'Whether networks go on from those of the model before.')
+    warm_start: bool = setting(True, 'Whether training starts from the networks of the model in use.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,26 +49,18 @@ class TrainingResult:
     Attributes:
         parameters: Each member at its best validation.
         curves: Held-out loss of each member at each validation, shape (C, E); the first before any step.
-        best_check: Row of `curves` that each member was restored to, shape (E,).
-        steps: Gradient steps taken.
-        num_trained_on: Transitions in the bootstraps.
+        steps: Number of gradient steps.
         holdout: Which transitions were held out, shape (N,), bool.
     """
 
     parameters: DynamicsParameters
     curves: np.ndarray
-    best_check: np.ndarray
     steps: int
-    num_trained_on: int
     holdout: np.ndarray
 
 
 class EnsembleTrainer:
-    """Fits dynamics parameters to transitions; keeps nothing between calls.
-
-    Args:
-        config: Settings.
-    """
+    """Fits dynamics parameters to transitions; has no state between calls."""
 
     def __init__(self, config: TrainerConfig) -> None:
         self.config = config
@@ -82,17 +74,17 @@ class EnsembleTrainer:
             obs: Shape (N, O).
             action: Shape (N, A).
             next_obs: Shape (N, O).
-            seed: Decides initial weights and batches; bootstraps and held-out set follow from the keys. The same seed and
-                data give the same bytes.
+            seed: Seed of initial weights and batches; bootstraps and held-out set follow from the keys. The same seed and data
+                give the same bytes.
             keys: Integers that identify the transitions over all rounds, shape (N,); their index by default.
-            initial: Parameters to go on from, where `warm_start` is set and the sizes agree.
-            extra: Further obs, action and next_obs to train on, of which none is held out, counted or returned.
+            initial: Parameters to start from, used if `warm_start` is set and the sizes agree.
+            extra: Further obs, action and next_obs to train on; none of them is held out.
             is_cancelled: Asked between validations.
 
         Raises:
-            ShapeError: Arrays do not belong together.
+            ShapeError: Shapes of the arrays do not agree.
             ModelError: Too few transitions, or values that are not finite.
-            TrainingCancelled: `is_cancelled` said so.
+            TrainingCancelled: `is_cancelled` returned true.
         """
         config = self.config
         members = config.ensemble.ensemble_size
@@ -101,7 +93,7 @@ class EnsembleTrainer:
         holdout = holdout_mask(keys, config.holdout_fraction, config.min_holdout)
         if (~holdout).sum() < _FEWEST_TRAINED_ON:
             raise ModelError(f'training needs at least {config.min_holdout + _FEWEST_TRAINED_ON} transitions, got {len(obs)}')
-        num_trained_on, seen = int((~holdout).sum()), torch.as_tensor(~holdout)
+        seen = torch.as_tensor(~holdout)
         if extra is not None:
             _check(*extra)
             obs, action, next_obs = (np.concatenate(pair) for pair in zip((obs, action, next_obs), extra))
@@ -119,8 +111,9 @@ class EnsembleTrainer:
         if is_warm := config.warm_start and initial is not None and _same_shapes(initial, network):
             network = initial.ensemble(config.ensemble)
             network.rebase(initial.inputs, inputs, initial.residual_scale * initial.outputs.std / outputs.std)
-            # The linear part is fitted to what the network leaves, so that together they go on from where they were.
-            explained = network.mean(rows)
+            # Fitting the linear part to the errors of the earlier network continues from the earlier model.
+            with torch.no_grad():
+                explained, _ = network(rows)
         linear = LinearPart.fit(x[seen], (y - explained)[:, seen], counts, config.ridge)
         errors = y - linear(rows)  # (E, N, O)
         scale = _residual_scale(errors[:, seen], counts)
@@ -131,12 +124,15 @@ class EnsembleTrainer:
         validation = all_rows(x[~seen], errors[:, ~seen] / scale)
         gradient = LossGradient(network, config.batch_size, dtype)
         curves, best, steps = self._descend(gradient, batches, _BestMembers(network, gradient, validation), is_cancelled)
-        parameters = DynamicsParameters(inputs, outputs, linear, scale, best)
-        return TrainingResult(parameters, curves, curves.argmin(axis=0), steps, num_trained_on, holdout)
+        return TrainingResult(DynamicsParameters(inputs, outputs, linear, scale, best), curves, steps, holdout)
 
     def _descend(self, gradient: LossGradient, batches: BootstrapBatches, keeper: '_BestMembers',
                  is_cancelled: Callable[[], bool]) -> tuple[np.ndarray, dict[str, torch.Tensor], int]:
-        """Curves, best weights by name, and the number of steps taken."""
+        """Curves, best weights by name, and the number of steps.
+
+        Raises:
+            TrainingCancelled: `is_cancelled` returned true.
+        """
         config = self.config
         keeper.check()
         steps = 0
@@ -165,7 +161,7 @@ class _BestMembers:
 
     @torch.no_grad()
     def check(self) -> None:
-        """Validate all members and keep those that are better than ever."""
+        """Validate all members and keep the weights of those with a new lowest loss."""
         loss = self._gradient.validate(self._validation)
         loss = torch.where(torch.isfinite(loss), loss, torch.full_like(loss, math.inf))
         better = loss < self._lowest
@@ -177,15 +173,15 @@ class _BestMembers:
 
 
 def _residual_scale(errors: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Spread of the linear part's errors, shape (O,), on rows that are not in a member's own bootstrap."""
+    """Spread of the linear part's errors, shape (O,), on rows outside of each member's own bootstrap."""
     unseen = (counts == 0).unsqueeze(-1)
     spread = (torch.square(errors) * unseen).sum(dim=(0, 1)) / unseen.sum().clamp(min=1)
     return spread.sqrt().clamp(min=_SMALLEST_RESIDUAL)
 
 
 def _same_shapes(parameters: DynamicsParameters, network: Ensemble) -> bool:
-    shapes = ({name: tensor.shape for name, tensor in tensors.items()} for tensors in (parameters.network, network.state_dict()))
-    return next(shapes) == next(shapes)
+    own, other = parameters.network, network.state_dict()
+    return own.keys() == other.keys() and all(own[name].shape == other[name].shape for name in own)
 
 
 def _cosine(progress: float) -> float:

@@ -1,4 +1,4 @@
-"""Optimisers of action sequences, all behind `Optimiser`: random shooting, CEM, iCEM and MPPI. Pure tensor code."""
+"""Optimisers of action sequences that implement `Optimiser`: random shooting, CEM, iCEM and MPPI. Pure tensor code."""
 
 import torch
 
@@ -15,7 +15,7 @@ OPTIMISERS = {'icem': Icem, 'cem': Cem, 'mppi': Mppi, 'random_shooting': RandomS
 
 def make_optimiser(config: PlannerConfig, action_size: int, max_change: torch.Tensor | None = None,
                    is_directed: bool = False, *, generator: torch.Generator) -> Optimiser:
-    """The optimiser that a config names; arguments as for `Optimiser`."""
+    """The optimiser that a config names. Arguments as for `Optimiser`."""
     return OPTIMISERS[config.optimiser](config, action_size, max_change, is_directed, generator=generator)
 
 

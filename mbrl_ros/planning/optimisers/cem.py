@@ -8,8 +8,8 @@ from mbrl_ros.planning.optimisers.gaussian import GaussianOptimiser
 class Cem(GaussianOptimiser):
     """Moves mean and deviation to the best K samples.
 
-    The population keeps its size and no elite outlives its iteration. Each plan starts from the deviation `init_std`; later
-    ones are at least `min_std`.
+    The population keeps its size, and no elite is kept after its iteration. Each plan starts with the deviation `init_std`;
+    deviations of later iterations are at least `min_std`.
 
     Note:
         PETS draws from a normal distribution truncated at two deviations and keeps the deviation below half the distance to

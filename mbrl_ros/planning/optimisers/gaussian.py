@@ -1,4 +1,4 @@
-"""What CEM and MPPI have in common: a normal distribution over sequences whose mean is the answer."""
+"""Common part of CEM and MPPI: a normal distribution over sequences whose mean is the answer."""
 
 import torch
 
@@ -8,16 +8,9 @@ from mbrl_ros.planning.planner import PlannerConfig
 
 
 class GaussianOptimiser(Optimiser):
-    """Samples as many candidates in every iteration; what it learns from them is left to `tell`.
+    """Samples the same number of candidates in every iteration; subclasses define `tell`. Arguments as for `Optimiser`.
 
-    The noise is coloured by `noise_beta` and white where that is 0, as in the papers.
-
-    Args:
-        config: Settings.
-        action_size: A.
-        max_change: As for `Optimiser`.
-        is_directed: As for `Optimiser`.
-        generator: As for `Optimiser`.
+    The noise has the colour `noise_beta`; the papers use white noise, which is 0.
     """
 
     solution_is_mean = True
@@ -30,7 +23,7 @@ class GaussianOptimiser(Optimiser):
         self._noise = torch.zeros(shape, device=generator.device)
 
     def begin(self, previous_action: torch.Tensor) -> None:
-        """Start from the last mean within today's limits: they are convex, so every later mean keeps to them as well."""
+        """Start from the last mean, clipped to the limits. The limits are convex, so later means keep to them too."""
         super().begin(previous_action)
         self._colour.sample(self._noise.shape, self.generator, out=self._noise)
         self.mean.copy_(self.limited(self.mean))

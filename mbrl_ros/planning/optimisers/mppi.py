@@ -6,15 +6,15 @@ from mbrl_ros.planning.optimisers.gaussian import GaussianOptimiser
 
 
 class Mppi(GaussianOptimiser):
-    """Moves the mean to the samples' average, weighted by exp(value / temperature).
+    """Moves the mean to the average of the candidates, weighted by exp(value / temperature).
 
-    Every candidate counts, the better the more; `num_elites` only says how many are reported. The deviation stays `init_std`.
-    Further iterations of a plan sample around the mean that the one before ended with.
+    `num_elites` only sets how many candidates are reported. The deviation stays `init_std`. Each iteration samples around the
+    mean of the one before.
 
     Note:
-        The papers add the control cost temperature * (1 - alpha) * mean' std^-2 noise to each sample; this is alpha = 1, which
-        leaves the cost of actions to the objective. Averages are taken of candidates after clipping, so that the mean keeps
-        to the limits too.
+        The papers add the control cost temperature * (1 - alpha) * mean' std^-2 noise to each sample. Here alpha is 1, which
+        leaves the cost of actions to the objective. Candidates are clipped before they are averaged, so the mean keeps to the
+        limits too.
     """
 
     def tell(self, actions: torch.Tensor, values: torch.Tensor) -> None:

@@ -1,1 +1,1 @@
-"""The outside yardstick of `compare`: model-free agents of stable-baselines3."""
+"""Model-free agents of stable-baselines3, which `compare` sets beside this project's."""

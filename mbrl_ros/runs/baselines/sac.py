@@ -1,11 +1,10 @@
-"""Model-free learning of the same tasks, by Soft Actor-Critic, with and without hindsight; what a comparison sets ours beside.
+"""Model-free learning of the same tasks by Soft Actor-Critic, with and without hindsight, for comparison.
 
 Soft Actor-Critic: Haarnoja et al. 2018. Hindsight experience replay: Andrychowicz et al. 2017. Both are stable-baselines3's.
 """
 
 import dataclasses
 import importlib.util
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,35 +15,35 @@ import yaml
 from mbrl_ros.config import Config, load_yaml, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.runs.comparison import Check
+from mbrl_ros.runs.run_folder import begin
 from mbrl_ros.task_settings import TaskLoopConfig
 
 #: Methods by name, and whether they learn in hindsight, from sparse rewards.
 METHODS = {'SAC': False, 'SAC + HER': True}
-_PAPER_HIDDEN_SIZE = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class SacConfig(Config):
     """Settings of Soft Actor-Critic.
 
-    By default those that rl-baselines3-zoo has tuned for reaching with an arm (`FetchReach-v1` of its `sac.yml`).
+    The defaults are those that rl-baselines3-zoo tuned for reaching with an arm (`FetchReach-v1` of its `sac.yml`).
     """
 
     learning_rate: float = setting(1e-3, 'Step size of Adam, for all networks.', low=1e-6, high=1.0)
     batch_size: int = setting(256, 'Transitions a gradient step.', low=1)
     discount: float = setting(0.95, 'Discount of rewards for each control step.', low=0.0, high=0.9999)
-    target_rate: float = setting(0.005, "Share of the critics in a step of the target critics'.", low=1e-4, high=1.0)
+    target_rate: float = setting(0.005, 'Share of the critics in each update of the target critics.', low=1e-4, high=1.0)
     hidden_layers: int = setting(2, 'Hidden layers of each network.', low=1, high=8)
     hidden_size: int = setting(64, 'Units of each.', low=1, high=4096)
     learning_starts: int = setting(1000, 'Control steps of random actions, before the first gradient step.', low=1)
     gradient_steps: int = setting(1, 'Gradient steps after each control step.', low=1)
-    hindsight_goals: int = setting(4, 'Goals achieved later that are learned from, for each goal that was wanted.', low=1)
+    hindsight_goals: int = setting(4, 'Goals achieved later in the episode that a transition is also learned with.', low=1)
     normalize: bool = setting(True, 'Whether observations and rewards are normalised by running statistics.')
 
     @classmethod
     def of_task(cls, task: str) -> 'SacConfig':
-        """Settings for a task: over a table, where there is contact, the network sizes of the paper."""
-        return cls() if task == 'reach' else cls(hidden_size=_PAPER_HIDDEN_SIZE)
+        """Settings for a task; tasks over the table, which have contact, get the network sizes of the paper."""
+        return cls() if task == 'reach' else cls(hidden_size=256)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +53,18 @@ class SacSetup:
     Attributes:
         method: One of `METHODS`.
         task: Name of the task.
-        env_id: Of its Gymnasium environment, which is registered.
-        seed: Of everything that is drawn.
+        env_id: Registered Gymnasium environment of the task.
+        seed: Seed of everything random.
         steps: Real control steps.
         loop: Rate and length of episodes, and the command filter.
         sac: Settings.
         robot: Robot profile.
-        check_every: Control steps from one look at the policy to the next.
-        check_episodes: Episodes of a look, the first of those that `mbrl-ros evaluate` plays.
-        check_seed: Their seed.
+        check_every: Control steps from one evaluation of the policy to the next.
+        check_episodes: Episodes of an evaluation, the first of those that `mbrl-ros evaluate` plays.
+        check_seed: Seed of the evaluations.
+
+    Raises:
+        ConfigError: With hindsight, `learning_starts` is shorter than an episode.
     """
 
     method: str
@@ -85,7 +87,7 @@ class SacSetup:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What is written beside a run, and has to be the same for it to be taken instead of another."""
+        """Identity of a run, written into its folder; a finished run is used again only if its identity is equal."""
         loop = self.loop
         return {'task': self.task, 'robot': self.robot, 'seed': self.seed, 'method': self.method, 'steps': self.steps,
                 'check_every': self.check_every, 'check_episodes': self.check_episodes, 'check_seed': self.check_seed,
@@ -94,19 +96,15 @@ class SacSetup:
 
     @property
     def folder_name(self) -> str:
-        """Name of its folder."""
+        """Name of the run's folder."""
         return f'{self.method.replace(" + ", "-").lower()}-{self.seed}'
 
 
 def is_trained(setup: SacSetup, out: Path) -> bool:
-    """Whether a run is there already, finished.
-
-    Args:
-        setup: The run.
-        out: Folder of the run's folder.
+    """Whether `out` has the finished run.
 
     Raises:
-        ConfigError: Its folder holds another run.
+        ConfigError: The run's folder holds another run.
     """
     folder = out / setup.folder_name
     if not folder.exists():
@@ -118,15 +116,10 @@ def is_trained(setup: SacSetup, out: Path) -> bool:
 
 
 def ensure_run(setup: SacSetup, out: Path, on_check: Callable[[Check], None] = lambda _: None) -> Path:
-    """Folder of a finished run, which is trained unless it is there.
+    """Train a run unless the folder `out` has it, and return its own folder; `on_check` gets each evaluation of the policy.
 
-    A run that is interrupted begins anew; until it is finished its folder's name begins with a dot, and what it has come to
-    so far can be read there.
-
-    Args:
-        setup: What to train.
-        out: Folder of the run's folder.
-        on_check: Told each look at the policy.
+    While a run is trained, the name of its folder begins with a dot, and its figures so far can be read there. An interrupted
+    run begins anew.
 
     Raises:
         ConfigError: The folder holds another run or cannot be written, or stable-baselines3 is not installed.
@@ -138,17 +131,13 @@ def ensure_run(setup: SacSetup, out: Path, on_check: Callable[[Check], None] = l
     from mbrl_ros.runs.baselines.sac_training import train
 
     shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
-        (unfinished / 'config.yaml').write_text(yaml.safe_dump(setup.identity, sort_keys=False), encoding='utf-8')
-    except OSError as error:
-        raise ConfigError(f'{unfinished}: cannot be written ({os.strerror(error.errno)})') from None
+    begin(unfinished, setup.identity)
     train(setup, unfinished, on_check)
     return unfinished.rename(folder)
 
 
 def require_stable_baselines() -> None:
-    """Raise `ConfigError` where stable-baselines3 is not installed, with how to install it."""
+    """Raise `ConfigError`, which says how to install it, if stable-baselines3 is not installed."""
     if importlib.util.find_spec('stable_baselines3') is None:
         raise ConfigError('stable-baselines3, which learns model-free, is not installed; `make compare ARGS=...` installs it '
                           "into an environment of its own, `pip install '.[compare]'` into this one")

@@ -1,4 +1,4 @@
-"""Soft Actor-Critic at work; the one module that needs stable-baselines3."""
+"""Training by Soft Actor-Critic; the only module that needs stable-baselines3."""
 
 import time
 from collections.abc import Callable
@@ -20,12 +20,9 @@ from mbrl_ros.types import Phase
 
 
 def train(setup: SacSetup, folder: Path, on_check: Callable[[Check], None]) -> None:
-    """Learn a task from nothing, and leave scores, looks at the policy, and the policy.
+    """Learn a task from nothing; `on_check` gets each evaluation of the policy.
 
-    Args:
-        setup: What to train.
-        folder: Where `scores.csv`, `checks.csv`, `policy.zip` and `normalizer.pkl` go, the last two in stable-baselines3's form.
-        on_check: Told each look at the policy.
+    The folder then has `scores.csv`, `checks.csv`, and `policy.zip` and `normalizer.pkl` in stable-baselines3's form.
     """
     sac = setup.sac
     envs = VecNormalize(DummyVecEnv([lambda: Monitor(_make(setup))]), norm_obs=sac.normalize, norm_reward=sac.normalize,
@@ -47,13 +44,7 @@ def train(setup: SacSetup, folder: Path, on_check: Callable[[Check], None]) -> N
 
 
 class _Log(BaseCallback):
-    """Scores episodes as they end, looks at the policy now and then, and writes down both.
-
-    Args:
-        setup: What is trained.
-        folder: Where scores and looks are written, with each look.
-        on_check: Told each look at the policy.
-    """
+    """Scores episodes as they end and evaluates the policy regularly; writes both after each evaluation."""
 
     def __init__(self, setup: SacSetup, folder: Path, on_check: Callable[[Check], None]) -> None:
         super().__init__()
@@ -76,7 +67,7 @@ class _Log(BaseCallback):
         self._env.close()
 
     def _score(self, info: dict[str, Any]) -> None:
-        # An episode of which any step was random says little about the policy.
+        # An episode with random steps says little about the policy.
         explored = self.num_timesteps - info['episode']['l'] < self._setup.sac.learning_starts
         self._board.add(EpisodeScore(
             episode=len(self._board.scores), total_steps=self.num_timesteps,
@@ -95,11 +86,11 @@ class _Log(BaseCallback):
         self._on_check(self._checks[-1])
 
     def _learned_s(self) -> float:
-        """Wall time of learning so far, without that of looks."""
+        """Wall time of learning so far, without evaluations."""
         return time.monotonic() - self._begin_s - self._looking_s
 
     def _succeeds(self, episode: int) -> bool:
-        """Whether the policy, without noise, succeeds in an episode."""
+        """Whether the policy without noise succeeds in an episode."""
         obs, info = self._env.reset(options={'episode': (self._setup.check_seed, EVALUATION, episode)})
         is_over = False
         while not is_over:

@@ -1,1 +1,1 @@
-"""Compiled code behind `Predictor` and `EnsembleTrainer`; every caller works without it, in torch."""
+"""Compiled code for `Predictor` and `EnsembleTrainer`; without it both use torch."""

@@ -1,4 +1,4 @@
-"""The compiled counterpart of the passes that `gradient.py` does with torch."""
+"""Compiled gradient steps and validation; `gradient.py` has the same passes in torch."""
 
 import ctypes
 import itertools
@@ -9,19 +9,20 @@ import torch
 
 from mbrl_ros.models.ensemble.batches import Batch
 from mbrl_ros.models.ensemble.ensemble import Ensemble
+from mbrl_ros.models.ensemble.kernels.folding import whole
 from mbrl_ros.models.ensemble.kernels.native import fastest, kind_of, library
 
-#: Of the widest vectors.
+#: Lanes of the widest vectors.
 _LANES = 16
 _MAX_LAYERS = 10
-#: Into how many pieces for each thread the steps of a call are cut.
+#: Pieces for each thread that the steps of a call are cut into.
 _PIECES = 4
 #: Most rows that are validated at once.
 _TILE = 96
 
 
 class _Network(ctypes.Structure):
-    """`Network` of gradient.c, field by field."""
+    """The struct `Network` of gradient.c."""
 
     _fields_ = [
         ('members', ctypes.c_int32), ('batch', ctypes.c_int32), ('num_layers', ctypes.c_int32), ('obs_size', ctypes.c_int32),
@@ -32,26 +33,27 @@ class _Network(ctypes.Structure):
 
 
 class _Step(ctypes.Structure):
-    """`Step` of gradient.c, field by field."""
+    """The struct `Step` of gradient.c."""
 
     _fields_ = [
-        ('inputs', ctypes.c_void_p), ('targets', ctypes.c_void_p),
-        ('input_rows', ctypes.c_void_p), ('target_rows', ctypes.c_void_p),
-        ('rate', ctypes.c_float), ('epsilon', ctypes.c_float),
+        ('inputs', ctypes.c_void_p), ('targets', ctypes.c_void_p), ('input_rows', ctypes.c_void_p),
+        ('target_rows', ctypes.c_void_p), ('rate', ctypes.c_float), ('epsilon', ctypes.c_float),
     ]
 
 
 class CompiledPasses:
-    """Forward, back and validation in compiled code, sums in float32; results do not depend on the number of threads.
+    """Forward and backward passes and validation in compiled code, with sums in float32.
+
+    Results do not depend on the number of threads. Every method raises MemoryError if there is no memory for the working set.
 
     Args:
         values: All parameters, flat, float32.
-        gradient: The same for their gradient.
-        shapes: Of the layers' blocks (E, in + 1, out) and the variance bounds (2, E, 1, O) in them.
-        network: Regularisation.
+        gradient: Their gradient, flat, float32.
+        shapes: Shapes of the parts of both: layers' blocks (E, in + 1, out), then the variance bounds (2, E, 1, O).
+        network: Its regularisation is used.
         batch_size: B.
-        precision: Of matrix products, float32 or bfloat16.
-        backend: As for `LossGradient`, and not torch.
+        precision: Precision of the matrix products, float32 or bfloat16.
+        backend: As for `LossGradient`, except torch.
     """
 
     def __init__(self, values: torch.Tensor, gradient: torch.Tensor, shapes: list[tuple[int, ...]], network: Ensemble,
@@ -66,7 +68,7 @@ class CompiledPasses:
         native.decay[:len(blocks)] = network.decay_rates
         native.penalty = network.config.logvar_penalty / size
         native.places[:len(blocks) + 1] = 0, *itertools.accumulate(map(math.prod, blocks))
-        native.moments_size = 2 * (sum(rows * _whole(columns) for _, rows, columns in blocks) + 2 * _whole(size))
+        native.moments_size = 2 * (sum(rows * whole(columns, _LANES) for _, rows, columns in blocks) + 2 * whole(size, _LANES))
         moments = torch.zeros(members, native.moments_size)
         native.values, native.gradient, native.moments = (tensor.data_ptr() for tensor in (values, gradient, moments))
         self._kept = values, gradient, moments
@@ -77,11 +79,11 @@ class CompiledPasses:
         self._take([_step(batch)])
 
     def descend(self, batches: Sequence[Batch], rates: Sequence[float]) -> None:
-        """As for `LossGradient.descend`; the gradient is not kept."""
+        """As for `LossGradient.descend`; does not write the gradient."""
         steps = []
         for batch, rate in zip(batches, rates):
             self._steps += 1
-            # The moments are sums, not means, and twice the root of the second one is what `epsilon` is added to.
+            # The moments of the compiled code are sums, and it adds `epsilon` to twice the root of the second one.
             scale = 2.0 * math.sqrt((1.0 - 0.999 ** self._steps) / 0.001)
             steps.append(_step(batch, 0.1 * rate * scale / (1.0 - 0.9 ** self._steps), 1e-8 * scale))
         self._take(steps)
@@ -109,7 +111,3 @@ class CompiledPasses:
 
 def _step(batch: Batch, rate: float = 0.0, epsilon: float = 0.0) -> _Step:
     return _Step(*(tensor.data_ptr() for tensor in batch), rate, epsilon)
-
-
-def _whole(size: int) -> int:
-    return -(-size // _LANES) * _LANES

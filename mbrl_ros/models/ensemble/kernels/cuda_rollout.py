@@ -1,4 +1,4 @@
-"""Trajectories on a GPU that multiplies bfloat16, whole ones in one launch: what `fused.py` is on a processor."""
+"""Whole trajectories in one launch on a GPU that multiplies bfloat16; `fused.py` does the same on a CPU."""
 
 import ctypes
 import functools
@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.models.ensemble.kernels.folding import FoldedParameters, padded
+from mbrl_ros.models.ensemble.kernels.folding import FoldedParameters, padded, whole
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 
 _SOURCE = Path(__file__).with_name('rollout.cu')
 #: As in rollout.cu.
 _ROWS, _THREADS, _BARRIERS_BYTES = 64, 256, 16
-#: Hopper's; no other generation has its matrix instructions.
+#: Those of Hopper, the only generation with these matrix instructions.
 _CAPABILITY, _ARCHITECTURE = (9, 0), 'sm_90a'
-#: Largest difference between the kernel and single steps, as a share of the largest change; bfloat16 has 8 bits.
+#: Largest difference allowed between kernel and single steps, as a share of the largest change; bfloat16 has 8 bits.
 _TOLERANCE = 0.03
 _TRIAL_CANDIDATES = _ROWS + 7
 
 Predict = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 _logger = logging.getLogger(__name__)
-#: Whether the kernel has proven itself, by sizes and device.
+#: Whether the kernel agreed with single steps, by sizes and device.
 _proven: dict[tuple, bool] = {}
 
 
@@ -33,12 +33,12 @@ class CudaRollout:
     """Rolls out trajectories; float32 in and out, bfloat16 products inside. The linear part, variances and noise stay float32.
 
     Args:
-        parameters: What was learned; not modified, and not needed afterwards.
-        device: Where to.
+        parameters: Learned parameters; not modified, and not needed afterwards.
+        device: Device of the trajectories.
 
     Raises:
         RuntimeError: The kernel cannot be built for these sizes on this device.
-        ImportError: CUDA's bindings for Python are not there.
+        ImportError: CUDA's bindings for Python are not installed.
     """
 
     def __init__(self, parameters: DynamicsParameters, device: torch.device) -> None:
@@ -46,9 +46,9 @@ class CudaRollout:
         folded = FoldedParameters.of(parameters)
         sizes = obs_size, action_size, folded.mean.shape[1], len(folded.weights)
         self._kernel = _kernel(*sizes, device)
-        width, obs_width = _whole(sizes[2], 16), _whole(obs_size, 16)
+        width, obs_width = whole(sizes[2], 16), whole(obs_size, 16)
         halves = [padded(part, obs_width).chunk(2, dim=-1) for part in (folded.mean, folded.logit)]
-        last = torch.cat([half for pair in zip(*halves) for half in pair], dim=-1)  # Mean and logit of one half of the columns.
+        last = torch.cat([half for pair in zip(*halves) for half in pair], dim=-1)  # Mean and logit of each half of the columns.
         self._weights = torch.cat([_packed(weight) for weight in (*folded.weights, last)], dim=1).to(device)
         self._numbers = torch.cat([
             *(padded(bias, width).flatten(1) for bias in folded.biases),
@@ -57,11 +57,15 @@ class CudaRollout:
         self._inputs = torch.stack([folded.input_mean, folded.input_scale]).to(device)
 
     def tensors(self) -> list[torch.Tensor]:
-        """Everything learned, in a fixed order."""
+        """All learned tensors, in a fixed order."""
         return [self._weights, self._numbers, self._inputs]
 
     def roll_out(self, obs: torch.Tensor, actions: torch.Tensor, members: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Path; arguments as for `Predictor.roll_out`."""
+        """As `Predictor.roll_out`.
+
+        Raises:
+            RuntimeError: The launch failed.
+        """
         (horizon, particles), (candidates, _, _) = members.shape, actions.shape
         path = torch.empty((horizon, particles, candidates, len(obs)), device=obs.device)
         tensors = [obs.contiguous(), actions.contiguous(), members.to(torch.int32).contiguous(), noise.contiguous(), path,
@@ -70,7 +74,7 @@ class CudaRollout:
         return path
 
     def __deepcopy__(self, memo: dict) -> 'CudaRollout':
-        """Copies tensors; the kernel is the device's."""
+        """Copies the tensors and shares the kernel."""
         twin = object.__new__(CudaRollout)
         twin._kernel = self._kernel
         twin._weights, twin._numbers, twin._inputs = (tensor.clone() for tensor in self.tensors())
@@ -79,14 +83,7 @@ class CudaRollout:
 
 def cuda_rollout(parameters: DynamicsParameters, device: torch.device, predict: Predict,
                  capability: Callable[[torch.device], tuple[int, int]] = torch.cuda.get_device_capability) -> CudaRollout | None:
-    """What rolls out a network in one launch; None where there is no such kernel.
-
-    Args:
-        parameters: What was learned.
-        device: Where to.
-        predict: One step of the same network; see `Predictor.predict`.
-        capability: Of a GPU.
-    """
+    """A rollout of a network in one launch; None where the device has no such kernel. `predict` is one step of the network."""
     if device.type != 'cuda' or capability(device) != _CAPABILITY:
         return None
     return trusted(CudaRollout, parameters, device, predict, _proven)
@@ -94,14 +91,9 @@ def cuda_rollout(parameters: DynamicsParameters, device: torch.device, predict: 
 
 def trusted(kernel: Callable[[DynamicsParameters, torch.device], CudaRollout], parameters: DynamicsParameters,
             device: torch.device, predict: Predict, proven: dict[tuple, bool]) -> CudaRollout | None:
-    """A kernel that has agreed with single steps, once for each shape of network; None otherwise, which is said once.
+    """The kernel if it agrees with single steps; otherwise None, logged once.
 
-    Args:
-        kernel: Makes it.
-        parameters: What was learned.
-        device: Where to.
-        predict: One step of the same network.
-        proven: Whether it has agreed before, by sizes and device; added to.
+    Each shape of network is tested once. `proven` has the results by sizes and device, and takes up the new one.
     """
     key = *parameters.sizes, parameters.shape.hidden_layers, parameters.shape.hidden_size, str(device)
     if not proven.get(key, True):
@@ -110,7 +102,7 @@ def trusted(kernel: Callable[[DynamicsParameters, torch.device], CudaRollout], p
         made = kernel(parameters, device)
         if key not in proven:
             _prove(made, parameters, device, predict)
-    except Exception as error:  # Whatever the cause, single steps do the same.
+    except Exception as error:  # Whatever the cause, single steps still work.
         _logger.info('trajectories are rolled out step by step: %s', error)
         proven[key] = False
         return None
@@ -151,8 +143,8 @@ def _kernel(obs_size: int, action_size: int, units: int, layers: int, device: to
     Raises:
         RuntimeError: It needs more memory than there is, or does not compile.
     """
-    steps, first_steps = (_whole(size, 16) // 16 for size in (units, obs_size + action_size))
-    tiles, obs_tiles = steps, _whole(obs_size, 16) // 16
+    steps, first_steps = (whole(size, 16) // 16 for size in (units, obs_size + action_size))
+    tiles, obs_tiles = steps, whole(obs_size, 16) // 16
     buffer = 512 * max(first_steps * tiles, steps * tiles, 2 * steps * obs_tiles)
     shared_bytes = 2 * buffer + _ROWS * (32 * (first_steps + steps) + 4 * ((obs_size + action_size) | 1))
     there_are = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
@@ -165,7 +157,7 @@ def _kernel(obs_size: int, action_size: int, units: int, layers: int, device: to
 
 
 def _product(name: str, tiles: int) -> str:
-    """A function around the matrix instruction for tiles of 8 columns, which has to name all registers that it adds to."""
+    """CUDA function with the matrix instruction for tiles of 8 columns, which has to name all registers that it adds to."""
     count = 4 * tiles
     sums = ', '.join(f'%{index}' for index in range(count))
     operands = ', '.join(f'"+f"(sums[{index}])' for index in range(count))
@@ -179,16 +171,16 @@ class _Kernel:
     """A compiled `roll_out`, launched on torch's current stream.
 
     Args:
-        source: Its text.
+        source: Source text.
         shared_bytes: Shared memory of a block.
-        device: Where to.
+        device: Device of the launches.
 
     Raises:
-        RuntimeError: It does not compile, or cannot be loaded.
+        RuntimeError: The source does not compile, or the code cannot be loaded.
     """
 
     def __init__(self, source: str, shared_bytes: int, device: torch.device) -> None:
-        # Only here is it certain that there is a GPU.
+        # Imported here, because machines without a GPU may lack the bindings.
         from cuda.bindings import driver
 
         torch.cuda.init()
@@ -201,7 +193,7 @@ class _Kernel:
         self._launch, self._shared_bytes, self._device = driver.cuLaunchKernel, shared_bytes, device
 
     def __call__(self, blocks: tuple[int, int], tensors: list[torch.Tensor], numbers: tuple[int, ...]) -> None:
-        """Launch with pointers to tensors, which stay alive until they are used, and numbers."""
+        """Launch with pointers to the tensors, then the numbers."""
         values = *(tensor.data_ptr() for tensor in tensors), *numbers
         types = *(ctypes.c_void_p for _ in tensors), *(ctypes.c_int for _ in numbers)
         with torch.cuda.device(self._device):
@@ -210,10 +202,10 @@ class _Kernel:
 
 
 def _compiled(source: str) -> bytes:
-    """Machine code.
+    """Machine code of a source text.
 
     Raises:
-        RuntimeError: The compiler's complaints.
+        RuntimeError: The text does not compile; with the compiler's log.
     """
     from cuda.bindings import nvrtc
 
@@ -230,10 +222,10 @@ def _compiled(source: str) -> bytes:
 
 
 def _checked(result: tuple) -> Any:
-    """What a call of CUDA's bindings returns besides its status.
+    """Result of a call of CUDA's bindings without its status.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The call failed.
     """
     status, *values = result
     if status.value:
@@ -241,17 +233,13 @@ def _checked(result: tuple) -> Any:
     return values[0] if values else None
 
 
-def _whole(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
-
-
 def _packed(weight: torch.Tensor) -> torch.Tensor:
-    """Weights (E, K, N) in the order in which rollout.cu takes them, flat for each member, bfloat16.
+    """Weights (E, K, N) in the order of rollout.cu, flat for each member, bfloat16.
 
-    Steps of 16 rows; in a step the halves of the columns; in those tiles of 8 columns; in a tile the two times 8 rows; and there
-    column by column.
+    The order is, from outside in: steps of 16 rows, tiles of 8 columns, the step's two groups of 8 rows, columns, rows.
     """
     members, rows, columns = weight.shape
-    whole = torch.nn.functional.pad(weight, (0, _whole(columns, 16) - columns, 0, _whole(rows, 16) - rows)).to(torch.bfloat16)
-    parts = whole.view(members, -1, 2, 8, whole.shape[2] // 8, 8)  # Steps, parts of 8 rows, rows, tiles, columns.
+    padding = (0, whole(columns, 16) - columns, 0, whole(rows, 16) - rows)
+    full = torch.nn.functional.pad(weight, padding).to(torch.bfloat16)
+    parts = full.view(members, -1, 2, 8, full.shape[2] // 8, 8)  # Steps, parts of 8 rows, rows, tiles, columns.
     return parts.permute(0, 1, 4, 2, 5, 3).reshape(members, -1)

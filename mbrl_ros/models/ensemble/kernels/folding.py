@@ -1,4 +1,4 @@
-"""Learned parameters with every constant factor folded in, for predictions in reduced precision."""
+"""Learned parameters with constant factors folded in, and the layout of weights in blocks, for compiled code."""
 
 import dataclasses
 
@@ -9,22 +9,21 @@ from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 
 @dataclasses.dataclass(frozen=True)
 class FoldedParameters:
-    """The change of an observation as a network and a linear part of normalised inputs, both in the observation's own units.
+    """The change of an observation, in its own units, as a network and a linear part of normalised inputs.
 
-    Inputs are normalised before they are rounded, so that an entry that varies little far from zero keeps its digits.
+    Inputs are normalised before they are rounded, so that an entry that varies little far from zero keeps its digits. The
+    variance is `smallest_variance + largest_variance * sigmoid(logit)`.
 
     Attributes:
         input_mean: Shape (I,), I = O + A.
-        input_scale: What the centred inputs are multiplied by, shape (I,).
-        weights: Of the hidden layers, shapes (E, I, hidden), (E, hidden, hidden), …
-        biases: Likewise, each (E, 1, hidden).
-        mean: Last layer's weights for the mean, shape (E, hidden, O).
-        logit: For the share of the variance, shape (E, hidden, O).
-        mean_bias: The linear part's included, shape (E, 1, O).
+        input_scale: Factor on the centred inputs, shape (I,).
+        weights: Hidden layers, shapes (E, I, hidden), (E, hidden, hidden), …
+        biases: Hidden layers, each (E, 1, hidden).
+        mean, logit: Weights of the last layer, each (E, hidden, O).
+        mean_bias: Bias of the mean, the linear part's included, shape (E, 1, O).
         logit_bias: Shape (E, 1, O).
         linear: Shape (E, I, O).
-        smallest_variance: Shape (E, 1, O).
-        largest_variance: What the sigmoid of the logit is a share of, on top of the smallest, shape (E, 1, O).
+        smallest_variance, largest_variance: Each (E, 1, O).
     """
 
     input_mean: torch.Tensor
@@ -41,7 +40,7 @@ class FoldedParameters:
 
     @classmethod
     def of(cls, parameters: DynamicsParameters) -> 'FoldedParameters':
-        """Fold; the parameters are not modified."""
+        """Fold learned parameters, which are not modified."""
         _, obs_size, _ = parameters.sizes
         network, outputs = parameters.ensemble(), parameters.outputs
         network.rebase(parameters.inputs, parameters.inputs, parameters.residual_scale * outputs.std)
@@ -56,5 +55,10 @@ class FoldedParameters:
 
 
 def padded(tensor: torch.Tensor, size: int) -> torch.Tensor:
-    """Zeros behind the last axis, up to `size`."""
+    """Pad the last axis with zeros to `size`."""
     return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]))
+
+
+def whole(size: int, unit: int) -> int:
+    """Smallest multiple of `unit` that is at least `size`."""
+    return -(-size // unit) * unit

@@ -1,9 +1,9 @@
 /* Prediction and trajectory sampling of a probabilistic ensemble on the vector instructions of x86-64 (AVX-512, or AVX2).
  *
- * A lane is a row. A tile of rows goes through a whole network, and in a rollout through all steps, before the next tile is begun,
- * so that activations stay in the nearest caches. Products and SiLU are float32, or bfloat16 with float32 sums, or float16; the linear
- * part, variance and noise are float32. Tiles are independent: any number of threads may take them from a shared counter, and
- * the results do not depend on how many did.
+ * A lane is a row. A tile of rows goes through a whole network, and in a rollout through all steps, before the next tile begins,
+ * so that activations stay in the nearest caches. Products and SiLU are float32, or bfloat16 with float32 sums, or float16; the
+ * linear part, variance and noise are float32. Tiles are independent: threads take them from a shared counter, and the results do
+ * not depend on the number of threads.
  *
  * Plain C without Python's interface; `fused.py` calls it through ctypes and documents shapes. The code is in
  * `fused_kernel.h`, compiled once for each kind of product.
@@ -11,12 +11,12 @@
 
 #include <stdint.h>
 
-/* As in native.py; to be counted up with every change of what the two sides hand each other. */
+/* As in native.py; must increase with every change of the arguments between Python and C. */
 #define INTERFACE 2
 #define MAX_LAYERS 10
 #define EXPORT __attribute__((visibility("default")))
 
-/* Of `spaces/tool_frame.py`: what its features are measured by. */
+/* Scales of the features of `spaces/tool_frame.py`. */
 typedef struct {
     float offset_m, height_m, closeness_m, symmetry;
 } ToolFrame;
@@ -25,14 +25,14 @@ typedef struct {
     int32_t members, obs_size, action_size, num_layers;
     int32_t widest;                /* entries of a row, of inputs or of the largest hidden layer */
     int32_t depth[MAX_LAYERS];     /* inputs of a layer, in groups of as many as a product sums over */
-    int32_t units[MAX_LAYERS];     /* in whole blocks; of the last one the means first, then the logits */
+    int32_t units[MAX_LAYERS];     /* in whole blocks; those of the last layer are first the means, then the logits */
     const void *weights[MAX_LAYERS];                   /* (E, units / UNITS, depth, UNITS), of groups */
     const float *bias[MAX_LAYERS];                     /* (E, units) */
     const float *input_mean, *input_scale;             /* (I) */
     const float *linear, *linear_bias;                 /* (E, O / UNITS, I, UNITS), (E, O), in whole blocks */
-    const float *mean_scale;                           /* what the mean's share of the last layer counts, (E, O) */
+    const float *mean_scale;                           /* factor on the means of the last layer, (E, O) */
     const float *smallest_variance, *largest_variance; /* (E, O) */
-    const ToolFrame *frame;        /* that the networks look at observations from; null where they see them as they are */
+    const ToolFrame *frame;        /* frame that the networks were trained in; null for none */
 } Network;
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -42,8 +42,8 @@ typedef struct {
 
 #include "vectors.h"
 
-/* A block of UNITS by STRIP vectors fills the registers. A tile's activations leave room for a layer's weights in the second-level
- * cache, where a network of several hundred kilobytes comes from farther away for each tile. */
+/* A block of UNITS by STRIP vectors fills the registers. A tile's activations leave room for the weights of one layer in the
+ * second-level cache; a network of several hundred kilobytes is loaded from beyond that cache for each tile. */
 enum { units_float32 = 8, units_bfloat16 = 8, units_float16 = 8, units_avx2 = 4, STRIP = 3, LARGEST_TILE = 192 };
 #define UNITS NAME(units)
 
@@ -57,7 +57,7 @@ static int64_t tile_rows(int64_t batch, int64_t span) {
     return whole(rows, span);
 }
 
-/* What multiplies float32 and squashes it, by the width of vectors. */
+/* Products and activations in float32, by the width of vectors. */
 #define blocks_wide blocks_float32
 #define blocks_narrow blocks_avx2
 #define logistic_wide logistic_float32

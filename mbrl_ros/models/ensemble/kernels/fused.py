@@ -1,4 +1,4 @@
-"""Prediction in compiled code for the processor: the counterpart of what `Predictor` does with torch."""
+"""Prediction in compiled code on a CPU, with the results of `Predictor` in torch."""
 
 import copy
 import ctypes
@@ -9,25 +9,25 @@ import torch
 from torch.nn import functional
 
 from mbrl_ros.models.ensemble.kernels import native
-from mbrl_ros.models.ensemble.kernels.folding import FoldedParameters, padded
+from mbrl_ros.models.ensemble.kernels.folding import FoldedParameters, padded, whole
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.spaces.frame import Frame
 from mbrl_ros.spaces.tool_frame import ToolFrame
 
 _MAX_LAYERS = 10
 PRECISIONS = ('float32', 'bfloat16', 'float16')
-#: Rows that a member predicts as fast as one.
+#: A member predicts this many rows as fast as one.
 _FEW = 32
 
 
 class _Kind(NamedTuple):
-    """What `fused_kernel.h` was compiled for.
+    """Layout of weights for one kind of compiled code; see `vectors.h`.
 
     Attributes:
-        dtype: Of the weights.
-        units: In a block.
-        group: How many weights a product sums over.
-        repeats: How often each weight lies there.
+        dtype: Type of the weights.
+        units: Units in a block.
+        group: Number of weights that one product sums over.
+        repeats: Number of copies of each weight.
     """
 
     dtype: torch.dtype
@@ -45,13 +45,13 @@ _KINDS = {
 
 
 class _ToolFrame(ctypes.Structure):
-    """`ToolFrame` of fused.c, field by field."""
+    """The struct `ToolFrame` of fused.c."""
 
     _fields_ = [(name, ctypes.c_float) for name in ('offset_m', 'height_m', 'closeness_m', 'symmetry')]
 
 
 class _Network(ctypes.Structure):
-    """`Network` of fused.c, field by field."""
+    """The struct `Network` of fused.c."""
 
     _fields_ = [
         ('members', ctypes.c_int32), ('obs_size', ctypes.c_int32), ('action_size', ctypes.c_int32),
@@ -65,17 +65,17 @@ class _Network(ctypes.Structure):
 
 
 def is_supported(precision: str) -> bool:
-    """Whether there is compiled code that predicts in a precision, and the processor has what it needs."""
+    """Whether compiled code can predict in a precision on this processor."""
     return native.fastest(precision) is not None
 
 
 class FusedEnsemble:
-    """Predicts with all members of an ensemble; float32 in and out, and in the linear part, variances and noise.
+    """Predicts with all members of an ensemble. Inputs, outputs, linear part, variances and noise are float32.
 
     Args:
-        parameters: What was learned; not modified, and not needed afterwards.
-        precision: Of the networks' products: `float32`, `bfloat16` with float32 sums, or `float16`, whose sums are as short and
-            end at 65,504; beyond is a prediction that is not finite.
+        parameters: Learned parameters; not modified, and not needed afterwards.
+        precision: Precision of the networks' products: `float32`, `bfloat16` with float32 sums, or `float16` with float16 sums,
+            where a sum beyond 65,504 makes the prediction infinite or NaN.
         backend: As for `Predictor`.
 
     Raises:
@@ -91,32 +91,32 @@ class FusedEnsemble:
         self._predict, self._roll_out = (getattr(native.library(), f'mbrl_{what}_{name}') for what in ('predict', 'rollout'))
         members, obs_size, action_size = parameters.sizes
         folded = FoldedParameters.of(parameters)
-        # In the observation's own units weights may be smaller than a float16 can be.
+        # In the observation's own units weights may be too small for float16.
         scale = folded.mean.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
         weights = [*folded.weights, torch.cat([folded.mean / scale, folded.logit], dim=-1)]
         biases = [*folded.biases, torch.cat([torch.zeros_like(folded.logit_bias), folded.logit_bias], dim=-1)]
         self._kept: list[torch.Tensor] = []
         network = _Network(members, obs_size, action_size, len(weights))
         widths = obs_size + action_size, *(bias.shape[-1] for bias in biases[:-1])
-        network.widest = max(_whole(size, kind.units) for size in widths)
+        network.widest = max(whole(size, kind.units) for size in widths)
         for layer, (weight, bias) in enumerate(zip(weights, biases)):
-            network.depth[layer] = _whole(weight.shape[1], kind.group) // kind.group
-            network.units[layer] = _whole(weight.shape[2], kind.units)
+            network.depth[layer] = whole(weight.shape[1], kind.group) // kind.group
+            network.units[layer] = whole(weight.shape[2], kind.units)
             packed = _packed(weight.to(kind.dtype), kind.units, kind.group)
             network.weights[layer] = self._keep(packed.repeat_interleave(kind.repeats, dim=-1))
             network.bias[layer] = self._keep(padded(bias, network.units[layer]))
         network.input_mean, network.input_scale = self._keep(folded.input_mean), self._keep(folded.input_scale)
         network.linear = self._keep(_packed(folded.linear, kind.units))
-        network.linear_bias = self._keep(padded(folded.mean_bias, _whole(obs_size, kind.units)))
+        network.linear_bias = self._keep(padded(folded.mean_bias, whole(obs_size, kind.units)))
         network.mean_scale = self._keep(scale)
         network.smallest_variance = self._keep(folded.smallest_variance)
         network.largest_variance = self._keep(folded.largest_variance)
         self._network = network
 
     def in_frame(self, frame: Frame) -> 'FusedEnsemble | None':
-        """The same networks, which then take and predict observations as they are outside of the frame.
+        """A copy of these networks that takes and predicts observations outside of the frame.
 
-        None unless it is the tool's frame, the only one that there is compiled code for, and of the networks' sizes.
+        None unless the frame is a `ToolFrame` of the networks' sizes; no other frame has compiled code.
         """
         sizes = self._network.obs_size, self._network.action_size
         if type(frame) is not ToolFrame or sizes != (frame.obs_size, frame.action_size):
@@ -128,7 +128,11 @@ class FusedEnsemble:
         return framed
 
     def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the next observation, each (E, B, O); arguments as for `Predictor.predict`."""
+        """Mean and standard deviation of the next observation, each (E, B, O); arguments as for `Predictor.predict`.
+
+        Raises:
+            MemoryError: There is no memory for the working set.
+        """
         obs, action = _plain(obs), _plain(action)
         mean, std = torch.empty_like(obs), torch.empty_like(obs)
         self._run(self._predict, obs.shape[1], obs, action, mean, std)
@@ -138,7 +142,10 @@ class FusedEnsemble:
                  noise: torch.Tensor) -> torch.Tensor | None:
         """As `Predictor.roll_out`; the particles of a member share their first step.
 
-        None where there are so few candidates that those of all particles that a member predicts at a step go together.
+        None for so few candidates that single steps, which predict all particles of a member together, are faster.
+
+        Raises:
+            MemoryError: There is no memory for the working set.
         """
         count, horizon, _ = actions.shape
         ensemble_size, particles, obs_size = self._network.members, members.shape[1], self._network.obs_size
@@ -157,7 +164,7 @@ class FusedEnsemble:
             raise MemoryError('the compiled ensemble found no memory for its working set')
 
     def _keep(self, tensor: torch.Tensor) -> int:
-        """Address of a tensor that lives as long as this object."""
+        """Address of the tensor, which is kept alive as long as this object."""
         self._kept.append(tensor.contiguous())
         return self._kept[-1].data_ptr()
 
@@ -166,12 +173,8 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float32).contiguous()
 
 
-def _whole(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
-
-
 def _packed(weight: torch.Tensor, units: int, group: int = 1) -> torch.Tensor:
     """Weights (E, K, N) as fused_kernel.h reads them: blocks of columns, groups of rows, columns of a block, rows of a group."""
     members, rows, columns = weight.shape
-    whole = functional.pad(weight, (0, -columns % units, 0, -rows % group))
-    return whole.view(members, -1, group, whole.shape[2] // units, units).permute(0, 3, 1, 4, 2)
+    full = functional.pad(weight, (0, -columns % units, 0, -rows % group))
+    return full.view(members, -1, group, full.shape[2] // units, units).permute(0, 3, 1, 4, 2)

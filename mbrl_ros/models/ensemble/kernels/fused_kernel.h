@@ -21,7 +21,7 @@ INLINE void NAME(block)(const int width, const ENTRY *entries, long step, const 
             UNROLL for (int u = 0; u < UNITS; u++) NAME(write)(outputs + u * out_step + v * SPAN, sums[v][u]);
         return;
     }
-    SUM done[STRIP * UNITS];  /* In memory, as registers are few. */
+    SUM done[STRIP * UNITS];  /* In memory, because there are not enough registers. */
     UNROLL for (int v = 0; v < width; v++)
         UNROLL for (int u = 0; u < UNITS; u++) done[(u / GROUP * width + v) * GROUP + u % GROUP] = sums[v][u];
     for (int i = 0; i < width * UNITS; i += GROUP) {
@@ -46,17 +46,17 @@ BLOCK(3)
 
 static const NAME(Block) NAME(blocks)[STRIP + 1] = {0, PASTED(NAME(block), 1), PASTED(NAME(block), 2), PASTED(NAME(block), 3)};
 
-/* Up to STRIP vectors of rows, `count` of which are wanted, from row `start` of a tile on. Arrays are (units, lanes). */
+/* Up to STRIP vectors with `count` rows, from row `start` of a tile on. Arrays are (units, lanes). */
 typedef struct {
     int width, lanes, start, count;
     ENTRY *first, *second;  /* activations, in groups */
-    float *obs, *inputs;    /* as they are, and normalised */
-    float *features, *yaw;  /* of observations in the frame, and how it is turned; without a frame, the observations themselves */
-    float *linear;          /* outputs of the linear part; then the mean of what is next */
-    float *outputs;         /* of the networks; then its standard deviation */
+    float *obs, *inputs;    /* raw observations, normalised inputs */
+    float *features, *yaw;  /* features of the observations in the frame and the frame's rotation; without a frame, `obs` */
+    float *linear;          /* outputs of the linear part; then the mean of the next observation */
+    float *outputs;         /* outputs of the networks; then the standard deviation of the next observation */
 } NAME(Strip);
 
-/* What one thread works in. */
+/* Working set of a thread. */
 typedef struct {
     int num_strips;
     NAME(Strip) strips[LARGEST_TILE / (STRIP * SPAN)];
@@ -108,7 +108,7 @@ static void NAME(layer)(const Network *net, int index, int member, const NAME(St
                                    hidden ? hidden + u * strip->lanes : 0, strip->outputs + u * strip->lanes, strip->lanes);
 }
 
-/* Mean and standard deviation of the next observation, for a tile's observations and the actions in the place of its inputs. */
+/* Mean and standard deviation of the next observation, for a tile's observations and the actions in its input array. */
 TARGET static void NAME(step)(const Network *net, int member, NAME(Tile) *tile) {
     const int size = net->obs_size, inputs = size + net->action_size, last = net->num_layers - 1;
     for (int s = 0; s < tile->num_strips; s++) {
@@ -194,7 +194,7 @@ TARGET static void NAME(to_rows)(const float *columns, int lanes, float *rows, i
     }
 }
 
-/* Takes tiles until none is left; `taken` are those that threads have begun. Returns 0, or 1 when there is no memory. */
+/* Takes tiles until none is left; `taken` counts the tiles begun by all threads. Returns 0, or 1 when there is no memory. */
 TARGET static int NAME(predict)(const Network *net, int64_t batch, const float *obs, const float *action, float *mean, float *std,
                                 int64_t *taken) {
     const int64_t rows = tile_rows(batch, SPAN), tiles = (batch + rows - 1) / rows;
@@ -225,7 +225,7 @@ TARGET static int NAME(predict)(const Network *net, int64_t batch, const float *
     return 0;
 }
 
-/* Actions of a strip's candidates, from (action_size, candidates) at a column on, in the place of its inputs. */
+/* Load the actions of a strip's candidates, from (action_size, candidates) at a column on, into its input array. */
 TARGET static void NAME(load_actions)(const Network *net, const NAME(Strip) *strip, const float *actions, int64_t candidates) {
     for (int a = 0; a < net->action_size; a++)
         for (int r = 0; r < strip->lanes; r += FLOAT_LANES)

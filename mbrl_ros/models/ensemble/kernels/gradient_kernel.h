@@ -1,6 +1,6 @@
 /* Gradient steps with one kind of product; `gradient.c` includes this once for each. */
 
-/* What a gradient is for: a step of Adam, or to be kept. The moments are sums, which `rate` and `epsilon` take account of. */
+/* Take a step of Adam, or only write the gradient. The moments are sums; `rate` and `epsilon` are scaled for that. */
 INLINE void NAME(use)(const Network *net, Step step, long place, MASK some, float decay, FLOATS gradient, float *moments) {
     const FLOATS value = OF_FLOATS(load_some)(net->values + place, some);
     gradient = OF_FLOATS(all)(decay) * value + gradient;
@@ -9,7 +9,7 @@ INLINE void NAME(use)(const Network *net, Step step, long place, MASK some, floa
         return;
     }
     const FLOATS first = OF_FLOATS(load)(moments) * OF_FLOATS(all)(0.9f) + gradient;
-    /* A little more, as not every kind knows a root of zero. */
+    /* A tiny number is added, because not every kind has a root of zero. */
     FLOATS second = OF_FLOATS(load)(moments + FLOAT_LANES) * OF_FLOATS(all)(0.999f) + OF_FLOATS(all)(1e-33f);
     second = gradient * gradient + second;
     const FLOATS change = OF_FLOATS(quotient)(first, OF_FLOATS(twice_root)(second) + OF_FLOATS(all)(step.epsilon));
@@ -18,7 +18,7 @@ INLINE void NAME(use)(const Network *net, Step step, long place, MASK some, floa
     OF_FLOATS(store_some)(net->values + place, value - OF_FLOATS(all)(step.rate) * change, some);
 }
 
-/* For each unit and lane the sum over groups of what the unit has on the left and the lane on the right. */
+/* A matrix product: for each unit and lane, the sum over groups of left (unit) times right (lane). */
 typedef struct {
     const ENTRY *left;          /* group g of unit u lies at left + u * unit_step + g * group_step */
     long unit_step, group_step;
@@ -64,7 +64,7 @@ static void (*const NAME(multiplies)[2][STRIP + 1])(const NAME(Product) *) = {
     {0, NAME(multiply_1_1), NAME(multiply_1_2), NAME(multiply_1_3)},
     {0, NAME(multiply_UNITS_1), NAME(multiply_UNITS_2), NAME(multiply_UNITS_3)}};
 
-/* UNITS units, or one where fewer are left; the product then goes on with the next. Returns how many. */
+/* Multiply UNITS units, or one where fewer are left, and advance the product to the next. Returns the number of units. */
 static int NAME(advance)(NAME(Product) *p, int left, int width) {
     const int units = left < UNITS ? 1 : UNITS;
     NAME(multiplies)[units == UNITS][width](p);
@@ -73,21 +73,21 @@ static int NAME(advance)(NAME(Product) *p, int left, int width) {
     return units;
 }
 
-/* What one thread works in. Most arrays are (units, lanes), `stride` from unit to unit; units of a group lie side by side. */
+/* Working set of a thread. Most arrays are (units, lanes) with `stride` from unit to unit; units of a group are adjacent. */
 typedef struct {
-    int vectors;                      /* that the rows fill */
+    int vectors;                      /* number of vectors that the rows fill */
     long stride;
-    ENTRY *entries[MAX_LAYERS];       /* of a layer, in groups, and after them ones */
+    ENTRY *entries[MAX_LAYERS];       /* inputs of a layer, in groups, followed by ones */
     ENTRY *plain[MAX_LAYERS];         /* the same, not in groups */
-    float *slopes[MAX_LAYERS];        /* at a layer's outputs; at first derivatives of its units, and outputs of the last layer */
+    float *slopes[MAX_LAYERS];        /* gradients at a layer's outputs; before, derivatives of its units, or the last outputs */
     ENTRY *grouped;                   /* slopes of one layer, in groups */
-    ENTRY *panels;                    /* the same turned, strip by strip (rows, columns), in groups of rows */
+    ENTRY *panels;                    /* the same transposed, strip by strip (rows, columns), in groups of rows */
     const ENTRY *forward[MAX_LAYERS]; /* weights (in, out), in groups of rows */
     const ENTRY *back[MAX_LAYERS];    /* the same in groups of columns */
     ENTRY *packed[2][MAX_LAYERS];     /* room for both */
-    float *targets;                   /* of a vector of rows, and what these count */
+    float *targets;                   /* of a vector of rows, and the weights of the rows */
     float *bounds;                    /* exponentials and gradients, each (2, O), and the lanes' shares of these (2, O, lanes) */
-    float *moments;                   /* that are next */
+    float *moments;                   /* the next moments */
 } NAME(Workspace);
 
 static void *NAME(open)(const Network *net, int rows, NAME(Workspace) *space) {
@@ -96,7 +96,7 @@ static void *NAME(open)(const Network *net, int rows, NAME(Workspace) *space) {
     for (int layer = 0; layer <= net->num_layers; layer++)
         if (net->sizes[layer] > widest) widest = net->sizes[layer];
     space->vectors = vectors;
-    /* An odd number, so that a column of vectors is spread over all sets of a cache. */
+    /* An odd stride spreads a column of vectors over all sets of a cache. */
     space->stride = FLOAT_LANES * (vectors > STRIP ? vectors | 1 : vectors);
     const long size = whole(widest + 1, FLOAT_LANES), array = size * space->stride, layers = net->num_layers;
     const long weights = GROUP > 1 ? size * size : 0;
@@ -120,7 +120,7 @@ static void *NAME(open)(const Network *net, int rows, NAME(Workspace) *space) {
     return memory;
 }
 
-/* A layer's weights as products read them; where nothing is narrowed, that is as they are. */
+/* Pack a layer's weights for products; float32 weights are used in place. */
 TARGET static void NAME(pack)(const Network *net, int member, int layer, NAME(Workspace) *space) {
     const int in = net->sizes[layer], out = net->sizes[layer + 1];
     const float *values = net->values + net->places[layer] + (long)member * (in + 1) * out;
@@ -132,7 +132,7 @@ TARGET static void NAME(pack)(const Network *net, int member, int layer, NAME(Wo
     space->forward[layer] = forward;
     space->back[layer] = back;
     for (int i = 0; i < in; i++)
-        for (int c = 0; c < out; c += FLOAT_LANES)  /* What is too much of a row is overwritten by the next one. */
+        for (int c = 0; c < out; c += FLOAT_LANES)  /* The next row overwrites the lanes beyond the end of this one. */
             NAME(narrow)(back + i * whole(out, GROUP) + c,
                          OF_FLOATS(load_some)(values + (long)i * out + c, OF_FLOATS(first)(out - c)));
     for (int i = 0; i < in; i += GROUP) {
@@ -145,7 +145,7 @@ TARGET static void NAME(pack)(const Network *net, int member, int layer, NAME(Wo
     }
 }
 
-/* As many columns as lanes of a table from one on, a lane for each of the wanted rows. */
+/* Load a square of a table: columns from one on, and a lane for each of the wanted rows. */
 INLINE void NAME(columns)(const ENTRY *table, int size, const int64_t *rows, int count, int start, FLOATS *columns) {
     const MASK inside = OF_FLOATS(first)(size - start);
     UNROLL for (int r = 0; r < FLOAT_LANES; r++)
@@ -355,9 +355,9 @@ static void NAME(take)(const Network *net, const Step *step, int member, NAME(Wo
     }
 }
 
-/* Takes pieces, some steps of one member in a row, until none is left. `taken` are those that threads have begun, `done` how many
- * steps of each member are. A piece waits for the member's piece before, which is taken before it. Returns 0, or 1 when there is
- * no memory. */
+/* Takes pieces until none is left; a piece is some steps of one member in a row. `taken` counts the pieces begun by all threads,
+ * `done` the finished steps of each member. A piece waits for the member's previous piece, which was taken earlier. Returns 0, or
+ * 1 when there is no memory. */
 static int NAME(descend)(const Network *net, int64_t num_steps, const Step *steps, int64_t pieces, int64_t *taken, int64_t *done) {
     NAME(Workspace) space;
     void *memory = NAME(open)(net, net->batch, &space);

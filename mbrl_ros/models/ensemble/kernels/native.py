@@ -1,9 +1,8 @@
-"""The compiled part of learning and prediction, where there is one.
+"""The compiled library for learning and prediction, if there is one.
 
-It is compiled when the package is installed, if there is a compiler, and used where the processor has what it needs: AVX-512, for
-bfloat16 and float16 with its instructions for those, or AVX2 for float32; everywhere else `is_supported` says no and torch does
-the work. Its threads are those of the OpenMP runtime that torch has loaded, so that none of torch's is still waiting for work,
-and spinning, on a core that is needed here.
+Installing the package compiles it if there is a compiler. It needs AVX2 or AVX-512 for float32, and AVX-512 with the instructions
+of the type for bfloat16 and float16. Everywhere else `is_supported` is false and torch does the work. The library shares the
+OpenMP threads of torch; with threads of its own, those of torch would spin on the same cores while they wait for work.
 """
 
 import ctypes
@@ -12,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from importlib import util
 
-#: As `mbrl_interface` in fused.c; counts changes of what the two sides hand each other.
+#: As `mbrl_interface` in fused.c; increases with every change of the arguments between Python and C.
 INTERFACE = 2
 #: Kinds of compiled code for a precision, the fastest one first.
 _KINDS = {'float32': ('float32', 'avx2'), 'bfloat16': ('bfloat16',), 'float16': ('float16',)}
@@ -20,7 +19,7 @@ _KINDS = {'float32': ('float32', 'avx2'), 'bfloat16': ('bfloat16',), 'float16': 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled part; None where it was not compiled, or from other sources."""
+    """The compiled library; None where it is missing or was compiled from other sources."""
     spec = util.find_spec('mbrl_ros.models.ensemble.kernels._native')
     if spec is None or spec.origin is None:
         return None
@@ -28,7 +27,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def current(found: ctypes.CDLL, origin: str) -> ctypes.CDLL | None:
-    """A compiled part, if it is of these sources; otherwise it would read and write past what it is handed."""
+    """The library if it was compiled from these sources. Another one would read and write outside of its arguments."""
     if getattr(found, 'mbrl_interface', int)() == INTERFACE:
         return found
     warnings.warn(f'{origin} was compiled from other sources, and torch does its work; install the package again', RuntimeWarning,
@@ -37,30 +36,16 @@ def current(found: ctypes.CDLL, origin: str) -> ctypes.CDLL | None:
 
 
 def is_supported(kind: str) -> bool:
-    """Whether the compiled part is there and the processor has what it needs.
-
-    Args:
-        kind: Of vectors.h: `float32`, `bfloat16` or `float16` on AVX-512, or `avx2`.
-    """
+    """Whether the processor can run a kind of code in the library: `avx2`, or `float32`, `bfloat16` or `float16` on AVX-512."""
     found = library()
     return found is not None and bool(getattr(found, f'mbrl_supports_{kind}')())
 
 
 def fastest(precision: str, is_there: Callable[[str], bool] = is_supported) -> str | None:
-    """The kind of compiled code that is fastest here; None where torch does the work.
-
-    Args:
-        precision: Of products, `float32`, `bfloat16` or `float16`.
-        is_there: Whether there is a kind.
-    """
+    """The fastest kind of compiled code for products in a precision; None where torch does the work."""
     return next((kind for kind in _KINDS[precision] if is_there(kind)), None)
 
 
 def kind_of(backend: str, precision: str) -> str | None:
-    """Kind of compiled code that is meant; None where torch does the work.
-
-    Args:
-        backend: `auto` for the fastest, `torch`, or a kind by name.
-        precision: As for `fastest`.
-    """
+    """The kind of compiled code that `backend` names, the fastest one for `auto`; None where torch does the work."""
     return fastest(precision) if backend == 'auto' else None if backend == 'torch' else backend

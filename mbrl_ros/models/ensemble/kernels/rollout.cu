@@ -1,7 +1,8 @@
 /* Whole trajectories of an ensemble in one launch, on the bfloat16 matrix units of Hopper GPUs.
  *
  * A block takes 64 candidates of one particle through all layers and all steps. Observations stay in registers from the first step
- * to the last, activations in shared memory. While a layer is computed the weights of the next one are on their way. Two warpgroups share a layer, each with half of its columns.
+ * to the last, activations in shared memory. While one layer is computed, the weights of the next one are fetched. Two warpgroups
+ * share a layer; each computes half of its columns.
  *
  * Compiled in, see cuda_rollout.py: OBS, ACTION, UNITS of each hidden layer, LAYERS of them, and the functions multiply_layer and
  * multiply_last, which add the product of 64 rows and 16 columns of activations with the weights of a warpgroup's columns. In shared
@@ -39,7 +40,7 @@
 #define LINEAR (LARGEST + OBS_WIDTH)
 #define MEMBER_NUMBERS (LINEAR + INPUTS * OBS_WIDTH)
 
-/* Bytes of 8 columns of activations, and floats of a row of exact inputs, an odd number so that rows lie in different banks. */
+/* Bytes of 8 columns of activations, and floats of a row of exact inputs; an odd number puts the rows into different banks. */
 #define COLUMNS_BYTES (ROWS * 16)
 #define EXACT_STRIDE (INPUTS | 1)
 
@@ -47,7 +48,7 @@ __device__ __forceinline__ unsigned shared_address(const void *pointer) {
     return (unsigned)__cvta_generic_to_shared(pointer);
 }
 
-/* What the matrix units are told of a matrix: where it lies, and how far cores are apart along the inner axis and the outer one. */
+/* Descriptor of a matrix for the matrix units: its address, and the distances of cores along the inner and the outer axis. */
 __device__ __forceinline__ unsigned long long matrix(unsigned address, unsigned inner_bytes, unsigned outer_bytes) {
     return (unsigned long long)(address >> 4 & 0x3fff) | (unsigned long long)(inner_bytes >> 4) << 16
         | (unsigned long long)(outer_bytes >> 4) << 32;
@@ -65,14 +66,14 @@ __device__ __forceinline__ float silu(float value) {
     return half + half * slope;
 }
 
-/* Begin to fetch `bytes`; `arrived` counts them. For one thread alone, when nobody reads any more what was there. */
+/* Begin to fetch `bytes`; `arrived` counts them. One thread calls this, after all threads have finished reading the target. */
 __device__ __forceinline__ void fetch(unsigned to, const char *from, unsigned bytes, unsigned arrived) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(arrived), "r"(bytes) : "memory");
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
                  :: "r"(to), "l"(from), "r"(bytes), "r"(arrived) : "memory");
 }
 
-/* Wait until everything has arrived for the time that `parity` says, and let the matrix units see what all threads have written. */
+/* Wait until all bytes of the phase `parity` have arrived, and make the writes of all threads visible to the matrix units. */
 __device__ __forceinline__ void meet(unsigned arrived, unsigned parity) {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     __syncthreads();
@@ -88,7 +89,7 @@ __device__ __forceinline__ void commit_product(void) {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-/* Wait for a product; nothing that was added to may be looked at before. */
+/* Wait for a product; its sums may not be read before. */
 template <int COUNT>
 __device__ __forceinline__ void end_product(float (&sums)[COUNT]) {
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
@@ -97,7 +98,7 @@ __device__ __forceinline__ void end_product(float (&sums)[COUNT]) {
         asm volatile("" : "+f"(sums[index]) :: "memory");
 }
 
-/* What a thread holds of a tile: columns 2 t and 2 t + 1 of rows g and g + 8, with lane = 4 g + t. */
+/* A thread's part of a tile: columns 2 t and 2 t + 1 of rows g and g + 8, with lane = 4 g + t. */
 __device__ __forceinline__ void fill(float *sums, const float *columns, int tiles) {
 #pragma unroll
     for (int tile = 0; tile < tiles; tile++) {
@@ -149,11 +150,11 @@ roll_out(const float *start, const float *actions, const int *members, const flo
     int member = members[particle];
     if (threadIdx.x == 0)
         fetch(buffers, weights + (long long)member * MEMBER_BYTES, FIRST_BYTES, arrived);
-    unsigned current = 0, phases = 0;  /* Of each buffer a bit: which time it is filled for. */
+    unsigned current = 0, phases = 0;  /* `phases` has a bit for each buffer: the parity of its current phase. */
     float ahead[UP(ROWS * ACTION, THREADS)];
     load_actions(ahead, actions, 0, horizon, candidates);
     for (int step = 0; step < horizon; step++) {
-        /* Inputs of this step, where nobody reads any more. */
+        /* Write the inputs of this step; no thread reads those of the last one any more. */
 #pragma unroll
         for (int index = 0; index < 4 * OBS_TILES; index++) {
             const int column = (group * OBS_TILES + index / 4) * 8 + column_of_lane + index % 2, place = row + index / 2 % 2 * 8;

@@ -2,7 +2,7 @@
  *
  * Arrays are (entries, lanes), of the entries of an observation, of its features or of an action. */
 
-/* To the last digits for angles of up to some thousand turns. Of larger ones nothing is known, but that neither exceeds 1. */
+/* Exact to the last digits for angles of up to some thousand turns; for larger ones the results are only within [-1, 1]. */
 INLINE void OF_FLOATS(sine_cosine)(FLOATS angle, FLOATS *sine, FLOATS *cosine) {
     const FLOATS halves = OF_FLOATS(nearest)(angle * 0.318309886f);
     const FLOATS odd = halves - 2.0f * OF_FLOATS(nearest)(halves * 0.5f), sign = 1.0f - 2.0f * odd * odd;
@@ -22,7 +22,7 @@ INLINE void OF_FLOATS(sine_cosine)(FLOATS angle, FLOATS *sine, FLOATS *cosine) {
 
 INLINE FLOATS OF_FLOATS(tanh)(FLOATS value) { return 2.0f * OF_FLOATS(logistic)(2.0f * value) - 1.0f; }
 
-/* What points along x and y as seen from axes turned about z, in place. */
+/* Rotate x and y components about z, in place. */
 INLINE void OF_FLOATS(turn)(float *x, long lanes, FLOATS cosine, FLOATS sine) {
     const FLOATS along = OF_FLOATS(load)(x), across = OF_FLOATS(load)(x + lanes);
     OF_FLOATS(store)(x, cosine * along + sine * across);

@@ -1,7 +1,7 @@
 /* What all compiled files need: vectors, the logistic function, and the kinds of products.
  *
- * `fused_kernel.h` and `gradient_kernel.h` are compiled once for each kind, with KIND defined as its name. What the kinds
- * differ in bears their names here:
+ * `fused_kernel.h` and `gradient_kernel.h` are compiled once for each kind, with KIND defined as its name. These names differ
+ * between the kinds:
  *
  * TARGET        processor features to compile for
  * ENTRY         what vectors are loaded from
@@ -11,9 +11,8 @@
  * VECTOR        of groups
  * SUM           of products, as many as groups in a vector
  *
- * and the functions `load`, `broadcast`, `multiply_add` and so on, which NAME finds. What is done in float32 whatever the kind
- * is done in vectors of FLOATS, as wide as the kind's, whose functions OF_FLOATS finds; they add and multiply as numbers do.
- * Which of their lanes are meant says a MASK.
+ * and the functions `load`, `broadcast`, `multiply_add` and so on, which NAME finds. Float32 arithmetic of every kind uses vectors
+ * of FLOATS, as wide as the kind's, with the operators + and * and the functions that OF_FLOATS finds. A MASK selects lanes.
  */
 
 #ifndef MBRL_VECTORS_H
@@ -52,8 +51,8 @@
 
 enum { LANES = 16 };
 
-/* Numbers too small for a whole mantissa count as zero while this thread computes: they would be slower by far, and are nothing
- * beside a state. Returns what to set again afterwards. */
+/* Treat denormal numbers as zero in this thread: they are far slower, and negligible beside a state. Returns the setting to
+ * restore afterwards. */
 static unsigned flush_denormals(void) {
     const unsigned before = _mm_getcsr();
     _mm_setcsr(before | _MM_FLUSH_ZERO_ON | 0x0040 /* denormals are zeros */);
@@ -115,7 +114,7 @@ INLINE __m512 widen_float32(const float *from, __mmask16 some) { return load_som
 
 INLINE void narrow_float32(float *to, __m512 value) { _mm512_storeu_ps(to, value); }
 
-/* From the table instruction, with a step of Newton's method, to a few last digits; below 2^126. */
+/* The table instruction and one step of Newton's method, accurate to a few last digits, for x below 2^126. */
 INLINE __m512 reciprocal(__m512 x) {
     const __m512 guess = _mm512_rcp14_ps(x);
     return _mm512_mul_ps(guess, _mm512_fnmadd_ps(x, guess, _mm512_set1_ps(2.0f)));
@@ -123,7 +122,7 @@ INLINE __m512 reciprocal(__m512 x) {
 
 INLINE __m512 quotient_wide(__m512 above, __m512 below) { return above * reciprocal(below); }
 
-/* Likewise, of what is not zero. */
+/* Likewise, for values other than zero. */
 INLINE __m512 twice_root_wide(__m512 value) {
     const __m512 guess = _mm512_rsqrt14_ps(value), root = value * guess;
     return root * (_mm512_set1_ps(3.0f) - root * guess);
@@ -133,7 +132,7 @@ INLINE __m512 nearest_wide(__m512 value) {
     return _mm512_roundscale_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* From -bound to bound; of two arguments the instructions return the second one where it is no number. */
+/* Clip to [-bound, bound]; the instructions return the second argument where it is NaN. */
 INLINE __m512 within_wide(__m512 value, float bound) {
     return _mm512_max_ps(_mm512_set1_ps(-bound), _mm512_min_ps(_mm512_set1_ps(bound), value));
 }
@@ -151,7 +150,7 @@ INLINE __m512 power_of_two_wide(__m512 power) {
 
 /* 1 / (1 + exp(-x)) to a few last digits; the reciprocal from the table instruction and a step of Newton's method. */
 INLINE __m512 logistic_float32(__m512 x) {
-    /* Below 2^126 the step stays finite; of two arguments the instruction returns the second one where it is no number. */
+    /* Below 2^126 the step stays finite; the instruction returns the second argument where it is NaN. */
     const __m512 power = _mm512_min_ps(_mm512_set1_ps(126.0f), _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)));
     return reciprocal(_mm512_add_ps(power_of_two_wide(power), _mm512_set1_ps(1.0f)));
 }
@@ -194,7 +193,7 @@ INLINE void narrow_bfloat16(uint16_t *to, __m512 value) {
     _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(value));
 }
 
-/* As for float32, but to about 1e-4, which is less than its products are rounded by. */
+/* As for float32, but accurate to about 1e-4, which is less than the rounding of bfloat16 products. */
 INLINE __m512 logistic_bfloat16(__m512 x) {
     const __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f));
     const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -227,7 +226,7 @@ INLINE void gather_bfloat16(uint16_t *to, const __m512 *sums) {
 #define KIND float16
 #define target_float16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512fp16,fma")))
 
-/* What is repeated lies there twice: an instruction that repeats 4 bytes costs nothing beside a product, one that repeats 2 does. */
+/* Repeated values are stored twice: broadcasting 4 bytes is free beside a product, broadcasting 2 bytes is not. */
 typedef uint16_t entry_float16;
 typedef uint32_t repeated_float16;
 typedef __m512h vector_float16, sum_float16;
@@ -254,7 +253,7 @@ INLINE void write_float16(float *to, __m512h sum) {
     _mm512_storeu_ps(to + LANES, _mm512_cvtxph_ps((__m256h)_mm512_extracti64x4_epi64((__m512i)sum, 1)));
 }
 
-/* As for float32, in its own digits; of what is not whole 2^n takes no notice. */
+/* As for float32, in float16; `scalef` ignores the fraction of its exponent. */
 INLINE __m512h silu_float16(__m512h sum) {
     const __m512h power = _mm512_mul_ph(sum, _mm512_set1_ph((_Float16)-1.44269504f)), one = _mm512_set1_ph((_Float16)1.0f);
     const __m512h rest = _mm512_reduce_ph(power, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
@@ -287,7 +286,7 @@ INLINE void store_narrow(float *to, __m256 value) { _mm256_storeu_ps(to, value);
 
 INLINE __m256 load_some_narrow(const float *from, __m256i some) { return _mm256_maskload_ps(from, some); }
 
-/* Some processors take many times as long where there is a mask. */
+/* A masked store takes many times as long on some processors. */
 INLINE void store_some_narrow(float *to, __m256 value, __m256i some) {
     if (_mm256_movemask_ps((__m256)some) == 0xff) _mm256_storeu_ps(to, value);
     else _mm256_maskstore_ps(to, some, value);
@@ -343,7 +342,7 @@ INLINE __m256 within_narrow(__m256 value, float bound) {
     return _mm256_max_ps(_mm256_set1_ps(-bound), _mm256_min_ps(_mm256_set1_ps(bound), value));
 }
 
-/* As for wide vectors, with 2^n made of its bits, which are right for powers within 126. */
+/* As for wide vectors, with 2^n built from its exponent bits, which is right for powers within 126. */
 INLINE __m256 power_of_two_narrow(__m256 power) {
     const __m256i whole = _mm256_cvtps_epi32(power);
     const __m256 rest = power - _mm256_cvtepi32_ps(whole);
