@@ -61,12 +61,12 @@ class InterfaceLimits:
 class Setpoint:
     """Setpoint of the motors: `position` (J,) with feed-forward `velocity` (J,), or `velocity` alone.
 
-    The motors ignore `acceleration` (J,); a quintic trajectory that replaces the present one starts from it.
+    The motors ignore `rates` (2, J): velocity and acceleration from which a trajectory that replaces the present one starts.
     """
 
     position: np.ndarray | None
     velocity: np.ndarray
-    acceleration: np.ndarray | float = 0.0
+    rates: np.ndarray | None = None
 
 
 class Measured(NamedTuple):
@@ -259,7 +259,8 @@ class TrajectoryInterface(CommandInterface):
         """Start of a trajectory: position, velocity and, of the reference, acceleration, shape (3, J) or (2, J)."""
         reference = self._setpoint
         if self._config.interpolate_from_desired_state:
-            return np.array([reference.position, reference.velocity, reference.acceleration + np.zeros_like(reference.velocity)])
+            rates = [reference.velocity, np.zeros_like(reference.velocity)] if reference.rates is None else reference.rates
+            return np.array([reference.position, *rates])
         return np.array([self._limits.nearest(measured.position, to=reference.position), measured.velocity])
 
     def _is_over(self, now_s: float) -> bool:
@@ -269,23 +270,24 @@ class TrajectoryInterface(CommandInterface):
         return time_s >= self._times[-1] - _TIME_TOLERANCE_S and np.allclose(position, self._end, rtol=0.0, atol=1e-9)
 
     def _follow(self, now_s: float, dt_s: float) -> Setpoint:
-        position, acceleration = self._sample(now_s + dt_s)
-        moved = self._toward(position, dt_s)
+        target, rates = self._sample(now_s + dt_s)
+        moved = self._toward(target, dt_s)
         if self._is_linear and self._arrived(now_s + dt_s, moved.position):
             return Setpoint(moved.position, np.zeros_like(moved.velocity))
-        return dataclasses.replace(moved, acceleration=acceleration)
+        return dataclasses.replace(moved, rates=rates)
 
-    def _sample(self, time_s: float) -> tuple[np.ndarray, np.ndarray | float]:
-        """Position and acceleration at a time, each of shape (J,); past the end, the last point."""
+    def _sample(self, time_s: float) -> tuple[np.ndarray, np.ndarray | None]:
+        """Position (J,), and velocity and acceleration (2, J), at a time; past the end, the last point."""
         if time_s >= self._times[-1] - _TIME_TOLERANCE_S:
-            return self._end, 0.0
+            return self._end, None
         piece = int(np.searchsorted(self._times, time_s, side='right')) - 1
         duration = self._times[piece + 1] - self._times[piece]
-        coefficients = self._pieces[piece]
-        powers = np.arange(len(coefficients))
         s = (time_s - self._times[piece]) / duration
-        curvature = powers[2:] * powers[1:-1] * s ** powers[:-2]
-        return s ** powers @ coefficients, curvature @ coefficients[2:] / duration**2
+        curve = self._pieces[piece]
+        power = np.arange(len(curve))
+        velocity = power[1:] * s ** power[:-1] @ curve[1:] / duration
+        acceleration = power[2:] * power[1:-1] * s ** power[:-2] @ curve[2:] / duration**2
+        return s ** power @ curve, np.array([velocity, acceleration])
 
     def _refusal(self, command: TrajectoryCommand, now_s: float) -> str:
         joints, size = self._limits.joints, len(self._limits.joints)

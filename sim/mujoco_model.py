@@ -57,7 +57,7 @@ def arm_spec(robot: RobotProfile, physics_hz: int, servo: ServoConfig, arm: Join
         spec.delete(joint)
     for index, name in enumerate(robot.joints):
         spec.joint(name).armature = ROTOR_INERTIA
-        _add_servo(spec, name, servo.stiffness, arm, index, lag_s=servo.lag_s[1])
+        _add_servo(spec, name, servo.stiffness, arm, index, timeconst=1.0)  # The world sets each joint's own.
     for index, name in enumerate(names[len(robot.joints):]):
         _add_servo(spec, name, _FINGER_STIFFNESS, fingers, index)
     table = spec.worldbody.add_geom(name=TABLE, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.0, 0.0, 1.0])
@@ -90,14 +90,14 @@ def _urdf_text(path: Path) -> str:
     return ElementTree.tostring(root, encoding='unicode')
 
 
-def _add_servo(spec: mujoco.MjSpec, name: str, stiffness: float, limits: JointLimits, index: int, lag_s: float = 0.0) -> None:
-    """A critically damped position servo at a joint, within its limits."""
+def _add_servo(spec: mujoco.MjSpec, name: str, stiffness: float, limits: JointLimits, index: int, timeconst: float = 0.0) -> None:
+    """Add a critically damped position servo at a joint, within its limits; a time constant above 0 gives it a lag."""
     joint = spec.joint(name)
     joint.damping[:] = 0.0  # It is part of the servo's.
     joint.limited = bool(np.isfinite(limits.lower[index]))
     if joint.limited:
         joint.range = [limits.lower[index], limits.upper[index]]
     actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-    actuator.set_to_position(kp=stiffness, dampratio=1.0, timeconst=lag_s)
+    actuator.set_to_position(kp=stiffness, dampratio=1.0, timeconst=timeconst)
     if np.isfinite(limits.max_force[index]):
         actuator.forcerange = [-limits.max_force[index], limits.max_force[index]]
