@@ -13,6 +13,7 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
@@ -107,6 +108,9 @@ class ArmSimulatorNode(Node):
         self._make_publishers()
         self._make_subscriptions()
         self.create_service(Trigger, '~/reset', self.on_reset)
+        if self._profile.command_type == 'trajectory':
+            controller = self._profile.command_topic.rpartition('/')[0]
+            self.create_service(GetParameters, f'{controller}/get_parameters', self.on_controller_parameters)
         params.watch_live(self, self._config, self.on_config)
         self.add_on_set_parameters_callback(self.check_parameters)
         self.add_post_set_parameters_callback(self.on_parameters)
@@ -162,6 +166,12 @@ class ArmSimulatorNode(Node):
             if not self._config.lockstep:
                 fresh_ns += round(_FRESH_PERIODS / self._config.control_rate_hz * NANOSECONDS)
             response.success, response.message = True, str(fresh_ns)
+        return response
+
+    def on_controller_parameters(self, request: GetParameters.Request,
+                                 response: GetParameters.Response) -> GetParameters.Response:
+        """Answer for the joint_trajectory_controller; its parameters have the same names in this node."""
+        response.values = [self.get_parameter_or(name).get_parameter_value() for name in request.names]
         return response
 
     def on_config(self, config: ArmSimulatorConfig) -> None:

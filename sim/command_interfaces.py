@@ -33,8 +33,7 @@ class InterfaceConfig(Config):
         0.2, 'Silence after which a velocity or position command ends in a controlled stop; 0 for never, as in ros2_control.',
         unit='s', low=0.0, high=10.0)
     interpolate_from_desired_state: bool = setting(
-        True, 'Whether a trajectory starts from what the arm was last told; false, as in ros2_control unless it is set, starts '
-              'it from the measured state.')
+        True, 'Start a trajectory at the reference; false, the default of ros2_control, starts it at the measured state.')
     allow_nonzero_velocity_at_trajectory_end: bool = setting(
         False, 'Accept trajectories whose last point moves; the arm then stops from that velocity.')
 

@@ -1,4 +1,4 @@
-"""The physics engines to choose from, each imported only when it is chosen."""
+"""The physics engines; each is imported only when it is chosen."""
 
 import importlib.util
 from typing import Any
@@ -8,7 +8,7 @@ from mbrl_ros.robots import RobotProfile
 from mbrl_sim.physics import World
 from mbrl_sim.simulated_driver import DriverConfig
 
-#: What differs from the defaults of `DriverConfig` in an arm as ros2_control drives it: rates, latency, and no kindness.
+#: Settings of an imperfect arm behind ros2_control's own controllers, where they differ from the defaults of `DriverConfig`.
 _IMPERFECT = {
     'command_timeout_s': 0.0,
     'interpolate_from_desired_state': False,
@@ -20,20 +20,20 @@ _IMPERFECT = {
 
 
 def engine_defaults(simulator: str) -> dict[str, Any]:
-    """Defaults of settings of `DriverConfig` that follow from `simulator`, nested as there."""
+    """Defaults of `DriverConfig` that follow from `simulator`, nested."""
     return _IMPERFECT if simulator == 'mujoco' else {}
 
 
 def make_world(robot: RobotProfile, config: DriverConfig, seed: int = 0) -> World:
-    """The world in the engine that the settings name.
+    """Make the world in the engine of `config.simulator`.
 
     Args:
         robot: Profile with a resolved URDF.
         config: Settings.
-        seed: Seed of everything in the world that is drawn at random.
+        seed: Seed of all random draws of the world.
 
     Raises:
-        ConfigError: The engine is not installed or lacks what is asked for, or the robot cannot be loaded.
+        ConfigError: The engine is not installed, it does not have what the settings ask for, or it cannot load the robot.
     """
     if config.simulator == 'pybullet':
         from mbrl_sim.world import ArmWorld

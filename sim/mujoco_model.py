@@ -1,4 +1,4 @@
-"""The arm, the table and what lies on it, as MuJoCo's compiler takes them."""
+"""MuJoCo's model of the arm, the table and the cube."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,42 +12,52 @@ from mbrl_sim.objects import TableObject
 from mbrl_sim.servo import ServoConfig
 from mbrl_sim.urdf import JointLimits, mesh_file, parse
 
-#: Names of the table's geometry, and of what lies there.
+#: Names of the table's geometry, and of the body and joint of the cube.
 TABLE, THING = 'table', 'thing'
-#: Of motor and gear at each joint's axis, kg m²; without it a light wrist would be stiffer than the step is short.
+#: Inertia of motor and gear at the axis of each joint, kg m²; without it the servo of a light wrist would be unstable.
 ROTOR_INERTIA = 0.1
 _FINGER_STIFFNESS = 5000.0
 _TABLE_FRICTION = 0.5
-#: Bits of contact: a pair collides if the first word of one shares a bit with the second word of the other. The arm does not
-#: collide with itself.
+#: MuJoCo's contype and conaffinity: two bodies collide if the first number of one shares a bit with the second of the other. The
+#: arm does not collide with itself.
 _ARM_CONTACT, _TABLE_CONTACT, _THING_CONTACT = (1, 0), (0, 3), (2, 1)
 _SHAPES = {'cube': mujoco.mjtGeom.mjGEOM_BOX, 'cylinder': mujoco.mjtGeom.mjGEOM_CYLINDER}
-#: What can lie there.
+#: Objects that can lie on the table.
 KINDS = tuple(_SHAPES)
 
 
-def arm_spec(robot: RobotProfile, physics_hz: int, servo: ServoConfig, arm: JointLimits, fingers: JointLimits) -> mujoco.MjSpec:
-    """The arm on a table, with a servo at each of its joints, in the order of the profile, then at the fingers'.
+def make_model(robot: RobotProfile, physics_hz: int, servo: ServoConfig, arm: JointLimits, fingers: JointLimits,
+               cube: TableObject | None) -> mujoco.MjModel:
+    """Compile the arm, the table, and an object on it.
 
-    Joints that the profile does not name are fixed.
+    The servos of the arm's joints come first, in the profile's order, then those of the fingers. Joints that are not in the
+    profile are fixed.
 
     Args:
         robot: Profile with a resolved URDF.
         physics_hz: Physics rate.
-        servo: Stiffness, and what of gravity is not compensated.
+        servo: Stiffness, and share of gravity that is not compensated.
         arm: Limits of the arm's joints.
         fingers: Limits of the finger joints.
+        cube: The object, if any.
 
     Raises:
-        ConfigError: MuJoCo cannot read the URDF, or a mesh of it does not exist.
+        ConfigError: MuJoCo cannot load the URDF, or one of its meshes does not exist.
     """
-    path = Path(robot.urdf_path)
+    text = _urdf_text(Path(robot.urdf_path))
     try:
-        spec = mujoco.MjSpec.from_string(_urdf_text(path))
+        spec = mujoco.MjSpec.from_string(text)
+        _complete_arm(spec, robot, servo, arm, fingers)
+        _add_table(spec, cube)
+        spec.option.timestep = 1.0 / physics_hz
+        spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+        return spec.compile()
     except ValueError as error:
-        raise ConfigError(f'{path}: MuJoCo cannot load it ({error})') from None
-    spec.option.timestep = 1.0 / physics_hz
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+        raise ConfigError(f'{robot.urdf_path}: MuJoCo cannot load it ({error})') from None
+
+
+def _complete_arm(spec: mujoco.MjSpec, robot: RobotProfile, servo: ServoConfig, arm: JointLimits, fingers: JointLimits) -> None:
+    """Give the arm of a URDF its servos, its compensation of gravity, and its rules of contact."""
     for body in spec.bodies:
         body.gravcomp = 1.0 - servo.gravity_error
     for geom in spec.geoms:
@@ -57,32 +67,32 @@ def arm_spec(robot: RobotProfile, physics_hz: int, servo: ServoConfig, arm: Join
         spec.delete(joint)
     for index, name in enumerate(robot.joints):
         spec.joint(name).armature = ROTOR_INERTIA
-        _add_servo(spec, name, servo.stiffness, arm, index, timeconst=1.0)  # The world sets each joint's own.
+        _add_servo(spec, name, servo.stiffness, arm, index, timeconst=1.0)  # The world sets it for each joint.
     for index, name in enumerate(names[len(robot.joints):]):
         _add_servo(spec, name, _FINGER_STIFFNESS, fingers, index)
+
+
+def _add_table(spec: mujoco.MjSpec, cube: TableObject | None) -> None:
+    """Add the table, and a cube or a cylinder on it."""
     table = spec.worldbody.add_geom(name=TABLE, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.0, 0.0, 1.0])
     table.contype, table.conaffinity = _TABLE_CONTACT
     table.friction[0] = _TABLE_FRICTION
-    return spec
-
-
-def add_thing(spec: mujoco.MjSpec, thing: TableObject) -> None:
-    """Put a cube or a cylinder on the table."""
-    half = thing.size_m / 2
-    body = spec.worldbody.add_body(name=THING, pos=thing.position_m)
-    body.quat = [np.cos(thing.yaw_rad / 2), 0.0, 0.0, np.sin(thing.yaw_rad / 2)]
+    if cube is None:
+        return
+    body = spec.worldbody.add_body(name=THING, pos=cube.position_m)
+    body.quat = [np.cos(cube.yaw_rad / 2), 0.0, 0.0, np.sin(cube.yaw_rad / 2)]
     body.add_freejoint(name=THING)
-    geom = body.add_geom(type=_SHAPES[thing.kind], size=[half] * 3, mass=thing.mass_kg)
+    geom = body.add_geom(type=_SHAPES[cube.kind], size=[cube.size_m / 2] * 3, mass=cube.mass_kg)
     geom.contype, geom.conaffinity = _THING_CONTACT
-    geom.friction[0] = thing.friction
+    geom.friction[0] = cube.friction
 
 
 def _urdf_text(path: Path) -> str:
-    """The URDF with whole mesh paths and without what is only seen; no link is merged into another."""
+    """The URDF with absolute paths of meshes, without visuals and mimics, and with settings by which MuJoCo keeps every link."""
     root = parse(path)
-    for link in root.iter('link'):
-        for visual in link.findall('visual'):
-            link.remove(visual)
+    for element in [*root.findall('link'), *root.findall('joint')]:
+        for unused in [*element.findall('visual'), *element.findall('mimic')]:  # Each finger has its own servo.
+            element.remove(unused)
     for mesh in root.iter('mesh'):
         mesh.set('filename', str(mesh_file(mesh.get('filename', ''), path)))
     compiler = {'strippath': 'false', 'fusestatic': 'false', 'balanceinertia': 'true'}
@@ -93,7 +103,7 @@ def _urdf_text(path: Path) -> str:
 def _add_servo(spec: mujoco.MjSpec, name: str, stiffness: float, limits: JointLimits, index: int, timeconst: float = 0.0) -> None:
     """Add a critically damped position servo at a joint, within its limits; a time constant above 0 gives it a lag."""
     joint = spec.joint(name)
-    joint.damping[:] = 0.0  # It is part of the servo's.
+    joint.damping[:] = 0.0  # The servo's damping includes it.
     joint.limited = bool(np.isfinite(limits.lower[index]))
     if joint.limited:
         joint.range = [limits.lower[index], limits.upper[index]]

@@ -1,7 +1,7 @@
-"""The simulated world in MuJoCo: an arm whose servos lag, sag and give way, as those of a real one do.
+"""The simulated world in MuJoCo: an arm with imperfect servos, as a real one has.
 
-Each joint's servo is a spring and a damper around a reference that follows what the joint is told with a first-order lag. The
-reference's velocity is fed forward, so that a joint in steady motion is late by the lag alone.
+The servo of a joint is a spring and a damper around a reference, which follows the command with a first-order lag. The servo
+feeds the velocity of the command forward, so that a joint in steady motion is late by the lag alone.
 """
 
 from collections.abc import Sequence
@@ -11,30 +11,30 @@ import numpy as np
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots import RobotProfile
-from mbrl_sim.mujoco_model import KINDS, ROTOR_INERTIA, TABLE, THING, add_thing, arm_spec
+from mbrl_sim.mujoco_model import KINDS, ROTOR_INERTIA, TABLE, THING, make_model
 from mbrl_sim.physics import World
 from mbrl_sim.scene import WorldConfig
 from mbrl_sim.servo import ServoConfig
 
-#: Inertia that keeps a stuck joint in its place, kg m²; those before and behind it feel it as rigid.
+#: Inertia of a stuck joint, kg m²: no torque moves it, and the joints around it feel a rigid link.
 _IMMOVABLE = 1e9
 
 
 class MujocoWorld(World):
-    """The world in MuJoCo, without pictures; the rest as for `World`.
+    """The world in MuJoCo; it has no pictures.
 
     Args:
         robot: Profile with a resolved URDF.
         config: Physics and cube.
-        seed: Seed of everything that is drawn at random, the lag among it.
+        seed: Seed of all random draws, the lags among them.
         servo: Settings of the servos.
 
     Attributes:
-        lag_s: Time constant of each arm joint's lag, shape (J,); drawn anew whenever a seed is given.
+        lag_s: Time constants of the arm's joints, shape (J,); each seed draws others.
         table_contact_steps: Physics steps since the last reset in which a moving link of the arm touched the table.
 
     Raises:
-        ConfigError: MuJoCo cannot load the URDF, it does not fit the profile, or `config` asks for what only PyBullet has.
+        ConfigError: As for `World`, or `config` asks for something that only PyBullet has.
     """
 
     def __init__(self, robot: RobotProfile, config: WorldConfig | None = None, seed: int = 0,
@@ -85,29 +85,23 @@ class MujocoWorld(World):
         mujoco.mj_forward(self._model, self._data)
 
     def show_goal(self, position: np.ndarray) -> None:
-        """Does nothing, as there are no pictures."""
+        """Do nothing: there are no pictures."""
 
     def render(self, width: int = 480, height: int = 360) -> np.ndarray:
         """Raise `ConfigError`."""
         raise ConfigError('the simulator mujoco draws no pictures; pybullet does')
 
     def close(self) -> None:
-        """Do nothing: the simulation goes with the world."""
+        """Do nothing: the simulation ends with the object."""
 
     def _build(self) -> None:
-        spec = arm_spec(self.robot, self.config.physics_hz, self._servo, self.limits, self.finger_limits)
-        if self.cube:
-            add_thing(spec, self.cube)
-        try:
-            model = spec.compile()
-        except ValueError as error:
-            raise ConfigError(f'{self.robot.urdf_path}: MuJoCo cannot load it ({error})') from None
+        model = make_model(self.robot, self.config.physics_hz, self._servo, self.limits, self.finger_limits, self.cube)
         self._model, self._data = model, mujoco.MjData(model)
         self._known: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
         arm = slice(len(self.robot.joints))
         model.actuator_dynprm[arm, 0] = self.lag_s
         self._damping_s = -model.actuator_biasprm[arm, 2] / self._servo.stiffness
-        # Farther ahead of the joint than this the reference adds no force; there it waits for a joint that cannot follow.
+        # A reference that leads a joint by more than this adds no force. It waits there for a joint that cannot follow.
         self._max_lead = self.limits.max_force / self._servo.stiffness + self.lag_s * self.limits.max_velocity
         self._table = model.geom(TABLE).id
         bodies = model.geom_bodyid
@@ -131,7 +125,7 @@ class MujocoWorld(World):
         return (self._data.qvel if derivative else self._data.qpos)[self._addresses(names)[derivative]]
 
     def _addresses(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Where positions and velocities of joints are."""
+        """Indices of the named joints in the engine's positions and velocities."""
         key = tuple(names)
         if key not in self._known:
             if unknown := [name for name in names if name not in self.joint_names]:
@@ -148,7 +142,7 @@ class MujocoWorld(World):
         self._tell_servos(velocity)
 
     def _tell_servos(self, velocity: np.ndarray) -> None:
-        """Give the servos the target; the velocity makes up for what their damping holds back."""
+        """Send the target to the servos, led by the velocity so that their damping does not brake the motion."""
         self._data.ctrl[:len(velocity)] = self._target + self._damping_s * velocity
 
     def _drive_fingers(self, position_m: float) -> None:

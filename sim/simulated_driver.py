@@ -28,11 +28,11 @@ Measurement = JointSample | PoseSample | RobotState
 class DriverConfig(InterfaceConfig):
     """Rates, faults and physics of the simulated driver."""
 
-    simulator: str = setting('pybullet', 'Physics engine. The defaults of mujoco are those of an imperfect arm: servos that lag '
-                                         'and sag, commands that take their time, the rules of ros2_control to the letter.',
+    simulator: str = setting('pybullet', 'Physics engine. With mujoco the defaults are those of an imperfect arm behind '
+                                         "ros2_control's own controllers.",
                              choices=('pybullet', 'mujoco'))
     command_latency_s: tuple[float, ...] = setting(
-        (0.0, 0.0), 'Shortest and longest time from an arm command to its taking effect, drawn for each.', unit='s', low=0.0,
+        (0.0, 0.0), 'Shortest and longest time until an arm command takes effect; each command draws its own.', unit='s', low=0.0,
         high=0.5)
     joint_state_hz: int = setting(120, 'Rate of joint states; divides the physics rate.', unit='Hz', low=1, high=1920)
     object_pose_hz: int = setting(60, "Rate of the object's pose; divides the physics rate.", unit='Hz', low=1, high=1920)
@@ -74,7 +74,7 @@ class SimulatedDriver:
         limits = InterfaceLimits(world.robot.joints, urdf.lower, urdf.upper, urdf.max_velocity,
                                  np.array(world.robot.max_acceleration_rad_s2), urdf.is_continuous)
         self._interface = make_interface(command_type, limits, world.joint_positions(world.robot.joints), config)
-        # Each with the stamp at which it may arrive or leave.
+        # Each entry has the stamp at which it takes effect or leaves.
         self._commands: deque[tuple[int, Sequence[float] | TrajectoryCommand]] = deque()
         self._waiting: deque[tuple[int, Measurement]] = deque()
         self._steps = 0
@@ -194,7 +194,7 @@ class SimulatedDriver:
 
 
 def _take_due(waiting: deque[tuple[int, Any]], now_ns: int) -> list[Any]:
-    """Take what is due, oldest first; only the oldest may leave, so that the order stays when the latency changes."""
+    """Take the entries that are due, oldest first; an entry waits for older ones, so that the order stays."""
     due = []
     while waiting and waiting[0][0] <= now_ns:
         due.append(waiting.popleft()[1])

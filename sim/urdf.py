@@ -1,6 +1,6 @@
-"""What a URDF says of an arm's joints, read alike for every physics engine, and where its meshes are.
+"""Joint limits and mesh files of a URDF.
 
-Engines differ in what they make of a limit that is missing, zero or crossed; here it has one meaning.
+Physics engines differ in how they take a limit that is missing, zero or crossed. Here each has one meaning for all engines.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ _KINDS = ('revolute', 'continuous', 'prismatic')
 
 @dataclasses.dataclass(frozen=True)
 class JointLimits:
-    """What the URDF says of J joints; each array has shape (J,), rad or m, and is infinite where there is no limit.
+    """Limits of J joints in the URDF; each array has shape (J,), in rad or m, and is infinite where there is no limit.
 
     Attributes:
         lower: Smallest position.
         upper: Largest position.
         max_velocity: Largest speed.
         max_force: Largest torque or force.
-        is_continuous: Whether a joint turns without end; its position is then reported within ±pi.
+        is_continuous: Whether a joint turns without end; worlds report its position within ±pi.
     """
 
     lower: np.ndarray
@@ -52,12 +52,12 @@ def parse(path: Path) -> ElementTree.Element:
 def arm_limits(robot: RobotProfile) -> tuple[JointLimits, JointLimits]:
     """Limits of the arm's joints and of the gripper's fingers.
 
-    A velocity that is missing or zero is the profile's. An effort that is missing or zero is unlimited; so are positions whose
-    ends are missing or equal, and those of continuous joints.
+    Where a velocity is missing or zero, that of the profile counts. A missing or zero effort is no limit. Positions are unlimited
+    if both ends are missing or equal, or if the joint is continuous.
 
     Raises:
-        ConfigError: The URDF cannot be read, lacks a joint or the tool of the profile, or a joint's limit is missing, crossed,
-            negative or no number.
+        ConfigError: The URDF cannot be read, or lacks a joint or the tool of the profile; or the limit of a joint is missing,
+            crossed, negative or not a number.
     """
     path, root = Path(robot.urdf_path), parse(Path(robot.urdf_path))
     joints = {joint.get('name', ''): joint for joint in root.findall('joint')}
@@ -73,10 +73,10 @@ def arm_limits(robot: RobotProfile) -> tuple[JointLimits, JointLimits]:
 
 
 def mesh_file(url: str, urdf: Path) -> Path:
-    """Where a mesh of a URDF is: beside it, as PyBullet looks for `package://` too, or where `resolve_url` finds it.
+    """File of a mesh: relative to the URDF, where PyBullet looks for `package://` too, or else as `resolve_url` finds it.
 
     Raises:
-        ConfigError: It is in none of these places.
+        ConfigError: There is no such file.
     """
     beside = urdf.parent / url.removeprefix('package://')
     return beside if beside.is_file() else resolve_url(url.removeprefix('file://'), urdf)

@@ -8,6 +8,7 @@ import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from PIL import Image
+from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -228,6 +229,13 @@ def test_the_trajectory_face_is_obeyed_in_any_joint_order(bench):
     point.time_from_start.nanosec = 400_000_000
     commands.publish(JointTrajectory(joint_names=list(ROBOT.joints[::-1]), points=[point]))
     bench.spin_until(lambda: states and np.abs(arm(states[-1]) - target).max() < 2e-3)
+
+
+def test_the_trajectory_controller_tells_how_it_interpolates(bench):
+    bench = bench(driver='joint_trajectory', interpolate_from_desired_state=False)
+    names = ['interpolate_from_desired_state', 'allow_nonzero_velocity_at_trajectory_end', 'unknown']
+    answer = bench.call(GetParameters, 'joint_trajectory_controller/get_parameters', GetParameters.Request(names=names))
+    assert [(value.type, value.bool_value) for value in answer.values] == [(1, False), (1, False), (0, False)]
 
 
 def test_a_driver_with_a_topic_for_the_gripper_sends_its_joints_there(bench):

@@ -177,6 +177,11 @@ def test_a_cube_is_grasped_and_lifted():
     assert world.cube_pose()[0][2] > 0.1
 
 
+def test_fingers_that_the_profile_leaves_out_are_fixed():
+    world = MujocoWorld(dataclasses.replace(load_robot('panda'), gripper=None), FAST)
+    assert world._model.nv == len(world.joint_names) == 7
+
+
 @pytest.mark.parametrize('setting', [{'gui': True}, {'self_collision': True}, {'object_kind': 'duck'}])
 def test_what_only_pybullet_has_is_refused(setting):
     with pytest.raises(ConfigError, match='the simulator mujoco has no window'):
