@@ -17,8 +17,9 @@ from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.tasks.task import SuccessCounter
 from mbrl_ros.types import ArmCommand, RobotState
-from mbrl_sim.scene import JointLimits, WorldConfig
+from mbrl_sim.scene import WorldConfig
 from mbrl_sim.tabletop import make_task_world
+from mbrl_sim.urdf import JointLimits
 
 _CONTROL_HZ = 20
 #: Contacts can push a joint beyond its commanded speed; observed speeds are clipped at this multiple of the limit.
