@@ -76,10 +76,11 @@ class CommandGuardNode(Node):
         self._stop = EmergencyStop(Path(config.output_dir) / 'emergency_stop' if config.output_dir else None)
         period_s, control_period_s = 1.0 / config.rate_hz, 1.0 / config.control_rate_hz
         self._guard = CommandGuard(self._robot, config.guard, period_s=period_s, control_period_s=control_period_s,
-                                   late_s=driver.command_timeout_s, lockstep=config.lockstep, emergency_stop=self._stop)
+                                   latency_s=driver.command_latency_s, late_s=driver.command_timeout_s,
+                                   lockstep=config.lockstep, emergency_stop=self._stop)
         self._measured = MeasuredJoints(self._robot)
         self._inbox = GuardInbox(round(period_s * 1e9), round(control_period_s * 1e9), round(driver.command_latency_s * 1e9))
-        self._port = DriverPort(self, self._robot, driver, period_s)
+        self._port = DriverPort(self, self._robot, driver, period_s, self._guard.hold_s - period_s)
         self._figures, self._latest, self._last_hold = LoopFigures(), None, None
         self._status_s = 0.0
         self.exit_code: int | None = None

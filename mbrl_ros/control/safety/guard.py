@@ -67,19 +67,25 @@ class CommandGuard:
         config: Settings.
         period_s: Period of the guard.
         control_period_s: Period of the controller.
+        latency_s: From sending a command to the arm obeying it.
         late_s: Silence after which the driver stops by itself; 0 where it never does.
         lockstep: Whether time moves only with commands, so that nothing is ever late.
         emergency_stop: The latch to obey; its own when left out.
+
+    Attributes:
+        hold_s: Time for which each of its commands is safe to go on.
 
     Raises:
         ConfigError: The robot's URDF cannot be used.
     """
 
-    def __init__(self, robot: RobotProfile, config: GuardConfig, *, period_s: float, control_period_s: float, late_s: float = 0.0,
-                 lockstep: bool = False, emergency_stop: EmergencyStop | None = None) -> None:
+    def __init__(self, robot: RobotProfile, config: GuardConfig, *, period_s: float, control_period_s: float,
+                 latency_s: float = 0.0, late_s: float = 0.0, lockstep: bool = False,
+                 emergency_stop: EmergencyStop | None = None) -> None:
         self.emergency_stop = emergency_stop or EmergencyStop()
         self._robot, self._config, self._lockstep = robot, config, lockstep
         self._period_s, self._control_period_s = period_s, control_period_s
+        self.hold_s = _LATE_PERIODS * period_s + latency_s
         self._filter = CommandFilter(robot, config.safety, late_s)
         self._following = FollowingWatch(robot.joints, config.following)
         self._stop = StopSequence(max(1, round(config.standing_s / period_s)))
@@ -142,7 +148,7 @@ class CommandGuard:
         before, clamped = self._filter.previous, ()
         if hold is None:
             at = state.positions(self._robot.joints) + self._following.pending(state.stamp_ns, now_ns)
-            filtered = self._filter.apply(self._command.velocity, at, self._period_s, _LATE_PERIODS * self._period_s)
+            filtered = self._filter.apply(self._command.velocity, at, self._period_s, self.hold_s)
             velocity, clamped = filtered.velocity, filtered.clamped
             if filtered.refusal:
                 hold, detail = HoldReason.COMMAND_REFUSED, filtered.refusal

@@ -6,7 +6,8 @@ measured positions by no more than what was commanded within the arm's response,
 
 import numpy as np
 
-_MIN_POINTS = 3
+#: Distance of the points of a stop, seconds.
+_STEP_S = 0.02
 
 
 class PositionReference:
@@ -34,28 +35,34 @@ class PositionReference:
 
 
 def braking_window(start: np.ndarray, velocities: tuple[np.ndarray, np.ndarray], acceleration: np.ndarray, dt: float,
-                   step_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rolling window of a trajectory: one period from one velocity to the next, then a stop.
+                   hold_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rolling window of a trajectory: from one velocity to the next in a period, which holds for a while, then a stop.
 
-    What lies beyond the next period has not passed the command filter. So the window brakes there, and a driver that hears
-    nothing more comes to the stop that the filter has shown to be possible. Between its points the acceleration is constant: the
-    cubic spline that a joint_trajectory_controller makes of them asks for no more than the limit.
+    What lies beyond has not passed the command filter. So the window brakes there, and a driver that hears nothing more comes to
+    the stop that the filter has shown to be possible. The cubic spline that a joint_trajectory_controller makes of the points
+    asks for no more than the acceleration limits.
+
+    The window's first point is where the reference is now. By the time it takes effect that point has passed, and so the
+    controller goes from point to point, never from the measured state to one of them. Whether it interpolates from the desired
+    state makes no difference.
 
     Args:
         start: Where the window begins, shape (J,), rad.
         velocities: At the beginning and at the end of the first period, shape (J,) each, rad/s.
         acceleration: Limits to brake with, shape (J,), rad/s².
         dt: Period, seconds.
-        step_s: Distance of the points of the stop, seconds.
+        hold_s: Time for which the velocity then holds, seconds: until the next window takes effect.
 
     Returns:
-        Times from the start, shape (K,), positions and velocities, shape (K, J) each, with K at least 3; the last point stands.
+        Times from the start, shape (K,), positions and velocities, shape (K, J) each; the last point stands.
     """
     before, velocity = velocities
     # A stop that ends between two points would be a steeper spline: each joint takes a whole number of steps.
-    steps = np.maximum(np.ceil(np.abs(velocity) / (acceleration * step_s) - 1e-9), 1.0)  # (J,)
-    index = np.arange(max(_MIN_POINTS - 1, int(steps.max())) + 1)  # (K,)
-    elapsed = np.minimum(index[:, None], steps)  # (K, J), steps of braking
+    steps = np.maximum(np.ceil(np.abs(velocity) / (acceleration * _STEP_S) - 1e-9), 1.0)  # (J,)
+    index = np.arange(int(steps.max()) + 1)  # (S,)
+    elapsed = np.minimum(index[:, None], steps)  # (S, J), steps of braking
     slowed = velocity * (1.0 - elapsed / steps)
-    travel = 0.5 * (before + velocity) * dt + 0.5 * (velocity + slowed) * elapsed * step_s
-    return dt + index * step_s, start + travel, slowed
+    reached = start + 0.5 * (before + velocity) * dt
+    braked = reached + velocity * hold_s + 0.5 * (velocity + slowed) * elapsed * _STEP_S
+    return (np.concatenate([[0.0, dt], dt + hold_s + index * _STEP_S]), np.concatenate([[start, reached], braked]),
+            np.concatenate([[before, velocity], slowed]))
