@@ -20,10 +20,11 @@ from run_file import RunFile
 from mbrl_ros.benchmarks.machine import machine_line
 from mbrl_ros.cli.main import run_script
 from mbrl_ros.errors import ModelError
-from mbrl_ros.runs.evaluation import Evaluation, wilson_interval
+from mbrl_ros.runs.evaluation import wilson_interval
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.outputs import require_writable
 from mbrl_ros.runs.playing import EVALUATION
+from mbrl_ros.runs.task_evaluation import Evaluation
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.types import Phase

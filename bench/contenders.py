@@ -14,7 +14,7 @@ from plain import BareCem, PlainEnsemble
 
 from mbrl_ros.benchmarks.setups import MeasuredPlanner, PlannerSetup
 from mbrl_ros.benchmarks.work import NetworkSize, quadratic_reward, random_parameters
-from mbrl_ros.planning import resolve_device
+from mbrl_ros.planning.planner import resolve_device
 
 _SEED = 0
 _INIT_STD = 0.5

@@ -31,7 +31,7 @@ from mbrl_ros.benchmarks.setups import PlannerSetup
 from mbrl_ros.benchmarks.work import MatrixProducts, NetworkSize, Rollouts, observation_stream, summary, time_interleaved
 from mbrl_ros.cli.main import run_script
 from mbrl_ros.models.ensemble.predictor import precisions
-from mbrl_ros.planning import resolve_device
+from mbrl_ros.planning.planner import resolve_device
 from mbrl_ros.runs.outputs import require_writable
 
 _RESULTS = Path(__file__).parent / 'results'

@@ -13,7 +13,7 @@ from mbrl_ros.config import section, setting
 from mbrl_ros.control.tick import ControllerConfig
 from mbrl_ros.resources import config_file
 from mbrl_ros.spaces.joint_tool import ACTIONS
-from mbrl_ros.tasks import RewardsConfig
+from mbrl_ros.tasks.registry import RewardsConfig
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.10 has none.

@@ -24,7 +24,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.config import setting
 from mbrl_ros.errors import ConfigError, GoalError
-from mbrl_ros.robots import load_driver, load_robot
+from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
 from mbrl_ros.types import RobotState
 from mbrl_ros.video import EpisodeVideo, require_video
@@ -347,8 +347,3 @@ def _rate_of(task: str) -> dict[str, Any]:
     from mbrl_ros.task_settings import TaskLoopConfig  # It loads torch, which a simulator without a task does not need.
 
     return {'control_rate_hz': TaskLoopConfig.of_task(task).control_rate_hz}
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the simulated arm as a process."""
-    return runtime.run(ArmSimulatorNode, args)

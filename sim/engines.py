@@ -4,7 +4,7 @@ import importlib.util
 from typing import Any
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_sim.physics import World
 from mbrl_sim.simulated_driver import DriverConfig
 

@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_sim.objects import TableObject
 from mbrl_sim.servo import ServoConfig
 from mbrl_sim.urdf import JointLimits, mesh_file, parse

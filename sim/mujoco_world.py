@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_sim.mujoco_model import KINDS, ROTOR_INERTIA, TABLE, THING, make_model
 from mbrl_sim.physics import World
 from mbrl_sim.scene import WorldConfig

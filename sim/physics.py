@@ -10,7 +10,7 @@ import numpy as np
 from pybullet import getEulerFromQuaternion  # Recorded results depend on its last digits.
 
 from mbrl_ros.errors import ConfigError, ShapeError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState, body_joint_names
 from mbrl_sim.objects import TableObject, height_m
 from mbrl_sim.scene import WorldConfig

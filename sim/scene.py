@@ -10,7 +10,7 @@ import pybullet
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_sim.objects import KINDS
 from mbrl_sim.urdf import JointLimits
 

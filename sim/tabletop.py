@@ -10,8 +10,8 @@ import functools
 import numpy as np
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import RobotProfile, load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import RobotProfile, load_robot
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.types import RobotState
 from mbrl_sim.objects import TableObject

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from mbrl_ros.control.safety import CommandFilter, CommandFilterConfig
+from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
 from mbrl_ros.errors import GoalError
-from mbrl_ros.robots import RobotProfile, load_robot
+from mbrl_ros.robots.profile import RobotProfile, load_robot
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.spaces.tool import ToolSpace
-from mbrl_ros.tasks import SuccessCounter, make_task
+from mbrl_ros.tasks.registry import make_task
+from mbrl_ros.tasks.task import SuccessCounter
 from mbrl_ros.types import ArmCommand, RobotState
 from mbrl_sim.scene import WorldConfig
 from mbrl_sim.tabletop import TabletopWorld, make_task_world

@@ -13,7 +13,7 @@ import numpy as np
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.resources import resolve_url
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 
 _KINDS = ('revolute', 'continuous', 'prismatic')
 

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pybullet
 
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_sim.objects import make_object
 from mbrl_sim.physics import World
 from mbrl_sim.scene import VIEW, BulletClient, WorldConfig, load_arm, make_goal_marker, set_up_window
-
-__all__ = ['ArmWorld', 'WorldConfig']
 
 #: Force of a motor without a limit, and of the motor that fixes a stuck joint; Bullet's solver accepts no infinity.
 _STRONGEST = 1e5

@@ -20,8 +20,8 @@ from mbrl_ros.benchmarks.figures import write_figures
 from mbrl_ros.benchmarks.machine import machine_figures, machine_line
 from mbrl_ros.benchmarks.work import CountedObjective
 from mbrl_ros.errors import ModelError
-from mbrl_ros.planning import PlannerConfig
-from mbrl_ros.robots import load_robot
+from mbrl_ros.planning.planner import PlannerConfig
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.evaluation import wilson_interval
 from mbrl_ros.runs.learning_run import LearningRun, Progress
 from mbrl_ros.runs.outputs import require_writable

@@ -25,7 +25,7 @@ from mbrl_ros.benchmarks.figures import write_figures
 from mbrl_ros.benchmarks.machine import describe_machine
 from mbrl_ros.launching.domain import OwnDomain
 from mbrl_ros.launching.executables import NODES, ros_environment
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos, topics
 from mbrl_ros.runs.outputs import require_writable
 

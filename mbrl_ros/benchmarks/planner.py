@@ -19,7 +19,7 @@ from mbrl_ros.benchmarks.machine import describe_machine, machine_figures, machi
 from mbrl_ros.benchmarks.setups import MeasuredPlanner, PlannerSetup
 from mbrl_ros.benchmarks.work import MatrixProducts, Rollouts, summary, time_interleaved
 from mbrl_ros.benchmarks.worker import TIGHT_MALLOC, Worker
-from mbrl_ros.planning import plan_bytes
+from mbrl_ros.planning.planner import plan_bytes
 from mbrl_ros.runs.outputs import require_writable
 
 #: Wall time that the plans of `count_to` may take; of a slower planner fewer plans are counted.

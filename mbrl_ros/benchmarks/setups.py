@@ -14,12 +14,12 @@ from mbrl_ros.benchmarks.work import (
     observation_stream,
     random_parameters,
 )
-from mbrl_ros.control.safety import CommandFilterConfig
+from mbrl_ros.control.safety.command_filter import CommandFilterConfig
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.planning.planner import Objective, PlannerConfig
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.joint import JointSpace
-from mbrl_ros.tasks import make_task
+from mbrl_ros.tasks.registry import make_task
 
 #: mbrl-lib's elite share of the yardstick's population.
 _ELITE_SHARE = 0.1

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mbrl_ros.experience.bags import BagReader, recover
+from mbrl_ros.experience.bags.reader import BagReader
+from mbrl_ros.experience.bags.recovery import recover
 
 app = typer.Typer(help='Look into recordings, and recover unclosed ones.', no_args_is_help=True)
 BagPath = Annotated[Path, typer.Argument(help='Bag directory or .mcap file.')]

@@ -3,8 +3,8 @@
 The installed executables, such as `mpc_controller`, call `main`, which finds the node by the executable's name.
 """
 
-import importlib
 import os
+import pkgutil
 import sys
 from pathlib import Path
 
@@ -27,7 +27,9 @@ def run_node(name: str, arguments: list[str]) -> int:
     take_signals(lambda *_: os._exit(0))
     _end_with_launch()
     os.environ.update(ros_environment(os.environ))
-    code = importlib.import_module(NODES[name]).main([name, *arguments])
+    from mbrl_ros.ros import runtime  # rclpy finds its libraries only now.
+
+    code = runtime.run(pkgutil.resolve_name(NODES[name]), [name, *arguments])
     # The node has closed its files and connections. A regular exit of interpreter and torch would only take most of a second in
     # each process of the stack, while a stop has three seconds.
     sys.stdout.flush()

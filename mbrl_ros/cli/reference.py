@@ -10,7 +10,7 @@ import typer
 
 from mbrl_ros.agents.registry import AGENTS, agent_kind
 from mbrl_ros.config import Config, leaves
-from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.control.safety.hold import HoldReason
 from mbrl_ros.launching.executables import NODES
 
 app = typer.Typer(help='Print reference tables as Markdown.', no_args_is_help=True)
@@ -35,8 +35,8 @@ def holds() -> None:
 def parameter_reference() -> str:
     """A section for each node, with a table row for each parameter; the parameters of its agents follow."""
     sections = []
-    for node, module in NODES.items():
-        sections.append(f'## {node}\n\n{_parameter_table(node_config(module))}')
+    for node, path in NODES.items():
+        sections.append(f'## {node}\n\n{_parameter_table(node_config(path.partition(":")[0]))}')
         for agent in AGENTS if node in _PARTS else ():
             part = getattr(agent_kind(agent), _PARTS[node])
             sections.append(f'### {node} with `agent` {agent}\n\n{_parameter_table(part)}')

@@ -13,12 +13,14 @@ from mbrl_ros.agents.agent import Decision
 from mbrl_ros.config import Config
 from mbrl_ros.control.demonstration import DemonstrationRefused, checked_action
 from mbrl_ros.control.exploration import Exploration, homing_velocity
-from mbrl_ros.control.safety import CommandFilter, EmergencyStop, HoldReason, StateWatch, StopSequence
+from mbrl_ros.control.safety.command_filter import CommandFilter
+from mbrl_ros.control.safety.hold import EmergencyStop, HoldReason, StopSequence
+from mbrl_ros.control.safety.state_watch import StateWatch
 from mbrl_ros.control.tick import ControllerConfig, TickInputs, TickOutcome
 from mbrl_ros.errors import MeasurementError, PlanningError, ShapeError
-from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
-from mbrl_ros.tasks import Task
+from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase
 
 _MOVING = (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.control.safety.hold import HoldReason
 from mbrl_ros.errors import PlanningError
 from mbrl_ros.types import DemonstratedAction
 

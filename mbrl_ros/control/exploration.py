@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 
 _CORRELATION_S = 0.4
 _FREE_RANGE_RAD = 0.6

@@ -6,7 +6,9 @@ import numpy as np
 
 from mbrl_ros.agents.agent import Agent, Decision
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.control.safety import CommandFilterConfig, HoldReason, StateWatchConfig
+from mbrl_ros.control.safety.command_filter import CommandFilterConfig
+from mbrl_ros.control.safety.hold import HoldReason
+from mbrl_ros.control.safety.state_watch import StateWatchConfig
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.types import AppliedCommand, DemonstratedAction, EpisodeReport, Phase, RobotState
 

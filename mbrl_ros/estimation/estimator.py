@@ -25,7 +25,7 @@ from mbrl_ros.estimation.measurements import (
     nearest_angles,
     read_body,
 )
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState, body_joint_names
 
 _NS_PER_S = 1_000_000_000

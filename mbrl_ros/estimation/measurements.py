@@ -12,7 +12,7 @@ import numpy as np
 from transforms3d.euler import quat2euler
 
 from mbrl_ros.errors import MeasurementError
-from mbrl_ros.robots import GripperProfile
+from mbrl_ros.robots.profile import GripperProfile
 
 #: No arm or tabletop has positions (rad, m) or velocities beyond this.
 _IMPLAUSIBLE = 1e3

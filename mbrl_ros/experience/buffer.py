@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ _KINDS = {'obs': np.float64, 'action': np.float64, 'next_obs': np.float64, 'stam
           'goal': np.float64, 'reward': np.float64, 'terminated': np.bool_, 'truncated': np.bool_, 'tags': np.uint8}
 #: Values of columns that are not given, as in files from before these columns existed.
 _UNKNOWN = {'goal': np.nan, 'reward': np.nan, 'terminated': False, 'truncated': False, 'tags': 0}
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.10 has none.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Transitions:
     tags: np.ndarray
 
     @classmethod
-    def of(cls, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, stamp_ns: np.ndarray, **columns: np.ndarray) -> Self:
+    def of(cls, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, stamp_ns: np.ndarray, **columns: np.ndarray) -> 'Self':
         """Transitions from some columns; each of `columns` may be one value for all rows, and the rest are unknown.
 
         Raises:
@@ -61,7 +64,7 @@ class Transitions:
         return cls(**rows, **made)
 
     @classmethod
-    def gathered(cls, transitions: Sequence[Transition]) -> Self:
+    def gathered(cls, transitions: Sequence[Transition]) -> 'Self':
         """At least one transition, each as one row; all have the same sizes."""
         return cls(**{name: np.array([getattr(transition, name) for transition in transitions], dtype=kind)
                       for name, kind in _KINDS.items()})
@@ -78,12 +81,12 @@ class Transitions:
         """Columns by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def take(self, rows: slice | np.ndarray) -> Self:
+    def take(self, rows: slice | np.ndarray) -> 'Self':
         """Transitions chosen by a slice, a mask or indices."""
         return type(self)(**{name: values[rows] for name, values in self.columns().items()})
 
     @classmethod
-    def joined(cls, parts: Sequence['Transitions']) -> Self:
+    def joined(cls, parts: Sequence['Transitions']) -> 'Self':
         """At least one part, one after another."""
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _KINDS})
 

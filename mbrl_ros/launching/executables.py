@@ -11,16 +11,16 @@ from mbrl_ros.config import suggestion
 from mbrl_ros.errors import LaunchError
 from mbrl_ros.resources import PACKAGE, share_directory
 
-#: The nodes of this package by executable name, and the module whose `main` runs each.
+#: The nodes of this package: executable name to `module:Class`.
 NODES = {
-    'arm_simulator': 'mbrl_sim.arm_simulator_node',
-    'state_estimator': 'mbrl_ros.nodes.state_estimator_node',
-    'experience_logger': 'mbrl_ros.nodes.experience_logger_node',
-    'model_trainer': 'mbrl_ros.nodes.model_trainer_node',
-    'mpc_controller': 'mbrl_ros.nodes.mpc_controller_node',
-    'episode_manager': 'mbrl_ros.nodes.episode_manager_node',
-    'scripted_demonstrator': 'mbrl_ros.nodes.scripted_demonstrator_node',
-    'keyboard_teleop': 'mbrl_ros.nodes.keyboard_teleop_node',
+    'arm_simulator': 'mbrl_sim.arm_simulator_node:ArmSimulatorNode',
+    'state_estimator': 'mbrl_ros.nodes.state_estimator_node:StateEstimatorNode',
+    'experience_logger': 'mbrl_ros.nodes.experience_logger_node:ExperienceLoggerNode',
+    'model_trainer': 'mbrl_ros.nodes.model_trainer_node:ModelTrainerNode',
+    'mpc_controller': 'mbrl_ros.nodes.mpc_controller_node:MpcControllerNode',
+    'episode_manager': 'mbrl_ros.nodes.episode_manager_node:EpisodeManagerNode',
+    'scripted_demonstrator': 'mbrl_ros.nodes.scripted_demonstrator_node:ScriptedDemonstratorNode',
+    'keyboard_teleop': 'mbrl_ros.nodes.keyboard_teleop_node:KeyboardTeleopNode',
 }
 
 #: Process ID of the supervisor, which sets it; a node ends when this process ends.

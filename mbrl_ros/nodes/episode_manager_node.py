@@ -18,16 +18,17 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.control.safety.hold import HoldReason
 from mbrl_ros.errors import GoalError, MeasurementError
-from mbrl_ros.robots import load_driver, load_robot
+from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.machine import EpisodeConfig, EpisodeMachine
 from mbrl_ros.runs.scores import HELD, EpisodeScore, ScoreBoard, ScoreConfig
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import TASKS, ReachGoalConfig, make_task
+from mbrl_ros.tasks.reach import ReachGoalConfig
+from mbrl_ros.tasks.registry import TASKS, make_task
 from mbrl_ros.types import EpisodeReport, Phase, TrainingReport
 
 _POLL_S = 0.1
@@ -311,8 +312,3 @@ class EpisodeManagerNode(Node):
 def _show(lines: Sequence[str]) -> None:
     """Print without a log prefix, so that the table stays a table."""
     print('\n'.join(lines), file=sys.stdout, flush=True)
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(EpisodeManagerNode, args)

@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from std_msgs.msg import String, UInt8MultiArray
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ConfigError, MeasurementError
-from mbrl_ros.experience.bags import BagTopic, ExperienceRecorder, RecorderConfig
+from mbrl_ros.experience.bags.metadata import BagTopic
+from mbrl_ros.experience.bags.recorder import ExperienceRecorder, RecorderConfig
 from mbrl_ros.experience.bags.schemas import schema_text, type_hash
-from mbrl_ros.robots import load_driver
+from mbrl_ros.robots.profile import load_driver
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.ros.parameter_collector import ParameterCollector
 from mbrl_ros.types import EpisodeReport
@@ -178,8 +178,3 @@ def _bag_topic(name: str, source: _Source) -> BagTopic:
     package, _, _ = source.kind.__module__.partition('.')
     message_type = f'{package}/msg/{source.kind.__name__}'
     return BagTopic(name, message_type, schema_text(message_type), type_hash(message_type), source.latched)
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(ExperienceLoggerNode, args)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,10 +17,10 @@ from mbrl_ros.agents.experts.pilot import KeyboardPilot, PilotConfig
 from mbrl_ros.agents.experts.terminal import KeyTerminal
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import MeasurementError
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, params, qos, runtime, topics
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import make_task
+from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import DemonstratedAction, EpisodeReport, Phase
 
 _THROTTLE_S = 2.0
@@ -95,8 +94,3 @@ class KeyboardTeleopNode(Node):
     def close(self) -> None:
         """Restore the terminal."""
         self._opened.close()
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(KeyboardTeleopNode, args)

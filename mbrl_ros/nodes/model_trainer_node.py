@@ -25,20 +25,16 @@ from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.registry import DEFAULT_AGENT, agent_kind
 from mbrl_ros.config import Config, extended, section, setting
 from mbrl_ros.errors import BagError, ConfigError, MeasurementError, ModelError, TrainingCancelled
-from mbrl_ros.experience import (
-    AssemblerConfig,
-    ReplayBuffer,
-    SavedExperience,
-    TransitionAssembler,
-    Transitions,
-    load_transitions,
-)
+from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
+from mbrl_ros.experience.buffer import ReplayBuffer, Transitions
+from mbrl_ros.experience.replay import load_transitions
+from mbrl_ros.experience.saved import SavedExperience
 from mbrl_ros.resources import model_file
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import TASKS, make_task
+from mbrl_ros.tasks.registry import TASKS, make_task
 from mbrl_ros.training.rounds import Rounds
 from mbrl_ros.training.schedule import DueRound, RoundSchedule, ScheduleConfig
 from mbrl_ros.types import EpisodeReport, TrainingReport, Transition
@@ -305,8 +301,3 @@ class ModelTrainerNode(Node):
         job = self._worker.submit(work)
         self._jobs.append((job, finish))
         job.add_done_callback(lambda _: self._job_done.trigger())
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(ModelTrainerNode, args)

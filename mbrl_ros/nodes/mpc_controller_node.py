@@ -6,7 +6,6 @@ It is a managed node: configuring builds and warms up everything, activating let
 import dataclasses
 import gc
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.registry import DEFAULT_AGENT, agent_kind
 from mbrl_ros.config import extended, part, section, setting
 from mbrl_ros.control.controller import Controller
-from mbrl_ros.control.safety import EmergencyStop, HoldReason
+from mbrl_ros.control.safety.hold import EmergencyStop, HoldReason
 from mbrl_ros.control.tick import ControllerConfig
 from mbrl_ros.errors import ConfigError, GoalError, MbrlError, MeasurementError, ModelError
-from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
 from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.control_thread import ControlThread, ControlTiming, TickReport
@@ -38,7 +37,7 @@ from mbrl_ros.ros.plan_messages import paths_to_msg, plan_to_msg
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import TASKS, RewardsConfig, make_task
+from mbrl_ros.tasks.registry import TASKS, RewardsConfig, make_task
 from mbrl_ros.types import EpisodeReport
 
 _THROTTLE_S = 2.0
@@ -348,8 +347,3 @@ def _level(hold: HoldReason | None) -> bytes:
     if hold in (None, HoldReason.PHASE):
         return diagnostics.OK
     return diagnostics.ERROR if hold is HoldReason.EMERGENCY_STOP else diagnostics.WARN
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(MpcControllerNode, args)

@@ -1,7 +1,7 @@
 """`scripted_demonstrator`: a scripted expert demonstrates a task over the table."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,9 +13,9 @@ from mbrl_ros.agents.experts.demonstrator import DEMONSTRATED, Demonstrator
 from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import MbrlError
-from mbrl_ros.robots import load_robot
-from mbrl_ros.ros import convert, params, qos, runtime, topics
-from mbrl_ros.tasks import make_task
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.ros import convert, params, qos, topics
+from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import DemonstratedAction, EpisodeReport
 
 _THROTTLE_S = 2.0
@@ -65,8 +65,3 @@ class ScriptedDemonstratorNode(Node):
             return
         if shown is not None:
             self._action_pub.publish(convert.demonstrated_to_msg(shown))
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(ScriptedDemonstratorNode, args)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
@@ -12,16 +11,11 @@ from sensor_msgs.msg import JointState
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ConfigError, MeasurementError
-from mbrl_ros.estimation import (
-    BodyMeasurement,
-    Estimate,
-    EstimatorConfig,
-    JointMeasurement,
-    LockstepSchedule,
-    StateEstimator,
-    Status,
-)
-from mbrl_ros.robots import load_driver, load_robot
+from mbrl_ros.estimation.config import EstimatorConfig
+from mbrl_ros.estimation.estimator import Estimate, StateEstimator, Status
+from mbrl_ros.estimation.grid import LockstepSchedule
+from mbrl_ros.estimation.measurements import BodyMeasurement, JointMeasurement
+from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
 
 _POLL_S = 0.05
@@ -198,8 +192,3 @@ class StateEstimatorNode(Node):
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
-    return runtime.run(StateEstimatorNode, args)

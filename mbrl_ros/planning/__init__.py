@@ -2,8 +2,3 @@
 
 Shapes: N candidates, K elites, P particles, E ensemble members, H horizon, O observation, A action. E leads.
 """
-
-from mbrl_ros.planning.planner import Objective, Planner, PlannerConfig, plan_bytes, resolve_device
-from mbrl_ros.planning.sampling import SamplingPlanner, make_planner
-
-__all__ = ['Objective', 'Planner', 'PlannerConfig', 'SamplingPlanner', 'make_planner', 'plan_bytes', 'resolve_device']

@@ -9,7 +9,8 @@ import torch
 
 from mbrl_ros.errors import ConfigError, PlanningError, ShapeError
 from mbrl_ros.planning.captured import CapturedSearch, CudaRecorder, Recorder, shared_kind
-from mbrl_ros.planning.optimisers import Optimiser, make_optimiser
+from mbrl_ros.planning.optimisers.base import Optimiser
+from mbrl_ros.planning.optimisers.registry import make_optimiser
 from mbrl_ros.planning.planner import HIDDEN_UNITS, Objective, PlannerConfig, plan_bytes, resolve_device
 from mbrl_ros.planning.search import BEGIN, FINISH, Search
 from mbrl_ros.types import DynamicsModel, Plan, is_world_model

@@ -2,7 +2,3 @@
 
 Reading a profile does not import torch, because nodes that only move data run without it.
 """
-
-from mbrl_ros.robots.profile import DriverProfile, GripperProfile, RobotProfile, WorkspaceProfile, load_driver, load_robot
-
-__all__ = ['DriverProfile', 'GripperProfile', 'RobotProfile', 'WorkspaceProfile', 'load_driver', 'load_robot']

@@ -18,7 +18,7 @@ from rclpy.clock import Clock
 
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import Received, TickInputs, TickOutcome
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.driver_port import DriverPort
 

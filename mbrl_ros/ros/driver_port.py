@@ -9,7 +9,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.control.safety.braking_window import braking_window
-from mbrl_ros.robots import DriverProfile, RobotProfile
+from mbrl_ros.robots.profile import DriverProfile, RobotProfile
 from mbrl_ros.ros import convert, qos
 
 #: The commanded position leads the measured one by at most the motion of this many control periods.

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ ROBOT = 'gymnasium'
 #: Values of `reward` that do not name a function.
 LEARNED, BUILT_IN = 'learned', 'built-in'
 
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.10 has none.
+
 
 @dataclasses.dataclass(frozen=True)
 class EnvLoopConfig(RunConfig):
@@ -37,7 +40,7 @@ class EnvLoopConfig(RunConfig):
     explorations: int = setting(1, 'First episodes, of random actions.', low=0)
 
     @classmethod
-    def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> Self:
+    def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> 'Self':
         """Read the settings of an environment: from `path`, else from its file in `config/envs`, else from `default`.
 
         `env_id` is as for `gymnasium.make`, the other arguments as for `RunConfig.read`.

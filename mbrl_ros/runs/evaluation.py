@@ -14,10 +14,7 @@ import numpy as np
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.runs.playing import EVALUATION, Episode, Runner
-from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.runs.workers import worker_pool
-from mbrl_ros.runs.world import WorldMaker
-from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.video import EpisodeCamera, steps_per_frame, write_video
 
 #: How long a video shows the last picture of each episode.
@@ -25,7 +22,7 @@ _LAST_PICTURE_S = 1.0
 
 
 class AnyEvaluation(Protocol):
-    """An evaluation of a task (`Evaluation`) or of an environment (`env_evaluation.EnvEvaluation`): a model file and a seed."""
+    """A model file and a seed, in a task (`task_evaluation`) or in an environment (`env_evaluation`)."""
 
     model: Path
     seed: int
@@ -39,52 +36,6 @@ class AnyEvaluation(Protocol):
 
     def summary(self, outcomes: Sequence['Outcome']) -> dict[str, Any]:
         """Figures over all episodes by name; one of them is `task` or `env`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Evaluation of a model in a task; implements `AnyEvaluation`.
-
-    Attributes:
-        task: Name of the task.
-        config: Settings of task and agent.
-        model: File of the model.
-        make_world: Makes the world that the task is played in.
-        seed: Seed of cubes, goals and plans.
-        robot: Robot profile.
-        object_kind: Object on the table, as for `TaskLoop`; models are learned with cubes.
-        live: Whether the nodes play the episodes, instead of one process.
-    """
-
-    task: str
-    config: TaskLoopConfig
-    model: Path
-    make_world: WorldMaker
-    seed: int = 0
-    robot: str = 'panda'
-    object_kind: str = 'cube'
-    live: bool = False
-
-    def loop(self) -> TaskLoop:
-        """The runner that plays the episodes.
-
-        Raises:
-            ConfigError: As for `TaskLoop`.
-        """
-        return TaskLoop(self.task, self.config.evaluated(), self.make_world, self.robot, self.object_kind)
-
-    def summary(self, outcomes: Sequence['Outcome']) -> dict[str, Any]:
-        """Figures over all episodes, with the Wilson interval of the success rate."""
-        successes = sum(outcome.success for outcome in outcomes)
-        reached = [outcome.steps for outcome in outcomes if outcome.success]
-        return {
-            'task': self.task, 'episodes': len(outcomes), 'success_rate': successes / len(outcomes),
-            'ci95': list(wilson_interval(successes, len(outcomes))),
-            'mean_return': float(np.mean([outcome.episode_return for outcome in outcomes])),
-            'median_steps_to_success': float(np.median(reached)) if reached else float('nan'),
-            'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
-            **common_figures(self, outcomes), 'robot': self.robot, 'object': self.object_kind, 'live': self.live,
-        }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,11 @@ from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.settings import RunConfig
 from mbrl_ros.config import load_yaml, with_changes
 from mbrl_ros.errors import ModelMismatchError
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.env_evaluation import EnvEvaluation
 from mbrl_ros.runs.env_loop import ROBOT, EnvLoopConfig
-from mbrl_ros.runs.evaluation import Evaluation
 from mbrl_ros.runs.run_folder import CONFIG, kept_identity
+from mbrl_ros.runs.task_evaluation import Evaluation
 from mbrl_ros.runs.world import WorldMaker
 from mbrl_ros.task_settings import TaskLoopConfig
 

@@ -21,8 +21,9 @@ from safetensors.numpy import save_file
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ConfigError, ModelError
-from mbrl_ros.experience import ReplayBuffer, SavedExperience, Transitions
+from mbrl_ros.experience.buffer import ReplayBuffer, Transitions
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
+from mbrl_ros.experience.saved import SavedExperience
 from mbrl_ros.runs.playing import Episode, Runner
 from mbrl_ros.runs.run_folder import begin, require_same
 from mbrl_ros.runs.scalars import ScalarLog

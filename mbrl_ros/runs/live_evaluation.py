@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mbrl_ros.errors import ConfigError, LaunchError
-from mbrl_ros.experience.bags import read_messages
+from mbrl_ros.experience.bags.reader import read_messages
 from mbrl_ros.experience.replay import report_of
 from mbrl_ros.launching import description
 from mbrl_ros.launching.console import Console
@@ -26,8 +26,9 @@ from mbrl_ros.launching.domain import OwnDomain
 from mbrl_ros.launching.executables import ros_environment
 from mbrl_ros.launching.supervisor import Supervisor
 from mbrl_ros.resources import model_file
-from mbrl_ros.runs.evaluation import Evaluation, Outcome
+from mbrl_ros.runs.evaluation import Outcome
 from mbrl_ros.runs.scores import HELD, EpisodeScore, load_scores
+from mbrl_ros.runs.task_evaluation import Evaluation
 from mbrl_ros.types import Phase
 
 _POLL_S = 0.5

@@ -11,9 +11,9 @@ import numpy as np
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import GoalError
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.runs.progress import TaskProgress
-from mbrl_ros.tasks import Task
+from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import EpisodeReport, Phase, RobotState, TrainingReport
 
 _NANOSECONDS = 1_000_000_000

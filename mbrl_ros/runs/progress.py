@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mbrl_ros.tasks import SuccessCounter, Task
+from mbrl_ros.tasks.task import SuccessCounter, Task
 
 
 class TaskProgress:

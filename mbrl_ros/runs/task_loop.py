@@ -18,7 +18,7 @@ from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import TickInputs
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
 from mbrl_ros.runs.progress import TaskProgress
@@ -27,7 +27,8 @@ from mbrl_ros.runs.world import TaskWorld, WorldMaker
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import Task, make_task
+from mbrl_ros.tasks.registry import make_task
+from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import ArmCommand, EpisodeReport, Phase, RobotState
 
 _More = Callable[[RobotState, EpisodeReport], dict[str, Any]]

@@ -4,8 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState
 
 

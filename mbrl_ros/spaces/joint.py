@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import ArmCommand, RobotState
 
 

@@ -6,8 +6,8 @@ Separate from `ToolSpace`, whose observations need no joints because its twists 
 import numpy as np
 import torch
 
-from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.spaces.tabletop import BODY, GRIP, OPENING, SIZE, TILT, TOOL
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.spaces.tool_frame import ToolFrame

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.spaces.frame import Frame
 from mbrl_ros.types import ArmCommand, RobotState
 

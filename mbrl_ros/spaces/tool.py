@@ -3,8 +3,8 @@
 import numpy as np
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.robots.twist import TWIST_SIZE, TwistConfig, TwistResolver
 from mbrl_ros.spaces.tabletop import GRIP
 from mbrl_ros.spaces.tool_frame import ToolFrame

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import RobotState

@@ -113,9 +113,6 @@ class Task(abc.ABC):
         return total
 
 
-WeightedTask = Task
-
-
 class TaskObjective:
     """Reward of a task bound to a goal and weights; implements `planning.captured.ParametricObjective`.
 

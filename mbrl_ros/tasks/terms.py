@@ -5,7 +5,7 @@ import dataclasses
 import torch
 
 from mbrl_ros.config import Config, setting
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.spaces.joint_tool import table_space
 from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, TILT, TOOL
 from mbrl_ros.spaces.tool import ToolSpace

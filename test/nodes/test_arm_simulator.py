@@ -19,7 +19,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.resources import share_directory
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_sim.arm_simulator_node import ArmSimulatorNode
 from mbrl_sim.scene import tabletop_config

@@ -5,10 +5,11 @@ from pathlib import Path
 from rclpy.serialization import serialize_message
 from support.bench import NodeBench
 
-from mbrl_ros.experience.bags import BagTopic, BagWriter
+from mbrl_ros.experience.bags.metadata import BagTopic
 from mbrl_ros.experience.bags.schemas import schema_text, type_hash
+from mbrl_ros.experience.bags.writer import BagWriter
 from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert
 from mbrl_ros.types import AppliedCommand, RobotState
 

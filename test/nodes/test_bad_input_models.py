@@ -16,7 +16,7 @@ from mbrl_ros.agents.codec import decode, encode
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
 from mbrl_ros.models.toys import VelocityArm
 from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import EpisodeReport, Phase, RobotState
 

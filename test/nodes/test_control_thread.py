@@ -11,11 +11,11 @@ from support.bench import wait_until
 
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import ControllerConfig
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.control_thread import ControlThread, ControlTiming
-from mbrl_ros.tasks import ReachTask
+from mbrl_ros.tasks.reach import ReachTask
 from mbrl_ros.types import EpisodeReport, Phase, RobotState
 
 PERIOD_S = 0.05

@@ -17,7 +17,7 @@ from support.bench import TIMEOUT_S, NodeBench
 
 from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
 from mbrl_ros.nodes.scripted_demonstrator_node import ScriptedDemonstratorNode
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import DemonstratedAction, EpisodeReport, Phase, RobotState, body_joint_names
 

@@ -8,7 +8,7 @@ import rclpy
 from std_msgs.msg import Float64MultiArray
 from support.bench import NodeBench
 
-from mbrl_ros.robots import load_driver, load_robot
+from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import qos
 from mbrl_ros.ros.driver_port import DriverPort
 

@@ -13,7 +13,7 @@ from std_srvs.srv import Trigger
 from support.bench import NodeBench, wait_until
 
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos, topics
 from mbrl_ros.runs.scores import HELD, EpisodeScore
 from mbrl_ros.types import EpisodeReport, RobotState, TrainingReport

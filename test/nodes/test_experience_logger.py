@@ -19,10 +19,11 @@ from std_msgs.msg import String, UInt8MultiArray
 from support.bench import TIMEOUT_S, NodeBench
 
 from mbrl_ros.errors import BagError, ConfigError
-from mbrl_ros.experience import TransitionAssembler, load_transitions
-from mbrl_ros.experience.bags import BagReader, read_messages
+from mbrl_ros.experience.assembler import TransitionAssembler
+from mbrl_ros.experience.bags.reader import BagReader, read_messages
+from mbrl_ros.experience.replay import load_transitions
 from mbrl_ros.nodes.experience_logger_node import ExperienceLoggerNode
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState

@@ -13,11 +13,12 @@ from support.bench import NodeBench
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.experience import load_transitions
-from mbrl_ros.experience.bags import BagTopic, BagWriter
+from mbrl_ros.experience.bags.metadata import BagTopic
 from mbrl_ros.experience.bags.schemas import schema_text
+from mbrl_ros.experience.bags.writer import BagWriter
+from mbrl_ros.experience.replay import load_transitions
 from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport, Transition

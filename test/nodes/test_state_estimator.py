@@ -15,7 +15,7 @@ from support.bench import NodeBench, made
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.nodes.state_estimator_node import StateEstimatorNode
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos
 
 ROBOT = load_robot('panda')

@@ -15,17 +15,17 @@ from visualization_msgs.msg import MarkerArray
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import BagError, ConfigError, ModelMismatchError
-from mbrl_ros.experience import saved_experience_path
+from mbrl_ros.experience.saved import saved_experience_path
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
 from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
 from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.spaces.tabletop import BODY, TOOL
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import GraspConfig
+from mbrl_ros.tasks.grasp import GraspConfig
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport
 from mbrl_sim.tabletop import TabletopWorld, make_task_world
 

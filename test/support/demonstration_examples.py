@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mbrl_ros.experience.bags import BagWriter
+from mbrl_ros.experience.bags.writer import BagWriter
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, body_joint_names
 from support.experience_examples import APPLIED, EPISODE, ROBOT, STATE, bag_topic, serialised, string
 

@@ -6,7 +6,7 @@ import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from mbrl_ros.experience.bags.metadata import BagTopic
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState
 
 STORE = get_typestore(Stores.ROS2_KILTED)

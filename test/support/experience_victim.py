@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 
-from mbrl_ros.experience.bags import BagWriter
+from mbrl_ros.experience.bags.writer import BagWriter
 from support.experience_examples import TOPICS, lockstep_run, serialised
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mbrl_ros.agents.agent import Decision
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import Plan, RobotState
 
 

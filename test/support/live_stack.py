@@ -15,7 +15,7 @@ from sensor_msgs.msg import JointState
 
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.resources import share_directory
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import EpisodeReport
 from support.bench import TIMEOUT_S, NodeBench

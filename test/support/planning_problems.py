@@ -8,7 +8,8 @@ import torch
 from scipy.optimize import lsq_linear
 
 from mbrl_ros.models.toys import LinearModel
-from mbrl_ros.planning import PlannerConfig, SamplingPlanner, make_planner
+from mbrl_ros.planning.planner import PlannerConfig
+from mbrl_ros.planning.sampling import SamplingPlanner, make_planner
 
 #: A double integrator: position and velocity, one acceleration.
 MODEL = LinearModel(torch.tensor([[1.0, 0.2], [0.0, 1.0]]), torch.tensor([[0.0], [0.4]]))

@@ -17,8 +17,8 @@ from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BundleError
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.planning.planner import Objective
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.training.rounds import RoundsConfig
 

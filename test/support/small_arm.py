@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 
 _LINK = """<link name="{name}"><inertial><origin xyz="0.2 0 0"/><mass value="1"/>
 <inertia ixx="0.01" iyy="0.02" izz="0.02" ixy="0" ixz="0" iyz="0"/></inertial>

@@ -8,7 +8,7 @@ from rosbags.highlevel import AnyReader
 from support.live_stack import Launch
 
 from mbrl_ros.agents.bundle import AgentBundle
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 
 EPISODES = 4
 #: What depends on how fast the machine was.

@@ -6,7 +6,7 @@ from support.live_stack import ROBOT, Launch
 
 from mbrl_ros.experience.demonstrations import load_demonstrations
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import make_task
+from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import Tag
 
 EPISODES, STEPS = 2, 20

@@ -17,7 +17,7 @@ from sensor_msgs.msg import JointState
 from support.live_stack import ROBOT, Launch, Listener
 from support.random_messages import damaged, message_class, messages, random_bytes
 
-from mbrl_ros.robots import load_driver
+from mbrl_ros.robots.profile import load_driver
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport
 

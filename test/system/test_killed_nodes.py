@@ -17,7 +17,7 @@ from support.asserts import some
 from support.live_stack import ROBOT, STANDING_RAD_S, Listener, endless_stack
 from trajectory_msgs.msg import JointTrajectory
 
-from mbrl_ros.experience.bags import read_messages
+from mbrl_ros.experience.bags.reader import read_messages
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import Phase

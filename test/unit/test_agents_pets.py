@@ -8,11 +8,11 @@ from mbrl_ros.agents.pets import PetsActingConfig, PetsAgent
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.precision import stand_in
-from mbrl_ros.planning import PlannerConfig
-from mbrl_ros.robots import load_robot
+from mbrl_ros.planning.planner import PlannerConfig
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import make_task
+from mbrl_ros.tasks.registry import make_task
 
 ROBOT = load_robot('panda')
 TASK = make_task('reach', ROBOT)

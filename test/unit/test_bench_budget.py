@@ -18,7 +18,7 @@ from mbrl_ros.benchmarks.budget import (
 )
 from mbrl_ros.cli.bench import app
 from mbrl_ros.errors import ModelError, ModelMismatchError
-from mbrl_ros.planning import PlannerConfig
+from mbrl_ros.planning.planner import PlannerConfig
 from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig

@@ -23,7 +23,7 @@ from mbrl_ros.benchmarks.work import (
 from mbrl_ros.cli.bench import app
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.models.ensemble.predictor import Predictor
-from mbrl_ros.planning import PlannerConfig
+from mbrl_ros.planning.planner import PlannerConfig
 
 SMALL = NetworkSize(obs_size=3, action_size=2, ensemble_size=5, hidden_layers=2, hidden_size=8)
 TINY = PlannerSetup(optimiser='cem', horizon=3, precision='float32', population=10, particles=5, iterations=2, network=SMALL)

@@ -71,7 +71,8 @@ def test_a_term_of_a_reward_needs_an_entry_and_a_weight(tree):
     tree.edit('mbrl_ros/tasks/reach.py', "\n\n@dataclasses.dataclass(frozen=True)\nclass ReachGoalConfig",
               "    still: float = setting(2.0, 'Cost of joint speed.', low=0.0, live=True)\n\n\n"
               '@dataclasses.dataclass(frozen=True)\nclass ReachGoalConfig')
-    done = tree.run('-c', 'import torch; from mbrl_ros.tasks import make_task; from mbrl_ros.robots import load_robot; '
+    done = tree.run('-c', 'import torch; from mbrl_ros.tasks.registry import make_task; '
+                          'from mbrl_ros.robots.profile import load_robot; '
                           'task = make_task("reach", load_robot("panda")); '
                           'print(task.terms(torch.ones(14), torch.zeros(7), (0.5, 0.0, 0.5))["still"] < 0)')
     assert done.stdout.strip() == 'tensor(True)', done.stderr
@@ -88,7 +89,7 @@ def test_a_planner_of_another_kind_is_returned_by_make_planner(tree):
 def test_a_task_is_a_file_an_entry_its_settings_and_a_file_of_them(tree):
     tree.copy('mbrl_ros/tasks/push.py', 'mbrl_ros/tasks/shove.py', PushTask='ShoveTask', PushConfig='ShoveConfig',
               PushWeights='ShoveWeights', **{"name = 'push'": "name = 'shove'"})
-    face = 'mbrl_ros/tasks/__init__.py'
+    face = 'mbrl_ros/tasks/registry.py'
     tree.edit(face, 'from mbrl_ros.tasks.task import', 'from mbrl_ros.tasks.shove import ShoveConfig, ShoveTask\n'
                                                        'from mbrl_ros.tasks.task import')
     tree.edit(face, 'PickPlaceTask)}', 'PickPlaceTask, ShoveTask)}')

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from mbrl_ros.cli.main import app
 from mbrl_ros.errors import ConfigError, MbrlError
-from mbrl_ros.runs.evaluation import Evaluation, Outcome, record
+from mbrl_ros.runs.evaluation import Outcome, record
 from mbrl_ros.runs.live_evaluation import processes
 from mbrl_ros.runs.playing import EVALUATION
+from mbrl_ros.runs.task_evaluation import Evaluation
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_sim.tabletop import make_task_world

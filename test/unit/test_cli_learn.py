@@ -20,10 +20,11 @@ from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.cli.main import app
 from mbrl_ros.errors import ConfigError, ModelMismatchError
 from mbrl_ros.resources import config_file
-from mbrl_ros.runs.evaluation import Evaluation, Outcome, evaluate
+from mbrl_ros.runs.evaluation import Outcome, evaluate
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import EVALUATION, LEARNING
 from mbrl_ros.runs.scores import load_scores
+from mbrl_ros.runs.task_evaluation import Evaluation
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_sim.tabletop import make_task_world

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mbrl_ros.control.safety import CommandFilter, CommandFilterConfig
-from mbrl_ros.robots import load_robot
+from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 
 DT = 0.05
 PANDA = load_robot('panda')

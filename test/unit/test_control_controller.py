@@ -13,10 +13,11 @@ from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.tick import ControllerConfig, TickInputs
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.models.toys import VelocityArm
-from mbrl_ros.planning import PlannerConfig, make_planner
-from mbrl_ros.robots import load_robot
+from mbrl_ros.planning.planner import PlannerConfig
+from mbrl_ros.planning.sampling import make_planner
 from mbrl_ros.robots.kinematics import KinematicChain
-from mbrl_ros.tasks import ReachTask, ReachWeights
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.tasks.reach import ReachTask, ReachWeights
 from mbrl_ros.types import EpisodeReport, Phase
 
 DT = 0.05

@@ -7,11 +7,12 @@ import pytest
 from support.fake_arm import FakeArm
 
 from mbrl_ros.control.controller import Controller
-from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.control.safety.hold import HoldReason
 from mbrl_ros.control.tick import ControllerConfig, TickInputs
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
-from mbrl_ros.tasks import ReachTask, make_task
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.tasks.reach import ReachTask
+from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import DemonstratedAction, EpisodeReport, Phase, RobotState
 
 DT = 0.05

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from mbrl_ros.control.safety import CommandFilter, CommandFilterConfig, EmergencyStop, HoldReason, StopSequence
-from mbrl_ros.robots import load_robot
+from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
+from mbrl_ros.control.safety.hold import EmergencyStop, HoldReason, StopSequence
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 
 PANDA = load_robot('panda')
 CHAIN = KinematicChain.of_robot(PANDA)

@@ -7,12 +7,12 @@ import pytest
 from support.fake_arm import FakeArm, ScriptedAgent, make_plan
 
 from mbrl_ros.control.controller import Controller
-from mbrl_ros.control.safety import HoldReason
+from mbrl_ros.control.safety.hold import HoldReason
 from mbrl_ros.control.tick import ControllerConfig, TickInputs
 from mbrl_ros.errors import PlanningError, ShapeError
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
-from mbrl_ros.tasks import ReachTask
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.tasks.reach import ReachTask
 from mbrl_ros.types import EpisodeReport, Phase, RobotState
 
 DT = 0.05

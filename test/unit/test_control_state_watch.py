@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mbrl_ros.control.safety import HoldReason, StateWatch, StateWatchConfig
-from mbrl_ros.robots import load_robot
+from mbrl_ros.control.safety.hold import HoldReason
+from mbrl_ros.control.safety.state_watch import StateWatch, StateWatchConfig
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.types import RobotState
 
 PANDA = load_robot('panda')

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mbrl_ros.estimation import JointMeasurement, StateEstimator
-from mbrl_ros.robots import load_robot
+from mbrl_ros.estimation.estimator import StateEstimator
+from mbrl_ros.estimation.measurements import JointMeasurement
+from mbrl_ros.robots.profile import load_robot
 
 ROBOT = load_robot('panda')
 TRUTH_HZ, SENSOR_HZ, STATE_HZ = 2400, 120, 100

@@ -11,8 +11,10 @@ from support.asserts import some
 from transforms3d.euler import euler2quat
 
 from mbrl_ros.errors import ConfigError, MeasurementError
-from mbrl_ros.estimation import BodyMeasurement, EstimatorConfig, JointMeasurement, StateEstimator, Status
-from mbrl_ros.robots import load_robot
+from mbrl_ros.estimation.config import EstimatorConfig
+from mbrl_ros.estimation.estimator import StateEstimator, Status
+from mbrl_ros.estimation.measurements import BodyMeasurement, JointMeasurement
+from mbrl_ros.robots.profile import load_robot
 
 ROBOT = load_robot('panda')
 MS = 1_000_000

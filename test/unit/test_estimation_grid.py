@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbrl_ros.estimation import LockstepSchedule, StampGrid
+from mbrl_ros.estimation.grid import LockstepSchedule, StampGrid
 
 
 def test_times_are_multiples_of_the_period_and_include_the_end():

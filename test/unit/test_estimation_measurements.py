@@ -10,7 +10,7 @@ from transforms3d.euler import euler2mat, euler2quat
 
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.estimation.measurements import BodyMeasurement, JointMeasurement, JointReader, nearest_angles, read_body
-from mbrl_ros.robots import GripperProfile
+from mbrl_ros.robots.profile import GripperProfile
 
 JOINTS = ('a', 'b')
 GRIPPER = GripperProfile(joints=('left', 'right'))

@@ -6,10 +6,11 @@ import torch
 from support.asserts import some
 
 from mbrl_ros.agents.experts.demonstrator import Demonstrator
-from mbrl_ros.estimation import BodyMeasurement, JointMeasurement, StateEstimator, Status
-from mbrl_ros.robots import load_robot
+from mbrl_ros.estimation.estimator import StateEstimator, Status
+from mbrl_ros.estimation.measurements import BodyMeasurement, JointMeasurement
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, BODY_YAW
-from mbrl_ros.tasks import make_task
+from mbrl_ros.tasks.registry import make_task
 from mbrl_sim.engines import make_world
 from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.scene import tabletop_config

@@ -10,8 +10,8 @@ from support.asserts import some
 
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.experience.assembler import AssemblerConfig, TransitionAssembler
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.spaces.tabletop import BODY, BODY_YAW, GRIP, OPENING
 from mbrl_ros.spaces.tool import ToolSpace

@@ -25,10 +25,13 @@ from support.experience_examples import (
 )
 
 from mbrl_ros.errors import BagError
-from mbrl_ros.experience import TransitionAssembler, load_transitions
-from mbrl_ros.experience.bags import BagReader, BagWriter, ExperienceRecorder, RecorderConfig, read_messages, recover
+from mbrl_ros.experience.assembler import TransitionAssembler
+from mbrl_ros.experience.bags.reader import BagReader, read_messages
+from mbrl_ros.experience.bags.recorder import ExperienceRecorder, RecorderConfig
+from mbrl_ros.experience.bags.recovery import recover
 from mbrl_ros.experience.bags.schemas import schema_text, type_hash
-from mbrl_ros.experience.replay import applied_of
+from mbrl_ros.experience.bags.writer import BagWriter
+from mbrl_ros.experience.replay import applied_of, load_transitions
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.types import AppliedCommand, RobotState
 

@@ -16,7 +16,10 @@ from typer.testing import CliRunner
 
 from mbrl_ros.cli.bag import app
 from mbrl_ros.errors import BagError
-from mbrl_ros.experience.bags import BagReader, BagWriter, ExperienceRecorder, RecorderConfig, read_messages, recover
+from mbrl_ros.experience.bags.reader import BagReader, read_messages
+from mbrl_ros.experience.bags.recorder import ExperienceRecorder, RecorderConfig
+from mbrl_ros.experience.bags.recovery import recover
+from mbrl_ros.experience.bags.writer import BagWriter
 
 _TESTS = Path(__file__).parents[1]
 

@@ -8,10 +8,10 @@ from support.demonstration_examples import NAMES, OPEN_M, demonstration, write_b
 from support.experience_examples import ROBOT
 
 from mbrl_ros.errors import BagError
-from mbrl_ros.experience import load_transitions
 from mbrl_ros.experience.demonstrations import load_demonstrations
-from mbrl_ros.robots import load_robot
-from mbrl_ros.tasks import make_task
+from mbrl_ros.experience.replay import load_transitions
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState
 
 LIFT = make_task('lift', ROBOT)

@@ -7,7 +7,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from mbrl_ros.errors import BagError
-from mbrl_ros.experience import SavedExperience, Transitions, saved_experience_path
+from mbrl_ros.experience.buffer import Transitions
+from mbrl_ros.experience.saved import SavedExperience, saved_experience_path
 from mbrl_ros.models.ensemble.split import holdout_mask
 
 OBS_SIZE, ACTION_SIZE, PERIOD_NS = 4, 2, 50_000_000

@@ -5,7 +5,7 @@ import pytest
 from support.asserts import some
 
 from mbrl_ros.agents.experts.demonstrator import Demonstrator
-from mbrl_ros.control.safety import CommandFilter, CommandFilterConfig
+from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
 from mbrl_ros.errors import ConfigError, GoalError
 from mbrl_ros.spaces.tabletop import BODY, GRIP, OPENING, SIZE, TOOL
 from mbrl_sim.tabletop import TabletopWorld

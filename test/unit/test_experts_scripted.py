@@ -8,8 +8,8 @@ import pytest
 from mbrl_ros.agents.experts.demonstrator import Demonstrator
 from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
 from mbrl_ros.errors import MeasurementError
-from mbrl_ros.robots import load_robot
-from mbrl_ros.tasks import make_task
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import EpisodeReport, Phase, RobotState, body_joint_names
 
 ROBOT = load_robot('panda')

@@ -13,8 +13,8 @@ from mbrl_ros.models.ensemble.precision import stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.framed import FramedModel
 from mbrl_ros.planning.propagation import ParticleDraws, rollout
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.joint_tool import JointToolSpace
 from mbrl_ros.spaces.tabletop import BODY, BODY_YAW, TOOL_YAW
 from mbrl_ros.spaces.tool_frame import ToolFrame

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mbrl_ros.models.toys import LinearModel, NamingModel, VelocityArm
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 
 
 def test_velocity_arm_moves_by_velocity_times_period():

@@ -6,11 +6,11 @@ import pytest
 
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.pets import PetsLearner, PetsLearnerConfig
-from mbrl_ros.experience import SavedExperience, saved_experience_path
+from mbrl_ros.experience.saved import SavedExperience, saved_experience_path
 from mbrl_ros.resources import model_file
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import make_task
+from mbrl_ros.tasks.registry import make_task
 
 LARGEST_BYTES = 5_000_000
 every_model = pytest.mark.parametrize('name', ['lift', 'pick_place', 'push'])

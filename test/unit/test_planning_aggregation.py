@@ -9,8 +9,8 @@ from support.planning_problems import CONFIG, MODEL, OBS, planner, reward
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.models.toys import LinearModel, NamingModel
-from mbrl_ros.planning import PlannerConfig
 from mbrl_ros.planning.aggregation import Aggregation, cvar, mean, mean_minus_std, path_disagreement, worst_case
+from mbrl_ros.planning.planner import PlannerConfig
 
 RETURNS = torch.randn(20, 7, generator=torch.Generator().manual_seed(0)) * 3.0 - 5.0
 PATH = torch.randn(4, 20, 7, 3, generator=torch.Generator().manual_seed(1))

@@ -16,14 +16,15 @@ from mbrl_ros.models.ensemble.precision import stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.framed import FramedModel
 from mbrl_ros.models.toys import VelocityArm
-from mbrl_ros.planning import PlannerConfig, make_planner
 from mbrl_ros.planning.captured import CudaRecorder, shared_kind
-from mbrl_ros.planning.optimisers import make_optimiser
+from mbrl_ros.planning.optimisers.registry import make_optimiser
+from mbrl_ros.planning.planner import PlannerConfig
 from mbrl_ros.planning.propagation import PROPAGATIONS
-from mbrl_ros.planning.sampling import SamplingPlanner
+from mbrl_ros.planning.sampling import SamplingPlanner, make_planner
 from mbrl_ros.planning.search import Search
-from mbrl_ros.robots import load_robot
-from mbrl_ros.tasks import ReachWeights, make_task
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.tasks.reach import ReachWeights
+from mbrl_ros.tasks.registry import make_task
 
 ROBOT = load_robot('panda')
 TASK = make_task('reach', ROBOT)

@@ -8,7 +8,7 @@ import torch
 from support.planning_problems import CONFIG, MODEL, planner, reward
 
 from mbrl_ros.models.toys import VelocityArm
-from mbrl_ros.planning.optimisers import Icem
+from mbrl_ros.planning.optimisers.icem import Icem
 
 FIRST = 40 + 3 + 1  # Samples, places for half the elites of the last plan, and the zero action.
 

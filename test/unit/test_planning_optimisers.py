@@ -9,8 +9,8 @@ from support.asserts import some
 from support.planning_problems import CONFIG, OPTIMISERS
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mbrl_ros.planning.optimisers import make_optimiser
 from mbrl_ros.planning.optimisers.base import finite_moments, limit_changes, shifted
+from mbrl_ros.planning.optimisers.registry import make_optimiser
 
 CHANGE = torch.tensor([0.3, 0.05])
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from mbrl_ros.models.toys import VelocityArm
-from mbrl_ros.planning import PlannerConfig, make_planner
-from mbrl_ros.robots import load_robot
-from mbrl_ros.tasks import SuccessCounter, make_task
+from mbrl_ros.planning.planner import PlannerConfig
+from mbrl_ros.planning.sampling import make_planner
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.tasks.registry import make_task
+from mbrl_ros.tasks.task import SuccessCounter
 
 PERIOD_S = 0.05
 

@@ -10,7 +10,8 @@ from support.planning_problems import CONFIG, MODEL, OBS, OPTIMISERS, TickingClo
 
 from mbrl_ros.errors import ConfigError, PlanningError, ShapeError
 from mbrl_ros.models.toys import LinearModel, VelocityArm
-from mbrl_ros.planning import PlannerConfig, make_planner, plan_bytes
+from mbrl_ros.planning.planner import PlannerConfig, plan_bytes
+from mbrl_ros.planning.sampling import make_planner
 
 
 @pytest.mark.parametrize('optimiser', OPTIMISERS)

@@ -7,9 +7,9 @@ from support.corridor import Corridor
 
 from mbrl_ros.errors import PlanningError, ShapeError
 from mbrl_ros.models.toys import NamingModel
-from mbrl_ros.planning import PlannerConfig, make_planner
-from mbrl_ros.planning.planner import Objective
+from mbrl_ros.planning.planner import Objective, PlannerConfig
 from mbrl_ros.planning.returns import particle_returns
+from mbrl_ros.planning.sampling import make_planner
 from mbrl_ros.types import DynamicsModel, WorldModel, is_world_model
 
 CONFIG = PlannerConfig(horizon=3, population_size=128, num_elites=10, num_iterations=5, num_particles=1, init_std=0.7,

@@ -10,8 +10,8 @@ import yaml
 
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.resources import share_directory
-from mbrl_ros.robots import load_driver, load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_driver, load_robot
 
 ROBOTS = [path.stem for path in sorted((share_directory() / 'config' / 'robots').glob('*.yaml'))]
 DRIVERS = [path.stem for path in sorted((share_directory() / 'config' / 'drivers').glob('*.yaml'))]

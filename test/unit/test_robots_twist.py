@@ -6,8 +6,8 @@ import torch
 from support.asserts import some
 
 from mbrl_ros.errors import ShapeError
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.robots.twist import TwistConfig, TwistResolver
 
 PANDA = load_robot('panda')

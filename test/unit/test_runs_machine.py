@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mbrl_ros.errors import GoalError
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.machine import EpisodeConfig, EpisodeMachine
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.types import Phase, RobotState, TrainingReport

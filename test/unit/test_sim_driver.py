@@ -5,7 +5,7 @@ import pytest
 from support.asserts import some
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.types import RobotState
 from mbrl_sim.command_interfaces import TrajectoryCommand, TrajectoryPoint
 from mbrl_sim.engines import make_world

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_sim.command_interfaces import TrajectoryCommand, TrajectoryPoint
 from mbrl_sim.engines import make_world
 from mbrl_sim.simulated_driver import DriverConfig, SimulatedDriver

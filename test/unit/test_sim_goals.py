@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_sim.world import ArmWorld, WorldConfig
 
 NUM_GOALS = 300

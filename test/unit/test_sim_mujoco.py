@@ -11,8 +11,8 @@ pytest.importorskip('mujoco')
 
 from mbrl_ros.agents.experts.demonstrator import Demonstrator  # noqa: E402
 from mbrl_ros.errors import ConfigError  # noqa: E402
-from mbrl_ros.robots import load_robot  # noqa: E402
-from mbrl_ros.tasks import make_task  # noqa: E402
+from mbrl_ros.robots.profile import load_robot  # noqa: E402
+from mbrl_ros.tasks.registry import make_task  # noqa: E402
 from mbrl_sim.engines import engine_defaults, make_world  # noqa: E402
 from mbrl_sim.mujoco_world import MujocoWorld  # noqa: E402
 from mbrl_sim.scene import WorldConfig, tabletop_config  # noqa: E402

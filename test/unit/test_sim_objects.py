@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_sim.objects import KINDS, height_m
 from mbrl_sim.scene import tabletop_config
 from mbrl_sim.world import ArmWorld

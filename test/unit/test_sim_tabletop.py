@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mbrl_ros.errors import ConfigError, ShapeError
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_sim.scene import tabletop_config
 from mbrl_sim.tabletop import TabletopWorld
 from mbrl_sim.world import ArmWorld, WorldConfig

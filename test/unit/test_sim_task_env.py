@@ -13,7 +13,7 @@ from mbrl_ros.errors import ConfigError, GoalError
 from mbrl_ros.runs.playing import EVALUATION, LEARNING
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import make_task
+from mbrl_ros.tasks.registry import make_task
 from mbrl_sim import ENVIRONMENTS
 from mbrl_sim.tabletop import make_task_world
 

@@ -8,7 +8,7 @@ import pytest
 from support.small_arm import small_arm
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_sim.command_interfaces import TrajectoryCommand, TrajectoryPoint
 from mbrl_sim.engines import make_world
 from mbrl_sim.scene import WorldConfig

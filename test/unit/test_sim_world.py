@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mbrl_ros.errors import ConfigError, ShapeError
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_sim.world import ArmWorld, WorldConfig
 
 ROBOTS = ('panda', 'iiwa')

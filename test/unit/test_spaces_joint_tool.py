@@ -12,14 +12,14 @@ from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.models.ensemble.precision import stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.framed import out_of_frame
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.joint_tool import JointToolSpace
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.spaces.tabletop import BODY, GRIP, OPENING, SIZE, TILT, TOOL
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks import make_task
+from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import ArmCommand, EpisodeReport, Phase, RobotState
 
 PANDA = load_robot('panda')

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mbrl_ros.errors import ConfigError, MeasurementError
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.robots.twist import TwistConfig
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, BODY_YAW, GRIP, OPENING, SIZE, TOOL, TOOL_VELOCITY, TOOL_YAW, TWIST_YAW

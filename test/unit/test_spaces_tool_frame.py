@@ -10,8 +10,8 @@ from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
 from mbrl_ros.models.framed import FramedModel
-from mbrl_ros.robots import load_robot
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.frame import framed_transitions, imagined_transitions
 from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, BODY_YAW, OPENING, SIZE, TOOL, TOOL_VELOCITY, TOOL_YAW, TWIST_YAW
 from mbrl_ros.spaces.tool import ToolSpace

@@ -9,10 +9,12 @@ import torch
 from support.asserts import some
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import load_robot
+from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, BODY_YAW, OPENING, TOOL, TOOL_YAW
 from mbrl_ros.spaces.tool import ToolSpace
-from mbrl_ros.tasks import GraspWeights, PushConfig, PushWeights, make_task
+from mbrl_ros.tasks.grasp import GraspWeights
+from mbrl_ros.tasks.push import PushConfig, PushWeights
+from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import RobotState
 
 ROBOT = load_robot('panda')

@@ -8,8 +8,10 @@ import torch
 from support.asserts import some
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.robots import load_robot
-from mbrl_ros.tasks import ReachWeights, SuccessCounter, make_task
+from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.tasks.reach import ReachWeights
+from mbrl_ros.tasks.registry import make_task
+from mbrl_ros.tasks.task import SuccessCounter
 
 ROBOT = load_robot('panda')
 TASK = make_task('reach', ROBOT)

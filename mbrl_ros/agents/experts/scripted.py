@@ -1,7 +1,7 @@
 """The scripted expert beside an episode manager: one action for each of its reports in a demonstrated episode."""
 
 from mbrl_ros.agents.experts.demonstrator import Demonstrator
-from mbrl_ros.tasks import Task
+from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import DemonstratedAction, EpisodeReport, Phase, RobotState
 
 

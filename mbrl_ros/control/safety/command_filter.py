@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from mbrl_ros.config import Config, setting
-from mbrl_ros.robots import RobotProfile
 from mbrl_ros.robots.kinematics import KinematicChain
+from mbrl_ros.robots.profile import RobotProfile
 
 #: The height rule chooses among these shares of the wanted command; 0 is pure braking.
 _SHARES = np.linspace(1.0, 0.0, 9)

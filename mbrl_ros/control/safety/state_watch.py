@@ -6,7 +6,7 @@ import numpy as np
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.control.safety.hold import HoldReason
-from mbrl_ros.robots import RobotProfile
+from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState
 
 
