@@ -130,7 +130,9 @@ class ControlThread:
     def _tick(self, newest: Received, active: bool) -> TickOutcome:
         began_s = time.monotonic()
         stamp_ns, delay_s = self._now(newest)
-        inputs = TickInputs(**vars(newest), now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9),
+        # In lockstep the guard speaks only while time moves.
+        silence_s = 0.0 if self._timing.lockstep else began_s - newest.guard_received_s
+        inputs = TickInputs(**vars(newest), now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9), guard_silence_s=silence_s,
                             active=active, anytime=not self._timing.lockstep, lockstep=self._timing.lockstep)
         outcome = self._send(self._controller.tick(inputs), inputs)
         sent_s = time.monotonic()
