@@ -21,6 +21,11 @@ CHANGE = np.array(ROBOT.max_acceleration_rad_s2) * 0.05
 GOAL = (0.5, 0.1, 0.4)
 
 
+def guard_status(hold: str = '', detail: str = '') -> DiagnosticArray:
+    """What a command guard says of a tick."""
+    return convert.status_to_msg(0, 'command_guard: Tick', {'hold': hold, 'detail': detail})
+
+
 class Arm(NodeBench):
     """An arm behind a guard that lets everything through, an estimator and an episode manager in one.
 
@@ -75,7 +80,7 @@ class Arm(NodeBench):
             report = EpisodeReport(now_ns, self.phase, 0, self.episode, 0, 0, 0.0, 0.0, 0.0, False, GOAL, 0, 0)
             self.report_pub.publish(convert.report_to_msg(report))
         if self.guard_hold is not None:
-            self.guard_pub.publish(convert.status_to_msg(now_ns, 'guard', dict(zip(('hold', 'detail'), self.guard_hold))))
+            self.guard_pub.publish(guard_status(*self.guard_hold))
 
     def assert_bounded(self) -> None:
         sent = np.array(some(self.commands))
