@@ -5,6 +5,7 @@ It runs without torch and waits for nobody, so that neither planning nor learnin
 
 import dataclasses
 import gc
+import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ from mbrl_ros.ros.guard_thread import GuardReport, GuardThread
 from mbrl_ros.ros.loop_figures import LoopFigures
 
 _THROTTLE_S = 2.0
+#: Longest time between two statuses while the guard ticks.
+_HEARTBEAT_S = 0.1
 #: Longest messages that are decoded at all, bytes.
 _LARGEST_BYTES = 65_536
 
@@ -181,7 +184,9 @@ class CommandGuardNode(Node):
             gripper = self._robot.gripper.name if self._robot.gripper else ''
             self._applied_pub.publish(convert.applied_to_msg(outcome.applied, self._robot.base_link, gripper))
         self._figures.add(latency_ms=1e3 * tick.latency_s, state_age_ms=1e3 * tick.state_age_s)
-        if tick.is_answer or outcome.hold is not self._last_hold:
+        now_s = time.monotonic()
+        if tick.is_answer or outcome.hold is not self._last_hold or now_s - self._status_s >= _HEARTBEAT_S:
+            self._status_s = now_s
             self._status_pub.publish(self._status(tick))
         self._note_hold(outcome.hold, outcome.detail)
 

@@ -68,9 +68,18 @@ class GuardInbox:
             self._done_ns = self._clock_ns
             return self._clock_ns
 
+    def is_unanswered(self) -> bool:
+        """In lockstep, whether time still stands where the last step was decided."""
+        with self._changed:
+            return self._clock_ns == self._done_ns
+
     def _is_owed(self) -> bool:
-        """Whether the command in force lasts for another period, which was not decided yet."""
-        return self._done_ns < self._clock_ns and self._clock_ns < self._until_ns - self._period_ns // 2
+        """Whether the command in force lasts for another period, which was not decided yet.
+
+        A command of a world that was put back begins later than the clock.
+        """
+        begin_ns = self._until_ns - self._control_period_ns
+        return self._done_ns < self._clock_ns and begin_ns <= self._clock_ns < self._until_ns - self._period_ns // 2
 
     def _step_is_due(self) -> bool:
         if self._state is None or not self._is_owed():

@@ -97,7 +97,7 @@ class GuardThread:
             now_ns = self._inbox.wait_for_step(_POLL_S)
             if now_ns is not None:
                 self._tick(now_ns)
-            elif time.monotonic() - self._last_tick_s >= _UNANSWERED_S:
+            elif self._inbox.is_unanswered() and time.monotonic() - self._last_tick_s >= _UNANSWERED_S:
                 self._port.repeat_to_newcomers()
 
     def _come_to_rest(self) -> None:

@@ -163,13 +163,13 @@ class CommandGuard:
     def _lateness(self, now_ns: int, state: RobotState | None) -> str:
         """After a gap in the ticks the arm goes on from its measured velocity; the gap in words, or ''.
 
-        In lockstep a gap is a world that was put back: the arm rests.
+        A clock that was set back is a gap, too. In lockstep a gap is a world that was put back: the arm rests.
         """
         if state is None:
             return ''
         last_ns, self._last_tick_ns = self._last_tick_ns, now_ns
         gap_s = (now_ns - last_ns) * 1e-9 if last_ns is not None else math.inf
-        if gap_s <= self._control_period_s:
+        if 0.0 <= gap_s <= self._control_period_s:
             return ''
         if self._lockstep:
             command = self._command
