@@ -224,3 +224,25 @@ def test_in_lockstep_nothing_is_late_and_a_world_that_was_put_back_is_no_fault()
     bench.now_ns += 60_000_000_000
     bench.q = HOME.copy()
     assert bench.command(np.full(7, 0.3)).hold is None
+
+
+def test_a_standing_arm_that_is_put_elsewhere_at_once_is_no_fault_but_one_that_wanders_is():
+    bench = moving()
+    bench.run(np.zeros(7), 0.5)
+    bench.q = HOME + 0.4
+    assert bench.run(np.zeros(7), 0.5).hold is None
+    bench.obeys, start = False, len(bench.outcomes)
+    for _ in range(20):
+        bench.q = bench.q + 0.5 * CONTROL_S
+        bench.command(np.zeros(7))
+    assert HoldReason.NOT_FOLLOWING in {outcome.hold for outcome in bench.outcomes[start:]}
+
+
+def test_in_lockstep_a_clock_that_was_set_back_begins_anew():
+    bench = Bench(lockstep=True)
+    bench.run(np.full(7, 0.3), 5.0)
+    bench.now_ns, bench.q, bench.velocity = 0, HOME.copy(), np.zeros(7)
+    bench.guard.accept(AppliedCommand(0, PANDA.joints, np.full(7, 0.3), None), 0)
+    outcome = bench.tick()
+    assert outcome.hold is None
+    np.testing.assert_allclose(outcome.velocity, ACCELERATION * PERIOD_S)

@@ -21,6 +21,8 @@ from mbrl_ros.types import AppliedCommand, RobotState
 
 #: Periods of the guard for which a command has to be safe: the next one may be late by one.
 _LATE_PERIODS = 2.0
+#: Speed, in velocity limits, that a standing arm does not reach between two measurements by itself.
+_PUT_SPEED = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +114,7 @@ class CommandGuard:
         self._fault_end_ns, self._settle_s = 0, 0.0
         self._last_tick_ns: int | None = None
         self._is_resting = True
+        self._seen: RobotState | None = None
 
     def accept(self, command: AppliedCommand, now_ns: int) -> None:
         """Take the controller's newest command.
@@ -157,13 +160,13 @@ class CommandGuard:
     def _lateness(self, now_ns: int, state: RobotState | None) -> str:
         """After a gap in the ticks the arm goes on from its measured velocity; the gap in words, or ''.
 
-        In lockstep a gap is a world that was put back: the arm rests.
+        In lockstep a gap, or a clock that was set back, is a world that was put back: the arm rests.
         """
         if state is None:
             return ''
         last_ns, self._last_tick_ns = self._last_tick_ns, now_ns
         gap_s = (now_ns - last_ns) * 1e-9 if last_ns is not None else math.inf
-        if gap_s <= self._control_period_s:
+        if 0.0 <= gap_s <= self._control_period_s:
             return ''
         if self._lockstep:
             command = self._command
@@ -213,8 +216,19 @@ class CommandGuard:
         if speeds[worst] > self._speed_limits[worst]:
             self._begin_fault(now_ns, HoldReason.TOO_FAST, f'{self._robot.joints[worst]} at {speeds[worst]:.2f} rad/s, at most '
                                                            f'{self._speed_limits[worst]:.2f} rad/s is allowed')
+        elif self._was_put_elsewhere(state):
+            self._following.reset()
         elif detail := self._following.check(state.stamp_ns, state.positions(self._robot.joints)):
             self._begin_fault(now_ns, HoldReason.NOT_FOLLOWING, detail)
+
+    def _was_put_elsewhere(self, state: RobotState) -> bool:
+        """Whether an arm that was told to stand is suddenly elsewhere, as when a simulator puts it back."""
+        last, self._seen = self._seen, state
+        if last is None or self._filter.previous.any():
+            return False
+        possible = _PUT_SPEED * np.array(self._robot.max_velocity_rad_s) * (state.stamp_ns - last.stamp_ns) * 1e-9
+        moved = np.abs(state.positions(self._robot.joints) - last.positions(self._robot.joints))
+        return bool((moved > np.maximum(possible, self._config.following.tolerance_rad)).any())
 
     def _begin_fault(self, now_ns: int, reason: HoldReason, detail: str) -> None:
         settings = self._config.following
