@@ -5,8 +5,8 @@ import time
 
 from mbrl_ros.types import AppliedCommand, RobotState
 
-#: In lockstep, waits in vain for a joint state of the time on the clock, after which the sensor counts as slow and older joint states
-#: will do. A message may be late on a busy machine; if that ended the wait, the commands would depend on the machine.
+#: In lockstep, waits in vain for a joint state of the time on the clock, after which the sensor counts as slow and older states
+#: will do. A message may be late on a busy machine; if that ended the wait, commands would depend on the machine.
 _PATIENCE = 5
 
 
