@@ -116,6 +116,13 @@ def test_the_first_tick_brakes_an_arm_that_a_crashed_guard_left_moving():
     np.testing.assert_allclose(outcome.velocity, 0.5 - ACCELERATION * PERIOD_S)
 
 
+@pytest.mark.parametrize('measured', [1e9, -np.inf, np.nan])
+def test_no_measured_velocity_makes_a_command_beyond_the_limits(measured):
+    bench = Bench()
+    bench.velocity = np.full(7, measured)
+    assert (np.abs(bench.tick().velocity) <= PANDA.max_velocity_rad_s).all()
+
+
 def test_after_a_gap_the_guard_goes_on_from_the_measured_velocity():
     bench = moving(speed=1.0)
     bench.obeys = False  # The driver stopped the arm meanwhile.
@@ -179,6 +186,15 @@ def test_joint_states_that_cease_brake_the_arm():
         bench.guard.accept(AppliedCommand(0, PANDA.joints, np.full(7, 0.5), None), bench.now_ns)
         outcome = bench.tick(stale)
     assert outcome.hold is HoldReason.STALE_STATE and not outcome.velocity.any()
+
+
+def test_a_joint_state_of_the_future_brakes_the_arm_and_does_not_blind_the_watch():
+    bench = moving(speed=0.8)
+    ahead = dataclasses.replace(bench.state(), stamp_ns=bench.now_ns + 60_000_000_000)
+    assert bench.tick(ahead).hold is HoldReason.FUTURE_STATE
+    bench.obeys, start = False, len(bench.outcomes)
+    bench.run([0.8, 0, 0.8, 0, 0.8, 0, 0.8], 0.6)
+    assert HoldReason.NOT_FOLLOWING in {outcome.hold for outcome in bench.outcomes[start:]}
 
 
 def test_another_commander_is_given_way_and_the_emergency_stop_comes_first():
