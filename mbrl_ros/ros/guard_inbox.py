@@ -71,6 +71,11 @@ class GuardInbox:
                     self._lag_ns = self._clock_ns - self._state.stamp_ns
             return None
 
+    def step_again(self) -> None:
+        """Make the last step due again, as it did not move time."""
+        with self._changed:
+            self._done_ns = -1
+
     def _is_owed(self) -> bool:
         """Whether the command in force lasts for another period, which was not decided yet."""
         begin_ns, end_ns = self._lasts_ns
