@@ -87,8 +87,13 @@ class CommandFilter:
         return self._previous.copy()
 
     def restart(self, velocity: np.ndarray) -> None:
-        """Go on from a measured velocity, shape (J,), rad/s, instead of from the last command."""
-        self._previous, self._previous_acceleration = np.array(velocity, dtype=np.float64), np.zeros(len(self._robot.joints))
+        """Go on from a measured velocity, shape (J,), rad/s, instead of from the last command.
+
+        No command continues a speed beyond the limits; where the measurement is no number, the arm counts as standing.
+        """
+        limits = np.array(self._robot.max_velocity_rad_s)
+        self._previous = np.clip(np.where(np.isnan(velocity), 0.0, velocity), -limits, limits)
+        self._previous_acceleration = np.zeros(len(limits))
 
     def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float | None = None) -> FilteredCommand:
         """Bring a wanted velocity within all limits; one that cannot be checked is replaced by a step of braking.
