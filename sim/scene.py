@@ -11,10 +11,13 @@ import pybullet
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.robots.urdf import read_chain
 from mbrl_sim.objects import KINDS
 
 _BASE_HZ = 240
 _GOAL_RADIUS_M = 0.02
+#: What Bullet is told of a joint without limits: ends, rad or m, and force, N m or N.
+_FAR, _STRONGEST = 1e9, 1e5
 _WINDOW_DISTANCE_M = 1.15
 #: View of pictures, with arm, cube and all goals in it. The window has a wider lens, so a shorter distance.
 VIEW = {'target': (0.35, 0.0, 0.3), 'distance': 1.6, 'yaw': 50.0, 'pitch': -30.0}
@@ -73,7 +76,10 @@ def tabletop_config() -> WorldConfig:
 
 @dataclasses.dataclass(frozen=True)
 class JointLimits:
-    """Limits of J joints in the URDF; each array has shape (J,)."""
+    """Limits of J joints in the URDF; each array has shape (J,).
+
+    Positions are infinite where the URDF limits none. A velocity that it lacks is the profile's; effort is then unlimited.
+    """
 
     lower: np.ndarray
     upper: np.ndarray
@@ -143,7 +149,9 @@ def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig) -> 
     except pybullet.error as error:
         raise ConfigError(f'{robot.urdf_path}: PyBullet cannot load it ({error})') from None
     arm = _describe(bullet, robot, body)
-    for name, angle in zip(robot.joints, robot.home_rad):
+    for name, angle, is_free in zip(robot.joints, robot.home_rad, np.isinf(arm.limits.lower)):
+        if is_free:  # Bullet takes two equal ends for a joint that cannot move.
+            bullet.changeDynamics(body, arm.joints[name], jointLowerLimit=-_FAR, jointUpperLimit=_FAR)
         bullet.resetJointState(body, arm.joints[name], angle, 0.0)
     if robot.gripper:
         for name in robot.gripper.joints:
@@ -169,10 +177,16 @@ def _describe(bullet: BulletClient, robot: RobotProfile, body: int) -> ArmBody:
         raise ConfigError(f'{robot.urdf_path}: has no joint {", ".join(missing)}; it has {", ".join(joints)}')
     if robot.tool_link not in links:
         raise ConfigError(f'{robot.urdf_path}: has no link {robot.tool_link!r}; it has {", ".join(links)}')
-    rows = np.array([joints[name][8:12] for name in robot.joints], dtype=np.float64)
-    limits = JointLimits(lower=rows[:, 0], upper=rows[:, 1], max_force=rows[:, 2], max_velocity=rows[:, 3])
     indices = {name: joints[name][0] for name in robot.joints + fingers}
-    return ArmBody(body, indices, links[robot.tool_link], limits, [joints[name][10] for name in fingers])
+    return ArmBody(body, indices, links[robot.tool_link], _arm_limits(robot), [joints[name][10] for name in fingers])
+
+
+def _arm_limits(robot: RobotProfile) -> JointLimits:
+    chain = {joint.name: joint for joint in read_chain(robot.urdf_path, robot.base_link, robot.tool_link, robot.joints)}
+    rows = [(joint.lower, joint.upper, joint.max_velocity, joint.max_effort) for joint in map(chain.get, robot.joints)]
+    lower, upper, velocity, effort = np.array(rows).T
+    return JointLimits(lower, upper, np.where(np.isinf(velocity), robot.max_velocity_rad_s, velocity),
+                       np.minimum(effort, _STRONGEST))
 
 
 def _ignore_touching_links(bullet: BulletClient, body: int) -> None:

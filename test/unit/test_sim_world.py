@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.made_arms import FULL, Made, write_profile
 
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.robots.kinematics import KinematicChain
@@ -190,3 +191,24 @@ def test_a_cube_that_the_arm_cannot_reach_down_to_is_an_error_and_no_endless_sea
     with pytest.raises(ConfigError, match='no place for the cube; set world.cube to false'):
         ArmWorld(robot)
     ArmWorld(robot, WorldConfig(cube=False)).close()
+
+
+@pytest.mark.parametrize('joint', [
+    Made('continuous', None), Made('continuous', {'effort': 80, 'velocity': 3}), Made(limit=None),
+    Made(limit={**FULL, 'velocity': 0}), Made(limit={**FULL, 'effort': 0}), Made(limit={**FULL, 'lower': 0, 'upper': 0}),
+    Made(limit={**FULL, 'lower': 1, 'upper': -1}),
+])
+def test_a_joint_with_limits_left_out_starts_at_home_moves_as_told_and_is_held(tmp_path, joint):
+    robot = load_robot(write_profile(tmp_path, [joint, *[Made()] * 4]))
+    world = ArmWorld(robot, WorldConfig(cube=False))
+    np.testing.assert_allclose(world.joint_positions(), robot.home_rad, atol=0.05)
+    world.drive_velocity(np.array([0.5, 0.0, 0.0, 0.0, 0.0]))
+    for _ in range(240):
+        world.step()
+    moved = world.joint_positions()
+    assert moved[0] - robot.home_rad[0] == pytest.approx(0.5, abs=0.02)
+    world.hold()
+    for _ in range(240):
+        world.step()
+    assert world.joint_positions()[0] == pytest.approx(moved[0], abs=0.02)
+    world.close()
