@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pybullet
@@ -11,7 +14,7 @@ import pybullet
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import RobotProfile
-from mbrl_ros.robots.urdf import read_chain
+from mbrl_ros.robots.urdf import mesh_file, read_chain
 from mbrl_sim.objects import KINDS
 
 _BASE_HZ = 240
@@ -141,11 +144,13 @@ def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig) -> 
         config: Self-collision and friction of the fingers.
 
     Raises:
-        ConfigError: The URDF cannot be loaded or lacks a joint or link of the profile.
+        ConfigError: The URDF cannot be loaded, or lacks a mesh, or a joint or link of the profile.
     """
     flags = pybullet.URDF_USE_SELF_COLLISION | pybullet.URDF_USE_SELF_COLLISION_EXCLUDE_PARENT
     try:
-        body = bullet.loadURDF(robot.urdf_path, useFixedBase=True, flags=flags if config.self_collision else 0)
+        with tempfile.TemporaryDirectory() as folder:
+            urdf = _loadable(Path(robot.urdf_path), Path(folder))
+            body = bullet.loadURDF(str(urdf), useFixedBase=True, flags=flags if config.self_collision else 0)
     except pybullet.error as error:
         raise ConfigError(f'{robot.urdf_path}: PyBullet cannot load it ({error})') from None
     arm = _describe(bullet, robot, body)
@@ -166,6 +171,25 @@ def make_goal_marker(bullet: BulletClient, position: np.ndarray) -> int:
     """Show a ball without collisions at a position (3,), m, and return its body."""
     shape = bullet.createVisualShape(pybullet.GEOM_SPHERE, radius=_GOAL_RADIUS_M, rgbaColor=(0.1, 0.75, 0.2, 1.0))
     return bullet.createMultiBody(baseMass=0.0, baseVisualShapeIndex=shape, basePosition=position.tolist())
+
+
+def _loadable(urdf: Path, folder: Path) -> Path:
+    """A URDF that Bullet can load: a copy, if meshes are in other packages or a joint has no element `limit`."""
+    root = ElementTree.parse(urdf).getroot()
+    meshes = {mesh: mesh_file(mesh.get('filename', ''), urdf) for mesh in root.iter('mesh')}
+    folder_of_urdf = urdf.absolute().parent
+    beside = all(file == folder_of_urdf / mesh.get('filename').removeprefix('package://') for mesh, file in meshes.items())
+    limited = [joint for joint in root.iter('joint') if joint.get('type') in ('revolute', 'prismatic')]
+    bare = [joint for joint in limited if joint.find('limit') is None]
+    if beside and not bare:
+        return urdf
+    for mesh, file in meshes.items():
+        mesh.set('filename', str(file))
+    for joint in bare:
+        ElementTree.SubElement(joint, 'limit', lower='0', upper='0', effort='0', velocity='0')
+    copy = folder / urdf.name
+    copy.write_bytes(ElementTree.tostring(root))
+    return copy
 
 
 def _describe(bullet: BulletClient, robot: RobotProfile, body: int) -> ArmBody:

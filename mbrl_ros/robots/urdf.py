@@ -13,8 +13,11 @@ import numpy as np
 from transforms3d.euler import euler2mat
 
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.resources import resolve_url
 
 _MOVING = ('revolute', 'continuous', 'prismatic')
+#: Folders in which meshes are looked for: that of the URDF, and those above it.
+_MESH_FOLDERS = 4
 #: Rounding of a limit that makes no difference, rad, rad/s, m or m/s.
 _ROUNDING = 1e-3
 #: No arm turns further, rad, or faster, rad/s; larger numbers are degrees.
@@ -97,6 +100,16 @@ def read_chain(urdf_path: str | Path, base_link: str, tool_link: str, joints: Se
         raise ConfigError(f'{urdf_path}: the chain {base_link} to {tool_link} moves {", ".join(names)}, '
                           f'the profile lists {", ".join(joints)}')
     return chain
+
+
+def mesh_file(url: str, urdf_path: Path) -> Path:
+    """Where a mesh of a URDF is: in a folder near the URDF, as physics engines look for `package://` too, or in its package.
+
+    Raises:
+        ConfigError: It is in none of these places.
+    """
+    nearby = [folder / url.removeprefix('package://') for folder in urdf_path.absolute().parents[:_MESH_FOLDERS]]
+    return next((path for path in nearby if path.is_file()), None) or resolve_url(url, urdf_path)
 
 
 def _parse(urdf_path: str | Path) -> ElementTree.Element:

@@ -212,3 +212,23 @@ def test_a_joint_with_limits_left_out_starts_at_home_moves_as_told_and_is_held(t
         world.step()
     assert world.joint_positions()[0] == pytest.approx(moved[0], abs=0.02)
     world.close()
+
+
+@pytest.mark.parametrize(('place', 'url'), [
+    ('urdf/box.obj', 'box.obj'), ('meshes/box.obj', 'package://meshes/box.obj'),
+    ('elsewhere/share/boxes/box.obj', 'package://boxes/box.obj'), ('elsewhere/box.obj', 'file://{}/elsewhere/box.obj'),
+])
+def test_meshes_are_found_beside_the_urdf_in_their_package_and_by_path(tmp_path, monkeypatch, place, url):
+    monkeypatch.setenv('AMENT_PREFIX_PATH', f'{tmp_path}/elsewhere')
+    (tmp_path / 'urdf').mkdir()
+    robot = load_robot(write_profile(tmp_path / 'urdf', [Made()] * 5))
+    urdf = tmp_path / 'urdf' / 'made.urdf'
+    mesh = f'<collision><geometry><mesh filename="{url.format(tmp_path)}"/></geometry></collision>'
+    urdf.write_text(urdf.read_text().replace('<link name="l1">', f'<link name="l1">{mesh}'))
+    with pytest.raises(ConfigError, match='which does not exist|neither a ROS package nor'):
+        ArmWorld(robot, WorldConfig(cube=False))
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text('v 0 0 0\nv 0.1 0 0\nv 0 0.1 0\nv 0 0 0.1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n')
+    world = ArmWorld(robot, WorldConfig(cube=False))
+    assert len(world._bullet.getCollisionShapeData(world._arm.body, 0)) == 1
+    world.close()
