@@ -133,7 +133,7 @@ class JointReader:
 
     @property
     def missing_fingers(self) -> list[str]:
-        """Fingers that have not moved on with the others since the last opening; none if no finger was seen."""
+        """Fingers whose positions the next opening still waits for; none while it waits for all."""
         return [name for name in self._fingers if name not in self._seen_fingers] if self._seen_fingers else []
 
     def new_unknown(self, names: Sequence[str]) -> list[str]:

@@ -55,8 +55,7 @@ class UrdfJoint:
 
     def misfits(self, lower: float, upper: float, max_velocity: float) -> list[str]:
         """Limits of a profile, units as above, that this joint cannot have, in words; none if all fit."""
-        turns, unit = self.kind != 'prismatic', 'm' if self.kind == 'prismatic' else 'rad'
-        reach = _LARGEST_TURN if turns else math.inf
+        unit, reach = ('m', math.inf) if self.kind == 'prismatic' else ('rad', _LARGEST_TURN)
         lowest, highest, fastest = max(self.lower, -reach), min(self.upper, reach), min(self.max_velocity, reach)
         misfits = []
         is_endless = self.kind == 'continuous' and (lower, upper) == (-math.inf, math.inf)
@@ -117,7 +116,7 @@ def _parse(urdf_path: str | Path) -> ElementTree.Element:
         root = ElementTree.parse(urdf_path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise ConfigError(f'{urdf_path}: is no URDF ({error})') from None
-    if any('wiki/xacro}' in element.tag for element in root.iter()):
+    if any('xacro}' in element.tag for element in root.iter()):
         raise ConfigError(f'{urdf_path}: is xacro source, no URDF; expand it with "xacro {Path(urdf_path).name} > arm.urdf", and '
                           'name arm.urdf in the profile')
     return root
