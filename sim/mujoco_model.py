@@ -8,9 +8,10 @@ import numpy as np
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.robots.urdf import mesh_file, read_urdf
 from mbrl_sim.objects import TableObject
 from mbrl_sim.servo import ServoConfig
-from mbrl_sim.urdf import JointLimits, mesh_file, parse
+from mbrl_sim.urdf import JointLimits
 
 #: Names of the table's geometry, and of the body and joint of the cube.
 TABLE, THING = 'table', 'thing'
@@ -89,7 +90,7 @@ def _add_table(spec: mujoco.MjSpec, cube: TableObject | None) -> None:
 
 def _urdf_text(path: Path) -> str:
     """The URDF with absolute paths of meshes, without visuals and mimics, and with settings by which MuJoCo keeps every link."""
-    root = parse(path)
+    root = read_urdf(path)
     for element in [*root.findall('link'), *root.findall('joint')]:
         for unused in [*element.findall('visual'), *element.findall('mimic')]:  # Each finger has its own servo.
             element.remove(unused)

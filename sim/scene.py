@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pybullet
@@ -11,6 +14,7 @@ import pybullet
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.robots.urdf import mesh_file
 from mbrl_sim.objects import KINDS
 from mbrl_sim.urdf import JointLimits
 
@@ -134,11 +138,13 @@ def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig, lim
         limits: Limits of the arm's joints.
 
     Raises:
-        ConfigError: PyBullet cannot load the URDF.
+        ConfigError: PyBullet cannot load the URDF, or a mesh is missing.
     """
     flags = pybullet.URDF_USE_SELF_COLLISION | pybullet.URDF_USE_SELF_COLLISION_EXCLUDE_PARENT
     try:
-        body = bullet.loadURDF(robot.urdf_path, useFixedBase=True, flags=flags if config.self_collision else 0)
+        with tempfile.TemporaryDirectory() as folder:
+            urdf = _loadable(Path(robot.urdf_path), Path(folder))
+            body = bullet.loadURDF(str(urdf), useFixedBase=True, flags=flags if config.self_collision else 0)
     except pybullet.error as error:
         raise ConfigError(f'{robot.urdf_path}: PyBullet cannot load it ({error})') from None
     infos = [bullet.getJointInfo(body, index) for index in range(bullet.getNumJoints(body))]
@@ -161,6 +167,25 @@ def make_goal_marker(bullet: BulletClient, position: np.ndarray) -> int:
     """Show a ball without collisions at a position (3,), m, and return its body."""
     shape = bullet.createVisualShape(pybullet.GEOM_SPHERE, radius=_GOAL_RADIUS_M, rgbaColor=(0.1, 0.75, 0.2, 1.0))
     return bullet.createMultiBody(baseMass=0.0, baseVisualShapeIndex=shape, basePosition=position.tolist())
+
+
+def _loadable(urdf: Path, folder: Path) -> Path:
+    """A URDF that Bullet can load: a copy, if meshes are in other packages or a joint has no element `limit`."""
+    root = ElementTree.parse(urdf).getroot()
+    meshes = {mesh: mesh_file(mesh.get('filename', ''), urdf) for mesh in root.iter('mesh')}
+    folder_of_urdf = urdf.absolute().parent
+    beside = all(file == folder_of_urdf / mesh.get('filename').removeprefix('package://') for mesh, file in meshes.items())
+    limited = [joint for joint in root.iter('joint') if joint.get('type') in ('revolute', 'prismatic')]
+    bare = [joint for joint in limited if joint.find('limit') is None]
+    if beside and not bare:
+        return urdf
+    for mesh, file in meshes.items():
+        mesh.set('filename', str(file))
+    for joint in bare:
+        ElementTree.SubElement(joint, 'limit', lower='0', upper='0', effort='0', velocity='0')
+    copy = folder / urdf.name
+    copy.write_bytes(ElementTree.tostring(root))
+    return copy
 
 
 def _ignore_touching_links(bullet: BulletClient, body: int) -> None:

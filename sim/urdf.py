@@ -1,6 +1,6 @@
-"""Joint limits and mesh files of a URDF.
+"""Joint limits of a URDF, for all physics engines.
 
-Physics engines differ in how they take a limit that is missing, zero or crossed. Here each has one meaning for all engines.
+Engines differ in how they take a limit that is missing, zero or crossed. Here each has one meaning for all engines.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.resources import resolve_url
 from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.robots.urdf import read_urdf
 
 _KINDS = ('revolute', 'continuous', 'prismatic')
 
@@ -37,18 +37,6 @@ class JointLimits:
     is_continuous: np.ndarray
 
 
-def parse(path: Path) -> ElementTree.Element:
-    """Root element of a URDF.
-
-    Raises:
-        ConfigError: The file cannot be read or is not XML.
-    """
-    try:
-        return ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise ConfigError(f'{path}: is no URDF ({error})') from None
-
-
 def arm_limits(robot: RobotProfile) -> tuple[JointLimits, JointLimits]:
     """Limits of the arm's joints and of the gripper's fingers.
 
@@ -59,7 +47,7 @@ def arm_limits(robot: RobotProfile) -> tuple[JointLimits, JointLimits]:
         ConfigError: The URDF cannot be read, or lacks a joint or the tool of the profile; or the limit of a joint is missing,
             crossed, negative or not a number.
     """
-    path, root = Path(robot.urdf_path), parse(Path(robot.urdf_path))
+    path, root = Path(robot.urdf_path), read_urdf(robot.urdf_path)
     joints = {joint.get('name', ''): joint for joint in root.findall('joint')}
     links = [child.get('link', '') for child in root.findall('joint/child')]
     fingers = robot.gripper.joints if robot.gripper else ()
@@ -70,16 +58,6 @@ def arm_limits(robot: RobotProfile) -> tuple[JointLimits, JointLimits]:
     arm = _limits(path, [joints[name] for name in robot.joints])
     speed = np.where(np.isinf(arm.max_velocity), robot.max_velocity_rad_s, arm.max_velocity)
     return dataclasses.replace(arm, max_velocity=speed), _limits(path, [joints[name] for name in fingers])
-
-
-def mesh_file(url: str, urdf: Path) -> Path:
-    """File of a mesh: relative to the URDF, where PyBullet looks for `package://` too, or else as `resolve_url` finds it.
-
-    Raises:
-        ConfigError: There is no such file.
-    """
-    beside = urdf.parent / url.removeprefix('package://')
-    return beside if beside.is_file() else resolve_url(url.removeprefix('file://'), urdf)
 
 
 def wrapped(angle: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.asserts import some
+from support.made_arms import Made, write_profile
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import load_robot
@@ -95,6 +96,17 @@ def test_the_arm_stops_and_holds_when_commands_stop(make_driver, engine, robot, 
     place = arm_positions(driver)
     run(driver, 1200)
     assert np.abs(arm_positions(driver) - place).max() < 1e-3
+
+
+def test_positions_beyond_half_a_turn_are_followed_by_a_joint_without_end(make_driver, tmp_path):
+    joints = [Made('continuous', {'effort': 80, 'velocity': 3}, axis='0 0 1'), *[Made()] * 4]
+    robot = write_profile(tmp_path, joints, home_rad=[3.0, 0.5, 1.0, 0.1, 0.4], position_lower_rad=[-np.inf, *[-2.2] * 4],
+                          position_upper_rad=[np.inf, *[2.2] * 4])
+    driver = make_driver(robot=robot, command_type='position', world=WorldConfig(cube=False))
+    for angle in np.linspace(3.0, 4.0, 20):
+        assert driver.command(np.array([angle, 0.5, 1.0, 0.1, 0.4])) == ''
+        run(driver, 24)
+    assert arm_positions(driver)[0] == pytest.approx(4.0, abs=0.01)
 
 
 def test_refused_commands_leave_the_arm_where_it_is(make_driver):

@@ -9,11 +9,12 @@ from support.small_arm import small_arm
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.robots.urdf import mesh_file
 from mbrl_sim.command_interfaces import TrajectoryCommand, TrajectoryPoint
 from mbrl_sim.engines import make_world
 from mbrl_sim.scene import WorldConfig
 from mbrl_sim.simulated_driver import DriverConfig, SimulatedDriver
-from mbrl_sim.urdf import arm_limits, mesh_file
+from mbrl_sim.urdf import arm_limits
 
 ENGINES = ('pybullet', 'mujoco')
 PLAIN = '<limit lower="-2" upper="2" effort="40" velocity="2"/>'

@@ -74,7 +74,8 @@ class CommandFilter:
         self._acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
         self._jerk = np.array(robot.max_jerk_rad_s3 or (_UNLIMITED,) * len(robot.joints))
         # Only origins whose height depends on the joints are checked.
-        samples = np.random.default_rng(0).uniform(self._lower, self._upper, (32, len(robot.joints)))
+        ends = [np.where(robot.endless, turn, limit) for turn, limit in ((-np.pi, self._lower), (np.pi, self._upper))]
+        samples = np.random.default_rng(0).uniform(*ends, (32, len(robot.joints)))
         self._moving = np.flatnonzero(np.ptp(self._origins.points(samples)[..., 2], axis=0) > 1e-6)
         is_tool = self._moving == len(robot.joints)
         self._floor_m = config.height_margin_m + np.where(is_tool, robot.workspace.lowest_tool_m, robot.workspace.lowest_link_m)
