@@ -71,8 +71,6 @@ class UrdfJoint:
 def read_chain(urdf_path: str | Path, base_link: str, tool_link: str, joints: Sequence[str]) -> list[UrdfJoint]:
     """Joints from a base link to a tool link, fixed ones included.
 
-    A lower limit that is not below the upper one, and a limit of velocity or effort that is not positive, count as absent.
-
     Args:
         urdf_path: URDF file.
         base_link: First link.
@@ -91,7 +89,10 @@ def read_chain(urdf_path: str | Path, base_link: str, tool_link: str, joints: Se
     while link != base_link:
         if link not in by_child or len(chain) > len(by_child):
             raise ConfigError(f'{urdf_path}: no chain from {base_link!r} to {tool_link!r}')
-        chain.append(_joint(by_child[link], urdf_path))
+        chain.append(read_joint(by_child[link], urdf_path))
+        if chain[-1].is_moving and (mimic := by_child[link].find('mimic')) is not None:
+            raise ConfigError(f'{urdf_path}: joint {chain[-1].name!r} mimics {mimic.get("joint")!r}; the joints from base to tool '
+                              'need to move by themselves')
         link = by_child[link].find('parent').get('link')
     chain.reverse()
     names = [joint.name for joint in chain if joint.is_moving]
@@ -127,13 +128,17 @@ def read_urdf(urdf_path: str | Path) -> ElementTree.Element:
     return root
 
 
-def _joint(element: ElementTree.Element, urdf_path: str | Path) -> UrdfJoint:
+def read_joint(element: ElementTree.Element, urdf_path: str | Path) -> UrdfJoint:
+    """Joint of an element of a URDF.
+
+    A lower limit that is not below the upper one, and a limit of velocity or effort that is not positive, count as absent.
+
+    Raises:
+        ConfigError: It is no joint of a serial arm, or a number cannot be read.
+    """
     name, kind = element.get('name'), element.get('type')
     if kind != 'fixed' and kind not in _MOVING:
         raise ConfigError(f'{urdf_path}: joint {name!r} is of type {kind!r}; an arm has {", ".join(_MOVING)} and fixed ones')
-    if (mimic := element.find('mimic')) is not None and kind != 'fixed':
-        raise ConfigError(f'{urdf_path}: joint {name!r} mimics {mimic.get("joint")!r}; the joints from base to tool need to move '
-                          'by themselves')
     try:
         origin = element.find('origin')
         offset = np.eye(4)

@@ -280,6 +280,8 @@ class CommandGuard:
 
     def _stopping(self, hold: HoldReason) -> np.ndarray | None:
         """Next velocity of the controlled stop, shape (J,); None for silence. In lockstep time waits for the next command."""
+        if not self._reference.is_near:
+            return self._filter.brake(self._period_s)
         velocity = self._stop.step(self._filter, self._period_s)
         if velocity is None and self._lockstep and hold is not HoldReason.OTHER_COMMANDER:
             return self._filter.brake(self._period_s)
@@ -295,4 +297,4 @@ class CommandGuard:
         if state is None:
             return None
         return self._reference.advance(0.5 * (before + velocity), self._period_s, state.positions(self._robot.joints),
-                                       self._following.lead(now_ns))
+                                       self._following.lead(now_ns), in_doubt=self._fault is not None)

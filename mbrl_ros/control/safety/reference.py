@@ -6,21 +6,32 @@ measured positions by no more than what was commanded within the arm's response,
 
 import numpy as np
 
+#: Speed at which the reference comes back to an arm that does not follow, rad/s.
+_CREEP_RAD_S = 0.05
 #: Distance of the points of a stop, seconds.
 _STEP_S = 0.02
 
 
 class PositionReference:
-    """The integral of the velocities that were sent, kept near the arm."""
+    """The integral of the velocities that were sent, kept near the arm.
+
+    An arm that does not follow may stand where it is said to be, or move on while its measurements stall. In doubt the reference
+    creeps back to the measured position instead of jumping there.
+
+    Attributes:
+        is_near: Whether it lies as near to the measured positions as it has to.
+    """
 
     def __init__(self) -> None:
-        self._position: np.ndarray | None = None
+        self.rest()
 
     def rest(self) -> None:
         """Nothing is sent any more; the next command starts from where the arm then is."""
-        self._position = None
+        self._position: np.ndarray | None = None
+        self.is_near = True
 
-    def advance(self, velocity: np.ndarray, dt: float, q: np.ndarray, lead: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def advance(self, velocity: np.ndarray, dt: float, q: np.ndarray, lead: tuple[np.ndarray, np.ndarray], *,
+                in_doubt: bool = False) -> np.ndarray:
         """Go on for one period at a velocity, and return where that began, shape (J,), rad.
 
         Args:
@@ -28,8 +39,12 @@ class PositionReference:
             dt: Length of the period, seconds.
             q: Newest measured positions, shape (J,), rad.
             lead: Lowest and highest distance from `q`, shape (J,) each, rad.
+            in_doubt: Whether the arm does not follow.
         """
-        start = q if self._position is None else np.clip(self._position, q + lead[0], q + lead[1])
+        position = q if self._position is None else self._position
+        missing = np.clip(position, q + lead[0], q + lead[1]) - position
+        self.is_near = not missing.any()
+        start = position + (np.clip(missing, -_CREEP_RAD_S * dt, _CREEP_RAD_S * dt) if in_doubt else missing)
         self._position = start + velocity * dt
         return start
 
