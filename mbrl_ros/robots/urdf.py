@@ -91,8 +91,8 @@ def read_chain(urdf_path: str | Path, base_link: str, tool_link: str, joints: Se
             raise ConfigError(f'{urdf_path}: no chain from {base_link!r} to {tool_link!r}')
         chain.append(read_joint(by_child[link], urdf_path))
         if chain[-1].is_moving and (mimic := by_child[link].find('mimic')) is not None:
-            raise ConfigError(f'{urdf_path}: joint {chain[-1].name!r} mimics {mimic.get("joint")!r}; the joints from base to tool '
-                              'need to move by themselves')
+            raise ConfigError(f'{urdf_path}: joint {chain[-1].name!r} mimics {mimic.get("joint")!r}; the joints from base to '
+                              'tool need to move by themselves')
         link = by_child[link].find('parent').get('link')
     chain.reverse()
     names = [joint.name for joint in chain if joint.is_moving]

@@ -103,17 +103,16 @@ class CommandFilter:
             velocity: Wanted velocities, shape (J,), rad/s.
             q: Joint positions when the command takes effect, shape (J,), rad.
             dt: Time until the next command, seconds.
-            hold_s: How long the command may go on before the arm brakes, seconds; `HOLD_PERIODS`
-                times `dt` by default.
+            hold_s: How long the command may go on before the arm brakes, seconds; by default `HOLD_PERIODS` times `dt` as to the
+                position limits, and `dt` as to the heights, which the command guard checks again at its own rate.
         """
         if refusal := self._refusal(velocity, q):
             return FilteredCommand(self.brake(dt), (), refusal)
-        hold_s = HOLD_PERIODS * dt if hold_s is None else hold_s
         limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
         scaled = velocity / max(1.0, float(np.max(np.abs(velocity) / limits)))
-        stoppable = self._clip_position(scaled, q, max(hold_s, self._late_s))
+        stoppable = self._clip_position(scaled, q, max(hold_s or HOLD_PERIODS * dt, self._late_s))
         reachable = self._clip_acceleration(stoppable, dt)
-        raised = self._keep_above_floor(reachable, q, dt, hold_s)
+        raised = self._keep_above_floor(reachable, q, dt, hold_s or dt)
         stages = (velocity, scaled, stoppable, reachable, raised)
         rules = ('velocity', 'position', 'acceleration', 'height')
         acted = tuple(rule for rule, before, after in zip(rules, stages, stages[1:]) if not np.array_equal(before, after))

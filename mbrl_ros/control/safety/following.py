@@ -21,6 +21,8 @@ _TELLING_RAD = 0.01
 _EXPLAINED = 0.3
 #: Windows are looked at that are late by up to this many identified responses, and a moment.
 _RESPONSES, _MOMENT_S = 2.0, 0.05
+#: Equal measurements in a row that are no coincidence, and speed of a joint that stands, rad/s.
+_STALLED_STATES, _STANDING_RAD_S = 4, 0.02
 #: Share of the old error that each window leaves in the identification.
 _MEMORY = 0.98
 
@@ -86,6 +88,16 @@ class FollowingWatch:
         told = self._commanded.displacements(now_ns - self._delays_ns)
         way = told[0] - told  # (K, J)
         return way.min(axis=0) - self._config.tolerance_rad, way.max(axis=0) + self._config.tolerance_rad
+
+    def is_stalled(self, velocity: np.ndarray) -> bool:
+        """Whether positions stay what they are to the last bit although the joints are said to move, at (J,) rad/s.
+
+        Then the measurements stall, and where the arm is nobody knows.
+        """
+        newest = self._measured[-1][1] if self._measured else None
+        recent = list(self._measured)[-_STALLED_STATES:]
+        return (len(recent) == _STALLED_STATES and np.abs(velocity).max() > _STANDING_RAD_S
+                and all(np.array_equal(q, newest) for _, q in recent))
 
     def check(self, stamp_ns: int, q: np.ndarray) -> str:
         """Compare measured positions, shape (J,), rad, with the command; the joint that does not follow, in words, or ''."""

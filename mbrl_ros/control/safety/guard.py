@@ -118,7 +118,7 @@ class CommandGuard:
         self._begun_ns = 0
         self._recorded: AppliedCommand | None = None
         self._fault: tuple[HoldReason, str] | None = None
-        self._fault_end_ns, self._settle_s = 0, 0.0
+        self._fault_end_ns, self._settle_s, self._is_stalled = 0, 0.0, False
         self._last_tick_ns: int | None = None
         self._is_resting = True
         self._seen: RobotState | None = None
@@ -236,6 +236,7 @@ class CommandGuard:
         elif self._was_put_elsewhere(state):
             self._following.reset()
         elif detail := self._following.check(state.stamp_ns, state.positions(self._robot.joints)):
+            self._is_stalled = self._following.is_stalled(state.velocities(self._robot.joints))
             self._begin_fault(now_ns, HoldReason.NOT_FOLLOWING, detail)
 
     def _was_put_elsewhere(self, state: RobotState) -> bool:
@@ -297,4 +298,4 @@ class CommandGuard:
         if state is None:
             return None
         return self._reference.advance(0.5 * (before + velocity), self._period_s, state.positions(self._robot.joints),
-                                       self._following.lead(now_ns), in_doubt=self._fault is not None)
+                                       self._following.lead(now_ns), in_doubt=self._fault is not None and self._is_stalled)

@@ -15,8 +15,8 @@ _STEP_S = 0.02
 class PositionReference:
     """The integral of the velocities that were sent, kept near the arm.
 
-    An arm that does not follow may stand where it is said to be, or move on while its measurements stall. In doubt the reference
-    creeps back to the measured position instead of jumping there.
+    An arm that does not follow stands where it is measured, unless the measurements stall. Then the arm is elsewhere, and the
+    reference creeps to the measured positions instead of jumping there.
 
     Attributes:
         is_near: Whether it lies as near to the measured positions as it has to.
@@ -39,7 +39,7 @@ class PositionReference:
             dt: Length of the period, seconds.
             q: Newest measured positions, shape (J,), rad.
             lead: Lowest and highest distance from `q`, shape (J,) each, rad.
-            in_doubt: Whether the arm does not follow.
+            in_doubt: Whether the measurements stall.
         """
         position = q if self._position is None else self._position
         missing = np.clip(position, q + lead[0], q + lead[1]) - position
