@@ -148,3 +148,14 @@ def test_diving_at_full_speed_stops_above_the_floor():
     assert clearance_m(positions) >= 0.0
     assert np.abs(velocities[-1]).max() < 0.1
     assert clearance_m(positions[-1]) < 0.05
+
+
+def test_no_origin_moves_faster_than_the_slow_preset_allows():
+    command_filter = make_filter(max_speed_m_s=0.25)
+    q = HOME.copy()
+    for wanted in random_wishes(3):
+        sent = command_filter.apply(wanted, q, DT)
+        moved = CHAIN.points(torch.as_tensor(q + sent.velocity * 1e-3)) - CHAIN.points(torch.as_tensor(q))
+        assert float(moved.norm(dim=-1).max()) / 1e-3 <= 0.26
+        q = q + sent.velocity * DT
+    assert 'velocity' in sent.clamped

@@ -261,3 +261,14 @@ def test_in_lockstep_a_clock_that_was_set_back_begins_anew():
     outcome = bench.tick()
     assert outcome.hold is None
     np.testing.assert_allclose(outcome.velocity, ACCELERATION * PERIOD_S)
+
+
+def test_as_the_state_ages_the_arm_slows_down_before_it_stops():
+    bench = moving(speed=0.5)
+    stale = bench.state()
+    speeds = []
+    for _ in range(14):
+        bench.guard.accept(AppliedCommand(0, PANDA.joints, np.full(7, 0.5) * [1, 0, 1, 0, 1, 0, 1], None), bench.now_ns)
+        speeds.append(bench.tick(stale).velocity[0])
+    assert speeds[4] == 0.5 and speeds == sorted(speeds, reverse=True)
+    assert bench.outcomes[-4].hold is None and speeds[-4] < 0.3

@@ -173,3 +173,17 @@ def test_while_stopping_zeros_go_on_so_that_the_manager_sees_the_arm_rest(loop):
         outcome = loop.tick(report=make_report(loop.arm.stamp_ns, Phase.STOPPING))
     assert outcome.hold is HoldReason.PHASE
     assert not outcome.velocity.any()
+
+
+def test_growing_uncertainty_slows_the_arm_down_before_it_stops_and_starts_again_only_when_it_has_fallen(loop):
+    speeds = []
+    for uncertainty in (2.0, 4.0, 4.5, 5.5, 4.5, 4.0):
+        loop.agent.answer = make_plan(np.full((8, 7), 0.4), disagreement=uncertainty)
+        outcomes = [loop.tick() for _ in range(8)]
+        speeds.append((float(loop.arm.qd[0]), outcomes[-1].hold))
+    assert [hold for _, hold in speeds] == [None, None, None, HoldReason.DISAGREEMENT, HoldReason.DISAGREEMENT,
+                                            HoldReason.DISAGREEMENT]
+    assert speeds[0][0] > speeds[1][0] > speeds[2][0] > speeds[3][0] == 0.0
+    loop.agent.answer = SOUND
+    assert loop.tick().hold is None
+    loop.assert_bounded()

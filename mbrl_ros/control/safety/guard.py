@@ -33,6 +33,8 @@ class GuardConfig(Config):
                                      unit='control periods')
     max_state_age_s: float = setting(0.1, 'Oldest joint state by which the arm moves.', unit='s', low=0.001, high=5.0)
     max_state_future_s: float = setting(0.05, 'How far in the future a joint state may be stamped.', unit='s', low=0.0, high=5.0)
+    slow_from: float = setting(0.5, 'Share of max_state_age_s from which the arm slows down, to stand at the whole of it.',
+                               low=0.0, high=1.0)
     standing_s: float = setting(0.3, 'Time for which a stopped arm is told to stand, before silence.', unit='s', low=0.01,
                                 high=60.0)
     safety: CommandFilterConfig = section(CommandFilterConfig, 'The command filter.')
@@ -152,7 +154,7 @@ class CommandGuard:
         before, clamped = self._filter.previous, ()
         if hold is None:
             at = state.positions(self._robot.joints) + self._following.pending(state.stamp_ns, now_ns)
-            filtered = self._filter.apply(self._command.velocity, at, self._period_s, self.hold_s)
+            filtered = self._filter.apply(self._share(now_ns, state) * self._command.velocity, at, self._period_s, self.hold_s)
             velocity, clamped = filtered.velocity, filtered.clamped
             if filtered.refusal:
                 hold, detail = HoldReason.COMMAND_REFUSED, filtered.refusal
@@ -163,6 +165,11 @@ class CommandGuard:
             applied = self._end_period() or applied
         start = self._refer(now_ns, state, before, velocity)
         return GuardOutcome(velocity, start, before, applied, hold, detail, clamped)
+
+    def _share(self, now_ns: int, state: RobotState) -> float:
+        """Share of the wanted velocity that a state of this age allows."""
+        share = (now_ns - state.stamp_ns) * 1e-9 / self._config.max_state_age_s
+        return 1.0 if self._lockstep else float(np.clip((1.0 - share) / (1.0 - self._config.slow_from + 1e-9), 0.0, 1.0))
 
     def _lateness(self, now_ns: int, state: RobotState | None) -> str:
         """After a gap in the ticks the arm goes on from its measured velocity; the gap in words, or ''.
