@@ -25,7 +25,8 @@ def refuse(node: str, *arguments: str) -> str:
 OUT_OF_RANGE = {
     'arm_simulator': ('command_rate_hz', '-1.0'), 'state_estimator': ('rate_hz', '0.0'),
     'experience_logger': ('recorder.max_split_mb', '-5.0'), 'model_trainer': ('learner.trainer.ensemble.ensemble_size', '0'),
-    'command_guard': ('guard.command_periods', '0.5'), 'mpc_controller': ('planner.horizon', '0'), 'episode_manager': ('episodes.max_episode_steps', '0'),
+    'command_guard': ('guard.command_periods', '0.5'), 'mpc_controller': ('planner.horizon', '0'),
+    'episode_manager': ('episodes.max_episode_steps', '0'),
     'scripted_demonstrator': ('noise_std', '-0.5'), 'keyboard_teleop': ('rate_hz', '0.0'),
 }
 
