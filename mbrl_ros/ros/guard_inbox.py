@@ -43,10 +43,10 @@ class GuardInbox:
             self._changed.notify_all()
 
     def put_clock(self, clock_ns: int) -> None:
-        """Take the simulator's time."""
+        """Take the simulator's time; one that was set back begins another world."""
         with self._changed:
             if clock_ns < self._clock_ns:
-                self._done_ns = -1
+                self._done_ns, self._state = -1, None
             self._clock_ns, self._clocked_s = clock_ns, time.monotonic()
             self._changed.notify_all()
 
