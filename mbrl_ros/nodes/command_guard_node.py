@@ -86,6 +86,7 @@ class CommandGuardNode(Node):
         self._port = DriverPort(self, self._robot, driver, period_s, self._guard.hold_s - period_s)
         self._figures, self._latest, self._last_hold = LoopFigures(), None, None
         self._status_s = 0.0
+        self._is_gripper_told = config.gripper_opening_m < 0.0
         self.exit_code: int | None = None
         self._applied_pub = qos.advertise(self, JointState, topics.APPLIED_COMMAND, qos.LATCHED_RECORD)
         self._status_pub = qos.advertise(self, DiagnosticArray, topics.GUARD_STATUS, qos.LATCHED)
@@ -98,8 +99,6 @@ class CommandGuardNode(Node):
         self.get_logger().info(f'configuration: {config.to_mapping()}')
         if self._stop.is_pressed:
             self.get_logger().error('the emergency stop is still pressed; ~/release lets the arm move')
-        if config.gripper_opening_m >= 0.0:
-            self._port.send_gripper(config.gripper_opening_m)
         if not config.lockstep:
             priority.request_priority(self, config.realtime_priority)
         # What lives this long need not be looked at by every later collection, which would pause the loop.
@@ -214,7 +213,10 @@ class CommandGuardNode(Node):
         self.exit_code = 1
 
     def on_second(self) -> None:
-        """Say how the guard is doing."""
+        """Say how the guard is doing; tell the gripper its first opening once it listens."""
+        if not self._is_gripper_told and self._port.has_gripper and not self._stop.is_pressed:
+            self._is_gripper_told = True
+            self._port.send_gripper(self._config.gripper_opening_m)
         tick = self._latest
         if tick is None:
             self._diagnostics.update('Command Guard', diagnostics.WARN, 'no tick yet')

@@ -73,6 +73,11 @@ class DriverPort:
         """See `RepeatingPublisher.repeat_to_newcomers`."""
         self._arm_pub.repeat_to_newcomers()
 
+    @property
+    def has_gripper(self) -> bool:
+        """Whether a gripper listens."""
+        return self._gripper_pub is not None and self._gripper_pub.get_subscription_count() > 0
+
     def send_gripper(self, opening_m: float) -> None:
         """Open or close the gripper to a width, within its range; does nothing for an arm or a driver without one."""
         gripper = self._robot.gripper
