@@ -1,5 +1,8 @@
 """The way to the arm: what the command guard decided, as the driver's command interface wants it."""
 
+import math
+import time
+
 import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
@@ -7,13 +10,18 @@ from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.control.safety.guard import GuardOutcome
 from mbrl_ros.control.safety.reference import braking_window
+from mbrl_ros.errors import shortened
 from mbrl_ros.robots.profile import DriverProfile, RobotProfile
 from mbrl_ros.ros import convert, qos, topics
+from mbrl_ros.ros.controller_watch import ControllerWatch
 from mbrl_ros.ros.repeating import RepeatingPublisher
+
+#: Time for which an answer about other commanders is used again; asking takes longer than the rest of a tick.
+_FRESH_S = 0.1
 
 
 class DriverPort:
-    """Publishes arm and gripper commands.
+    """Publishes arm and gripper commands, and knows who else commands the arm.
 
     Args:
         node: Owner of the publishers.
@@ -37,6 +45,8 @@ class DriverPort:
         self._arm_pub = RepeatingPublisher(node, kind, driver.command_topic, qos.COMMAND)
         self._gripper_pub = qos.advertise(node, Float64MultiArray, driver.gripper_topic, qos.COMMAND) \
             if driver.gripper_topic else None
+        self._watch = ControllerWatch(node, driver.controller)
+        self._others, self._looked_s = '', -math.inf
 
     @property
     def topic(self) -> str:
@@ -44,19 +54,32 @@ class DriverPort:
         return self._arm_pub.topic
 
     def other_commanders(self) -> str:
-        """Who else commands the arm, in words with the topic; empty for nobody.
+        """Who else commands the arm, in words; empty if nobody does.
 
-        That is another publisher on the arm's command topic, or a second controller beside the first.
+        That is another publisher on the arm's command topic, a second controller beside the first, or a goal of the driver's
+        action.
         """
-        return self._others(self.topic, self._node.get_name()) or self._others(self._node.resolve_topic_name(topics.COMMAND), '')
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _FRESH_S:
+            self._others, self._looked_s = self._look(), now_s
+        return self._others
 
-    def _others(self, topic: str, own: str) -> str:
+    def inactive_controller(self) -> str:
+        """The driver's controller and its state if that is not active, so that commands reach nobody; otherwise empty."""
+        return self._watch.inactivity()
+
+    def _look(self) -> str:
+        command_topic = self._node.resolve_topic_name(topics.COMMAND)
+        return self._publishers(self.topic, self._node.get_name()) or self._publishers(command_topic, '') or self._watch.goal()
+
+    def _publishers(self, topic: str, own: str) -> str:
+        """Who publishes on a topic besides one's own node, and besides one if that has no name."""
         if self._node.count_publishers(topic) <= 1:
             return ''
         names = [info.node_name for info in self._node.get_publishers_info_by_topic(topic)]
         if own in names:
             names.remove(own)
-        return f'{", ".join(sorted(names))} on {topic}'
+        return shortened(f'{", ".join(sorted(names))} on {topic}')
 
     def send(self, outcome: GuardOutcome, stamp_ns: int) -> None:
         """Send what the guard decided for its next period; nothing while it is silent.
