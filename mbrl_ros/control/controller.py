@@ -137,6 +137,8 @@ class Controller:
         state_reason = self._watch.check(inputs.state, inputs.now_ns)
         if not inputs.active:
             return _Wish(hold=HoldReason.NOT_ACTIVE)
+        if inputs.guard_silence_s > self._config.max_guard_silence_s:
+            return _Wish(hold=HoldReason.NO_GUARD)
         if inputs.guard_hold is not None:
             hold, detail = inputs.guard_hold
             return _Wish(hold=hold, detail=detail)

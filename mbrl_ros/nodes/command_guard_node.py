@@ -5,6 +5,7 @@ It runs without torch and waits for nobody, so that neither planning nor learnin
 
 import dataclasses
 import gc
+import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ from mbrl_ros.ros.guard_thread import GuardReport, GuardThread
 from mbrl_ros.ros.loop_figures import LoopFigures
 
 _THROTTLE_S = 2.0
+#: Longest time between two statuses while the guard ticks.
+_HEARTBEAT_S = 0.1
 #: Longest messages that are decoded at all, bytes.
 _LARGEST_BYTES = 65_536
 
@@ -76,10 +79,11 @@ class CommandGuardNode(Node):
         self._stop = EmergencyStop(Path(config.output_dir) / 'emergency_stop' if config.output_dir else None)
         period_s, control_period_s = 1.0 / config.rate_hz, 1.0 / config.control_rate_hz
         self._guard = CommandGuard(self._robot, config.guard, period_s=period_s, control_period_s=control_period_s,
-                                   late_s=driver.command_timeout_s, lockstep=config.lockstep, emergency_stop=self._stop)
+                                   latency_s=driver.command_latency_s, late_s=driver.command_timeout_s,
+                                   lockstep=config.lockstep, emergency_stop=self._stop)
         self._measured = MeasuredJoints(self._robot)
         self._inbox = GuardInbox(round(period_s * 1e9), round(control_period_s * 1e9), round(driver.command_latency_s * 1e9))
-        self._port = DriverPort(self, self._robot, driver, period_s)
+        self._port = DriverPort(self, self._robot, driver, period_s, self._guard.hold_s - period_s)
         self._figures, self._latest, self._last_hold = LoopFigures(), None, None
         self._status_s = 0.0
         self.exit_code: int | None = None
@@ -180,7 +184,9 @@ class CommandGuardNode(Node):
             gripper = self._robot.gripper.name if self._robot.gripper else ''
             self._applied_pub.publish(convert.applied_to_msg(outcome.applied, self._robot.base_link, gripper))
         self._figures.add(latency_ms=1e3 * tick.latency_s, state_age_ms=1e3 * tick.state_age_s)
-        if tick.is_answer or outcome.hold is not self._last_hold:
+        now_s = time.monotonic()
+        if tick.is_answer or outcome.hold is not self._last_hold or now_s - self._status_s >= _HEARTBEAT_S:
+            self._status_s = now_s
             self._status_pub.publish(self._status(tick))
         self._note_hold(outcome.hold, outcome.detail)
 

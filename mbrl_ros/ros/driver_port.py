@@ -8,11 +8,8 @@ from trajectory_msgs.msg import JointTrajectory
 from mbrl_ros.control.safety.guard import GuardOutcome
 from mbrl_ros.control.safety.reference import braking_window
 from mbrl_ros.robots.profile import DriverProfile, RobotProfile
-from mbrl_ros.ros import convert, qos
+from mbrl_ros.ros import convert, qos, topics
 from mbrl_ros.ros.repeating import RepeatingPublisher
-
-#: Distance of the points of a trajectory's stop, seconds; that of its first point is the guard's period.
-_BRAKING_STEP_S = 0.02
 
 
 class DriverPort:
@@ -23,14 +20,15 @@ class DriverPort:
         robot: Joints and limits.
         driver: Command interface, topics and joint order.
         period_s: Period of the guard.
+        hold_s: Time for which a trajectory goes on after that period before it brakes.
 
     Raises:
         ConfigError: `command_joints` are not the robot's joints.
     """
 
-    def __init__(self, node: Node, robot: RobotProfile, driver: DriverProfile, period_s: float) -> None:
+    def __init__(self, node: Node, robot: RobotProfile, driver: DriverProfile, period_s: float, hold_s: float) -> None:
         joints = driver.joint_order(robot)
-        self._node, self._robot, self._period_s = node, robot, period_s
+        self._node, self._robot, self._period_s, self._hold_s = node, robot, period_s, hold_s
         self._type = driver.command_type
         self._joints = joints
         self._order = [robot.joints.index(joint) for joint in joints]
@@ -46,13 +44,19 @@ class DriverPort:
         return self._arm_pub.topic
 
     def other_commanders(self) -> str:
-        """Names of other nodes that publish on the arm's command topic, with the topic; empty if there are none."""
-        if self._node.count_publishers(self.topic) <= 1:
+        """Who else commands the arm, in words with the topic; empty for nobody.
+
+        That is another publisher on the arm's command topic, or a second controller beside the first.
+        """
+        return self._others(self.topic, self._node.get_name()) or self._others(self._node.resolve_topic_name(topics.COMMAND), '')
+
+    def _others(self, topic: str, own: str) -> str:
+        if self._node.count_publishers(topic) <= 1:
             return ''
-        names = [info.node_name for info in self._node.get_publishers_info_by_topic(self.topic)]
-        if self._node.get_name() in names:
-            names.remove(self._node.get_name())
-        return f'{", ".join(sorted(names))} on {self.topic}'
+        names = [info.node_name for info in self._node.get_publishers_info_by_topic(topic)]
+        if own in names:
+            names.remove(own)
+        return f'{", ".join(sorted(names))} on {topic}'
 
     def send(self, outcome: GuardOutcome, stamp_ns: int) -> None:
         """Send what the guard decided for its next period; nothing while it is silent.
@@ -70,9 +74,10 @@ class DriverPort:
         self._arm_pub.repeat_to_newcomers()
 
     def send_gripper(self, opening_m: float) -> None:
-        """Open or close the gripper to a width; does nothing for a driver without one."""
-        if self._gripper_pub is not None:
-            self._gripper_pub.publish(_numbers(np.array([opening_m])))
+        """Open or close the gripper to a width, within its range; does nothing for an arm or a driver without one."""
+        gripper = self._robot.gripper
+        if self._gripper_pub is not None and gripper is not None:
+            self._gripper_pub.publish(_numbers(np.clip([opening_m], gripper.closed_m, gripper.open_m)))
 
     def _message(self, outcome: GuardOutcome, stamp_ns: int) -> Float64MultiArray | JointTrajectory:
         if self._type == 'velocity':
@@ -81,7 +86,7 @@ class DriverPort:
             mean = 0.5 * (outcome.before + outcome.velocity)
             return _numbers((outcome.start + mean * self._period_s)[self._order])
         times_s, positions, velocities = braking_window(outcome.start, (outcome.before, outcome.velocity), self._acceleration,
-                                                        self._period_s, _BRAKING_STEP_S)
+                                                        self._period_s, self._hold_s)
         return convert.trajectory_to_msg(self._joints, times_s, positions[:, self._order], velocities[:, self._order],
                                          convert.header(stamp_ns, self._robot.base_link))
 

@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 
 
 def make_filter(**values):
-    return CommandFilter(PANDA, CHAIN, CommandFilterConfig(**values))
+    return CommandFilter(PANDA, CommandFilterConfig(**values))
 
 
 def clearance_m(q):
@@ -107,7 +107,7 @@ def test_a_command_of_the_wrong_length_is_refused():
 
 def test_velocity_limits_keep_the_direction():
     slow = dataclasses.replace(PANDA, max_acceleration_rad_s2=(1e6,) * 7)
-    command_filter = CommandFilter(slow, CHAIN, CommandFilterConfig())
+    command_filter = CommandFilter(slow, CommandFilterConfig())
     wanted = np.array([3.0, 0.0, -1.5, 0.0, 0.3, 0.0, 0.0])
     answer = command_filter.apply(wanted, HOME, DT)
     np.testing.assert_allclose(answer.velocity, wanted / 2.0)

@@ -19,6 +19,8 @@ from mbrl_ros.robots.profile import RobotProfile
 _SHARES = np.linspace(1.0, 0.0, 9)[1:]
 #: Points of the braking path whose heights are checked, as shares of the longest braking time of a joint.
 _BRAKING_TIMES = np.array([0.0, 1 / 3, 2 / 3, 1.0])
+#: Periods for which a command may go on when the next one is late; then the command guard brakes.
+HOLD_PERIODS = 1.5
 #: Jerk of a profile that limits none, rad/s³.
 _UNLIMITED = 1e9
 
@@ -72,7 +74,8 @@ class CommandFilter:
         self._acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
         self._jerk = np.array(robot.max_jerk_rad_s3 or (_UNLIMITED,) * len(robot.joints))
         # Only origins whose height depends on the joints are checked.
-        samples = np.random.default_rng(0).uniform(self._lower, self._upper, (32, len(robot.joints)))
+        ends = [np.where(robot.endless, turn, limit) for turn, limit in ((-np.pi, self._lower), (np.pi, self._upper))]
+        samples = np.random.default_rng(0).uniform(*ends, (32, len(robot.joints)))
         self._moving = np.flatnonzero(np.ptp(self._origins.points(samples)[..., 2], axis=0) > 1e-6)
         is_tool = self._moving == len(robot.joints)
         self._floor_m = config.height_margin_m + np.where(is_tool, robot.workspace.lowest_tool_m, robot.workspace.lowest_link_m)
@@ -85,8 +88,13 @@ class CommandFilter:
         return self._previous.copy()
 
     def restart(self, velocity: np.ndarray) -> None:
-        """Go on from a measured velocity, shape (J,), rad/s, instead of from the last command."""
-        self._previous, self._previous_acceleration = np.array(velocity, dtype=np.float64), np.zeros(len(self._robot.joints))
+        """Go on from a measured velocity, shape (J,), rad/s, instead of from the last command.
+
+        No command continues a speed beyond the limits; where the measurement is no number, the arm counts as standing.
+        """
+        limits = np.array(self._robot.max_velocity_rad_s)
+        self._previous = np.clip(np.where(np.isnan(velocity), 0.0, velocity), -limits, limits)
+        self._previous_acceleration = np.zeros(len(limits))
 
     def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float | None = None) -> FilteredCommand:
         """Bring a wanted velocity within all limits; one that cannot be checked is replaced by a step of braking.
@@ -95,11 +103,12 @@ class CommandFilter:
             velocity: Wanted velocities, shape (J,), rad/s.
             q: Joint positions when the command takes effect, shape (J,), rad.
             dt: Time until the next command, seconds.
-            hold_s: How long the command may go on before the arm brakes, seconds; `dt` when left out.
+            hold_s: How long the command may go on before the arm brakes, seconds; `HOLD_PERIODS`
+                times `dt` by default.
         """
         if refusal := self._refusal(velocity, q):
             return FilteredCommand(self.brake(dt), (), refusal)
-        hold_s = dt if hold_s is None else hold_s
+        hold_s = HOLD_PERIODS * dt if hold_s is None else hold_s
         limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
         scaled = velocity / max(1.0, float(np.max(np.abs(velocity) / limits)))
         stoppable = self._clip_position(scaled, q, max(hold_s, self._late_s))

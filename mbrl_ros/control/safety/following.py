@@ -31,6 +31,7 @@ class FollowingConfig(Config):
 
     tolerance_rad: float = setting(0.03, 'Distance between commanded and measured motion of a window that is no fault.',
                                    unit='rad', low=0.001, high=1.0)
+    tolerated_share: float = setting(0.1, 'As a share of the commanded motion, for servos that overshoot.', low=0.0, high=1.0)
     windows_s: tuple[float, ...] = setting((0.15, 0.6), 'Lengths of the windows: the shorter sees fast motion early, the longer '
                                                         'slow motion at all.', unit='s', low=0.02, high=5.0)
     max_response_s: float = setting(0.25, 'Longest time, dead time and lag together, by which a sound arm is late.', unit='s',
@@ -104,7 +105,8 @@ class FollowingWatch:
         ends = stamp_ns - self._delays_ns
         told = self._commanded.displacements(ends) - self._commanded.displacements(ends - (stamp_ns - before_ns))  # (K, J)
         near = told if np.isnan(self.response_s) else told[self._delays_ns * 1e-9 <= _RESPONSES * self.response_s + _MOMENT_S]
-        excess = np.maximum(near.min(axis=0) - moved, moved - near.max(axis=0)) - self._config.tolerance_rad
+        tolerance = self._config.tolerance_rad + self._config.tolerated_share * np.abs(near).max(axis=0)
+        excess = np.maximum(near.min(axis=0) - moved, moved - near.max(axis=0)) - tolerance
         if (excess <= 0.0).all():
             if window_ns == self._windows_ns[0] and np.abs(told).max() >= _TELLING_RAD:
                 self._identify(told, moved)
