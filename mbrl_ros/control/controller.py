@@ -96,7 +96,8 @@ class Controller:
             self._opening_m = self._opening_m if wish.opening_m is None else wish.opening_m
         else:
             velocity = self._standing(inputs, phase, wish.hold)
-        applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity, wish.opening_m)
+        applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity, wish.opening_m,
+                                                               is_held=wish.hold is not None)
         age_s = float('nan') if inputs.state is None else (inputs.now_ns - inputs.state.stamp_ns) * 1e-9
         version = inputs.agent.version if inputs.agent is not None else 0
         is_late = wish.decision is not None and self._is_late(wish.decision)

@@ -160,6 +160,7 @@ class CommandGuard:
             velocity, clamped = filtered.velocity, filtered.clamped
             if filtered.refusal:
                 hold, detail = HoldReason.COMMAND_REFUSED, filtered.refusal
+                self._note_held()
             self._stop.restart()
         else:
             velocity = self._stopping(hold)
@@ -280,10 +281,17 @@ class CommandGuard:
         command = self._command if hold is None else None
         if command is self._begun:
             return None
+        if hold is not None:
+            self._note_held()
         ended = self._end_period()
         self._begun = self._recorded = command
         self._begun_ns = now_ns
         return ended
+
+    def _note_held(self) -> None:
+        """Note in the control period that lasts that the arm was held."""
+        if self._recorded is not None:
+            self._recorded = dataclasses.replace(self._recorded, is_held=True)
 
     def _end_period(self) -> AppliedCommand | None:
         """What the control period came to: the velocity that was reached; None where that was said already."""

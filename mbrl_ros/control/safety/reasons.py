@@ -65,5 +65,7 @@ class HoldReason(str, enum.Enum):
                        'Ends when it can check a command.')
 
 
+#: Holds of the agent's own making; they use up the episode as any other decision does.
+OF_AGENT = (HoldReason.PLANNING_FAILED, HoldReason.NONFINITE_PLAN, HoldReason.DEADLINE_MISSED, HoldReason.DISAGREEMENT)
 #: Holds of a command guard that is only waiting for the controller.
 IDLE = (HoldReason.NO_COMMAND, HoldReason.LATE_TICK)
