@@ -70,7 +70,7 @@ class RestWatch:
 
     @property
     def _errors(self) -> np.ndarray:
-        return np.abs(self._places[-1] - self._robot.home_rad)
+        return np.abs(self._robot.way_home(self._places[-1]))
 
     @property
     def _motion(self) -> np.ndarray:
