@@ -40,19 +40,26 @@ class StopSocket:
     """
 
     def __init__(self, domain: int | str, namespace: str, press: Callable[[], Answer], release: Callable[[], Answer]) -> None:
+        if not hasattr(socket, 'SO_PASSCRED'):
+            raise OSError('only Linux has sockets with names that are no files')
         self._actions = {STOP: press, RELEASE: release}
         self._socket = _open()
-        # The kernel says who sent a datagram; a sender cannot forge it.
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._socket.bind(f'{_prefix(str(domain), namespace)}{os.getpid()}.{next(_numbers)}')
+        try:
+            # The kernel says who sent a datagram; a sender cannot forge it.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            self._socket.bind(f'{_prefix(str(domain), namespace)}{os.getpid()}.{next(_numbers)}')
+        except OSError:
+            self._socket.close()
+            raise
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name='stop socket', daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Hear no more; does nothing the second time."""
         self._closing.set()
-        self._socket.shutdown(socket.SHUT_RD)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
         self._thread.join(_JOIN_S)
         self._socket.close()
 

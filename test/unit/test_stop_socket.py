@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -82,9 +83,25 @@ def test_words_that_mean_nothing_are_refused(guards):
 
 def test_a_closed_guard_is_not_found(guards):
     guard = Guard()
-    guard.socket.close()
+    for _ in range(2):
+        guard.socket.close()
     assert ask(STOP, DOMAIN, '/', WAIT_S) == []
 
+
+def test_a_namespace_that_is_too_long_for_a_socket_is_an_error():
+    with pytest.raises(OSError, match='too long'):
+        Guard('/' + 'x' * 200)
+    assert ask(STOP, DOMAIN, '/' + 'x' * 200, WAIT_S) == []
+
+
+def test_a_guard_that_is_silent_while_another_answers_is_a_failure(guards):
+    guards += [Guard(), Guard()]
+    stuck, go_on = guards[1], threading.Event()
+    stuck.note = lambda word: (go_on.wait(WAIT_S), 'late')
+    answers = ask(STOP, DOMAIN, '/', 0.3)
+    go_on.set()
+    assert answers[0] == (True, 'done') and len(answers) == 2
+    assert not answers[1][0] and answers[1][1].endswith('is silent')
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='only root can become another user')
 def test_another_user_may_stop_and_not_release(guards):
