@@ -31,6 +31,8 @@ class ControllerConfig(Config):
     max_tail_steps: int = setting(3, 'Ticks without a plan in time that the last plan is followed.', low=0, high=20, live=True)
     max_disagreement: float = setting(5.0, 'Uncertainty of the agent, in typical changes of one step, that stops the arm.',
                                       low=0.0, live=True)
+    slow_from: float = setting(0.7, 'Share of max_disagreement from which the arm slows down, to stand at the whole of it.',
+                               low=0.0, high=1.0, live=True)
     num_zero_commands: int = setting(5, 'Zero commands sent after a stop, before silence.', low=1, high=1000)
     exploration_scale: float = setting(0.5, 'Share of the velocity limits that exploring uses.', low=0.0, high=1.0)
     homing_scale: float = setting(0.5, 'Largest share of the velocity limits on the way home.', low=0.01, high=1.0)

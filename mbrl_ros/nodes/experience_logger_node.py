@@ -31,8 +31,8 @@ from mbrl_ros.types import EpisodeReport
 
 _CONFIGURATION = 'configuration'
 _PARAMETER_EVENTS = '/parameter_events'
-_STACK = ('arm_simulator', 'state_estimator', 'model_trainer', 'mpc_controller', 'episode_manager', 'scripted_demonstrator',
-          'keyboard_teleop')
+_STACK = ('arm_simulator', 'state_estimator', 'model_trainer', 'mpc_controller', 'command_guard', 'episode_manager',
+          'scripted_demonstrator', 'keyboard_teleop')
 _POLL_S = 1.0
 _DEPTH = 1000
 
@@ -50,12 +50,13 @@ class LoggerNodeConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """A topic to record: name, message class, and QoS of its publishers."""
+    """A topic to record: name, message class, QoS of its publishers, and longest message as for `qos.subscribe`."""
 
     name: str
     kind: type
     latched: bool = False
     reliable: bool = True
+    max_bytes: int = 0
 
 
 class ExperienceLoggerNode(Node):
@@ -91,7 +92,8 @@ class ExperienceLoggerNode(Node):
         runtime.steady_timer(self, _POLL_S, self.on_poll)
         for name, source in zip(names, sources):
             qos.subscribe(self, source.kind, name, partial(self.on_message, name),
-                          qos.profile(_DEPTH, reliable=source.reliable, latched=source.latched), raw=True)
+                          qos.profile(_DEPTH, reliable=source.reliable, latched=source.latched), raw=True,
+                          max_bytes=source.max_bytes)
         self._episode_topic = self.resolve_topic_name(topics.EPISODE)
 
     def on_message(self, topic: str, data: bytes, info: dict) -> None:
@@ -150,7 +152,9 @@ def _sources(config: LoggerNodeConfig) -> list[_Source]:
         sources.append(_Source(driver.object_pose_topic, PoseStamped, reliable=False))
     sources += [
         _Source(topics.STATE, JointState),
+        _Source(topics.COMMAND, JointState),
         _Source(topics.APPLIED_COMMAND, JointState),
+        _Source(topics.GUARD_STATUS, DiagnosticArray, latched=True),
         _Source(topics.DEMONSTRATED_ACTION, JointState, latched=True),
         _Source(topics.GOAL, PoseStamped, latched=True),
         _Source(topics.EPISODE, DiagnosticArray, latched=True),
@@ -169,7 +173,8 @@ def _extra_source(text: str) -> _Source:
     package, _, kind = message_type.strip().partition('/msg/')
     try:
         validate_topic_name(name)
-        return _Source(name, getattr(importlib.import_module(f'{package}.msg'), kind), reliable=False)
+        return _Source(name, getattr(importlib.import_module(f'{package}.msg'), kind), reliable=False,
+                       max_bytes=qos.ANY_LENGTH)
     except (InvalidTopicNameException, ImportError, AttributeError, TypeError, ValueError):
         raise ConfigError(f'extra_topics needs "<name> <package>/msg/<Type>" of an installed type, got {text!r}') from None
 

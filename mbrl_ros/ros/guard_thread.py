@@ -96,9 +96,15 @@ class GuardThread:
         while not self._stop.is_set():
             now_ns = self._inbox.wait_for_step(_POLL_S)
             if now_ns is not None:
-                self._tick(now_ns)
+                self._tick_or_wait(now_ns)
             elif self._inbox.is_unanswered() and time.monotonic() - self._last_tick_s >= _UNANSWERED_S:
                 self._port.repeat_to_newcomers()
+
+    def _tick_or_wait(self, now_ns: int) -> None:
+        """Tick; where another commander has to be given way, time stands until it is gone."""
+        if self._tick(now_ns).velocity is None:
+            self._inbox.step_again()
+            self._stop.wait(_POLL_S)
 
     def _come_to_rest(self) -> None:
         self._guard.dismiss()
@@ -109,7 +115,7 @@ class GuardThread:
         state, command = self._inbox.newest()
         if command is not None and not self._stop.is_set():
             self._guard.accept(command[0], now_ns)
-        outcome = self._guard.tick(now_ns, state, self._port.other_commanders())
+        outcome = self._guard.tick(now_ns, state, self._port.other_commanders(), self._port.inactive_controller())
         # The gripper goes first: in lockstep the simulator steps as soon as the arm's command arrives.
         if command is not None and command[0].opening_m is not None and outcome.hold is None:
             self._port.send_gripper(command[0].opening_m)

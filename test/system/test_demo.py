@@ -18,9 +18,10 @@ TIMES = {'plan_ms_p50', 'plan_ms_p99', 'deadline_misses', 'wall_s'}
 class Demo:
     """One run of the demo, to its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, episodes: int = EPISODES, *words: str) -> None:
         self.output = folder / 'run'
-        launch = Launch(folder / 'screen', 'demo.launch.yaml', f'episodes:={EPISODES}', 'seed:=3', f'output_dir:={self.output}')
+        words = 'seed:=3', f'episodes:={episodes}', f'output_dir:={self.output}', *words
+        launch = Launch(folder / 'screen', 'demo.launch.yaml', *words)
         try:
             self.exit_code = launch.wait(150.0)
         finally:
@@ -62,6 +63,18 @@ def test_its_results_are_there_and_readable(demo):
         assert len(list(reader.messages())) == reader.message_count
     assert {'/state', '/applied_command', '/goal', '/episode', '/training', '/model', '/configuration'} <= set(counts)
     assert counts['/applied_command'] >= int(demo.scores()[-1]['total_steps'])
+
+
+def test_the_demo_runs_on_an_arm_whose_servos_lag_and_sag(tmp_path):
+    pytest.importorskip('mujoco')
+    demo = Demo(tmp_path, 3, 'simulator:=mujoco')
+    assert demo.exit_code == 1 and 'Traceback' not in demo.screen
+    scores = demo.scores()
+    assert [score['phase'] for score in scores] == ['exploring', 'exploring', 'running']
+    assert float(scores[-1]['distance_m']) < float(scores[0]['distance_m'])
+    with AnyReader([demo.output / 'bag']) as reader:
+        counts = {connection.topic: connection.msgcount for connection in reader.connections}
+    assert counts['/joint_states'] > 20 * int(scores[-1]['total_steps']) and counts['/state'] and counts['/applied_command']
 
 
 @pytest.mark.timeout(240)

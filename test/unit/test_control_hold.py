@@ -14,7 +14,7 @@ CHAIN = KinematicChain.of_robot(PANDA)
 
 
 def moving_filter():
-    command_filter = CommandFilter(PANDA, CHAIN, CommandFilterConfig())
+    command_filter = CommandFilter(PANDA, CommandFilterConfig())
     for _ in range(3):
         command_filter.apply(np.full(7, 1.0), np.array(PANDA.home_rad), 0.05)
     return command_filter
@@ -58,6 +58,8 @@ def test_a_stop_that_cannot_be_kept_on_disk_is_pressed_all_the_same(tmp_path):
     with pytest.raises(OSError):
         stop.press()
     assert stop.is_pressed
+    stop.release()
+    assert not stop.is_pressed
 
 
 @pytest.mark.parametrize('presses', [1, 2])
