@@ -34,8 +34,8 @@ _STOP_S = 5.0
 
 
 #: Figures of the report, by what their tables call them; all but the guard's are of control ticks.
-_LABELS = {'period_ms': 'period [ms]', 'state_age_ms': 'state age [ms]', 'state_to_command_ms': 'state to command [ms]',
-           'command_to_driver_ms': 'command to driver [ms]', 'plan_ms': 'plan [ms]'}
+_LABELS = {'period_ms': 'period, ms', 'state_age_ms': 'state age, ms', 'state_to_command_ms': 'state to command, ms',
+           'command_to_driver_ms': 'command to driver, ms', 'plan_ms': 'plan, ms'}
 
 
 class StatusRecord:

@@ -64,6 +64,15 @@ def test_without_a_state_nothing_is_sent_and_the_reason_is_named(make_bench):
     assert not bench.commands
 
 
+def test_without_a_guard_nothing_is_asked_for_and_the_reason_is_named(make_bench):
+    bench = make_bench()
+    bench.guard_hold = None
+    assert bench.spin_until(lambda: bench.hold == 'no_guard' and 'rate_hz' in bench.diagnostics)
+    assert not any(command.any() for command in bench.commands)
+    sound(bench)
+    assert bench.spin_until(lambda: bench.moves)
+
+
 def test_after_a_stop_zeros_are_said_and_then_nothing(moving):
     moving.phase = Phase.TRAINING
     assert moving.spin_until(lambda: moving.rests)

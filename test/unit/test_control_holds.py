@@ -84,6 +84,7 @@ SPOILED = {
     HoldReason.GOAL_OUT_OF_REACH: lambda loop: {'report': make_report(loop.arm.stamp_ns, goal_m=(3.0, 0.0, 0.5))},
     HoldReason.NO_MODEL: lambda loop: {'agent': ScriptedAgent(SOUND, is_ready=False)},
     HoldReason.MODEL_MISMATCH: lambda loop: {'agent': None, 'bundle_refused': True},
+    HoldReason.NO_GUARD: lambda loop: {'guard_silence_s': 0.6},
 }
 
 
