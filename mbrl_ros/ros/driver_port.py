@@ -13,6 +13,8 @@ from mbrl_ros.ros.repeating import RepeatingPublisher
 
 #: Distance of the points of a trajectory's stop, seconds; that of its first point is the guard's period.
 _BRAKING_STEP_S = 0.02
+#: Name of a node that has only just been discovered.
+_UNKNOWN = '_NODE_NAME_UNKNOWN_'
 
 
 class DriverPort:
@@ -48,17 +50,23 @@ class DriverPort:
     def other_commanders(self) -> str:
         """Who else commands the arm, in words with the topic; empty for nobody.
 
-        That is another publisher on the arm's command topic, or a second controller beside the first.
+        That is another publisher on the arm's command topic, or a second controller beside the first. One that was killed is
+        listed for some time beside its successor, which has its name.
         """
-        return self._others(self.topic, self._node.get_name()) or self._others(self._node.resolve_topic_name(topics.COMMAND), '')
+        drivers = self._publishers(self.topic)
+        if self._node.get_name() in drivers:
+            drivers.remove(self._node.get_name())
+        if drivers:
+            return f'{", ".join(sorted(drivers))} on {self.topic}'
+        topic = self._node.resolve_topic_name(topics.COMMAND)
+        controllers = set(self._publishers(topic)) - {_UNKNOWN}
+        return f'{", ".join(sorted(controllers))} on {topic}' if len(controllers) > 1 else ''
 
-    def _others(self, topic: str, own: str) -> str:
+    def _publishers(self, topic: str) -> list[str]:
+        """Names of the nodes that publish on a topic, if there are several."""
         if self._node.count_publishers(topic) <= 1:
-            return ''
-        names = [info.node_name for info in self._node.get_publishers_info_by_topic(topic)]
-        if own in names:
-            names.remove(own)
-        return f'{", ".join(sorted(names))} on {topic}'
+            return []
+        return [info.node_name for info in self._node.get_publishers_info_by_topic(topic)]
 
     def send(self, outcome: GuardOutcome, stamp_ns: int) -> None:
         """Send what the guard decided for its next period; nothing while it is silent.

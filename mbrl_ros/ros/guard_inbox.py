@@ -29,6 +29,12 @@ class GuardInbox:
         self._clock_ns = self._done_ns = -1
         self._lag_ns = self._vain_waits = 0
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it is still the time of the last step; a simulator that has begun anew does not want its command."""
+        with self._changed:
+            return self._done_ns == self._clock_ns
+
     def put_state(self, state: RobotState) -> None:
         """Replace the joint state; one of the past is taken where the clock was set back."""
         with self._changed:
@@ -58,6 +64,11 @@ class GuardInbox:
         with self._changed:
             command, self._command = self._command, None
             return self._state, command
+
+    def wait_for_state(self, since_ns: int, timeout_s: float) -> None:
+        """Wait until the arm has been measured at `since_ns` or later, but not longer than `timeout_s`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._state is not None and self._state.stamp_ns >= since_ns, timeout_s)
 
     def wait_for_step(self, timeout_s: float) -> int | None:
         """In lockstep, wait until a command lasts and the arm was measured; the time on the clock, or None after `timeout_s`."""
