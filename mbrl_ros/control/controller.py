@@ -64,7 +64,7 @@ class Controller:
         self._chapter: tuple[int, Phase, int] | None = None
         self._tail: tuple[int, np.ndarray] | None = None
         self._tail_steps = 0
-        self._misses = 0
+        self._misses, self._is_uncertain = 0, False
         self.configure(config)
 
     @property
@@ -134,6 +134,8 @@ class Controller:
         state_reason = self._watch.check(inputs.state, inputs.now_ns)
         if not inputs.active:
             return _Wish(hold=HoldReason.NOT_ACTIVE)
+        if inputs.guard_silence_s > self._config.max_guard_silence_s:
+            return _Wish(hold=HoldReason.NO_GUARD)
         if inputs.guard_hold is not None:
             hold, detail = inputs.guard_hold
             return _Wish(hold=hold, detail=detail)
@@ -212,15 +214,27 @@ class Controller:
         if not decision.is_finite:
             self._forget_plan()
             return _Wish(hold=HoldReason.NONFINITE_PLAN, decision=decision)
-        if decision.uncertainty is not None and decision.uncertainty > self._config.max_disagreement:
+        # Once it has stopped the arm, uncertainty has to fall as far as where the arm slows down.
+        share = self._config.slow_from if self._is_uncertain else 1.0
+        limit = share * self._config.max_disagreement
+        self._is_uncertain = decision.uncertainty is not None and decision.uncertainty > limit
+        if self._is_uncertain:
             self._forget_plan()
-            detail = f'{decision.uncertainty:.2f}, at most {self._config.max_disagreement:.2f} is allowed'
+            detail = f'{decision.uncertainty:.2f}, at most {limit:.2f} is allowed'
             return _Wish(hold=HoldReason.DISAGREEMENT, detail=detail, decision=decision)
         if inputs.anytime and self._is_late(decision):
             return self._follow_tail(inputs, decision)
         self._tail = None if decision.plan is None else (inputs.effect_ns, decision.plan.actions)
         self._tail_steps = 0
-        return self._obey(decision.action, inputs, decision=decision)
+        wish = self._obey(decision.action, inputs, decision=decision)
+        return dataclasses.replace(wish, velocity=self._share(decision) * wish.velocity)
+
+    def _share(self, decision: Decision) -> float:
+        """Share of the wanted velocity that the uncertainty of a decision allows."""
+        if decision.uncertainty is None or self._config.max_disagreement == 0.0:
+            return 1.0
+        missing = 1.0 - decision.uncertainty / self._config.max_disagreement
+        return float(np.clip(missing / (1.0 - self._config.slow_from + 1e-9), 0.0, 1.0))
 
     def _follow_tail(self, inputs: TickInputs, late: Decision) -> _Wish:
         """After a late decision, follow the last plan for a few ticks, then hold."""

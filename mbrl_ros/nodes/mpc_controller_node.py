@@ -5,6 +5,7 @@ It is a managed node: configuring builds and warms up everything, activating let
 
 import dataclasses
 import gc
+import time
 import traceback
 from typing import Any
 
@@ -244,7 +245,8 @@ class MpcControllerNode(LifecycleNode):
         except ValueError:
             self.get_logger().error(f'{topics.GUARD_STATUS}: unknown hold {values["hold"]!r}', throttle_duration_sec=_THROTTLE_S)
             return
-        self._inbox.put(guard_hold=None if hold in (None, *IDLE) else (hold, values.get('detail', '')))
+        self._inbox.put(guard_hold=None if hold in (None, *IDLE) else (hold, values.get('detail', '')),
+                        guard_received_s=time.monotonic())
 
     # Outputs, called in the control thread.
 

@@ -11,8 +11,6 @@ from mbrl_ros.robots.profile import DriverProfile, RobotProfile
 from mbrl_ros.ros import convert, qos, topics
 from mbrl_ros.ros.repeating import RepeatingPublisher
 
-#: Distance of the points of a trajectory's stop, seconds; that of its first point is the guard's period.
-_BRAKING_STEP_S = 0.02
 #: Name of a node that has only just been discovered.
 _UNKNOWN = '_NODE_NAME_UNKNOWN_'
 
@@ -25,14 +23,15 @@ class DriverPort:
         robot: Joints and limits.
         driver: Command interface, topics and joint order.
         period_s: Period of the guard.
+        hold_s: Time for which a trajectory goes on after that period before it brakes.
 
     Raises:
         ConfigError: `command_joints` are not the robot's joints.
     """
 
-    def __init__(self, node: Node, robot: RobotProfile, driver: DriverProfile, period_s: float) -> None:
+    def __init__(self, node: Node, robot: RobotProfile, driver: DriverProfile, period_s: float, hold_s: float) -> None:
         joints = driver.joint_order(robot)
-        self._node, self._robot, self._period_s = node, robot, period_s
+        self._node, self._robot, self._period_s, self._hold_s = node, robot, period_s, hold_s
         self._type = driver.command_type
         self._joints = joints
         self._order = [robot.joints.index(joint) for joint in joints]
@@ -83,6 +82,11 @@ class DriverPort:
         """See `RepeatingPublisher.repeat_to_newcomers`."""
         self._arm_pub.repeat_to_newcomers()
 
+    @property
+    def has_gripper(self) -> bool:
+        """Whether a gripper listens."""
+        return self._gripper_pub is not None and self._gripper_pub.get_subscription_count() > 0
+
     def send_gripper(self, opening_m: float) -> None:
         """Open or close the gripper to a width, within its range; does nothing for an arm or a driver without one."""
         gripper = self._robot.gripper
@@ -96,7 +100,7 @@ class DriverPort:
             mean = 0.5 * (outcome.before + outcome.velocity)
             return _numbers((outcome.start + mean * self._period_s)[self._order])
         times_s, positions, velocities = braking_window(outcome.start, (outcome.before, outcome.velocity), self._acceleration,
-                                                        self._period_s, _BRAKING_STEP_S)
+                                                        self._period_s, self._hold_s)
         return convert.trajectory_to_msg(self._joints, times_s, positions[:, self._order], velocities[:, self._order],
                                          convert.header(stamp_ns, self._robot.base_link))
 

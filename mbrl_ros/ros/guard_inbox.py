@@ -29,12 +29,6 @@ class GuardInbox:
         self._clock_ns = self._done_ns = -1
         self._lag_ns = self._vain_waits = 0
 
-    @property
-    def is_unanswered(self) -> bool:
-        """Whether it is still the time of the last step; a simulator that has begun anew does not want its command."""
-        with self._changed:
-            return self._done_ns == self._clock_ns
-
     def put_state(self, state: RobotState) -> None:
         """Replace the joint state; one of the past is taken where the clock was set back."""
         with self._changed:
@@ -87,8 +81,16 @@ class GuardInbox:
         with self._changed:
             self._done_ns = -1
 
+    def is_unanswered(self) -> bool:
+        """In lockstep, whether time still stands where the last step was decided."""
+        with self._changed:
+            return self._clock_ns == self._done_ns
+
     def _is_owed(self) -> bool:
-        """Whether the command in force lasts for another period, which was not decided yet."""
+        """Whether the command in force lasts for another period, which was not decided yet.
+
+        A command of a world that was put back begins later than the clock.
+        """
         begin_ns, end_ns = self._lasts_ns
         return self._done_ns < self._clock_ns and begin_ns <= self._clock_ns < end_ns - self._period_ns // 2
 

@@ -104,7 +104,7 @@ class GuardThread:
             now_ns = self._inbox.wait_for_step(_POLL_S)
             if now_ns is not None:
                 self._tick_or_wait(now_ns)
-            elif self._inbox.is_unanswered and time.monotonic() - self._last_tick_s >= _UNANSWERED_S:
+            elif self._inbox.is_unanswered() and time.monotonic() - self._last_tick_s >= _UNANSWERED_S:
                 self._port.repeat_to_newcomers()
 
     def _tick_or_wait(self, now_ns: int) -> None:

@@ -222,7 +222,7 @@ class EpisodeMachine:
                 if self._is_abandoned or not must_wait:
                     self._after_training()
         elif self._phase is Phase.HOMING:
-            error = np.abs(self._state.positions(self._robot.joints) - self._robot.home_rad).max()
+            error = np.abs(self._robot.way_home(self._state.positions(self._robot.joints))).max()
             if error <= self._config.home_tolerance_rad and self._stands():
                 self._begin_when_allowed()
         elif self._phase is Phase.WAITING or (self._phase is Phase.RESETTING and self._is_fresh()):

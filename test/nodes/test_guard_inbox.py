@@ -71,8 +71,8 @@ def test_a_state_is_waited_for_until_it_is_young_enough_but_not_for_ever(inbox):
 
 def test_a_command_of_the_world_before_moves_nothing_in_another_one(inbox):
     inbox.wait_for_step(SOON_S)
-    assert inbox.is_unanswered
+    assert inbox.is_unanswered()
     measure(inbox, 0)
-    assert inbox.wait_for_step(SOON_S) is None and not inbox.is_unanswered
+    assert inbox.wait_for_step(SOON_S) is None and not inbox.is_unanswered()
     inbox.put_command(AppliedCommand(0, JOINTS, np.zeros(1)))
     assert inbox.wait_for_step(SOON_S) == 0

@@ -23,12 +23,15 @@ class Demo:
 
     Args:
         folder: For what it writes.
+        words: Launch arguments.
+        episodes: Their number.
         frozen: Nodes that stand still for a moment in the first episodes, one after the other.
     """
 
-    def __init__(self, folder: Path, frozen: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, *words: str, episodes: int = EPISODES, frozen: Sequence[str] = ()) -> None:
         self.output = folder / 'run'
-        launch = Launch(folder / 'screen', 'demo.launch.yaml', f'episodes:={EPISODES}', 'seed:=3', f'output_dir:={self.output}')
+        words = 'seed:=3', f'episodes:={episodes}', f'output_dir:={self.output}', *words
+        launch = Launch(folder / 'screen', 'demo.launch.yaml', *words)
         try:
             for node in frozen:
                 wait_until(lambda: 'exploring' in launch.text(), what='an episode')
@@ -75,8 +78,20 @@ def test_its_results_are_there_and_readable(demo):
     assert counts['/applied_command'] >= int(demo.scores()[-1]['total_steps'])
 
 
+def test_the_demo_runs_on_an_arm_whose_servos_lag_and_sag(tmp_path):
+    pytest.importorskip('mujoco')
+    demo = Demo(tmp_path, 'simulator:=mujoco', episodes=3)
+    assert demo.exit_code == 1 and 'Traceback' not in demo.screen
+    scores = demo.scores()
+    assert [score['phase'] for score in scores] == ['exploring', 'exploring', 'running']
+    assert float(scores[-1]['distance_m']) < float(scores[0]['distance_m'])
+    with AnyReader([demo.output / 'bag']) as reader:
+        counts = {connection.topic: connection.msgcount for connection in reader.connections}
+    assert counts['/joint_states'] > 20 * int(scores[-1]['total_steps']) and counts['/state'] and counts['/applied_command']
+
+
 @pytest.mark.timeout(240)
 def test_the_same_seed_gives_the_same_scores_whatever_stands_still_meanwhile(demo, tmp_path):
     first, second = ([{key: value for key, value in score.items() if key not in TIMES} for score in run.scores()]
-                     for run in (demo, Demo(tmp_path, ('command_guard', 'arm_simulator', 'mpc_controller'))))
+                     for run in (demo, Demo(tmp_path, frozen=('command_guard', 'arm_simulator', 'mpc_controller'))))
     assert first == second

@@ -215,7 +215,6 @@ def test_what_was_applied_is_one_record_a_control_period_with_the_velocity_that_
     bench = Bench(lockstep=True)
     for speed in (0.2, 0.4, 9.0):
         bench.command(np.full(7, speed), opening_m=0.08)
-    bench.command(np.zeros(7))
     assert [applied.stamp_ns for applied in bench.applied] == [index * TICKS * round(PERIOD_S * 1e9) for index in range(3)]
     np.testing.assert_array_equal(bench.applied[0].velocity, np.full(7, 0.2))
     np.testing.assert_array_equal(bench.applied[1].velocity, np.full(7, 0.4))
@@ -229,7 +228,7 @@ def test_a_hold_ends_the_period_that_it_falls_into():
     bench.command([0.5, 0, 0.5, 0, 0.5, 0, 0.5], ticks=2)
     bench.guard.emergency_stop.press()
     bench.tick()
-    assert len(bench.applied) == count + 2
+    assert len(bench.applied) == count + 1
     assert bench.applied[-1].stamp_ns < bench.now_ns - round(2 * PERIOD_S * 1e9)
 
 
@@ -262,3 +261,14 @@ def test_in_lockstep_a_clock_that_was_set_back_begins_anew():
     outcome = bench.tick()
     assert outcome.hold is None
     np.testing.assert_allclose(outcome.velocity, ACCELERATION * PERIOD_S)
+
+
+def test_as_the_state_ages_the_arm_slows_down_before_it_stops():
+    bench = moving(speed=0.5)
+    stale = bench.state()
+    speeds = []
+    for _ in range(14):
+        bench.guard.accept(AppliedCommand(0, PANDA.joints, np.full(7, 0.5) * [1, 0, 1, 0, 1, 0, 1], None), bench.now_ns)
+        speeds.append(bench.tick(stale).velocity[0])
+    assert speeds[4] == 0.5 and speeds == sorted(speeds, reverse=True)
+    assert bench.outcomes[-4].hold is None and speeds[-4] < 0.3

@@ -19,6 +19,8 @@ class HoldReason(str, enum.Enum):
 
     NOT_ACTIVE = ('not_active', 'The controller node is not in its active state.', 'Activate the node.')
     EMERGENCY_STOP = ('emergency_stop', 'The emergency stop was pressed; it stays latched.', 'Call ~/release.')
+    NO_GUARD = ('no_guard', 'The command guard is silent, and no command would reach the arm.',
+                'Ends when the command guard speaks again.')
     OTHER_COMMANDER = ('other_commander', "Someone else publishes on the arm's command topic, or a second controller does.",
                        'Ends when the other publisher is gone.')
     NO_STATE = ('no_state', 'No state has arrived yet.', 'Ends when a state arrives.')
