@@ -55,7 +55,7 @@ setup(
     zip_safe=False,
     entry_points={
         'console_scripts': [
-            'mbrl-ros = mbrl_ros.cli.main:main',
+            'mbrl-ros = mbrl_ros.cli.entry:main',
             *(f'{node} = mbrl_ros.cli.node:main' for node in NODES),
         ],
     },

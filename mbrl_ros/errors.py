@@ -5,6 +5,14 @@ Every message says what was given, where, and what would fit.
 
 #: Exit code of a process that cannot start with its settings; starting it again would fail the same way.
 EXIT_REFUSED = 2
+#: Longest text that is shown of what somebody else has sent, in characters.
+LONGEST_TEXT = 500
+
+
+def shortened(text: str) -> str:
+    """A text that quotes a message, at most `LONGEST_TEXT` characters and a note of how many were left out."""
+    left_out = len(text) - LONGEST_TEXT
+    return text if left_out <= 0 else f'{text[:LONGEST_TEXT]}… ({left_out} more characters)'
 
 
 class MbrlError(Exception):
@@ -19,11 +27,18 @@ class ShapeError(MbrlError, ValueError):
     """An array has the wrong shape, dtype or device."""
 
 
-class MeasurementError(MbrlError, ValueError):
+class ReceivedError(MbrlError, ValueError):
+    """Something that was sent to this process cannot be used. The text may quote it, so that it is shortened."""
+
+    def __init__(self, text: str = '') -> None:
+        super().__init__(shortened(text))
+
+
+class MeasurementError(ReceivedError):
     """A sensor message cannot be used."""
 
 
-class GoalError(MbrlError, ValueError):
+class GoalError(ReceivedError):
     """A goal is malformed or out of the robot's reach."""
 
 
@@ -31,11 +46,11 @@ class ModelError(MbrlError):
     """A model cannot be used."""
 
 
-class BundleError(ModelError, ValueError):
+class BundleError(ReceivedError, ModelError):
     """A bundle is damaged, foreign, or of an unknown format version."""
 
 
-class ModelMismatchError(ModelError, ValueError):
+class ModelMismatchError(ReceivedError, ModelError):
     """A sound bundle is for another agent, robot, task, space or control period."""
 
 

@@ -5,6 +5,7 @@ They are plain and immutable, so threads may share them and a node may keep one 
 
 import dataclasses
 import enum
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,7 +52,8 @@ class RobotState:
     def __post_init__(self) -> None:
         size = len(self.names)
         if len(set(self.names)) != size:
-            raise MeasurementError(f'state repeats the name {next(n for n in self.names if self.names.count(n) > 1)!r}')
+            repeated = next(name for name, count in Counter(self.names).items() if count > 1)
+            raise MeasurementError(f'state repeats the name {repeated!r}')
         for label in ('position', 'velocity'):
             array = np.asarray(getattr(self, label), dtype=np.float64)
             if array.shape != (size,):

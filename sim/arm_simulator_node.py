@@ -148,7 +148,7 @@ class ArmSimulatorNode(Node):
         try:
             point, _ = convert.goal_from_msg(message, self._robot.base_link)
         except GoalError as error:
-            self.get_logger().warning(f'{topics.GOAL}: {error}')
+            self.get_logger().warning(f'{topics.GOAL}: {error}', throttle_duration_sec=1.0)
             return
         with self._lock:
             self._driver.world.show_goal(point)
@@ -249,7 +249,7 @@ class ArmSimulatorNode(Node):
                 taken = self._gripper_sub.handle.take_message(self._gripper_sub.msg_type, self._gripper_sub.raw)
             if taken is None:
                 return
-            self.on_gripper(taken[0])
+            self._gripper_sub.callback(taken[0])
 
     def _make_publishers(self) -> None:
         # In lockstep the messages of a period leave in one burst, and none may be lost.

@@ -18,6 +18,8 @@ from mbrl_ros.errors import BundleError
 AGENT, DYNAMICS = 'mbrl_ros.agent', 'mbrl_ros.dynamics'
 FORMAT_VERSION = 1
 
+#: Longest header that is read or written, in bytes; those of the agents here have about two thousand.
+LARGEST_HEADER = 65_536
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _NO_DIGEST = '0' * 64
@@ -29,7 +31,7 @@ def encode(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> 
     """Serialise tensors and text metadata, `format` among these; the same input gives the same bytes.
 
     Raises:
-        BundleError: A tensor has a type that the format lacks.
+        BundleError: A tensor has a type that the format lacks, or the header would be longer than `LARGEST_HEADER`.
     """
     header: dict = {'__metadata__': {**metadata, 'format_version': str(FORMAT_VERSION), 'sha256': _NO_DIGEST}}
     payload = b''
@@ -44,6 +46,7 @@ def encode(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> 
         payload += data
     text = json.dumps(header, sort_keys=True, separators=(',', ':')).encode()
     text += b' ' * (-len(text) % _ALIGNMENT)
+    _check_header(len(text))
     blank = len(text).to_bytes(_LENGTH_BYTES, 'little') + text + payload
     return blank.replace(_NO_DIGEST.encode(), hashlib.sha256(blank).hexdigest().encode(), 1)
 
@@ -70,10 +73,16 @@ def decode(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise BundleError(f'model data are not valid safetensors ({error})') from None
 
 
+def _check_header(length: int) -> None:
+    if length > LARGEST_HEADER:
+        raise BundleError(f'model data have a header of {length} bytes; at most {LARGEST_HEADER} are read')
+
+
 def _metadata(data: bytes) -> dict[str, str]:
     length = int.from_bytes(data[:_LENGTH_BYTES], 'little')
     if len(data) < _LENGTH_BYTES or length > len(data) - _LENGTH_BYTES:
         raise BundleError(f'model data are truncated or no safetensors: {len(data)} bytes hold no complete header')
+    _check_header(length)
     try:
         header = json.loads(data[_LENGTH_BYTES:_LENGTH_BYTES + length])
         metadata = header['__metadata__']

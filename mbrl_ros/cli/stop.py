@@ -1,28 +1,58 @@
-"""`mbrl-ros stop` and `mbrl-ros release`: the latched emergency stop, from any terminal."""
+"""`mbrl-ros stop` and `mbrl-ros release`: the latched emergency stop, from any terminal.
+
+The command guards of this machine are asked through their sockets, for which only Python has to start. Where none answers, the
+service of the guard is called, which may be on another machine.
+"""
 
 import os
 import time
-from typing import Annotated
-
-import typer
 
 from mbrl_ros.errors import ServiceError
-from mbrl_ros.launching.executables import ros_environment
+from mbrl_ros.ros import stop_socket
 
 _RETRY_S = 1.0
-
-Namespace = Annotated[str, typer.Option(help='Namespace of the arm.')]
-Timeout = Annotated[float, typer.Option(min=0.1, help='Longest time to wait for the command guard, in seconds.')]
-
-
-def stop(namespace: Namespace = '/', timeout: Timeout = 15.0) -> None:
-    """Press the emergency stop: the arm brakes and stands until it is released."""
-    typer.echo(call_trigger(f'{namespace.rstrip("/")}/command_guard/stop', timeout))
+#: Longest wait for guards of this machine.
+_ANSWER_S = 1.0
 
 
-def release(namespace: Namespace = '/', timeout: Timeout = 15.0) -> None:
-    """Release the emergency stop: the arm may move again."""
-    typer.echo(call_trigger(f'{namespace.rstrip("/")}/command_guard/release', timeout))
+def stop(namespace: str = '/', timeout: float = 15.0) -> None:
+    """Press the emergency stop: the arm brakes and stands until it is released.
+
+    --namespace is that of the arm, and --timeout the longest time to wait for its command guard, in seconds.
+    """
+    print(ask_guards(stop_socket.STOP, namespace) or _call(stop_socket.STOP, namespace, timeout))
+
+
+def release(namespace: str = '/', timeout: float = 15.0) -> None:
+    """Release the emergency stop: the arm may move again.
+
+    --namespace is that of the arm, and --timeout the longest time to wait for its command guard, in seconds.
+    """
+    print(ask_guards(stop_socket.RELEASE, namespace) or _call(stop_socket.RELEASE, namespace, timeout))
+
+
+def ask_guards(word: str, namespace: str) -> str:
+    """Ask all guards of a namespace through their sockets.
+
+    Args:
+        word: `stop` or `release`.
+        namespace: Namespace of the arm.
+
+    Returns:
+        Their answers; empty if none answers.
+
+    Raises:
+        ServiceError: A guard refuses, or is silent while another answers.
+    """
+    answers = stop_socket.ask(word, os.environ.get('ROS_DOMAIN_ID') or '0', namespace, _ANSWER_S)
+    text = '\n'.join(dict.fromkeys(text for _, text in answers))
+    if not all(is_done for is_done, _ in answers):
+        raise ServiceError(f'{word} failed: {text}')
+    return text
+
+
+def _call(word: str, namespace: str, timeout_s: float) -> str:
+    return call_trigger(f'/{namespace.strip("/")}/command_guard/{word}'.replace('//', '/'), timeout_s)
 
 
 def call_trigger(service: str, timeout_s: float) -> str:
@@ -38,6 +68,8 @@ def call_trigger(service: str, timeout_s: float) -> str:
     Raises:
         ServiceError: There is no such service, it does not answer, or it reports a failure.
     """
+    from mbrl_ros.launching.executables import ros_environment  # Slow, like all of this way.
+
     os.environ.update(ros_environment(os.environ))
     import rclpy
     from std_srvs.srv import Trigger

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mbrl_ros.errors import ConfigError
+from mbrl_ros.errors import ConfigError, shortened
 from mbrl_ros.estimation.config import EstimatorConfig, NoiseConfig
 from mbrl_ros.estimation.jumps import JumpDetector
 from mbrl_ros.estimation.kalman import ChannelNoise, KalmanBank
@@ -125,7 +125,8 @@ class StateEstimator:
             self.counts[error.reason] += 1
             raise
         if unknown := self._joint_reader.new_unknown(measurement.names):
-            self._notices.append(f'joint states carry {", ".join(unknown)}, which {self._robot.name!r} does not have; ignored')
+            names = shortened(', '.join(unknown))
+            self._notices.append(f'joint states carry {names}, which {self._robot.name!r} does not have; ignored')
         self._keep(reading)
 
     def on_body(self, measurement: BodyMeasurement, now_ns: int) -> None:

@@ -15,6 +15,8 @@ from mbrl_ros.errors import MeasurementError
 from mbrl_ros.robots.profile import GripperProfile
 from mbrl_ros.robots.turns import nearest_turn
 
+#: Most names of unknown joints that are remembered, and the longest, in characters.
+_MOST_UNKNOWN, _LONGEST_NAME = 100, 256
 #: No arm or tabletop has positions (rad, m) or velocities beyond this.
 _IMPLAUSIBLE = 1e3
 _UNIT_TOLERANCE = 1e-2
@@ -137,9 +139,10 @@ class JointReader:
         return [name for name in self._fingers if name not in self._seen_fingers] if self._seen_fingers else []
 
     def new_unknown(self, names: Sequence[str]) -> list[str]:
-        """Names that are not tracked; each is returned only once."""
-        known = self._entry.keys() | set(self._fingers)
-        fresh = [name for name in names if name not in known and name not in self._unknown]
+        """Names that are not tracked; each of the first hundred is returned once, later ones never."""
+        known = self._entry.keys() | self._unknown | set(self._fingers)
+        fresh = [name[:_LONGEST_NAME] for name in names if name[:_LONGEST_NAME] not in known]
+        fresh = fresh[:_MOST_UNKNOWN - len(self._unknown)]
         self._unknown.update(fresh)
         return fresh
 

@@ -26,17 +26,16 @@ from mbrl_ros.control.safety.reasons import IDLE, HoldReason
 from mbrl_ros.errors import ConfigError, MeasurementError
 from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.robots.rates import DEFAULT_RATE_HZ, control_rate_hz
-from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
+from mbrl_ros.ros import convert, diagnostics, memory, params, priority, qos, runtime, topics
 from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.guard_inbox import GuardInbox
 from mbrl_ros.ros.guard_thread import GuardReport, GuardThread
 from mbrl_ros.ros.loop_figures import LoopFigures
+from mbrl_ros.ros.stop_socket import Answer, StopSocket
 
 _THROTTLE_S = 2.0
 #: Longest time between two statuses while the guard ticks.
 _HEARTBEAT_S = 0.1
-#: Longest messages that are decoded at all, bytes.
-_LARGEST_BYTES = 65_536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,23 +100,27 @@ class CommandGuardNode(Node):
             self.get_logger().error('the emergency stop is still pressed; ~/release lets the arm move')
         if not config.lockstep:
             priority.request_priority(self, config.realtime_priority)
+        memory.keep_freed_memory()
         # What lives this long need not be looked at by every later collection, which would pause the loop.
         gc.collect()
         gc.freeze()
         self._thread = GuardThread(self._guard, self._inbox, self._port, self.get_clock(), period_s=period_s,
                                    lockstep=config.lockstep, on_tick=self._on_tick, on_fault=self._on_fault)
         self._thread.start()
+        self._socket = self._listen()
 
     def close(self) -> None:
         """Leave the arm stopped; called while publishers still work."""
         self._thread.stop()
+        if self._socket is not None:
+            self._socket.close()
         gc.unfreeze()
 
     def _subscribe(self, joint_state_topics: tuple[str, ...]) -> None:
         profile = qos.RECORD if self._config.lockstep else qos.SENSOR
         for topic in joint_state_topics:
-            qos.subscribe(self, JointState, topic, partial(self.on_joints, topic), profile, max_bytes=_LARGEST_BYTES)
-        qos.subscribe(self, JointState, topics.COMMAND, self.on_command, qos.COMMAND, max_bytes=_LARGEST_BYTES)
+            qos.subscribe(self, JointState, topic, partial(self.on_joints, topic), profile)
+        qos.subscribe(self, JointState, topics.COMMAND, self.on_command, qos.COMMAND)
         qos.subscribe(self, Bool, topics.EMERGENCY_STOP, self.on_stop_topic, qos.LATCHED)
         if self._config.lockstep:
             qos.subscribe(self, Clock, '/clock', self.on_clock, qos.DRIVER)
@@ -148,8 +151,7 @@ class CommandGuardNode(Node):
 
     def on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Latch the emergency stop."""
-        self._press('~/stop')
-        response.success, response.message = True, 'the arm is stopped until ~/release'
+        response.success, response.message = self._press('~/stop')
         return response
 
     def on_stop_topic(self, message: Bool) -> None:
@@ -159,21 +161,36 @@ class CommandGuardNode(Node):
 
     def on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Release the emergency stop."""
+        response.success, response.message = self._release()
+        return response
+
+    # The stop itself, in the executor's thread or in that of the socket.
+
+    def _press(self, by: str) -> Answer:
+        text = 'the arm is stopped until ~/release'
+        try:
+            self._stop.press()
+        except OSError as error:
+            text += f', or until a restart of the command guard, as {error.filename} cannot be written ({error.strerror})'
+        self.get_logger().error(f'emergency stop pressed by {by}: {text}')
+        return True, text
+
+    def _release(self) -> Answer:
         was_pressed = self._stop.is_pressed
         try:
             self._stop.release()
         except OSError as error:
-            response.success, response.message = False, f'still pressed: {error.filename}: {error.strerror}'
-            return response
-        response.success, response.message = True, 'released' if was_pressed else 'it was not pressed'
-        return response
+            return False, f'still pressed: {error.filename}: {error.strerror}'
+        return True, 'released' if was_pressed else 'it was not pressed'
 
-    def _press(self, by: str) -> None:
+    def _listen(self) -> StopSocket | None:
+        """Hear `mbrl-ros stop` and `mbrl-ros release`; a system without such sockets has the services."""
         try:
-            self._stop.press()
+            return StopSocket(self.context.get_domain_id(), self.get_namespace(), lambda: self._press('mbrl-ros stop'),
+                              self._release)
         except OSError as error:
-            self.get_logger().error(f'{error.filename}: a restart of this node would lift the stop ({error.strerror})')
-        self.get_logger().error(f'emergency stop pressed by {by}; ~/release lets the arm move again')
+            self.get_logger().warning(f'mbrl-ros stop has to use the service, which is slower ({error})')
+            return None
 
     # Outputs, in the guard's thread.
 

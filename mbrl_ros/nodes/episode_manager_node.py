@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.control.safety.reasons import HoldReason
-from mbrl_ros.errors import GoalError, MeasurementError
+from mbrl_ros.errors import GoalError, MeasurementError, shortened
 from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.runs.curve import save_learning_curve
@@ -134,14 +134,14 @@ class EpisodeManagerNode(Node):
                 return
             self._machine.on_goal(point, stamp_ns)
         except GoalError as error:
-            self.get_logger().error(f'{topics.GOAL}: {error}')
+            self.get_logger().error(f'{topics.GOAL}: {error}', throttle_duration_sec=2.0)
 
     def on_training(self, message: DiagnosticArray) -> None:
         """Take a training report; it may end a wait."""
         try:
             self._training = convert.report_from_msg(message, TrainingReport)
         except MeasurementError as error:
-            self.get_logger().error(f'{topics.TRAINING}: {error}')
+            self.get_logger().error(f'{topics.TRAINING}: {error}', throttle_duration_sec=2.0)
             return
         # Exploration visits new states on purpose, so only planned episodes may report a change.
         if self._training.changed and self._board.scores and self._board.scores[-1].phase == Phase.RUNNING.value:
@@ -155,7 +155,8 @@ class EpisodeManagerNode(Node):
         try:
             plan_ms, skipped = float(values.get('plan_ms', 'nan')), int(values.get('skipped', '0'))
         except ValueError as error:
-            self.get_logger().error(f'{topics.CONTROLLER_STATUS}: plan_ms or skipped is no number ({error})')
+            self.get_logger().error(shortened(f'{topics.CONTROLLER_STATUS}: plan_ms or skipped is no number ({error})'),
+                                    throttle_duration_sec=2.0)
             return
         missed = (values.get('deadline_missed') == 'True') + max(skipped - self._skipped, 0)
         self._skipped = skipped

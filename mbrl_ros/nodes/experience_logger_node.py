@@ -50,12 +50,13 @@ class LoggerNodeConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """A topic to record: name, message class, and QoS of its publishers."""
+    """A topic to record: name, message class, QoS of its publishers, and longest message as for `qos.subscribe`."""
 
     name: str
     kind: type
     latched: bool = False
     reliable: bool = True
+    max_bytes: int = 0
 
 
 class ExperienceLoggerNode(Node):
@@ -91,7 +92,8 @@ class ExperienceLoggerNode(Node):
         runtime.steady_timer(self, _POLL_S, self.on_poll)
         for name, source in zip(names, sources):
             qos.subscribe(self, source.kind, name, partial(self.on_message, name),
-                          qos.profile(_DEPTH, reliable=source.reliable, latched=source.latched), raw=True)
+                          qos.profile(_DEPTH, reliable=source.reliable, latched=source.latched), raw=True,
+                          max_bytes=source.max_bytes)
         self._episode_topic = self.resolve_topic_name(topics.EPISODE)
 
     def on_message(self, topic: str, data: bytes, info: dict) -> None:
@@ -169,7 +171,8 @@ def _extra_source(text: str) -> _Source:
     package, _, kind = message_type.strip().partition('/msg/')
     try:
         validate_topic_name(name)
-        return _Source(name, getattr(importlib.import_module(f'{package}.msg'), kind), reliable=False)
+        return _Source(name, getattr(importlib.import_module(f'{package}.msg'), kind), reliable=False,
+                       max_bytes=qos.ANY_LENGTH)
     except (InvalidTopicNameException, ImportError, AttributeError, TypeError, ValueError):
         raise ConfigError(f'extra_topics needs "<name> <package>/msg/<Type>" of an installed type, got {text!r}') from None
 

@@ -24,7 +24,7 @@ from mbrl_ros.config import extended, part, section, setting
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.safety.reasons import IDLE, HoldReason
 from mbrl_ros.control.tick import ControllerConfig
-from mbrl_ros.errors import ConfigError, GoalError, MbrlError, MeasurementError, ModelError
+from mbrl_ros.errors import ConfigError, GoalError, MbrlError, MeasurementError, ModelError, shortened
 from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
 from mbrl_ros.ros.command_port import CommandPort
@@ -32,13 +32,12 @@ from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.control_thread import ControlThread, ControlTiming, TickReport
 from mbrl_ros.ros.loop_figures import LoopFigures
 from mbrl_ros.ros.plan_messages import paths_to_msg, plan_to_msg
+from mbrl_ros.ros.refusals import Refusals
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks.registry import TASKS, RewardsConfig, make_task
 from mbrl_ros.types import EpisodeReport
-
-_THROTTLE_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,7 @@ class MpcControllerNode(LifecycleNode):
         params.watch_live(self, self._config, self.on_settings)
         self._thread: ControlThread | None = None
         self._owned: list = []
-        self._diagnostics = diagnostics.Diagnostics(self, self._config.robot)
+        self._diagnostics, self._refusals = diagnostics.Diagnostics(self, self._config.robot), Refusals(self)
         self.exit_code: int | None = None
         self._failure_code = 1
         self.get_logger().info(f'configuration: {self._config.to_mapping()}')
@@ -196,21 +195,21 @@ class MpcControllerNode(LifecycleNode):
             clock_ns = self.get_clock().now().nanoseconds if self._config.lockstep else None
             self._inbox.put_state(convert.state_from_msg(message), clock_ns)
         except MeasurementError as error:
-            self.get_logger().error(f'{topics.STATE}: {error}', throttle_duration_sec=_THROTTLE_S)
+            self._refusals.tell(topics.STATE, error)
 
     def on_report(self, message: DiagnosticArray) -> None:
         """Keep the newest report of the episode manager."""
         try:
             self._inbox.put(report=convert.report_from_msg(message, EpisodeReport))
         except MeasurementError as error:
-            self.get_logger().error(f'{topics.EPISODE}: {error}', throttle_duration_sec=_THROTTLE_S)
+            self._refusals.tell(topics.EPISODE, error)
 
     def on_goal(self, message: PoseStamped) -> None:
         """Keep the newest goal; a goal without a stamp is stamped now."""
         try:
             goal_m, stamp_ns = convert.goal_from_msg(message, self._robot.base_link)
         except GoalError as error:
-            self.get_logger().error(f'{topics.GOAL}: {error}')
+            self._refusals.tell(topics.GOAL, error)
             return
         self._inbox.put(goal_m=goal_m, goal_stamp_ns=stamp_ns or self.get_clock().now().nanoseconds)
 
@@ -220,15 +219,18 @@ class MpcControllerNode(LifecycleNode):
             agent = self._agent.with_bundle(AgentBundle.from_bytes(convert.bytes_from_msg(message)))
         except (ModelError, ConfigError) as error:
             kept = self._inbox.newest().agent.version
-            self.get_logger().error(f'{topics.MODEL}: refused: {error}; '
-                                    + (f'version {kept} stays' if kept else 'there is no other model'))
+            stays = f'version {kept} stays' if kept else 'there is no other model'
+            self._refusals.tell(topics.MODEL, f'refused, {stays}: {error}')
             self._inbox.put(bundle_refused=True)
             return
         self._inbox.put(agent=agent, bundle_refused=False)
 
     def on_demonstrated(self, message: JointState) -> None:
         """Keep the newest demonstrated action."""
-        self._inbox.put(demonstrated=convert.demonstrated_from_msg(message))
+        try:
+            self._inbox.put(demonstrated=convert.demonstrated_from_msg(message))
+        except MeasurementError as error:
+            self._refusals.tell(topics.DEMONSTRATED_ACTION, error)
 
     def on_settings(self, config: MpcControllerConfig) -> None:
         """Use other live settings from the next tick on."""
@@ -243,9 +245,9 @@ class MpcControllerNode(LifecycleNode):
         try:
             hold = HoldReason(values['hold']) if values.get('hold') else None
         except ValueError:
-            self.get_logger().error(f'{topics.GUARD_STATUS}: unknown hold {values["hold"]!r}', throttle_duration_sec=_THROTTLE_S)
+            self._refusals.tell(topics.GUARD_STATUS, f'unknown hold {values["hold"]!r}')
             return
-        self._inbox.put(guard_hold=None if hold in (None, *IDLE) else (hold, values.get('detail', '')),
+        self._inbox.put(guard_hold=None if hold in (None, *IDLE) else (hold, shortened(values.get('detail', ''))),
                         guard_received_s=time.monotonic())
 
     # Outputs, called in the control thread.

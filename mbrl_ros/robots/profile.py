@@ -142,6 +142,11 @@ class DriverProfile(Config):
                                        unit='s', low=0.0, high=5.0)
     reset_service: str = setting('', 'Service (std_srvs/Trigger) that puts the world back; empty when there is none.')
 
+    @property
+    def controller(self) -> str:
+        """Controller that the arm's commands go to, by ros2_control's names of topics; empty for another kind of name."""
+        return self.command_topic.rpartition('/')[0]
+
     def joint_order(self, robot: RobotProfile) -> tuple[str, ...]:
         """Joints in the order of commands.
 

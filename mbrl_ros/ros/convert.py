@@ -23,6 +23,8 @@ from mbrl_ros.reports import ReportT, report_from_texts, report_to_texts, text_o
 from mbrl_ros.types import AppliedCommand, DemonstratedAction, EpisodeReport, RobotState, TrainingReport
 
 NANOSECONDS = 1_000_000_000
+#: Longest name of an entry of a named vector, in characters.
+LONGEST_NAME = 256
 MessageT = TypeVar('MessageT')
 
 
@@ -41,6 +43,18 @@ def header(stamp_ns: int, frame: str = '') -> Header:
     return Header(stamp=stamp_to_msg(stamp_ns), frame_id=frame)
 
 
+def names_from_msg(message: JointState) -> tuple[str, ...]:
+    """Names of the entries of a named vector.
+
+    Raises:
+        MeasurementError: A name is longer than any joint's.
+    """
+    for name in message.name:
+        if len(name) > LONGEST_NAME:
+            raise MeasurementError(f'a name of {len(name)} characters; at most {LONGEST_NAME} are read')
+    return tuple(message.name)
+
+
 def state_to_msg(state: RobotState, frame: str) -> JointState:
     """State as a named vector."""
     return JointState(header=header(state.stamp_ns, frame), name=list(state.names), position=doubles(state.position),
@@ -51,10 +65,10 @@ def state_from_msg(message: JointState) -> RobotState:
     """State from a named vector.
 
     Raises:
-        MeasurementError: Lengths differ, a name is repeated, or a value is not finite.
+        MeasurementError: Lengths differ, a name is repeated or too long, or a value is not finite.
     """
     position, velocity = np.array(message.position), np.array(message.velocity)
-    state = RobotState(stamp_from_msg(message.header.stamp), tuple(message.name), position, velocity)
+    state = RobotState(stamp_from_msg(message.header.stamp), names_from_msg(message), position, velocity)
     for label, values in (('position', position), ('velocity', velocity)):
         if not np.isfinite(values).all():
             raise MeasurementError(f'state has a {label} that is not finite: '
@@ -73,9 +87,10 @@ def applied_from_msg(message: JointState) -> AppliedCommand:
     """Applied command from a named vector.
 
     Raises:
-        MeasurementError: As for `AppliedCommand.of_vector`.
+        MeasurementError: As for `AppliedCommand.of_vector`, or a name is too long.
     """
-    return AppliedCommand.of_vector(stamp_from_msg(message.header.stamp), message.name, message.position, message.velocity)
+    return AppliedCommand.of_vector(stamp_from_msg(message.header.stamp), names_from_msg(message), message.position,
+                                    message.velocity)
 
 
 def demonstrated_to_msg(shown: DemonstratedAction) -> JointState:
@@ -84,8 +99,12 @@ def demonstrated_to_msg(shown: DemonstratedAction) -> JointState:
 
 
 def demonstrated_from_msg(message: JointState) -> DemonstratedAction:
-    """Demonstrated action from a named vector, unchecked: the controller checks it and names what is wrong."""
-    return DemonstratedAction(stamp_from_msg(message.header.stamp), tuple(message.name), np.array(message.position))
+    """Demonstrated action from a named vector, unchecked but for the length of names: the controller names what is wrong.
+
+    Raises:
+        MeasurementError: A name is too long.
+    """
+    return DemonstratedAction(stamp_from_msg(message.header.stamp), names_from_msg(message), np.array(message.position))
 
 
 def goal_to_msg(point_m: Sequence[float], stamp_ns: int, frame: str) -> PoseStamped:

@@ -1,5 +1,9 @@
 """The way to the arm: what the command guard decided, as the driver's command interface wants it."""
 
+import math
+import time
+from collections.abc import Iterable
+
 import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
@@ -7,16 +11,20 @@ from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.control.safety.guard import GuardOutcome
 from mbrl_ros.control.safety.reference import braking_window
+from mbrl_ros.errors import shortened
 from mbrl_ros.robots.profile import DriverProfile, RobotProfile
 from mbrl_ros.ros import convert, qos, topics
+from mbrl_ros.ros.controller_watch import ControllerWatch
 from mbrl_ros.ros.repeating import RepeatingPublisher
 
 #: Name of a node that has only just been discovered.
 _UNKNOWN = '_NODE_NAME_UNKNOWN_'
+#: Time for which an answer about other commanders is used again; asking takes longer than the rest of a tick.
+_FRESH_S = 0.1
 
 
 class DriverPort:
-    """Publishes arm and gripper commands.
+    """Publishes arm and gripper commands, and knows who else commands the arm.
 
     Args:
         node: Owner of the publishers.
@@ -40,6 +48,8 @@ class DriverPort:
         self._arm_pub = RepeatingPublisher(node, kind, driver.command_topic, qos.COMMAND)
         self._gripper_pub = qos.advertise(node, Float64MultiArray, driver.gripper_topic, qos.COMMAND) \
             if driver.gripper_topic else None
+        self._watch = ControllerWatch(node, driver.controller)
+        self._others, self._looked_s = '', -math.inf
 
     @property
     def topic(self) -> str:
@@ -47,19 +57,30 @@ class DriverPort:
         return self._arm_pub.topic
 
     def other_commanders(self) -> str:
-        """Who else commands the arm, in words with the topic; empty for nobody.
+        """Who else commands the arm, in words; empty if nobody does.
 
-        That is another publisher on the arm's command topic, or a second controller beside the first. One that was killed is
-        listed for some time beside its successor, which has its name.
+        That is another publisher on the arm's command topic, a second controller beside the first, or a goal of the driver's
+        action.
         """
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _FRESH_S:
+            self._others, self._looked_s = self._look(), now_s
+        return self._others
+
+    def inactive_controller(self) -> str:
+        """The driver's controller and its state if that is not active, so that commands reach nobody; otherwise empty."""
+        return self._watch.inactivity()
+
+    def _look(self) -> str:
         drivers = self._publishers(self.topic)
         if self._node.get_name() in drivers:
             drivers.remove(self._node.get_name())
         if drivers:
-            return f'{", ".join(sorted(drivers))} on {self.topic}'
-        topic = self._node.resolve_topic_name(topics.COMMAND)
-        controllers = set(self._publishers(topic)) - {_UNKNOWN}
-        return f'{", ".join(sorted(controllers))} on {topic}' if len(controllers) > 1 else ''
+            return _named(drivers, self.topic)
+        # A controller that was killed is listed for some time beside its successor, which has its name.
+        command_topic = self._node.resolve_topic_name(topics.COMMAND)
+        controllers = set(self._publishers(command_topic)) - {_UNKNOWN}
+        return _named(controllers, command_topic) if len(controllers) > 1 else self._watch.goal()
 
     def _publishers(self, topic: str) -> list[str]:
         """Names of the nodes that publish on a topic, if there are several."""
@@ -107,3 +128,7 @@ class DriverPort:
 
 def _numbers(values: np.ndarray) -> Float64MultiArray:
     return Float64MultiArray(data=convert.doubles(values))
+
+
+def _named(nodes: Iterable[str], topic: str) -> str:
+    return shortened(f'{", ".join(sorted(nodes))} on {topic}')

@@ -123,7 +123,7 @@ class GuardThread:
         state, command = self._inbox.newest()
         if command is not None and not self._stop.is_set():
             self._guard.accept(command[0], now_ns)
-        outcome = self._guard.tick(now_ns, state, self._port.other_commanders())
+        outcome = self._guard.tick(now_ns, state, self._port.other_commanders(), self._port.inactive_controller())
         # The gripper goes first: in lockstep the simulator steps as soon as the arm's command arrives.
         if command is not None and command[0].opening_m is not None and outcome.hold is None:
             self._port.send_gripper(command[0].opening_m)

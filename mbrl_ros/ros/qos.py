@@ -11,10 +11,17 @@ from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallba
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
+from std_msgs.msg import String, UInt8MultiArray
 
-_THROTTLE_S = 2.0
+from mbrl_ros.errors import MeasurementError
+from mbrl_ros.ros import convert
+from mbrl_ros.ros.refusals import Refusals
+
+#: Longest messages that are taken, in bytes: models, robot descriptions, and all others, such as states and reports.
+_LONGEST_BYTES, _OTHER_BYTES = {UInt8MultiArray: 67_108_864, String: 4_194_304}, 65_536
+#: For topics whose messages may have any length.
+ANY_LENGTH = 2**63
 
 
 def profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSProfile:
@@ -27,6 +34,8 @@ def profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSP
 
 #: Subscriptions to a driver's sensors; they match reliable and best-effort publishers alike.
 SENSOR = profile(5, reliable=False)
+#: Subscriptions to what every node says once a second.
+DIAGNOSTICS = profile(50, reliable=False)
 #: Publishers that act as a driver; reliable, like ros2_control's broadcasters.
 DRIVER = profile(10)
 #: States and commands, of which only the newest counts.
@@ -46,9 +55,11 @@ def advertise(node: Node, message_type: type, topic: str, qos: QoSProfile, *,
                                  event_callbacks=PublisherEventCallbacks(matched=on_matched, use_default_callbacks=False))
 
 
-def subscribe(node: Node, message_type: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, *,
+def subscribe(node: Node, message_type: type, topic: str, callback: Callable[..., None], qos: QoSProfile, *,
               raw: bool = False, max_bytes: int = 0) -> Subscription:
-    """Create a subscription without QoS event callbacks.
+    """Create a subscription without QoS event callbacks that takes no message which is too long for its type.
+
+    The length is looked at before anything is decoded. What is not taken is named in a throttled error.
 
     Args:
         node: Owner of the subscription.
@@ -56,18 +67,39 @@ def subscribe(node: Node, message_type: type, topic: str, callback: Callable[[An
         topic: Topic.
         callback: Gets each message.
         qos: Profile.
-        raw: Whether the callback gets the serialised bytes.
-        max_bytes: Longest message that is decoded; longer ones are named in a throttled error. 0 decodes every message.
+        raw: Whether the callback gets the serialised bytes and the message's info instead of the message.
+        max_bytes: Longest message that is taken; 0 for what fits the type.
     """
-    events = SubscriptionEventCallbacks(use_default_callbacks=False)
-    if not max_bytes:
-        return node.create_subscription(message_type, topic, callback, qos, raw=raw, event_callbacks=events)
+    intake = _Intake(node, message_type, topic, callback, max_bytes or _LONGEST_BYTES.get(message_type, _OTHER_BYTES))
+    return node.create_subscription(message_type, topic, intake.take_bytes if raw else intake.take, qos, raw=True,
+                                    event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
 
-    def decode(data: bytes) -> None:
-        if len(data) > max_bytes:
-            node.get_logger().error(f'{topic}: a message of {len(data)} bytes; at most {max_bytes} are read',
-                                    throttle_duration_sec=_THROTTLE_S)
-        else:
-            callback(deserialize_message(data, message_type))
 
-    return node.create_subscription(message_type, topic, decode, qos, raw=True, event_callbacks=events)
+class _Intake:
+    """Hands on the messages of a topic, and refuses those that are too long or no messages."""
+
+    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[..., None], max_bytes: int) -> None:
+        self._kind, self._topic, self._callback, self._max_bytes = kind, topic, callback, max_bytes
+        self._refusals = Refusals(node)
+
+    def take(self, data: bytes) -> None:
+        """Hand on a message."""
+        if not self._is_short(data):
+            return
+        try:
+            message = convert.message_from_bytes(data, self._kind)
+        except MeasurementError as error:
+            self._refusals.tell(self._topic, error)
+            return
+        self._callback(message)
+
+    def take_bytes(self, data: bytes, info: dict) -> None:
+        """Hand on a message as it came."""
+        if self._is_short(data):
+            self._callback(data, info)
+
+    def _is_short(self, data: bytes) -> bool:
+        if len(data) <= self._max_bytes:
+            return True
+        self._refusals.tell(self._topic, f'a message of {len(data)} bytes; at most {self._max_bytes} are read')
+        return False

@@ -68,7 +68,7 @@ class NodeBench:
     def hear(self, kind: type, topic: str, profile: Any = qos.RECORD) -> list:
         """List that every message of a topic is added to."""
         messages: list = []
-        qos.subscribe(self.peer, kind, topic, messages.append, profile)
+        qos.subscribe(self.peer, kind, topic, messages.append, profile, max_bytes=qos.ANY_LENGTH)
         return messages
 
     def said(self, text: str, node: str = '') -> list[str]:

@@ -11,7 +11,7 @@ from support.ensembles import random_parameters
 from support.toy_rounds import ToySpace
 
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
-from mbrl_ros.agents.codec import DYNAMICS, decode, encode
+from mbrl_ros.agents.codec import AGENT, DYNAMICS, decode, encode
 from mbrl_ros.agents.pets import PetsLearner, PetsLearnerConfig
 from mbrl_ros.errors import BundleError, ModelMismatchError
 from mbrl_ros.spaces.joint_tool import JointToolSpace
@@ -69,6 +69,14 @@ def test_every_flipped_byte_is_refused(bundle):
         damaged[place] ^= 1 << rng.integers(8)
         with pytest.raises(BundleError, match='model '):
             AgentBundle.from_bytes(bytes(damaged))
+
+
+def test_a_header_that_is_too_long_is_neither_read_nor_written():
+    header = b'[' * 70_000
+    with pytest.raises(BundleError, match='a header of 70000 bytes; at most 65536'):
+        decode(len(header).to_bytes(8, 'little') + header)
+    with pytest.raises(BundleError, match='a header of 7.... bytes; at most 65536'):
+        encode({}, {'format': AGENT, 'notes': 'x' * 70_000})
 
 
 def test_every_truncation_and_extension_is_refused(bundle):

@@ -25,14 +25,15 @@ class Bench:
                                   lockstep=lockstep, **values)
         self.now_ns, self.q, self.velocity = 0, HOME.copy(), np.zeros(7)
         self.sent, self.outcomes, self.applied = [], [], []
-        self.obeys, self.frozen, self.others = True, None, ''
+        self.obeys, self.frozen, self.others, self.inactive = True, None, '', ''
 
     def state(self):
         q, velocity = (self.q, self.velocity) if self.frozen is None else self.frozen
         return RobotState(self.now_ns, PANDA.joints, q, velocity)
 
     def tick(self, state='measured', wait_s=PERIOD_S):
-        outcome = self.guard.tick(self.now_ns, self.state() if state == 'measured' else state, self.others)
+        outcome = self.guard.tick(self.now_ns, self.state() if state == 'measured' else state, self.others,
+                                  self.inactive)
         self.outcomes.append(outcome)
         self.sent.append(np.zeros(7) if outcome.velocity is None else outcome.velocity)
         if outcome.applied is not None:
@@ -203,6 +204,16 @@ def test_another_commander_is_given_way_and_the_emergency_stop_comes_first():
     assert bench.tick().hold is HoldReason.OTHER_COMMANDER
     bench.guard.emergency_stop.press()
     assert bench.tick().hold is HoldReason.EMERGENCY_STOP
+
+
+def test_a_controller_that_takes_no_commands_holds_the_arm_until_it_is_active():
+    bench = moving()
+    bench.inactive = 'forward_velocity_controller is inactive'
+    outcomes = [bench.command([0.5, 0, 0, 0, 0, 0, 0]) for _ in range(20)]
+    assert {outcome.hold for outcome in outcomes} == {HoldReason.CONTROLLER_INACTIVE}
+    assert outcomes[0].detail == bench.inactive and outcomes[-1].velocity is None
+    bench.inactive = ''
+    assert bench.command([0.5, 0, 0, 0, 0, 0, 0]).hold is None
 
 
 def test_a_command_that_cannot_be_checked_brakes_and_is_named():

@@ -58,6 +58,8 @@ def test_a_stop_that_cannot_be_kept_on_disk_is_pressed_all_the_same(tmp_path):
     with pytest.raises(OSError):
         stop.press()
     assert stop.is_pressed
+    stop.release()
+    assert not stop.is_pressed
 
 
 @pytest.mark.parametrize('presses', [1, 2])

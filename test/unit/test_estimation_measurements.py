@@ -54,6 +54,14 @@ def test_unknown_joint_is_told_once():
     assert reader.new_unknown(['wheel', 'horn']) == ['horn']
 
 
+def test_of_endless_new_names_only_the_first_hundred_are_told_and_remembered():
+    reader = JointReader(JOINTS, GRIPPER)
+    told = [reader.new_unknown([f'{round_}-{index}' for index in range(70)]) for round_ in range(3)]
+    assert [len(names) for names in told] == [70, 30, 0]
+    assert reader.new_unknown(['wheel']) == []
+    assert len(JointReader(JOINTS, GRIPPER).new_unknown(['x' * 10_000])[0]) == 256
+
+
 @pytest.mark.parametrize(('names', 'position', 'velocity', 'reason', 'text'), [
     (['a', 'b'], [1.0], None, 'length', '2 names but 1 entries in position'),
     (['a', 'b'], [1.0, 2.0], [1.0], 'length', '2 names but 1 entries in velocity'),

@@ -138,16 +138,18 @@ class CommandGuard:
         """Forget the controller's command: the arm brakes."""
         self._command = None
 
-    def tick(self, now_ns: int, state: RobotState | None, other_commanders: str = '') -> GuardOutcome:
+    def tick(self, now_ns: int, state: RobotState | None, other_commanders: str = '',
+             inactive_controller: str = '') -> GuardOutcome:
         """Decide what the driver is told until the next tick.
 
         Args:
             now_ns: The time, by the clock of the states' stamps.
             state: Newest measured positions and velocities of the arm's joints, if any.
             other_commanders: Who else commands the arm, in words; empty for nobody.
+            inactive_controller: The driver's controller, in words, while it takes no commands; empty while it does.
         """
         late = self._lateness(now_ns, state)
-        hold, detail = self._reason_to_hold(now_ns, state, other_commanders, late)
+        hold, detail = self._reason_to_hold(now_ns, state, other_commanders, inactive_controller, late)
         if hold is None and not self._filter.previous.any():
             self._start_from(state)
         applied = self._begin_period(now_ns, hold)
@@ -195,7 +197,7 @@ class CommandGuard:
         self._command = None
         return 'the first tick' if last_ns is None else f'{gap_s:.3f} s after the tick before'
 
-    def _reason_to_hold(self, now_ns: int, state: RobotState | None, other_commanders: str,
+    def _reason_to_hold(self, now_ns: int, state: RobotState | None, other_commanders: str, inactive_controller: str,
                         late: str) -> tuple[HoldReason | None, str]:
         untimely = self._untimely(now_ns, state)
         if untimely is None:
@@ -204,6 +206,8 @@ class CommandGuard:
             return HoldReason.EMERGENCY_STOP, ''
         if other_commanders:
             return HoldReason.OTHER_COMMANDER, other_commanders
+        if inactive_controller:
+            return HoldReason.CONTROLLER_INACTIVE, inactive_controller
         if untimely is not None:
             return untimely
         if self._fault is not None:

@@ -20,7 +20,7 @@ class EmergencyStop:
     """
 
     def __init__(self, latch_path: Path | None = None) -> None:
-        self._pressed = threading.Event()
+        self._pressed, self._writing = threading.Event(), threading.Lock()
         self._latch_path = latch_path
         if latch_path is not None and latch_path.exists():
             self._pressed.set()
@@ -36,10 +36,12 @@ class EmergencyStop:
         Raises:
             OSError: The file cannot be written. The stop is latched all the same, but a crash would lift it.
         """
-        self._pressed.set()
-        if self._latch_path is not None:
-            self._latch_path.parent.mkdir(parents=True, exist_ok=True)
-            self._latch_path.touch()
+        self._pressed.set()  # At once, whatever the file system does.
+        with self._writing:
+            self._pressed.set()  # A release may just have ended.
+            if self._latch_path is not None:
+                self._latch_path.parent.mkdir(parents=True, exist_ok=True)
+                self._latch_path.touch()
 
     def release(self) -> None:
         """Let the arm move again.
@@ -47,9 +49,11 @@ class EmergencyStop:
         Raises:
             OSError: The file cannot be removed; the stop stays latched.
         """
-        if self._latch_path is not None:
-            self._latch_path.unlink(missing_ok=True)
-        self._pressed.clear()
+        with self._writing:
+            # Where the file could not be written, a file system that is read only would refuse to remove it, too.
+            if self._latch_path is not None and self._latch_path.exists():
+                self._latch_path.unlink()
+            self._pressed.clear()
 
 
 class StopSequence:

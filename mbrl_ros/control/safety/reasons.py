@@ -21,8 +21,11 @@ class HoldReason(str, enum.Enum):
     EMERGENCY_STOP = ('emergency_stop', 'The emergency stop was pressed; it stays latched.', 'Call ~/release.')
     NO_GUARD = ('no_guard', 'The command guard is silent, and no command would reach the arm.',
                 'Ends when the command guard speaks again.')
-    OTHER_COMMANDER = ('other_commander', "Someone else publishes on the arm's command topic, or a second controller does.",
-                       'Ends when the other publisher is gone.')
+    OTHER_COMMANDER = ('other_commander', "Someone else publishes on the arm's command topic, or has its controller pursue a "
+                                           'goal, or a second controller commands the guard.',
+                       'Ends when the other publisher, or the goal, is gone.')
+    CONTROLLER_INACTIVE = ('controller_inactive', "The driver's controller is not active; another may have its interfaces.",
+                           'Ends when the controller manager says that it is active.')
     NO_STATE = ('no_state', 'No state has arrived yet.', 'Ends when a state arrives.')
     STATE_INCOMPLETE = ('state_incomplete', 'The state lacks a joint or has a number that is not finite.',
                         'Ends when a complete, finite state arrives.')
