@@ -1,7 +1,7 @@
 """`arm_simulator`: the simulated arm with a driver's command interface, in real time or in lockstep.
 
 In real time a thread steps the physics by the steady clock and stamps measurements by the node's clock, like a driver. In
-lockstep the node owns `/clock`: each arm command steps one control period, then time stands until the next command.
+lockstep the node owns `/clock`: each arm command steps one period of `command_rate_hz`, then time stands until the next command.
 """
 
 import dataclasses
@@ -128,7 +128,7 @@ class ArmSimulatorNode(Node):
         self._driver.close()
 
     def on_command(self, message: Float64MultiArray | JointTrajectory) -> None:
-        """Take an arm command; in lockstep, step one control period, even if the command is refused."""
+        """Take an arm command; in lockstep, step one period of it, even if the command is refused."""
         if self._config.lockstep:
             self._take_gripper_commands()
         with self._lock:

@@ -24,8 +24,6 @@ from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase
 
 _MOVING = (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
-#: In these holds the controller sends nothing once the arm stands, so that others may command it.
-_SILENT = (HoldReason.NOT_ACTIVE, HoldReason.OTHER_COMMANDER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,10 +260,10 @@ class Controller:
         """Next command of the controlled stop; None for silence.
 
         Zeros go on in phase STOPPING, in which the manager waits for the arm to stand, and during an episode in lockstep,
-        where the simulator waits for each command.
+        where the simulator waits for each command; a node that is not active says nothing once the arm stands.
         """
         velocity = self._stop.step(self._filter, self._period_s)
         watched = phase is Phase.STOPPING or (inputs.lockstep and phase in _MOVING)
-        if velocity is None and watched and hold not in _SILENT:
+        if velocity is None and watched and hold is not HoldReason.NOT_ACTIVE:
             return self._filter.brake(self._period_s)
         return velocity

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 
 import numpy as np
 from rclpy.node import Node
@@ -16,6 +17,8 @@ from mbrl_ros.ros import convert, qos, topics
 from mbrl_ros.ros.controller_watch import ControllerWatch
 from mbrl_ros.ros.repeating import RepeatingPublisher
 
+#: Name of a node that has only just been discovered.
+_UNKNOWN = '_NODE_NAME_UNKNOWN_'
 #: Time for which an answer about other commanders is used again; asking takes longer than the rest of a tick.
 _FRESH_S = 0.1
 
@@ -69,17 +72,21 @@ class DriverPort:
         return self._watch.inactivity()
 
     def _look(self) -> str:
+        drivers = self._publishers(self.topic)
+        if self._node.get_name() in drivers:
+            drivers.remove(self._node.get_name())
+        if drivers:
+            return _named(drivers, self.topic)
+        # A controller that was killed is listed for some time beside its successor, which has its name.
         command_topic = self._node.resolve_topic_name(topics.COMMAND)
-        return self._publishers(self.topic, self._node.get_name()) or self._publishers(command_topic, '') or self._watch.goal()
+        controllers = set(self._publishers(command_topic)) - {_UNKNOWN}
+        return _named(controllers, command_topic) if len(controllers) > 1 else self._watch.goal()
 
-    def _publishers(self, topic: str, own: str) -> str:
-        """Who publishes on a topic besides one's own node, and besides one if that has no name."""
+    def _publishers(self, topic: str) -> list[str]:
+        """Names of the nodes that publish on a topic, if there are several."""
         if self._node.count_publishers(topic) <= 1:
-            return ''
-        names = [info.node_name for info in self._node.get_publishers_info_by_topic(topic)]
-        if own in names:
-            names.remove(own)
-        return shortened(f'{", ".join(sorted(names))} on {topic}')
+            return []
+        return [info.node_name for info in self._node.get_publishers_info_by_topic(topic)]
 
     def send(self, outcome: GuardOutcome, stamp_ns: int) -> None:
         """Send what the guard decided for its next period; nothing while it is silent.
@@ -121,3 +128,7 @@ class DriverPort:
 
 def _numbers(values: np.ndarray) -> Float64MultiArray:
     return Float64MultiArray(data=convert.doubles(values))
+
+
+def _named(nodes: Iterable[str], topic: str) -> str:
+    return shortened(f'{", ".join(sorted(nodes))} on {topic}')

@@ -59,6 +59,11 @@ class GuardInbox:
             command, self._command = self._command, None
             return self._state, command
 
+    def wait_for_state(self, since_ns: int, timeout_s: float) -> None:
+        """Wait until the arm has been measured at `since_ns` or later, but not longer than `timeout_s`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._state is not None and self._state.stamp_ns >= since_ns, timeout_s)
+
     def wait_for_step(self, timeout_s: float) -> int | None:
         """In lockstep, wait until a command lasts and the arm was measured; the time on the clock, or None after `timeout_s`."""
         with self._changed:

@@ -23,7 +23,7 @@ class Bench(NodeBench):
     def __init__(self) -> None:
         super().__init__('driver')
         self.node = self.add(rclpy.create_node('guard', context=self.context))
-        self.port = DriverPort(self.node, ROBOT, DRIVER, 1.0 / 120.0)
+        self.port = DriverPort(self.node, ROBOT, DRIVER, 1.0 / 120.0, 1.0 / 120.0)
 
     def listen(self) -> list[float]:
         """First number of each command that a new driver hears; it is there, and known to be, when this returns."""

@@ -1,5 +1,7 @@
 """When the command guard's next step in lockstep is due: by stamps, and not by what is late on the way."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -57,8 +59,20 @@ def test_joint_states_of_a_slow_sensor_will_do_once_it_is_known_to_be_slow(inbox
     assert inbox.wait_for_step(SOON_S) == START_NS + 3 * PERIOD_NS
 
 
+def test_a_state_is_waited_for_until_it_is_young_enough_but_not_for_ever(inbox):
+    later = threading.Timer(0.05, lambda: inbox.put_state(state(START_NS + PERIOD_NS)))
+    later.start()
+    inbox.wait_for_state(START_NS + 1, 60.0)
+    assert inbox.newest()[0].stamp_ns == START_NS + PERIOD_NS
+    inbox.wait_for_state(START_NS + CONTROL_NS, SOON_S)
+    assert inbox.newest()[0].stamp_ns == START_NS + PERIOD_NS
+    later.join()
+
+
 def test_a_command_of_the_world_before_moves_nothing_in_another_one(inbox):
+    inbox.wait_for_step(SOON_S)
+    assert inbox.is_unanswered()
     measure(inbox, 0)
-    assert inbox.wait_for_step(SOON_S) is None
+    assert inbox.wait_for_step(SOON_S) is None and not inbox.is_unanswered()
     inbox.put_command(AppliedCommand(0, JOINTS, np.zeros(1)))
     assert inbox.wait_for_step(SOON_S) == 0

@@ -163,8 +163,9 @@ def test_before_any_motion_a_hold_is_silent():
     assert Loop().tick(state=None).velocity is None
 
 
-def test_in_lockstep_a_held_episode_keeps_saying_zero_so_that_time_goes_on(loop):
-    outcomes = [loop.tick(agent=None, lockstep=True) for _ in range(20)]
+@pytest.mark.parametrize('spoiled', [{'agent': None}, {'guard_hold': (HoldReason.OTHER_COMMANDER, 'second on commands')}])
+def test_in_lockstep_a_held_episode_keeps_saying_zero_so_that_time_goes_on(loop, spoiled):
+    outcomes = [loop.tick(**spoiled, lockstep=True) for _ in range(20)]
     assert outcomes[-1].velocity is not None and not outcomes[-1].velocity.any()
     assert loop.tick(report=make_report(loop.arm.stamp_ns, Phase.TRAINING), lockstep=True).velocity is None
 
