@@ -23,7 +23,7 @@ _ConfigT = TypeVar('_ConfigT', bound='Config')
 
 
 def setting(default: Any = dataclasses.MISSING, doc: str = '', *, unit: str = '', low: float | None = None,
-            high: float | None = None, choices: tuple | None = None, live: bool = False) -> Any:
+            high: float | None = None, choices: tuple | None = None, live: bool = False, finite: bool = True) -> Any:
     """Declare one field of a `Config`.
 
     Args:
@@ -34,8 +34,9 @@ def setting(default: Any = dataclasses.MISSING, doc: str = '', *, unit: str = ''
         high: Largest allowed number or entry.
         choices: The allowed values, if they are few.
         live: Whether the value may change while the node runs; otherwise the ROS parameter is read-only.
+        finite: Whether infinity is refused.
     """
-    metadata = {'doc': doc, 'unit': unit, 'low': low, 'high': high, 'choices': choices, 'live': live}
+    metadata = {'doc': doc, 'unit': unit, 'low': low, 'high': high, 'choices': choices, 'live': live, 'finite': finite}
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 
@@ -236,7 +237,7 @@ def _check_field(owner: str, field: dataclasses.Field, value: Any, hint: Any) ->
         if choices and entry not in choices:
             raise ConfigError(f'{key} needs one of {", ".join(map(str, choices))}, got {entry!r}')
         if isinstance(entry, int | float) and not isinstance(entry, bool):
-            if not math.isfinite(entry):
+            if math.isnan(entry) or (math.isinf(entry) and field.metadata.get('finite', True)):
                 raise ConfigError(f'{key} needs a finite number, got {entry!r}')
             if (low is not None and entry < low) or (high is not None and entry > high):
                 bounds = f'[{"-inf" if low is None else low}, {"inf" if high is None else high}]'

@@ -42,6 +42,10 @@ class GoalError(ReceivedError):
     """A goal is malformed or out of the robot's reach."""
 
 
+class PhaseError(MbrlError):
+    """A call does not fit the phase of the episodes."""
+
+
 class ModelError(MbrlError):
     """A model cannot be used."""
 

@@ -20,13 +20,17 @@ def report_to_texts(report: EpisodeReport | TrainingReport) -> dict[str, str]:
 def report_from_texts(texts: Mapping[str, str], stamp_ns: int, kind: type[ReportT]) -> ReportT:
     """Parse a report from the texts of its fields; other texts are ignored.
 
+    Fields with a default may be missing, as in recordings from before they existed.
+
     Raises:
-        MeasurementError: A field is missing, its text does not parse, or a count is negative.
+        MeasurementError: Another field is missing, its text does not parse, or a count is negative.
     """
     hints = typing.get_type_hints(kind)
     values: dict[str, Any] = {'stamp_ns': stamp_ns}
     for field in dataclasses.fields(kind):
         if field.name == 'stamp_ns':
+            continue
+        if field.name not in texts and field.default is not dataclasses.MISSING:
             continue
         if field.name not in texts:
             raise MeasurementError(f'{kind.__name__} lacks the field {field.name!r}')

@@ -60,7 +60,7 @@ def _named_file(name: str, kind: str, suffixes: tuple[str, ...], what: str, file
 
 
 def resolve_url(url: str, relative_to: Path) -> Path:
-    """Path of a file that is named `package://<package>/<path>`, or relative to the file that mentions it.
+    """Path of a file that is named `package://<package>/<path>`, `file://<path>`, or relative to the file that mentions it.
 
     `<package>` is this package, a ROS package in `AMENT_PREFIX_PATH`, or a Python package with data, such as `pybullet_data`.
 
@@ -68,7 +68,7 @@ def resolve_url(url: str, relative_to: Path) -> Path:
         ConfigError: The package or the file does not exist.
     """
     if not url.startswith('package://'):
-        path = Path(url).expanduser()
+        path = Path(url.removeprefix('file://')).expanduser()
         path = path if path.is_absolute() else relative_to.parent / path
     else:
         package, _, rest = url.removeprefix('package://').partition('/')

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _CLOCK_RESET_NS = 1_000_000_000
 #: Entries of a goal.
 GOAL_SIZE = 3
+#: Entry of an applied command's named vector that says that the arm was held.
+_HELD = 'held'
 #: Virtual joints of a tracked body: metres, then radians (fixed-axis roll, pitch, yaw).
 BODY_JOINTS = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
 
@@ -118,19 +120,22 @@ class AppliedCommand:
     """What was really sent to the driver, after the safety filter.
 
     Messages and bags have it as a named vector. If the gripper was commanded, it follows the joints: the gripper has a position
-    and the velocity NaN, a joint has a velocity and the position NaN. NaN is ros2_control's "not commanded in this way".
+    and the velocity NaN, a joint has a velocity and the position NaN. NaN is ros2_control's "not commanded in this way". If the
+    arm was held, the last entry is `held`, with the position 1.
 
     Attributes:
         stamp_ns: When the command takes effect.
         names: The J commanded joints.
         velocity: Shape (J,), rad/s (or m/s for a prismatic joint).
         opening_m: Commanded opening of the gripper; None if it was left alone.
+        is_held: Whether the controller or the command guard held the arm, so that nobody chose the velocities.
     """
 
     stamp_ns: int
     names: tuple[str, ...]
     velocity: np.ndarray
     opening_m: float | None = None
+    is_held: bool = False
 
     @classmethod
     def of_vector(cls, stamp_ns: int, names: Sequence[str], position: Sequence[float],
@@ -143,12 +148,15 @@ class AppliedCommand:
         place, speed = np.array(position, dtype=np.float64), np.array(velocity, dtype=np.float64)
         size = len(names)
         place = place if place.size else np.full(size, np.nan)
+        is_held = list(names[-1:]) == [_HELD] and place.shape == speed.shape == (size,)
+        if is_held:
+            names, place, speed, size = names[:-1], place[:-1], speed[:-1], size - 1
         is_told = np.isfinite(place) & np.isnan(speed) if place.shape == speed.shape == (size,) else None
         if is_told is None or is_told.sum() > 1 or not np.isfinite(speed[~is_told]).all():
             raise MeasurementError(f'applied command needs {size} finite velocities, or for the gripper a position instead, got '
                                    f'velocities {speed.tolist()} and positions {list(position)}')
         joints = tuple(name for name, told in zip(names, is_told) if not told)
-        return cls(stamp_ns, joints, speed[~is_told], float(place[is_told][0]) if is_told.any() else None)
+        return cls(stamp_ns, joints, speed[~is_told], float(place[is_told][0]) if is_told.any() else None, is_held)
 
     def ordered(self, joints: tuple[str, ...]) -> 'AppliedCommand':
         """The same command in another order of the joints.
@@ -161,11 +169,12 @@ class AppliedCommand:
         return dataclasses.replace(self, names=joints, velocity=self.velocity[[self.names.index(joint) for joint in joints]])
 
     def vector(self, gripper: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-        """Names, positions and velocities of the named vector, `gripper` last; without an opening positions are empty."""
-        if self.opening_m is None:
+        """Names, positions and velocities of the named vector; positions are empty if it has the joints alone."""
+        more = ({} if self.opening_m is None else {gripper: self.opening_m}) | ({_HELD: 1.0} if self.is_held else {})
+        if not more:
             return self.names, np.empty(0), self.velocity
-        unset = np.full(len(self.names), np.nan)
-        return (*self.names, gripper), np.append(unset, self.opening_m), np.append(self.velocity, np.nan)
+        unset, told = np.full(len(self.names), np.nan), list(more.values())
+        return (*self.names, *more), np.append(unset, told), np.append(self.velocity, np.full(len(told), np.nan))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,10 +193,11 @@ class DemonstratedAction:
 
 
 class Tag(enum.IntFlag):
-    """Who chose a control step, if it was not the agent."""
+    """Who chose a control step, if it was not the agent; several may be set."""
 
     DEMONSTRATED = 1  #: a demonstrator
     EXPLORED = 2      #: random motion
+    HELD = 4          #: nobody: the controller or the command guard held the arm; nothing is learned from the step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,8 +257,8 @@ class EpisodeReport:
         phase: What the arm is to do from here on.
         start_ns: When the phase began; ticks are counted from it.
         episode: Index of the episode, from 0.
-        step: Control steps done in this episode.
-        total_steps: Control steps done in all episodes.
+        step: Control steps done in this episode, without those in which the arm was held.
+        total_steps: The same of all episodes.
         reward: Reward of this tick.
         episode_return: Sum of rewards so far in this episode.
         distance_m: Distance to the goal, as the task measures it.
@@ -256,6 +266,8 @@ class EpisodeReport:
         goal_m: Goal position in the base frame, shape (3,).
         goal_stamp_ns: Stamp of the message with this goal.
         model_version: Smallest model version to plan with; 0 if any will do.
+        held_steps: Control steps of all episodes in which the arm was held.
+        reason: What went wrong in the phase before, or what the phase waits for, in words; empty for nothing.
 
     Raises:
         MeasurementError: A count or the version is negative.
@@ -274,11 +286,18 @@ class EpisodeReport:
     goal_m: tuple[float, float, float]
     goal_stamp_ns: int
     model_version: int
+    held_steps: int = 0
+    reason: str = ''
 
     def __post_init__(self) -> None:
-        for label in ('episode', 'step', 'total_steps', 'model_version'):
+        for label in ('episode', 'step', 'total_steps', 'model_version', 'held_steps'):
             if getattr(self, label) < 0:
                 raise MeasurementError(f'EpisodeReport.{label} cannot be negative, got {getattr(self, label)}')
+
+    @property
+    def all_steps(self) -> int:
+        """Control steps of all episodes, those in which the arm was held included; only a new count goes back."""
+        return self.total_steps + self.held_steps
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`arm_simulator`: the simulated arm with a driver's command interface, in real time or in lockstep.
 
 In real time a thread steps the physics by the steady clock and stamps measurements by the node's clock, like a driver. In
-lockstep the node owns `/clock`: each arm command steps one control period, then time stands until the next command.
+lockstep the node owns `/clock`: each arm command steps one period of `command_rate_hz`, then time stands until the next command.
 """
 
 import dataclasses
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
@@ -28,6 +30,7 @@ from mbrl_ros.types import RobotState
 from mbrl_ros.video import EpisodeVideo, require_video
 from mbrl_sim import wire
 from mbrl_sim.command_interfaces import TrajectoryCommand
+from mbrl_sim.engines import engine_defaults, make_world
 from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.pacing import Pacer
 from mbrl_sim.scene import tabletop_config
@@ -63,6 +66,8 @@ class ArmSimulatorConfig(DriverConfig):
         if self.lockstep and abs(steps - round(steps)) > 1e-6:
             raise ConfigError(f'ArmSimulatorConfig.command_rate_hz needs a divisor of the {self.world.physics_hz} Hz of '
                               f'physics, got {self.command_rate_hz}')
+        if self.video_path and self.simulator == 'mujoco':
+            raise ConfigError('ArmSimulatorConfig.video_path needs the simulator pybullet; mujoco draws no pictures')
         if self.video_path:
             require_video(Path(self.video_path))
 
@@ -81,14 +86,16 @@ class ArmSimulatorNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('arm_simulator', **kwargs)
-        self._config = params.declare_config(self, ArmSimulatorConfig, {'tabletop': _world_of})
+        following = {'tabletop': _world_of, 'simulator': engine_defaults}
+        self._config = params.declare_config(self, ArmSimulatorConfig, following)
         if self.get_parameter('use_sim_time').value and not self._config.lockstep:
             raise ConfigError('arm_simulator: use_sim_time needs lockstep: true; in real time it would publish no /clock')
         self._robot = load_robot(self._config.robot)
         self._profile = load_driver(self._config.driver)
         joints = self._profile.joint_order(self._robot)
         self._command_order = [joints.index(joint) for joint in self._robot.joints]
-        self._driver = SimulatedDriver(self._robot, self._config, self._config.seed, self._profile.command_type)
+        world = make_world(self._robot, self._config, self._config.seed)
+        self._driver = SimulatedDriver(world, self._config, self._config.seed, self._profile.command_type)
         self._driver.set_faults(self._faults(self._config))
         self._video = EpisodeVideo(
             self._driver.world.render, Path(self._config.video_path), 1.0 / self._config.command_rate_hz,
@@ -100,7 +107,11 @@ class ArmSimulatorNode(Node):
         self._make_publishers()
         self._make_subscriptions()
         self.create_service(Trigger, '~/reset', self.on_reset)
+        if self._profile.command_type == 'trajectory':
+            controller = self._profile.command_topic.rpartition('/')[0]
+            self.create_service(GetParameters, f'{controller}/get_parameters', self.on_controller_parameters)
         params.watch_live(self, self._config, self.on_config)
+        self.add_on_set_parameters_callback(self.check_parameters)
         self.add_post_set_parameters_callback(self.on_parameters)
         self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
         runtime.steady_timer(self, 1.0, self.on_diagnostics)
@@ -117,7 +128,7 @@ class ArmSimulatorNode(Node):
         self._driver.close()
 
     def on_command(self, message: Float64MultiArray | JointTrajectory) -> None:
-        """Take an arm command; in lockstep, step one control period, even if the command is refused."""
+        """Take an arm command; in lockstep, step one period of it, even if the command is refused."""
         if self._config.lockstep:
             self._take_gripper_commands()
         with self._lock:
@@ -156,11 +167,25 @@ class ArmSimulatorNode(Node):
             response.success, response.message = True, str(fresh_ns)
         return response
 
+    def on_controller_parameters(self, request: GetParameters.Request,
+                                 response: GetParameters.Response) -> GetParameters.Response:
+        """Answer for the joint_trajectory_controller; its parameters have the same names in this node."""
+        response.values = [self.get_parameter_or(name).get_parameter_value() for name in request.names]
+        return response
+
     def on_config(self, config: ArmSimulatorConfig) -> None:
         """Use other live settings."""
         with self._lock:
             self._driver.set_faults(self._faults(config))
             self._driver.set_world(config.world)
+
+    def check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Refuse a joint to be stuck that the arm does not have."""
+        known = ('', *self._robot.joints)
+        for parameter in parameters:
+            if parameter.name == 'faults.stuck_joint' and parameter.value not in known:
+                return SetParametersResult(successful=False, reason=f'faults.stuck_joint needs one of {", ".join(known[1:])}')
+        return SetParametersResult(successful=True)
 
     def on_parameters(self, parameters: list[Parameter]) -> None:
         """Remember a seed that was set, even one equal to the seed before."""

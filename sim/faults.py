@@ -1,4 +1,4 @@
-"""Faults of measurements: noise, loss, and unusual forms of messages that real drivers send.
+"""Faults: noise, loss, unusual forms of messages that real drivers send, reads that stall, and an arm that does not obey.
 
 The module is pure and seeded. All faults are off by default.
 """
@@ -12,7 +12,7 @@ from mbrl_ros.config import Config, setting
 
 @dataclasses.dataclass(frozen=True)
 class FaultConfig(Config):
-    """Faults of the measurements."""
+    """Faults of the measurements, of the commands and of the arm."""
 
     position_noise_std: float = setting(0.0, 'Standard deviation of joint positions.', unit='rad or m', low=0.0, high=1.0,
                                         live=True)
@@ -28,6 +28,11 @@ class FaultConfig(Config):
     separate_gripper: bool = setting(False, 'Arm and gripper in separate messages.', live=True)
     velocities: str = setting('sent', 'Velocities of joint states: sent, empty array, or NaN.',
                               choices=('sent', 'missing', 'nan'), live=True)
+    frozen_positions: bool = setting(False, 'Reads of the hardware stall: positions and velocities stay what they were, under '
+                                            'fresh stamps.', live=True)
+    command_drop_probability: float = setting(0.0, 'Chance of each command of the arm to be lost.', low=0.0, high=1.0, live=True)
+    protective_stop: bool = setting(False, 'The arm brakes, stands and ignores commands, until this is cleared.', live=True)
+    stuck_joint: str = setting('', 'Joint of the arm that does not move, as at a mechanical stop; empty for none.', live=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,16 +71,17 @@ class MeasurementFaults:
     def reset(self, seed: int) -> None:
         """Seed the generator again."""
         self._rng = np.random.default_rng(seed)
+        self._reading: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def stalled(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Positions and velocities of the last read, in the order of the measurement, while reads stall; else None."""
+        return self._reading if self.config.frozen_positions else None
 
     def joints(self, sample: JointSample) -> list[JointSample]:
         """Messages, none to two, from one joint measurement."""
-        config, rng = self.config, self._rng
-        position, velocity = sample.position, sample.velocity
-        if config.position_noise_std:
-            position = position + rng.normal(0.0, config.position_noise_std, position.shape)
-        if config.velocity_noise_std:
-            velocity = velocity + rng.normal(0.0, config.velocity_noise_std, velocity.shape)
-        if config.velocities == 'nan':
+        position, velocity = self._reading = self.stalled or self._read(sample)
+        if self.config.velocities == 'nan':
             velocity = np.full_like(velocity, np.nan)
         messages = [self._pick(sample.stamp_ns, sample.names, position, velocity, group) for group in self._groups(sample)]
         return [message for message in messages if not self._lost()]
@@ -89,6 +95,16 @@ class MeasurementFaults:
         if config.pose_noise_std_rad:
             quaternion = _turned(quaternion, rng.normal(0.0, config.pose_noise_std_rad, 3))
         return [] if self._lost() else [PoseSample(sample.stamp_ns, position, quaternion)]
+
+    def _read(self, sample: JointSample) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities with noise."""
+        config, rng = self.config, self._rng
+        position, velocity = sample.position, sample.velocity
+        if config.position_noise_std:
+            position = position + rng.normal(0.0, config.position_noise_std, position.shape)
+        if config.velocity_noise_std:
+            velocity = velocity + rng.normal(0.0, config.velocity_noise_std, velocity.shape)
+        return position, velocity
 
     def _groups(self, sample: JointSample) -> list[list[int]]:
         everything = list(range(len(sample.names)))

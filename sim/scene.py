@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pybullet
@@ -11,13 +14,29 @@ import pybullet
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.robots.urdf import mesh_file
 from mbrl_sim.objects import KINDS
+from mbrl_sim.urdf import JointLimits
 
 _BASE_HZ = 240
 _GOAL_RADIUS_M = 0.02
+#: Ends of a joint without limits, rad or m.
+_FAR = 1e9
 _WINDOW_DISTANCE_M = 1.15
 #: View of pictures, with arm, cube and all goals in it. The window has a wider lens, so a shorter distance.
 VIEW = {'target': (0.35, 0.0, 0.3), 'distance': 1.6, 'yaw': 50.0, 'pitch': -30.0}
+
+
+def require_ranges(config: Config, *names: str) -> None:
+    """Require that settings are a smallest and a largest value each.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name in names:
+        values = getattr(config, name)
+        if len(values) != 2 or values[0] > values[1]:
+            raise ConfigError(f'{type(config).__name__}.{name} needs a smallest and a largest value, got {values}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +75,8 @@ class WorldConfig(Config):
         """Raise `ConfigError` when a rate is not a multiple of the base rate, or a range or region is empty."""
         if self.physics_hz % _BASE_HZ:
             raise ConfigError(f'WorldConfig.physics_hz needs a multiple of {_BASE_HZ} Hz, got {self.physics_hz}')
-        for name in ('cube_size_range_m', 'cube_mass_range_kg', 'cube_friction_range', 'changed_mass_range_kg',
-                     'changed_friction_range'):
-            values = getattr(self, name)
-            if len(values) != 2 or values[0] > values[1]:
-                raise ConfigError(f'WorldConfig.{name} needs a smallest and a largest value, got {values}')
+        require_ranges(self, 'cube_size_range_m', 'cube_mass_range_kg', 'cube_friction_range', 'changed_mass_range_kg',
+                       'changed_friction_range')
         region = self.cube_region_m
         if region and (len(region) != 4 or region[0] >= region[2] or region[1] >= region[3]):
             raise ConfigError(f'WorldConfig.cube_region_m needs smallest x and y, then largest x and y, got {region}')
@@ -72,32 +88,18 @@ def tabletop_config() -> WorldConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class JointLimits:
-    """Limits of J joints in the URDF; each array has shape (J,)."""
-
-    lower: np.ndarray
-    upper: np.ndarray
-    max_velocity: np.ndarray
-    max_force: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
 class ArmBody:
-    """PyBullet's indices of the arm, and limits from its URDF.
+    """PyBullet's indices of the arm.
 
     Attributes:
         body: Body of the arm.
         joints: Joint index of each arm and finger joint, by name.
         tool: Link index of the tool.
-        limits: Limits of the arm's joints.
-        finger_forces: Force limits of the finger joints, N.
     """
 
     body: int
     joints: dict[str, int]
     tool: int
-    limits: JointLimits
-    finger_forces: list[float]
 
 
 class BulletClient:
@@ -126,24 +128,31 @@ def set_up_window(bullet: BulletClient) -> None:
     bullet.resetDebugVisualizerCamera(_WINDOW_DISTANCE_M, VIEW['yaw'], VIEW['pitch'], VIEW['target'])
 
 
-def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig) -> ArmBody:
+def load_arm(bullet: BulletClient, robot: RobotProfile, config: WorldConfig, limits: JointLimits) -> ArmBody:
     """Load the URDF of a profile, and put the arm at home with the gripper open.
 
     Args:
         bullet: Empty simulation.
         robot: Profile with a resolved URDF.
         config: Self-collision and friction of the fingers.
+        limits: Limits of the arm's joints.
 
     Raises:
-        ConfigError: The URDF cannot be loaded or lacks a joint or link of the profile.
+        ConfigError: PyBullet cannot load the URDF, or a mesh is missing.
     """
     flags = pybullet.URDF_USE_SELF_COLLISION | pybullet.URDF_USE_SELF_COLLISION_EXCLUDE_PARENT
     try:
-        body = bullet.loadURDF(robot.urdf_path, useFixedBase=True, flags=flags if config.self_collision else 0)
+        with tempfile.TemporaryDirectory() as folder:
+            urdf = _loadable(Path(robot.urdf_path), Path(folder))
+            body = bullet.loadURDF(str(urdf), useFixedBase=True, flags=flags if config.self_collision else 0)
     except pybullet.error as error:
         raise ConfigError(f'{robot.urdf_path}: PyBullet cannot load it ({error})') from None
-    arm = _describe(bullet, robot, body)
-    for name, angle in zip(robot.joints, robot.home_rad):
+    infos = [bullet.getJointInfo(body, index) for index in range(bullet.getNumJoints(body))]
+    links = {info[12].decode(): info[0] for info in infos}
+    arm = ArmBody(body, {info[1].decode(): info[0] for info in infos}, links[robot.tool_link])
+    for name, angle, is_free in zip(robot.joints, robot.home_rad, np.isinf(limits.lower)):
+        if is_free:  # Bullet takes two equal ends for a joint that cannot move.
+            bullet.changeDynamics(body, arm.joints[name], jointLowerLimit=-_FAR, jointUpperLimit=_FAR)
         bullet.resetJointState(body, arm.joints[name], angle, 0.0)
     if robot.gripper:
         for name in robot.gripper.joints:
@@ -160,19 +169,23 @@ def make_goal_marker(bullet: BulletClient, position: np.ndarray) -> int:
     return bullet.createMultiBody(baseMass=0.0, baseVisualShapeIndex=shape, basePosition=position.tolist())
 
 
-def _describe(bullet: BulletClient, robot: RobotProfile, body: int) -> ArmBody:
-    infos = [bullet.getJointInfo(body, index) for index in range(bullet.getNumJoints(body))]
-    joints = {info[1].decode(): info for info in infos}
-    links = {info[12].decode(): info[0] for info in infos}
-    fingers = robot.gripper.joints if robot.gripper else ()
-    if missing := [name for name in robot.joints + fingers if name not in joints]:
-        raise ConfigError(f'{robot.urdf_path}: has no joint {", ".join(missing)}; it has {", ".join(joints)}')
-    if robot.tool_link not in links:
-        raise ConfigError(f'{robot.urdf_path}: has no link {robot.tool_link!r}; it has {", ".join(links)}')
-    rows = np.array([joints[name][8:12] for name in robot.joints], dtype=np.float64)
-    limits = JointLimits(lower=rows[:, 0], upper=rows[:, 1], max_force=rows[:, 2], max_velocity=rows[:, 3])
-    indices = {name: joints[name][0] for name in robot.joints + fingers}
-    return ArmBody(body, indices, links[robot.tool_link], limits, [joints[name][10] for name in fingers])
+def _loadable(urdf: Path, folder: Path) -> Path:
+    """A URDF that Bullet can load: a copy, if meshes are in other packages or a joint has no element `limit`."""
+    root = ElementTree.parse(urdf).getroot()
+    meshes = {mesh: mesh_file(mesh.get('filename', ''), urdf) for mesh in root.iter('mesh')}
+    folder_of_urdf = urdf.absolute().parent
+    beside = all(file == folder_of_urdf / mesh.get('filename').removeprefix('package://') for mesh, file in meshes.items())
+    limited = [joint for joint in root.iter('joint') if joint.get('type') in ('revolute', 'prismatic')]
+    bare = [joint for joint in limited if joint.find('limit') is None]
+    if beside and not bare:
+        return urdf
+    for mesh, file in meshes.items():
+        mesh.set('filename', str(file))
+    for joint in bare:
+        ElementTree.SubElement(joint, 'limit', lower='0', upper='0', effort='0', velocity='0')
+    copy = folder / urdf.name
+    copy.write_bytes(ElementTree.tostring(root))
+    return copy
 
 
 def _ignore_touching_links(bullet: BulletClient, body: int) -> None:

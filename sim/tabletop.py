@@ -16,7 +16,8 @@ from mbrl_ros.robots.profile import RobotProfile, load_robot
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.types import RobotState
 from mbrl_sim.objects import TableObject
-from mbrl_sim.scene import JointLimits, WorldConfig, tabletop_config
+from mbrl_sim.scene import WorldConfig, tabletop_config
+from mbrl_sim.urdf import JointLimits
 from mbrl_sim.world import ArmWorld
 
 _CONTROL_HZ = 20.0

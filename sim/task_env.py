@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 
 from mbrl_ros.control.guarded import GuardedArm
+from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
 from mbrl_ros.control.safety.guard import GuardConfig
 from mbrl_ros.errors import GoalError
 from mbrl_ros.robots.profile import RobotProfile, load_robot
@@ -16,8 +17,9 @@ from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.tasks.task import SuccessCounter
 from mbrl_ros.types import ArmCommand, RobotState
-from mbrl_sim.scene import JointLimits, WorldConfig
+from mbrl_sim.scene import WorldConfig
 from mbrl_sim.tabletop import make_task_world
+from mbrl_sim.urdf import JointLimits
 
 _CONTROL_HZ = 20
 #: Contacts can push a joint beyond its commanded speed; observed speeds are clipped at this multiple of the limit.
@@ -30,9 +32,9 @@ class TaskEnv(gymnasium.Env):
     """A task of `mbrl_ros.tasks`, the same that the stack learns and is scored in.
 
     An action, shape (A,) in [-1, 1], is one of the task's space: for `reach` the joint velocities in units of the profile's
-    limits, for the others the tool's twist and the opening. It is held for one control period, as far as the command guard
-    lets it through. The observation is, one after the other, that of the task's space, the tool's position (`reach` only),
-    and the goal. The reward is the task's, for the action that was let through.
+    limits, for the others the tool's twist and the opening. It passes the command filter and is reached within one
+    control period, as the command guard brings the arm there. An observation joins that of the task's space, the tool's position
+    (`reach` only), and the goal. The reward is the task's, for the action that was reached.
 
     With `goal_env`, observations are dictionaries for hindsight replay (Andrychowicz et al. 2017): `observation` without the
     goal, `achieved_goal` and `desired_goal`, positions (3,), m. The reward is 0 within the task's tolerance, otherwise -1;
@@ -49,7 +51,7 @@ class TaskEnv(gymnasium.Env):
         world: Physics and cube; those of the task when left out.
         goal_env: Whether observations are dictionaries, and rewards sparse.
         end_with_success: Whether a success is the end of an episode.
-        guard: Settings of the command guard.
+        safety: Settings of the command filter.
         control_hz: Control rate.
 
     Raises:
@@ -59,17 +61,18 @@ class TaskEnv(gymnasium.Env):
     metadata: ClassVar[dict[str, Any]] = {'render_modes': ['rgb_array'], 'render_fps': _CONTROL_HZ}
 
     def __init__(self, task: str, robot: str = 'panda', render_mode: str | None = None, world: WorldConfig | None = None, *,
-                 goal_env: bool = False, end_with_success: bool = False, guard: GuardConfig | None = None,
+                 goal_env: bool = False, end_with_success: bool = False, safety: CommandFilterConfig | None = None,
                  control_hz: float = _CONTROL_HZ) -> None:
         self.render_mode, self.metadata = render_mode, {**self.metadata, 'render_fps': round(control_hz)}
         self.robot: RobotProfile = load_robot(robot)
         self._task = make_task(task, self.robot)
         is_tabletop = isinstance(self._task.space, ToolSpace)
         self._world = make_task_world(self.robot, is_tabletop=is_tabletop, control_hz=control_hz, config=world)
-        self._arm = GuardedArm(self._world, self.robot, guard or GuardConfig(), period_s=self._world.period_s,
-                               control_period_s=1.0 / control_hz)
+        self._filter, self._period_s = CommandFilter(self.robot, safety or CommandFilterConfig()), 1.0 / control_hz
+        self._arm = GuardedArm(self._world, self.robot, GuardConfig(), period_s=self._world.period_s,
+                               control_period_s=self._period_s)
         self._goal_env, self._end_with_success = goal_env, end_with_success
-        self._success = SuccessCounter(self._task.settle_s, 1.0 / control_hz)
+        self._success = SuccessCounter(self._task.settle_s, self._period_s)
         self._state: RobotState | None = None
         self._task_obs = torch.zeros(self._task.obs_size, dtype=torch.float64)
         self._goal = np.zeros(3)
@@ -100,6 +103,7 @@ class TaskEnv(gymnasium.Env):
                 raise GoalError(reason)
             self._goal = goal
         self._world.show_goal(self._goal)
+        self._filter.restart(np.zeros(len(self.robot.joints)))
         self._arm.reset()
         self._success.reset()
         return self._obs(), self._info()
@@ -108,7 +112,8 @@ class TaskEnv(gymnasium.Env):
         """Hold an action for one control period."""
         space, state = self._task.space, self._state
         wanted = space.command(np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0), state)
-        self._take(self._arm.step(state, wanted.velocity, wanted.opening_m))
+        filtered = self._filter.apply(wanted.velocity, state.positions(self.robot.joints), self._period_s)
+        self._take(self._arm.step(state, filtered.velocity, wanted.opening_m))
         applied = space.action(ArmCommand(self._arm.velocity, wanted.opening_m), state)
         self._success.update(bool(self._task.is_within(self._task_obs, self._goal)))
         obs, info = self._obs(), self._info()

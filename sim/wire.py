@@ -32,8 +32,8 @@ def trajectory_from_msg(message: JointTrajectory, message_now_ns: int, interface
         message_now_ns: Present time, by the clock of the message's stamp.
         interface_now_s: Present time, by the clock of the interface.
     """
-    points = [TrajectoryPoint(convert.stamp_from_msg(point.time_from_start) / convert.NANOSECONDS,
-                              point.positions.tolist(), point.velocities.tolist()) for point in message.points]
+    points = [TrajectoryPoint(convert.stamp_from_msg(point.time_from_start) / convert.NANOSECONDS, point.positions.tolist(),
+                              point.velocities.tolist(), point.accelerations.tolist()) for point in message.points]
     stamp_ns = convert.stamp_from_msg(message.header.stamp)
     start_s = interface_now_s + (stamp_ns - message_now_ns) / convert.NANOSECONDS if stamp_ns else None
     return TrajectoryCommand(tuple(message.joint_names), points, start_s)

@@ -1,7 +1,7 @@
 """The control loop against the wall clock: periods, latencies, missed deadlines, and the load of each node.
 
 The stack is launched as a user launches it, with simulator and trainer. This process only subscribes to `controller_status` and
-reads the figures of the other processes from the operating system.
+`guard_status`, and reads the figures of the other processes from the operating system.
 """
 
 import os
@@ -33,12 +33,16 @@ _SAMPLE_S = 1.0
 _STOP_S = 5.0
 
 
-class _StatusRecord:
-    """Figures of all control ticks."""
+#: Figures of the report, by what their tables call them; all but the guard's are of control ticks.
+_LABELS = {'period_ms': 'period, ms', 'state_age_ms': 'state age, ms', 'state_to_command_ms': 'state to command, ms',
+           'command_to_driver_ms': 'command to driver, ms', 'plan_ms': 'plan, ms'}
+
+
+class StatusRecord:
+    """What the controller says of its ticks, and the command guard of its answers to commands."""
 
     def __init__(self) -> None:
-        self.figures: dict[str, list[float]] = {
-            name: [] for name in ('period_ms', 'state_age_ms', 'state_to_command_ms', 'plan_ms')}
+        self.figures: dict[str, list[float]] = {name: [] for name in _LABELS}
         self.ticks = 0
         self.missed = 0
         self._skipped: list[int] = []
@@ -50,15 +54,21 @@ class _StatusRecord:
         self.missed += values.get('deadline_missed') == 'True'
         self._skipped.append(int(values.get('skipped', 0)))
         self.model_versions.add(int(values.get('model_version', 0)))
-        for name, collected in self.figures.items():
-            value = float(values.get(name, 'nan'))
-            if np.isfinite(value):
-                collected.append(value)
+        for name in self.figures:
+            self._add(name, values.get(name, 'nan'))
+
+    def on_guard_status(self, message: DiagnosticArray) -> None:
+        self._add('command_to_driver_ms', convert.status_values(message).get('latency_ms', 'nan'))
 
     @property
     def skipped(self) -> int:
         """Periods without a tick."""
         return self._skipped[-1] - self._skipped[0] if self._skipped else 0
+
+    def _add(self, name: str, text: str) -> None:
+        value = float(text)
+        if np.isfinite(value):
+            self.figures[name].append(value)
 
 
 class _ProcessRecord:
@@ -133,17 +143,18 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
     return 0
 
 
-def _measure(stack: subprocess.Popen, console: Console, warmup_s: float, seconds: float) -> tuple[_StatusRecord | None, dict]:
+def _measure(stack: subprocess.Popen, console: Console, warmup_s: float, seconds: float) -> tuple[StatusRecord | None, dict]:
     """Figures of the ticks and of the nodes; None for the ticks if the stack ended before."""
     processes = _ProcessRecord(psutil.Process(stack.pid))
-    record = _StatusRecord()
+    record = StatusRecord()
     with rclpy.init():
         node = rclpy.create_node('loop_benchmark')
         qos.subscribe(node, DiagnosticArray, topics.CONTROLLER_STATUS, lambda message: record.on_status(message), qos.RECORD)
+        qos.subscribe(node, DiagnosticArray, topics.GUARD_STATUS, lambda message: record.on_guard_status(message), qos.RECORD)
         console.print(f'warming up for {warmup_s:.0f} s, then measuring for {seconds:.0f} s …')
         if not _listen(node, stack, warmup_s, lambda: None):
             return None, {}
-        record = _StatusRecord()
+        record = StatusRecord()
         processes.begin()
         alive = _listen(node, stack, seconds, processes.sample)
         node.destroy_node()
@@ -164,7 +175,7 @@ def _listen(node: Node, stack: subprocess.Popen, seconds: float, every_second: C
     return True
 
 
-def _result(status: _StatusRecord, nodes: dict, rate_hz: float) -> dict:
+def _result(status: StatusRecord, nodes: dict, rate_hz: float) -> dict:
     planned = max(1, len(status.figures['plan_ms']))
     result = {'rate_hz': rate_hz, 'ticks': status.ticks, 'planned_ticks': planned, 'late_plans': status.missed,
               'skipped_periods': status.skipped,
@@ -180,8 +191,7 @@ def _print(console: Console, result: dict, seconds: float) -> None:
     loop_table = Table(title=f'control loop at {result["rate_hz"]:g} Hz over {seconds:.0f} s')
     for column in ('', 'p50', 'p99', 'max'):
         loop_table.add_column(column, justify='left' if not column else 'right')
-    for name, label in (('period_ms', 'period [ms]'), ('state_age_ms', 'state age [ms]'),
-                        ('state_to_command_ms', 'state to command [ms]'), ('plan_ms', 'plan [ms]')):
+    for name, label in _LABELS.items():
         loop_table.add_row(label, *(f'{result[f"{name}_{part}"]:.2f}' for part in ('p50', 'p99', 'max')))
     node_table = Table(title='nodes')
     for column in ('node', 'CPU [%]', 'memory [MB]', 'growth [MB]'):

@@ -24,8 +24,6 @@ from mbrl_ros.tasks.task import Task
 from mbrl_ros.types import AppliedCommand, ArmCommand, EpisodeReport, Phase
 
 _MOVING = (Phase.DEMONSTRATED, Phase.EXPLORING, Phase.RUNNING, Phase.HOMING)
-#: In these holds the controller sends nothing once the arm stands, so that others may command it.
-_SILENT = (HoldReason.NOT_ACTIVE, HoldReason.OTHER_COMMANDER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Controller:
         self._chapter: tuple[int, Phase, int] | None = None
         self._tail: tuple[int, np.ndarray] | None = None
         self._tail_steps = 0
-        self._misses = 0
+        self._misses, self._is_uncertain = 0, False
         self.configure(config)
 
     @property
@@ -96,7 +94,8 @@ class Controller:
             self._opening_m = self._opening_m if wish.opening_m is None else wish.opening_m
         else:
             velocity = self._standing(inputs, phase, wish.hold)
-        applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity, wish.opening_m)
+        applied = None if velocity is None else AppliedCommand(inputs.effect_ns, self._robot.joints, velocity, wish.opening_m,
+                                                               is_held=wish.hold is not None)
         age_s = float('nan') if inputs.state is None else (inputs.now_ns - inputs.state.stamp_ns) * 1e-9
         version = inputs.agent.version if inputs.agent is not None else 0
         is_late = wish.decision is not None and self._is_late(wish.decision)
@@ -136,6 +135,8 @@ class Controller:
         state_reason = self._watch.check(inputs.state, inputs.now_ns)
         if not inputs.active:
             return _Wish(hold=HoldReason.NOT_ACTIVE)
+        if inputs.guard_silence_s > self._config.max_guard_silence_s:
+            return _Wish(hold=HoldReason.NO_GUARD)
         if inputs.guard_hold is not None:
             hold, detail = inputs.guard_hold
             return _Wish(hold=hold, detail=detail)
@@ -214,15 +215,27 @@ class Controller:
         if not decision.is_finite:
             self._forget_plan()
             return _Wish(hold=HoldReason.NONFINITE_PLAN, decision=decision)
-        if decision.uncertainty is not None and decision.uncertainty > self._config.max_disagreement:
+        # Once it has stopped the arm, uncertainty has to fall as far as where the arm slows down.
+        share = self._config.slow_from if self._is_uncertain else 1.0
+        limit = share * self._config.max_disagreement
+        self._is_uncertain = decision.uncertainty is not None and decision.uncertainty > limit
+        if self._is_uncertain:
             self._forget_plan()
-            detail = f'{decision.uncertainty:.2f}, at most {self._config.max_disagreement:.2f} is allowed'
+            detail = f'{decision.uncertainty:.2f}, at most {limit:.2f} is allowed'
             return _Wish(hold=HoldReason.DISAGREEMENT, detail=detail, decision=decision)
         if inputs.anytime and self._is_late(decision):
             return self._follow_tail(inputs, decision)
         self._tail = None if decision.plan is None else (inputs.effect_ns, decision.plan.actions)
         self._tail_steps = 0
-        return self._obey(decision.action, inputs, decision=decision)
+        wish = self._obey(decision.action, inputs, decision=decision)
+        return dataclasses.replace(wish, velocity=self._share(decision) * wish.velocity)
+
+    def _share(self, decision: Decision) -> float:
+        """Share of the wanted velocity that the uncertainty of a decision allows."""
+        if decision.uncertainty is None or self._config.max_disagreement == 0.0:
+            return 1.0
+        missing = 1.0 - decision.uncertainty / self._config.max_disagreement
+        return float(np.clip(missing / (1.0 - self._config.slow_from + 1e-9), 0.0, 1.0))
 
     def _follow_tail(self, inputs: TickInputs, late: Decision) -> _Wish:
         """After a late decision, follow the last plan for a few ticks, then hold."""
@@ -247,10 +260,10 @@ class Controller:
         """Next command of the controlled stop; None for silence.
 
         Zeros go on in phase STOPPING, in which the manager waits for the arm to stand, and during an episode in lockstep,
-        where the simulator waits for each command.
+        where the simulator waits for each command; a node that is not active says nothing once the arm stands.
         """
         velocity = self._stop.step(self._filter, self._period_s)
         watched = phase is Phase.STOPPING or (inputs.lockstep and phase in _MOVING)
-        if velocity is None and watched and hold not in _SILENT:
+        if velocity is None and watched and hold is not HoldReason.NOT_ACTIVE:
             return self._filter.brake(self._period_s)
         return velocity

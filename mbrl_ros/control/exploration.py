@@ -19,7 +19,7 @@ class Exploration:
     """
 
     def __init__(self, robot: RobotProfile, scale: float, period_s: float) -> None:
-        self._home = np.array(robot.home_rad)
+        self._robot = robot
         self._amplitude = scale * np.array(robot.max_velocity_rad_s)
         self._memory = float(np.exp(-period_s / _CORRELATION_S))
         self.reset(0, 0)
@@ -27,13 +27,13 @@ class Exploration:
     def reset(self, seed: int, episode: int) -> None:
         """Start the noise of an episode; the same pair gives the same motion."""
         self._rng = np.random.default_rng([seed, episode])
-        self._noise = self._rng.standard_normal(len(self._home))
+        self._noise = self._rng.standard_normal(len(self._amplitude))
 
     def velocity(self, q: np.ndarray) -> np.ndarray:
         """Next wanted velocity, shape (J,), rad/s, for an arm at `q`, shape (J,), rad."""
-        fresh = self._rng.standard_normal(len(self._home))
+        fresh = self._rng.standard_normal(len(self._amplitude))
         self._noise = self._memory * self._noise + np.sqrt(1.0 - self._memory**2) * fresh
-        away = q - self._home
+        away = -self._robot.way_home(q)
         excess = np.sign(away) * np.maximum(np.abs(away) - _FREE_RANGE_RAD, 0.0)
         return self._amplitude * self._noise - _PULL_PER_S * excess
 
@@ -41,4 +41,4 @@ class Exploration:
 def homing_velocity(robot: RobotProfile, q: np.ndarray, gain_per_s: float, scale: float) -> np.ndarray:
     """Velocity towards home, proportional to the error and at most `scale` of the limits, shape (J,), rad/s."""
     limits = scale * np.array(robot.max_velocity_rad_s)
-    return np.clip(gain_per_s * (np.array(robot.home_rad) - q), -limits, limits)
+    return np.clip(gain_per_s * robot.way_home(q), -limits, limits)

@@ -1,6 +1,7 @@
 """Inputs and outcome of one control tick, as plain values, so that a tick can be replayed."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -19,6 +20,8 @@ class ControllerConfig(Config):
 
     require_mandate: bool = setting(True, 'Whether the arm needs a mandate of the episode manager; otherwise a goal suffices.')
     max_mandate_age_s: float = setting(0.5, 'Oldest report of the episode manager that counts.', unit='s', low=0.01, high=60.0)
+    max_guard_silence_s: float = setting(0.5, 'Longest silence of the command guard by which the arm moves.', unit='s', low=0.2,
+                                         high=60.0)
     max_demonstration_age_s: float = setting(0.3, 'Oldest demonstrated action that is followed.', unit='s', low=0.01, high=60.0,
                                              live=True)
     plan_budget_periods: float = setting(0.64, 'Time given to the agent for a decision.', unit='control periods', low=0.001,
@@ -28,6 +31,8 @@ class ControllerConfig(Config):
     max_tail_steps: int = setting(3, 'Ticks without a plan in time that the last plan is followed.', low=0, high=20, live=True)
     max_disagreement: float = setting(5.0, 'Uncertainty of the agent, in typical changes of one step, that stops the arm.',
                                       low=0.0, live=True)
+    slow_from: float = setting(0.7, 'Share of max_disagreement from which the arm slows down, to stand at the whole of it.',
+                               low=0.0, high=1.0, live=True)
     num_zero_commands: int = setting(5, 'Zero commands sent after a stop, before silence.', low=1, high=1000)
     exploration_scale: float = setting(0.5, 'Share of the velocity limits that exploring uses.', low=0.0, high=1.0)
     homing_scale: float = setting(0.5, 'Largest share of the velocity limits on the way home.', low=0.01, high=1.0)
@@ -56,6 +61,7 @@ class Received:
         bundle_refused: Whether the last bundle does not fit.
         demonstrated: Newest demonstrated action.
         guard_hold: Why the command guard holds the arm, and more about it; None where it follows the controller.
+        guard_received_s: When the command guard last spoke, by the steady clock.
     """
 
     state: RobotState | None = None
@@ -67,6 +73,7 @@ class Received:
     bundle_refused: bool = False
     demonstrated: DemonstratedAction | None = None
     guard_hold: tuple[HoldReason, str] | None = None
+    guard_received_s: float = -math.inf
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +83,7 @@ class TickInputs(Received):
     Attributes:
         now_ns: Time of the tick, by the clock of the stamps.
         effect_ns: When a command sent now will take effect.
+        guard_silence_s: Time since the command guard last spoke; 0 where it need not speak.
         active: Whether the controller may move the arm at all.
         anytime: Whether decisions have a deadline; without one they are repeatable.
         lockstep: Whether the simulator waits for each command.
@@ -83,6 +91,7 @@ class TickInputs(Received):
 
     now_ns: int
     effect_ns: int
+    guard_silence_s: float = 0.0
     active: bool = True
     anytime: bool = True
     lockstep: bool = False

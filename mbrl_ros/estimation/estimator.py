@@ -70,6 +70,9 @@ class StateEstimator:
     The arm's measurements decide the status, because moving an arm at an unknown position would be unsafe. Gripper and bodies may
     be out of sight for longer: they keep their last velocity until `hold_after_s` and are then held at rest.
 
+    Joints that turn without end, and the angles of bodies, are followed through half turns. An endless joint starts at the turn
+    nearest to home, and does so again after a jump, as when the simulated arm is put home.
+
     Args:
         robot: The arm and gripper.
         body_names: Tracked bodies.
@@ -98,6 +101,7 @@ class StateEstimator:
         self._sources = {name: np.array([index]) for index, name in enumerate(robot.state_names)} | self._bodies
         self._robot = robot
         self._noise = _entry_noise(robot, len(body_names), self._config)
+        self._home = np.array(robot.home_rad)
         self.counts: Counter[str] = Counter()
         self._notices: list[str] = []
         self._joint_reader = JointReader(robot.joints, robot.gripper)
@@ -152,8 +156,9 @@ class StateEstimator:
 
     @property
     def missing(self) -> list[str]:
-        """Arm joints, gripper and bodies without any message yet."""
-        return [source for source, channels in self._sources.items() if (self._received_ns[channels] < 0).any()]
+        """Arm joints, gripper and bodies without any message yet; of a gripper seen in part, the missing fingers."""
+        return [self._describe_missing(source) for source, channels in self._sources.items()
+                if (self._received_ns[channels] < 0).any()]
 
     def take_notices(self) -> list[str]:
         """Log lines for the events since the last call: unknown joints, jumps, restarts of time."""
@@ -166,7 +171,8 @@ class StateEstimator:
             self._apply(heapq.heappop(self._waiting)[2])
         unseen = [source for source, channels in self._sources.items() if not self._bank.seen[channels].all()]
         if unseen:
-            return Estimate(stamp_ns, Status.WAITING, f'waiting for the first measurement of {", ".join(unseen)}', None, np.inf)
+            what = ', '.join(map(self._describe_missing, unseen))
+            return Estimate(stamp_ns, Status.WAITING, f'waiting for the first measurement of {what}', None, np.inf)
         elapsed = (stamp_ns - self._bank.stamp_ns) / _NS_PER_S
         age = float(elapsed[self._arm].max())
         if elapsed.min() < 0.0:
@@ -230,17 +236,33 @@ class StateEstimator:
             return
         self._applied_ns[channels] = reading.stamp_ns
         is_body = channels[0] >= len(self._robot.state_names)
-        position = self._continued(reading) if is_body else reading.position
+        position = self._continued_body(reading) if is_body else self._continued_joints(reading)
         accepted = self._bank.update(channels, reading.stamp_ns, position, reading.velocity, together=is_body)
         jumped = self._jumps.note(channels, accepted, reading.stamp_ns, position, together=is_body)
         self.counts['outlier'] += int(not accepted.all())
         if jumped.any():
+            if not is_body:
+                position = self._unwrapped(channels, position, self._home)
             self._bank.start(channels[jumped], reading.stamp_ns, position[jumped], reading.velocity[jumped])
             self.counts['jump'] += 1
             self._notices.append(f'jump of {", ".join(self.names[channel] for channel in channels[jumped])} at '
                                  f'{reading.stamp_ns / _NS_PER_S:.3f} s; estimation goes on from there')
 
-    def _continued(self, reading: Reading) -> np.ndarray:
+    def _continued_joints(self, reading: Reading) -> np.ndarray:
+        """Positions of joints and gripper, shape (n,); endless joints at the turn nearest to the last estimate, or to home."""
+        if not self._robot.endless.any():
+            return reading.position
+        expected = np.where(self._bank.seen[self._arm], self._bank.mean()[0][self._arm], self._home)
+        return self._unwrapped(reading.channels, reading.position, expected)
+
+    def _unwrapped(self, channels: np.ndarray, position: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Positions (n,) of some joints and the gripper, with endless joints at the turn nearest to a reference (J,)."""
+        entries = np.zeros(len(self._robot.state_names))
+        entries[channels] = position
+        entries[self._arm] = self._robot.unwrapped(entries[self._arm], reference)
+        return entries[channels]
+
+    def _continued_body(self, reading: Reading) -> np.ndarray:
         """Positions of a body; its angles are the equivalent ones nearest to the last estimate."""
         position, angles = reading.position.copy(), reading.channels[3:]
         if self._bank.seen[angles].all():
@@ -255,6 +277,10 @@ class StateEstimator:
         for source in held:
             velocity[self._sources[source]] = 0.0
         return RobotState(stamp_ns, self.names, position, velocity), tuple(held)
+
+    def _describe_missing(self, source: str) -> str:
+        fingers = self._joint_reader.missing_fingers if self._robot.gripper and source == self._robot.gripper.name else []
+        return f'{source} ({", ".join(fingers)})' if fingers else source
 
     def _describe_silence(self, elapsed: np.ndarray) -> str:
         silent = [self.names[joint] for joint in self._arm if elapsed[joint] > self._config.coast_after_s]

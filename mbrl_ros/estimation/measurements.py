@@ -13,6 +13,7 @@ from transforms3d.euler import quat2euler
 
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.robots.profile import GripperProfile
+from mbrl_ros.robots.turns import nearest_turn
 
 #: Most names of unknown joints that are remembered, and the longest, in characters.
 _MOST_UNKNOWN, _LONGEST_NAME = 100, 256
@@ -132,6 +133,11 @@ class JointReader:
         return Reading(measurement.stamp_ns, np.array(columns[0], dtype=int), np.array(columns[1], dtype=float),
                        np.array(columns[2], dtype=float))
 
+    @property
+    def missing_fingers(self) -> list[str]:
+        """Fingers whose positions the next opening still waits for; none while it waits for all."""
+        return [name for name in self._fingers if name not in self._seen_fingers] if self._seen_fingers else []
+
     def new_unknown(self, names: Sequence[str]) -> list[str]:
         """Names that are not tracked; each of the first hundred is returned once, later ones never."""
         known = self._entry.keys() | self._unknown | set(self._fingers)
@@ -180,8 +186,7 @@ def nearest_angles(angles: np.ndarray, reference: np.ndarray) -> np.ndarray:
         reference: Likewise, of any number of turns.
     """
     roll, pitch, yaw = angles
-    candidates = np.array([[roll, pitch, yaw], [roll + math.pi, math.pi - pitch, yaw + math.pi]])
-    candidates += 2.0 * math.pi * np.round((reference - candidates) / (2.0 * math.pi))
+    candidates = nearest_turn(np.array([[roll, pitch, yaw], [roll + math.pi, math.pi - pitch, yaw + math.pi]]), reference)
     return candidates[np.abs(candidates - reference).sum(axis=1).argmin()]
 
 

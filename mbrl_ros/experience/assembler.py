@@ -51,7 +51,7 @@ class TransitionAssembler:
 
     A command stamped t gives the observations at t and one period later. Raw states between two measured ones are interpolated
     linearly, a body's angles the shorter way round. A command without an opening takes the last opening of its episode, because
-    the gripper still follows that one.
+    the gripper still follows that one. A step in which the arm was held, as the command says, is tagged so.
 
     A command is dropped, and the reason counted, if it was superseded early, if the states have a gap or a jump within its
     period, or if the newest report at or before t is not of an episode. Without any report, every phase counts.
@@ -65,6 +65,7 @@ class TransitionAssembler:
 
     Attributes:
         dropped: Number of commands and messages dropped, by reason.
+        decided_ns: Stamp of the newest command that has become a transition or was dropped; -1 before the first.
     """
 
     def __init__(self, robot: RobotProfile, space: 'ActionSpace', period_s: float, config: AssemblerConfig | None = None, *,
@@ -83,6 +84,7 @@ class TransitionAssembler:
         self._reports: deque[EpisodeReport] = deque()
         self._report_seen = False
         self.dropped: Counter[str] = Counter()
+        self.decided_ns = -1
 
     def on_state(self, state: RobotState) -> list[Transition]:
         """Take the next state; return the transitions that are now certain, oldest first.
@@ -119,7 +121,7 @@ class TransitionAssembler:
         if ready is None:
             return []
         ordered = velocity[[command.names.index(name) for name in self._joints]]
-        self._commands.append(AppliedCommand(command.stamp_ns, self._joints, ordered, command.opening_m))
+        self._commands.append(dataclasses.replace(command, names=self._joints, velocity=ordered))
         if len(self._commands) > self._config.max_pending:
             self._commands.popleft()
             self.dropped['command waited too long for states'] += 1
@@ -188,20 +190,22 @@ class TransitionAssembler:
                 state, next_state = self._state_at(stamp_ns), self._state_at(stamp_ns + self._period_ns)
                 action = self._space.action(ArmCommand(command.velocity, opening_m), state)
                 ready.append(Transition(self._space.observe(state), action, self._space.observe(next_state), stamp_ns,
-                                        **self._reported(stamp_ns, report)))
+                                        **self._reported(command, report)))
             self._commands.popleft()
+            self.decided_ns = stamp_ns
         self._forget()
         return ready
 
-    def _reported(self, stamp_ns: int, report: EpisodeReport | None) -> dict[str, Any]:
-        """Fields of a transition that the episode reports tell."""
+    def _reported(self, command: AppliedCommand, report: EpisodeReport | None) -> dict[str, Any]:
+        """Fields of a transition that the command and the episode reports tell."""
+        tags = Tag.HELD if command.is_held else Tag(0)
         if report is None:
-            return {'episode': 0}
-        after = self._report_at(stamp_ns + self._period_ns)
+            return {'episode': 0, 'tags': tags}
+        after = self._report_at(command.stamp_ns + self._period_ns)
         has_ended = after.episode != report.episode or not after.phase.is_episode
         is_success = after.episode == report.episode and after.success
         return {'episode': report.episode, 'goal': report.goal_m, 'terminated': has_ended and is_success,
-                'truncated': has_ended and not is_success, 'tags': TAGS.get(report.phase, Tag(0))}
+                'truncated': has_ended and not is_success, 'tags': tags | TAGS.get(report.phase, Tag(0))}
 
     def _report_at(self, stamp_ns: int) -> EpisodeReport | None:
         """The report in force at a moment."""

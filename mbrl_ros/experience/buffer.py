@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mbrl_ros.errors import ConfigError, ShapeError
-from mbrl_ros.types import GOAL_SIZE, Transition
+from mbrl_ros.types import GOAL_SIZE, Tag, Transition
 
 _FIRST_ALLOCATION = 1024
 #: Type of each column.
@@ -76,6 +76,11 @@ class Transitions:
     def dynamics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observations, actions and next observations."""
         return self.obs, self.action, self.next_obs
+
+    @property
+    def chosen(self) -> 'Self':
+        """Transitions that can be learned from: those in which the arm was not held."""
+        return self.take(self.tags & Tag.HELD == 0)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Columns by name."""

@@ -14,7 +14,7 @@ from mbrl_ros.experience.bags.reader import BagReader
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.experience.replay import replay, report_of
 from mbrl_ros.robots.profile import RobotProfile
-from mbrl_ros.types import EpisodeReport, Phase, Transition
+from mbrl_ros.types import EpisodeReport, Phase, Tag, Transition
 
 if TYPE_CHECKING:
     from mbrl_ros.spaces.space import ActionSpace
@@ -145,10 +145,12 @@ def _check_rate(path: Path, chapters: list[_Chapter], period_s: float) -> None:
 
 
 def _parts(chapters: list[_Chapter], transitions: list[Transition]) -> list[list[Transition]]:
-    """Transitions of each chapter; both lists are in the order of recording."""
+    """Transitions of each chapter that somebody showed; both lists are in the order of recording."""
     parts: list[list[Transition]] = [[] for _ in chapters]
     first = 0
     for transition in transitions:
+        if Tag.HELD in transition.tags:
+            continue
         place = next((index for index in range(first, len(chapters)) if chapters[index].holds(transition)), None)
         if place is not None:
             first = place

@@ -5,6 +5,7 @@ It runs without torch and waits for nobody, so that neither planning nor learnin
 
 import dataclasses
 import gc
+import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,8 @@ from mbrl_ros.ros.loop_figures import LoopFigures
 from mbrl_ros.ros.stop_socket import Answer, StopSocket
 
 _THROTTLE_S = 2.0
+#: Longest time between two statuses while the guard ticks.
+_HEARTBEAT_S = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +78,14 @@ class CommandGuardNode(Node):
         self._stop = EmergencyStop(Path(config.output_dir) / 'emergency_stop' if config.output_dir else None)
         period_s, control_period_s = 1.0 / config.rate_hz, 1.0 / config.control_rate_hz
         self._guard = CommandGuard(self._robot, config.guard, period_s=period_s, control_period_s=control_period_s,
-                                   late_s=driver.command_timeout_s, lockstep=config.lockstep, emergency_stop=self._stop)
+                                   latency_s=driver.command_latency_s, late_s=driver.command_timeout_s,
+                                   lockstep=config.lockstep, emergency_stop=self._stop)
         self._measured = MeasuredJoints(self._robot)
         self._inbox = GuardInbox(round(period_s * 1e9), round(control_period_s * 1e9), round(driver.command_latency_s * 1e9))
-        self._port = DriverPort(self, self._robot, driver, period_s)
+        self._port = DriverPort(self, self._robot, driver, period_s, self._guard.hold_s - period_s)
         self._figures, self._latest, self._last_hold = LoopFigures(), None, None
         self._status_s = 0.0
+        self._is_gripper_told = config.gripper_opening_m < 0.0
         self.exit_code: int | None = None
         self._applied_pub = qos.advertise(self, JointState, topics.APPLIED_COMMAND, qos.LATCHED_RECORD)
         self._status_pub = qos.advertise(self, DiagnosticArray, topics.GUARD_STATUS, qos.LATCHED)
@@ -93,8 +98,6 @@ class CommandGuardNode(Node):
         self.get_logger().info(f'configuration: {config.to_mapping()}')
         if self._stop.is_pressed:
             self.get_logger().error('the emergency stop is still pressed; ~/release lets the arm move')
-        if config.gripper_opening_m >= 0.0:
-            self._port.send_gripper(config.gripper_opening_m)
         if not config.lockstep:
             priority.request_priority(self, config.realtime_priority)
         memory.keep_freed_memory()
@@ -197,7 +200,9 @@ class CommandGuardNode(Node):
             gripper = self._robot.gripper.name if self._robot.gripper else ''
             self._applied_pub.publish(convert.applied_to_msg(outcome.applied, self._robot.base_link, gripper))
         self._figures.add(latency_ms=1e3 * tick.latency_s, state_age_ms=1e3 * tick.state_age_s)
-        if tick.is_answer or outcome.hold is not self._last_hold:
+        now_s = time.monotonic()
+        if tick.is_answer or outcome.hold is not self._last_hold or now_s - self._status_s >= _HEARTBEAT_S:
+            self._status_s = now_s
             self._status_pub.publish(self._status(tick))
         self._note_hold(outcome.hold, outcome.detail)
 
@@ -225,7 +230,10 @@ class CommandGuardNode(Node):
         self.exit_code = 1
 
     def on_second(self) -> None:
-        """Say how the guard is doing."""
+        """Say how the guard is doing; tell the gripper its first opening once it listens."""
+        if not self._is_gripper_told and self._port.has_gripper and not self._stop.is_pressed:
+            self._is_gripper_told = True
+            self._port.send_gripper(self._config.gripper_opening_m)
         tick = self._latest
         if tick is None:
             self._diagnostics.update('Command Guard', diagnostics.WARN, 'no tick yet')

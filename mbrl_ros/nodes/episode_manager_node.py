@@ -18,13 +18,14 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.control.safety.reasons import HoldReason
-from mbrl_ros.errors import GoalError, MeasurementError, shortened
+from mbrl_ros.control.safety.reasons import OF_AGENT, HoldReason
+from mbrl_ros.errors import ConfigError, GoalError, MeasurementError, PhaseError, shortened
 from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.runs.curve import save_learning_curve
-from mbrl_ros.runs.machine import EpisodeConfig, EpisodeMachine
-from mbrl_ros.runs.scores import HELD, EpisodeScore, ScoreBoard, ScoreConfig
+from mbrl_ros.runs.machine import Counts, EpisodeConfig, EpisodeMachine
+from mbrl_ros.runs.run_mark import RunMark
+from mbrl_ros.runs.scores import HELD, EpisodeScore, ScoreBoard, ScoreConfig, load_scores
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks.reach import ReachGoalConfig
@@ -84,10 +85,15 @@ class EpisodeManagerNode(Node):
         self._robot = load_robot(self._config.robot)
         driver = load_driver(self._config.driver)
         self._task = make_task(self._config.task, self._robot, reach_goal=self._config.reach, actions=self._config.actions)
-        self._machine = EpisodeMachine(self._robot, self._task, self._config.episodes,
-                                       seed=self._config.seed, can_reset=bool(driver.reset_service))
         self._output_dir = Path(self._config.output_dir) if self._config.output_dir else None
-        self._board = ScoreBoard(self._config.scores, self._output_dir and self._output_dir / 'scores.csv')
+        self._mark = self._output_dir and RunMark(self._output_dir / '.episode_manager', self._identity())
+        scores = self._scores_so_far()
+        self._board = ScoreBoard(self._config.scores, self._output_dir and self._output_dir / 'scores.csv', scores)
+        counts = Counts(scores[-1].episode + 1, scores[-1].total_steps, sum(score.held_steps for score in scores)) \
+            if scores else Counts()
+        self._machine = EpisodeMachine(self._robot, self._task, self._config.episodes, seed=self._config.seed,
+                                       can_reset=bool(driver.reset_service), counts=counts)
+        self._held_steps = counts.held_steps
         self._published: EpisodeReport | None = None
         self._training: TrainingReport | None = None
         self._plan_ms: list[float] = []
@@ -163,18 +169,32 @@ class EpisodeManagerNode(Node):
         # In simulated time the controller publishes nothing while time stands, so the manager would never see a release.
         if not self._is_simulated:
             self._machine.on_emergency_stop(values.get('hold') == HoldReason.EMERGENCY_STOP.value)
+        hold = values.get('hold', '')
+        is_held = hold not in ('', HoldReason.PHASE.value)  # PHASE: a status of the phase before.
+        self._machine.on_controller(convert.stamp_from_msg(message.header.stamp), is_held and hold not in OF_AGENT)
         if self._machine.phase.is_episode:
             self._misses += missed
             if np.isfinite(plan_ms):
                 self._plan_ms.append(plan_ms)
-            elif (hold := values.get('hold', '')) not in ('', HoldReason.PHASE.value):  # PHASE: a status of the phase before.
+            if is_held:
                 self._holds[hold] += 1
 
     def on_proceed(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Allow the next episode, as a person asks by this service."""
-        self._speak(self._machine.on_operator())
-        response.success, response.message = True, 'the next episode may begin'
+        """Allow the next episode, or another attempt to get home, as a person asks by this service."""
+        try:
+            self._speak(self._machine.on_operator())
+        except PhaseError as error:
+            response.success, response.message = False, str(error)
+            return response
+        is_homing = self._machine.phase in (Phase.HOMING, Phase.RESETTING)
+        response.success = True
+        response.message = 'the arm goes home first' if is_homing else 'the next episode begins'
         return response
+
+    def close(self) -> None:
+        """End the run in order: a manager that is started later begins another one."""
+        if self._mark:
+            self._write(self._mark.end)
 
     def on_timer(self) -> None:
         """Bound the waits by the wall clock, and update the diagnostics."""
@@ -189,10 +209,13 @@ class EpisodeManagerNode(Node):
         if is_silent and (report is None or report.phase.is_episode):
             self.get_logger().warning(f'no message on {self.resolve_topic_name(topics.STATE)} for '
                                       f'{now_s - self._last_state_s:.0f} s', throttle_duration_sec=5.0)
+        text = report.phase.value if report else 'waiting for the first state'
+        reason = report.reason if report else ''
         self._diagnostics.update(
-            'Episodes', diagnostics.WARN if report is None and is_silent else diagnostics.OK,
-            report.phase.value if report else 'waiting for the first state', episode=report.episode if report else 0,
-            total_steps=report.total_steps if report else 0, successes_of_last=sum(score.success for score in self._board.last),
+            'Episodes', diagnostics.WARN if reason or (report is None and is_silent) else diagnostics.OK,
+            f'{text}: {reason}' if reason else text, episode=report.episode if report else 0,
+            total_steps=report.total_steps if report else 0,
+            held_steps=report.held_steps if report else 0, successes_of_last=sum(score.success for score in self._board.last),
             last=len(self._board.last))
 
     def _await_peers(self, now_s: float) -> None:
@@ -259,21 +282,25 @@ class EpisodeManagerNode(Node):
         if report.phase.is_episode and (before is None or before.goal_stamp_ns != report.goal_stamp_ns):
             self._goal_pub.publish(convert.goal_to_msg(report.goal_m, report.goal_stamp_ns, self._robot.base_link))
         self._report_pub.publish(convert.report_to_msg(report))
+        if report.reason and (before is None or before.reason != report.reason):
+            self.get_logger().warning(f'{report.phase.value}: {report.reason}')
         if report.phase.is_episode and report.step == 0:
             self._plan_ms, self._misses, self._holds = [], 0, Counter()
         if before is not None and before.phase.is_episode and not report.phase.is_episode:
             self._show_score(before, report)
         if self._machine.wants_reset:
             self._drive_reset(time.monotonic())
-        if report.phase is Phase.FINISHED and before.phase is not Phase.FINISHED:
+        if report.phase is Phase.FINISHED and (before is None or before.phase is not Phase.FINISHED):
             self._finish()
 
     def _show_score(self, before: EpisodeReport, report: EpisodeReport) -> None:
         training, planned = self._training, np.array(self._plan_ms or [np.nan])
         since_s, self._scored_s = self._scored_s, time.monotonic()
         # The controller held the arm throughout and never tried to plan, so the episode says nothing about the policy.
-        is_held = (before.phase is Phase.RUNNING and bool(self._holds) and not self._plan_ms
-                   and HoldReason.PLANNING_FAILED.value not in self._holds)
+        is_held = (self._machine.was_held_too_long and not report.success) or (
+            before.phase is Phase.RUNNING and bool(self._holds) and not self._plan_ms
+            and HoldReason.PLANNING_FAILED.value not in self._holds)
+        held_steps, self._held_steps = report.held_steps - self._held_steps, report.held_steps
         if len(self._board.scores) % 20 == 0:
             _show(self._board.header())
         _show([self._board.add(EpisodeScore(
@@ -282,10 +309,13 @@ class EpisodeManagerNode(Node):
             model_version=training.model_version if training else 0,
             model_error=training.holdout_rmse if training else float('nan'),
             plan_ms_p50=float(np.percentile(planned, 50)), plan_ms_p99=float(np.percentile(planned, 99)),
-            deadline_misses=self._misses, wall_s=self._scored_s - since_s))])
+            deadline_misses=self._misses, wall_s=self._scored_s - since_s, held_steps=held_steps))])
+        reasons = ', '.join(hold for hold, _ in self._holds.most_common()) or 'the controller was silent'
         if is_held:
-            reasons = ', '.join(hold for hold, _ in self._holds.most_common())
-            _show([f'{"":>7}  not scored: nothing was planned, the arm was held ({reasons})'])
+            why = f'held in {held_steps} more' if self._plan_ms else 'nothing was planned, the arm was held'
+            _show([f'{"":>7}  not scored: {why} ({reasons})'])
+        elif held_steps:
+            _show([f'{"":>7}  and {held_steps} steps in which the arm was held ({reasons})'])
         self._write(self._board.save)
 
     def _finish(self) -> None:
@@ -301,6 +331,24 @@ class EpisodeManagerNode(Node):
             _show([f'{what + ":":<15} {folder / name}' for what, name in files.items() if (folder / name).exists()])
         if self._config.exit_when_finished:
             self.exit_code = 0 if self._board.learned else 1
+
+    def _identity(self) -> str:
+        config = self._config
+        return f'{config.task} {config.actions} {config.robot} {config.driver} {config.seed}'
+
+    def _scores_so_far(self) -> list[EpisodeScore]:
+        """Scores of a predecessor that was killed in this run; none in a new run."""
+        if self._mark is None:
+            return []
+        path = self._output_dir / 'scores.csv'
+        try:
+            scores = load_scores(path) if self._mark.begin() and path.exists() else []
+        except (OSError, ConfigError) as error:
+            self.get_logger().error(f'episodes are counted from 0: {error}')
+            return []
+        if scores:
+            self.get_logger().warning(f'going on after episode {scores[-1].episode} of {path}')
+        return scores
 
     def _write(self, save: Callable[[], None]) -> None:
         """Save a file; an error, for example of a full disk, is logged and episodes go on."""

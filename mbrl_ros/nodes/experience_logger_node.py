@@ -31,8 +31,8 @@ from mbrl_ros.types import EpisodeReport
 
 _CONFIGURATION = 'configuration'
 _PARAMETER_EVENTS = '/parameter_events'
-_STACK = ('arm_simulator', 'state_estimator', 'model_trainer', 'mpc_controller', 'episode_manager', 'scripted_demonstrator',
-          'keyboard_teleop')
+_STACK = ('arm_simulator', 'state_estimator', 'model_trainer', 'mpc_controller', 'command_guard', 'episode_manager',
+          'scripted_demonstrator', 'keyboard_teleop')
 _POLL_S = 1.0
 _DEPTH = 1000
 
@@ -152,7 +152,9 @@ def _sources(config: LoggerNodeConfig) -> list[_Source]:
         sources.append(_Source(driver.object_pose_topic, PoseStamped, reliable=False))
     sources += [
         _Source(topics.STATE, JointState),
+        _Source(topics.COMMAND, JointState),
         _Source(topics.APPLIED_COMMAND, JointState),
+        _Source(topics.GUARD_STATUS, DiagnosticArray, latched=True),
         _Source(topics.DEMONSTRATED_ACTION, JointState, latched=True),
         _Source(topics.GOAL, PoseStamped, latched=True),
         _Source(topics.EPISODE, DiagnosticArray, latched=True),

@@ -101,7 +101,7 @@ class ModelTrainerNode(Node):
         self._schedule = RoundSchedule(schedule, background=config.learning and not config.lockstep)
         folder = Path(config.output_dir) if config.output_dir else None
         self._model_path, self._bag_path = (folder / 'model.safetensors', folder / 'bag') if folder else (None, None)
-        self._num_of_run, self._total_steps = 0, -1
+        self._num_of_run, self._steps_told, self._num_held = 0, -1, 0
         self._refused_s: dict[str, float] = {}
 
         self._closing = threading.Event()
@@ -150,7 +150,7 @@ class ModelTrainerNode(Node):
             return
         # Count evicted transitions too, so that a full buffer still triggers rounds.
         num_transitions = self._buffer.num_seen
-        due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run)
+        due = self._schedule.due(time.monotonic(), num_transitions, self._num_of_run, self._assembler.decided_ns)
         if due is None:
             return
         # An answer has the stamp of the report that asked for it: a restarted trainer may not have heard `/clock` yet.
@@ -158,8 +158,10 @@ class ModelTrainerNode(Node):
         if not self._config.learning:
             self._take_report((self._report(due.episode, 'no round: learning is off', stamp_ns), None))
             return
-        data = self._buffer.arrays()
-        self._start(lambda: self._train(data, due, stamp_ns, num_transitions), self._take_report)
+        everything = self._buffer.arrays()
+        data = everything.chosen
+        self._num_held = len(everything) - len(data)
+        self._start(lambda: self._train(data, due, stamp_ns, num_transitions - self._num_held), self._take_report)
 
     def _announce(self) -> None:
         """Say once, for the episode manager, that states, commands and reports reach this node."""
@@ -204,14 +206,15 @@ class ModelTrainerNode(Node):
         self.on_timer()
 
     def _on_report(self, report: EpisodeReport) -> list[Transition]:
-        if self._total_steps < 0 < report.total_steps and self._model_path:
-            self.get_logger().warning(f'started in the middle of a run, at step {report.total_steps}; '
+        if self._steps_told < 0 < report.all_steps and self._model_path:
+            self.get_logger().warning(f'started in the middle of a run, at step {report.all_steps}; '
                                       f'taking model and experience from {self._model_path.parent}')
             self._resume_model()
             self._start(self._load_run, self._take_run)
-        if report.total_steps < self._total_steps:
-            self._num_of_run = 0  # The manager has restarted its count: a new run.
-        self._total_steps = report.total_steps
+        if report.all_steps < self._steps_told:
+            # The manager has begun a new run; or it has started again, and plays an episode that was not finished anew.
+            self._num_of_run = min(self._num_of_run, report.all_steps)
+        self._steps_told = report.all_steps
         self._schedule.on_report(report, time.monotonic())
         return self._assembler.on_report(report)
 
@@ -287,7 +290,7 @@ class ModelTrainerNode(Node):
         self._diagnostics.update('training', level, report.reason, model_version=report.model_version,
                                  trained_episode=report.trained_episode, num_transitions=report.num_transitions,
                                  holdout_rmse=report.holdout_rmse, duration_s=report.duration_s, changed=report.changed,
-                                 dropped=dict(self._assembler.dropped))
+                                 dropped={**self._assembler.dropped, 'the arm was held': self._num_held})
         self.get_logger().info(f'round on {report.num_transitions} transitions, {report.duration_s:.1f} s: {report.reason}')
 
     def _now_ns(self) -> int:

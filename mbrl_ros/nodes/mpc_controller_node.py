@@ -5,6 +5,7 @@ It is a managed node: configuring builds and warms up everything, activating let
 
 import dataclasses
 import gc
+import time
 import traceback
 from typing import Any
 
@@ -246,7 +247,8 @@ class MpcControllerNode(LifecycleNode):
         except ValueError:
             self._refusals.tell(topics.GUARD_STATUS, f'unknown hold {values["hold"]!r}')
             return
-        self._inbox.put(guard_hold=None if hold in (None, *IDLE) else (hold, shortened(values.get('detail', ''))))
+        self._inbox.put(guard_hold=None if hold in (None, *IDLE) else (hold, shortened(values.get('detail', ''))),
+                        guard_received_s=time.monotonic())
 
     # Outputs, called in the control thread.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mbrl_ros.errors import ConfigError, ShapeError
+from mbrl_ros.errors import ShapeError
 from mbrl_ros.robots.urdf import UrdfJoint, read_chain
 
 _TINY = 1e-9
@@ -32,11 +32,8 @@ class KinematicChain:
     """
 
     def __init__(self, urdf_path: str | Path, base_link: str, tool_link: str, joints: Sequence[str]) -> None:
-        chain = read_chain(urdf_path, base_link, tool_link)
+        chain = read_chain(urdf_path, base_link, tool_link, joints)
         names = [joint.name for joint in chain if joint.is_moving]
-        if sorted(names) != sorted(joints):
-            raise ConfigError(f'{urdf_path}: the chain {base_link} to {tool_link} moves {", ".join(names)}, '
-                              f'the profile lists {", ".join(joints)}')
         self.num_joints = len(names)
         self._columns = [list(joints).index(name) for name in names]
         self._stages, self._end = _fold(chain)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mbrl_ros.errors import ConfigError, ShapeError
+from mbrl_ros.errors import ShapeError
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.robots.urdf import read_chain
 
@@ -18,12 +18,8 @@ class JointOrigins:
     """
 
     def __init__(self, robot: RobotProfile) -> None:
-        chain = read_chain(robot.urdf_path, robot.base_link, robot.tool_link)
-        names = [joint.name for joint in chain if joint.is_moving]
-        if sorted(names) != sorted(robot.joints):
-            raise ConfigError(f'{robot.urdf_path}: the chain {robot.base_link} to {robot.tool_link} moves {", ".join(names)}, '
-                              f'the profile lists {", ".join(robot.joints)}')
-        self._columns = [robot.joints.index(name) for name in names]
+        chain = read_chain(robot.urdf_path, robot.base_link, robot.tool_link, robot.joints)
+        self._columns = [robot.joints.index(joint.name) for joint in chain if joint.is_moving]
         self._stages: list[tuple[np.ndarray, np.ndarray, bool]] = []
         pending = np.eye(4)
         for joint in chain:

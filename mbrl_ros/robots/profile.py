@@ -7,6 +7,8 @@ import numpy as np
 from mbrl_ros.config import Config, load_yaml, section, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.resources import config_file, resolve_url
+from mbrl_ros.robots.turns import nearest_turn
+from mbrl_ros.robots.urdf import read_chain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +74,19 @@ class GripperProfile(Config):
 
 @dataclasses.dataclass(frozen=True)
 class RobotProfile(Config):
-    """One arm: names, limits, home, links, gripper and URDF."""
+    """One arm: names, limits, home, links, gripper and URDF.
+
+    A joint whose position limits are infinite turns without end. Its measured angle is known up to whole turns only.
+    """
 
     name: str = setting(doc='Name of the robot.')
     urdf: str = setting(doc='URDF, as package://<package>/<path> or relative to the YAML file.')
     base_link: str = setting(doc='Root of the chain, frame of goals and object poses.')
     tool_link: str = setting(doc='End of the chain, the point that reaches.')
     joints: tuple[str, ...] = setting(doc='The J arm joints from base to tool.')
-    position_lower_rad: tuple[float, ...] = setting(doc='Lower position limits.', unit='rad')
-    position_upper_rad: tuple[float, ...] = setting(doc='Upper position limits.', unit='rad')
+    position_lower_rad: tuple[float, ...] = setting(doc='Lower position limits; -inf for a joint that turns without end.',
+                                                    unit='rad', finite=False)
+    position_upper_rad: tuple[float, ...] = setting(doc='Upper position limits; inf likewise.', unit='rad', finite=False)
     max_velocity_rad_s: tuple[float, ...] = setting(doc='Velocity limits, also the scale of normalised actions.', low=1e-6)
     max_acceleration_rad_s2: tuple[float, ...] = setting(doc='Acceleration limits.', unit='rad/s²', low=1e-6)
     max_jerk_rad_s3: tuple[float, ...] = setting((), 'Jerk limits; empty for none.', unit='rad/s³', low=1e-6)
@@ -104,6 +110,19 @@ class RobotProfile(Config):
     def state_names(self) -> tuple[str, ...]:
         """The robot's entries of the state: the arm joints, then the gripper's opening."""
         return self.joints + ((self.gripper.name,) if self.gripper else ())
+
+    @property
+    def endless(self) -> np.ndarray:
+        """Which joints turn without end, shape (J,), bool."""
+        return np.isinf(self.position_lower_rad) & np.isinf(self.position_upper_rad)
+
+    def unwrapped(self, q: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Joint positions with endless joints at the turn nearest to a reference; all of shape (J,), rad."""
+        return np.where(self.endless, nearest_turn(q, reference), q)
+
+    def way_home(self, q: np.ndarray) -> np.ndarray:
+        """What home differs by from joint positions (J,), rad, shape (J,); endless joints take the shorter way."""
+        return self.unwrapped(np.array(self.home_rad), q) - q
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,11 +164,17 @@ def load_robot(name: str) -> RobotProfile:
     """Read `config/robots/<name>.yaml`, or the YAML file at the path `name`.
 
     Raises:
-        ConfigError: There is no such file, a key or value does not fit, or the URDF does not exist.
+        ConfigError: There is no such file, a key or value does not fit, the URDF does not exist or has other joints from base to
+            tool, or a limit is beyond that of the URDF or not plausible in radians.
     """
     path = config_file('robots', name)
     profile = RobotProfile.from_mapping(load_yaml(path), str(path))
-    return dataclasses.replace(profile, urdf_path=str(resolve_url(profile.urdf, path)))
+    profile = dataclasses.replace(profile, urdf_path=str(resolve_url(profile.urdf, path)))
+    chain = {joint.name: joint for joint in read_chain(profile.urdf_path, profile.base_link, profile.tool_link, profile.joints)}
+    limits = zip(profile.joints, profile.position_lower_rad, profile.position_upper_rad, profile.max_velocity_rad_s)
+    if misfits := [misfit for joint, *values in limits for misfit in chain[joint].misfits(*values)]:
+        raise ConfigError(f'{path}: {"; ".join(misfits)} (URDF: {profile.urdf_path})')
+    return profile
 
 
 def load_driver(name: str) -> DriverProfile:

@@ -44,7 +44,7 @@ class TwistResolver:
     def __init__(self, robot: RobotProfile, kinematics: KinematicChain, config: TwistConfig | None = None) -> None:
         self.config = config or TwistConfig()
         self._kinematics = kinematics
-        self._home = np.array(robot.home_rad)
+        self._robot = robot
         #: Twist for an action of 1, shape (4,): m/s, m/s, m/s, rad/s.
         self.scale = np.array([*[self.config.max_linear_m_s] * 3, self.config.max_yaw_rad_s])
         #: Largest change of a twist, shape (4,), each second.
@@ -65,7 +65,7 @@ class TwistResolver:
         tilt = self.config.upright_gain_per_s * np.cross(axis, _DOWN)
         wanted = np.concatenate([twist[:3], tilt[:2], twist[3:]])
         inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + self.config.damping**2 * np.eye(6))
-        home = self.config.posture_gain_per_s * (self._home - q)
+        home = self.config.posture_gain_per_s * self._robot.way_home(q)
         return inverse @ wanted + home - inverse @ (jacobian @ home)
 
     def twist(self, velocity: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from mbrl_ros.ros.control_inbox import ControlInbox
 from mbrl_ros.ros.ticking import steady_ticks
 
 _POLL_S = 0.1
-#: If time stands still for this long after a command in lockstep, the driver may have missed the command.
+#: If a control period in lockstep lasts longer than this, the guard may have missed its command.
 _UNANSWERED_S = 1.0
 _JOIN_S = 10.0
 
@@ -118,10 +118,11 @@ class ControlThread:
                 self._port.repeat_to_newcomers()
 
     def _is_unanswered(self) -> bool:
-        """Whether the newest state is still the one of the last command, some time after it was sent."""
+        """Whether the control period of the last command still lasts, some time after it was sent."""
         state = self._inbox.newest().state
-        return (state is not None and state.stamp_ns == self._commanded_ns
-                and time.monotonic() - self._last_tick_s >= _UNANSWERED_S)
+        if state is None or self._commanded_ns is None or time.monotonic() - self._last_tick_s < _UNANSWERED_S:
+            return False
+        return 0 <= state.stamp_ns - self._commanded_ns < round(self._timing.period_s * 1e9)
 
     def _come_to_rest(self) -> None:
         while self._tick(self._inbox.newest(), active=False).velocity is not None:
@@ -130,7 +131,9 @@ class ControlThread:
     def _tick(self, newest: Received, active: bool) -> TickOutcome:
         began_s = time.monotonic()
         stamp_ns, delay_s = self._now(newest)
-        inputs = TickInputs(**vars(newest), now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9),
+        # In lockstep the guard speaks only while time moves.
+        silence_s = 0.0 if self._timing.lockstep else began_s - newest.guard_received_s
+        inputs = TickInputs(**vars(newest), now_ns=stamp_ns, effect_ns=stamp_ns + round(delay_s * 1e9), guard_silence_s=silence_s,
                             active=active, anytime=not self._timing.lockstep, lockstep=self._timing.lockstep)
         outcome = self._send(self._controller.tick(inputs), inputs)
         sent_s = time.monotonic()

@@ -5,8 +5,9 @@ import time
 
 from mbrl_ros.types import AppliedCommand, RobotState
 
-#: In lockstep, longest wait for a joint state of the time on the clock; joint states of a slow sensor are older.
-_PATIENCE_S = 0.02
+#: In lockstep, waits in vain for a joint state of the time on the clock, after which the sensor counts as slow and older states
+#: will do. A message may be late on a busy machine; if that ended the wait, commands would depend on the machine.
+_PATIENCE = 5
 
 
 class GuardInbox:
@@ -23,10 +24,10 @@ class GuardInbox:
         self._period_ns, self._control_period_ns, self._latency_ns = period_ns, control_period_ns, latency_ns
         self._state: RobotState | None = None
         self._command: tuple[AppliedCommand, float] | None = None
-        self._until_ns = 0
+        #: When the command in force begins and ends, by the simulator's clock.
+        self._lasts_ns = 0, 0
         self._clock_ns = self._done_ns = -1
-        self._clocked_s = 0.0
-        self._lag_ns = 0
+        self._lag_ns = self._vain_waits = 0
 
     def put_state(self, state: RobotState) -> None:
         """Replace the joint state; one of the past is taken where the clock was set back."""
@@ -39,16 +40,18 @@ class GuardInbox:
         """Replace the command."""
         with self._changed:
             self._command = command, time.monotonic()
-            self._until_ns = command.stamp_ns - self._latency_ns + self._control_period_ns
+            begin_ns = command.stamp_ns - self._latency_ns
+            self._lasts_ns = begin_ns, begin_ns + self._control_period_ns
             self._changed.notify_all()
 
     def put_clock(self, clock_ns: int) -> None:
-        """Take the simulator's time."""
+        """Take the simulator's time; with a clock that was set back, another world begins."""
         with self._changed:
             if clock_ns < self._clock_ns:
-                self._done_ns = -1
-            self._clock_ns, self._clocked_s = clock_ns, time.monotonic()
-            self._changed.notify_all()
+                self._done_ns, self._state = -1, None
+            if clock_ns != self._clock_ns:
+                self._clock_ns, self._vain_waits = clock_ns, 0
+                self._changed.notify_all()
 
     def newest(self) -> tuple[RobotState | None, tuple[AppliedCommand, float] | None]:
         """Newest joint state, and a command that has come since the last call, with the steady time of its arrival."""
@@ -56,26 +59,40 @@ class GuardInbox:
             command, self._command = self._command, None
             return self._state, command
 
+    def wait_for_state(self, since_ns: int, timeout_s: float) -> None:
+        """Wait until the arm has been measured at `since_ns` or later, but not longer than `timeout_s`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._state is not None and self._state.stamp_ns >= since_ns, timeout_s)
+
     def wait_for_step(self, timeout_s: float) -> int | None:
         """In lockstep, wait until a command lasts and the arm was measured; the time on the clock, or None after `timeout_s`."""
-        end_s = time.monotonic() + timeout_s
         with self._changed:
-            while not self._step_is_due():
-                left_s = end_s - time.monotonic()
-                if left_s <= 0.0:
-                    return None
-                self._changed.wait(min(left_s, _PATIENCE_S) if self._is_owed() else left_s)
-            self._done_ns = self._clock_ns
-            return self._clock_ns
+            if self._changed.wait_for(self._step_is_due, timeout_s):
+                self._done_ns = self._clock_ns
+                return self._clock_ns
+            if self._state is not None and self._is_owed():
+                self._vain_waits += 1
+                if self._vain_waits == _PATIENCE:
+                    self._lag_ns = self._clock_ns - self._state.stamp_ns
+            return None
+
+    def step_again(self) -> None:
+        """Make the last step due again, as it did not move time."""
+        with self._changed:
+            self._done_ns = -1
+
+    def is_unanswered(self) -> bool:
+        """In lockstep, whether time still stands where the last step was decided."""
+        with self._changed:
+            return self._clock_ns == self._done_ns
 
     def _is_owed(self) -> bool:
-        """Whether the command in force lasts for another period, which was not decided yet."""
-        return self._done_ns < self._clock_ns and self._clock_ns < self._until_ns - self._period_ns // 2
+        """Whether the command in force lasts for another period, which was not decided yet.
+
+        A command of a world that was put back begins later than the clock.
+        """
+        begin_ns, end_ns = self._lasts_ns
+        return self._done_ns < self._clock_ns and begin_ns <= self._clock_ns < end_ns - self._period_ns // 2
 
     def _step_is_due(self) -> bool:
-        if self._state is None or not self._is_owed():
-            return False
-        lag_ns = self._clock_ns - self._state.stamp_ns
-        if lag_ns > self._lag_ns and time.monotonic() - self._clocked_s >= _PATIENCE_S:
-            self._lag_ns = lag_ns
-        return lag_ns <= self._lag_ns
+        return self._state is not None and self._is_owed() and self._clock_ns - self._state.stamp_ns <= self._lag_ns

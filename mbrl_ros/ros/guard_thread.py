@@ -22,6 +22,10 @@ _POLL_S = 0.1
 #: In lockstep, time that has stood still this long after a command may be waiting for it.
 _UNANSWERED_S = 1.0
 _JOIN_S = 10.0
+#: After a pause of the process, age of a joint state that tells how the arm moves now, and longest wait for one.
+_FRESH_NS, _CATCH_UP_S = 50_000_000, 0.1
+#: A pause from which on this matters; a decision that was kept from leaving for so long is not sent any more.
+_PAUSE_S = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,15 +94,24 @@ class GuardThread:
     def _run_realtime(self) -> None:
         for skipped in steady_ticks(self._period_s, self._stop):
             self._skipped = skipped
+            if time.monotonic() - self._last_tick_s > _PAUSE_S:
+                # What is newest may be from before the pause, while joint states have queued up.
+                self._inbox.wait_for_state(self._clock.now().nanoseconds - _FRESH_NS, _CATCH_UP_S)
             self._tick(self._clock.now().nanoseconds)
 
     def _run_lockstep(self) -> None:
         while not self._stop.is_set():
             now_ns = self._inbox.wait_for_step(_POLL_S)
             if now_ns is not None:
-                self._tick(now_ns)
-            elif time.monotonic() - self._last_tick_s >= _UNANSWERED_S:
+                self._tick_or_wait(now_ns)
+            elif self._inbox.is_unanswered() and time.monotonic() - self._last_tick_s >= _UNANSWERED_S:
                 self._port.repeat_to_newcomers()
+
+    def _tick_or_wait(self, now_ns: int) -> None:
+        """Tick; where another commander has to be given way, time stands until it is gone."""
+        if self._tick(now_ns).velocity is None:
+            self._inbox.step_again()
+            self._stop.wait(_POLL_S)
 
     def _come_to_rest(self) -> None:
         self._guard.dismiss()
@@ -106,6 +119,7 @@ class GuardThread:
             time.sleep(self._period_s)
 
     def _tick(self, now_ns: int) -> GuardOutcome:
+        began_s = time.monotonic()
         state, command = self._inbox.newest()
         if command is not None and not self._stop.is_set():
             self._guard.accept(command[0], now_ns)
@@ -113,7 +127,8 @@ class GuardThread:
         # The gripper goes first: in lockstep the simulator steps as soon as the arm's command arrives.
         if command is not None and command[0].opening_m is not None and outcome.hold is None:
             self._port.send_gripper(command[0].opening_m)
-        self._port.send(outcome, now_ns)
+        if self._lockstep or time.monotonic() - began_s <= _PAUSE_S:
+            self._port.send(outcome, now_ns)
         self._last_tick_s = time.monotonic()
         latency_s = math.nan if command is None else self._last_tick_s - command[1]
         age_s = math.nan if state is None else (now_ns - state.stamp_ns) * 1e-9

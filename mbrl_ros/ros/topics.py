@@ -8,7 +8,7 @@ GOAL = 'goal'                            #: PoseStamped, base frame, latched
 EPISODE = 'episode'                      #: DiagnosticArray holding one `EpisodeReport`, control rate
 COMMAND = 'command'                      #: JointState, what the controller asks of the arm, stamp = takes effect
 APPLIED_COMMAND = 'applied_command'      #: JointState, velocities that the command guard reached, stamp = took effect
-GUARD_STATUS = 'guard_status'            #: DiagnosticArray, control rate
+GUARD_STATUS = 'guard_status'            #: DiagnosticArray, control rate, and 10 Hz without commands
 EMERGENCY_STOP = 'emergency_stop'        #: Bool, true presses the emergency stop, latched
 DEMONSTRATED_ACTION = 'demonstrated_action'  #: JointState, entries of an action, latched
 CONTROLLER_STATUS = 'controller_status'  #: DiagnosticArray, control rate

@@ -53,6 +53,11 @@ class TaskProgress:
         self.goal = np.asarray(goal, dtype=float)
         self._success.reset()
 
+    def withdraw(self, steps: int, reward: float) -> None:
+        """Uncount control steps that were counted with this reward each."""
+        self.step -= steps
+        self.episode_return -= steps * reward
+
     def advance(self, obs: np.ndarray, steps: int = 1) -> None:
         """Count control steps, at most those left in the episode; `obs` is the observation after the last of them."""
         steps = min(steps, self._max_steps - self.step)

@@ -37,9 +37,9 @@ class EpisodeScore:
 
     Attributes:
         episode: Index, from 0.
-        total_steps: Real control steps of all episodes so far.
-        phase: `demonstrated`, `exploring`, `running`, or `held` if the arm was held all the time, so that nothing was planned;
-            success rates leave such episodes out.
+        total_steps: Real control steps of all episodes so far, without those in which the arm was held.
+        phase: `demonstrated`, `exploring`, `running`, or `held` if the arm was held all the time, so that nothing was planned,
+            or for too long; success rates leave such episodes out.
         success: Whether the goal was reached and held; None if the environment does not say, or the episode was held.
         distance_m: Distance from the goal at the end; NaN without a goal.
         episode_return: Sum of rewards.
@@ -52,6 +52,7 @@ class EpisodeScore:
         changed: Whether the round of training after it reported a change of the world.
         wall_s: Wall time of the episode and the round of training after it; 0 for an episode recorded before the run. In a live
             run, time since the end of the episode before. NaN if not measured.
+        held_steps: Control steps of the episode in which the arm was held, in a live run.
     """
 
     episode: int
@@ -67,6 +68,7 @@ class EpisodeScore:
     deadline_misses: int
     changed: bool = False
     wall_s: float = float('nan')
+    held_steps: int = 0
 
 
 class ScoreBoard:
@@ -145,7 +147,7 @@ class ScoreBoard:
         ]
 
     def save(self) -> None:
-        """Write all scores to the CSV file, if there is one.
+        """Write all scores to the CSV file, if there is one; a crash leaves the old file or the new one.
 
         Raises:
             OSError: The file cannot be written; the next call writes all scores.
@@ -154,10 +156,12 @@ class ScoreBoard:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open('w', newline='', encoding='utf-8') as file:
+        temporary = path.with_name(f'.{path.name}')
+        with temporary.open('w', newline='', encoding='utf-8') as file:
             writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(EpisodeScore)])
             writer.writeheader()
             writer.writerows(dataclasses.asdict(score) for score in self.scores)
+        temporary.replace(path)
 
     @property
     def _scored(self) -> list[EpisodeScore]:
@@ -175,7 +179,7 @@ def load_scores(path: Path) -> list[EpisodeScore]:
     """
     answer = {'True': True, 'False': False, '': None}.__getitem__
     parse = {'phase': str, 'success': answer, 'changed': answer,
-             **dict.fromkeys(('episode', 'total_steps', 'model_version', 'deadline_misses'), int)}
+             **dict.fromkeys(('episode', 'total_steps', 'model_version', 'deadline_misses', 'held_steps'), int)}
     try:
         with path.open(newline='', encoding='utf-8') as file:
             return [EpisodeScore(**{field.name: parse.get(field.name, float)(row[field.name])

@@ -44,6 +44,7 @@ class RoundSchedule:
         self._background = background
         self._report: EpisodeReport | None = None
         self._waited_since_s: float | None = None
+        self._ended_ns: int | None = None
         self._num_lost = 0
         self._is_set_back = False
         self._trained_episode = -1
@@ -53,31 +54,38 @@ class RoundSchedule:
     def on_report(self, report: EpisodeReport, now_s: float) -> None:
         """Take the newest report, heard at `now_s`."""
         before = self._report
-        if before and (report.episode, report.total_steps) < (before.episode, before.total_steps):
+        if before and (report.episode, report.all_steps) < (before.episode, before.all_steps):
             self._trained_episode, self._num_lost, self._is_set_back = -1, 0, False  # The manager has begun anew.
         elif before and report.stamp_ns < before.stamp_ns:
             self._is_set_back = True
+        if report.phase.is_episode or self._is_set_back:
+            self._ended_ns = None
+        elif before and before.phase.is_episode:
+            self._ended_ns = report.start_ns
         self._report = report
         if not self._is_waited_for():
             self._waited_since_s = None
         elif self._waited_since_s is None:
             self._waited_since_s = now_s
 
-    def due(self, now_s: float, num_transitions: int, num_of_run: int) -> DueRound | None:
+    def due(self, now_s: float, num_transitions: int, num_of_run: int, decided_ns: int = -1) -> DueRound | None:
         """The round to start now, if any; to be called again once that round has ended.
 
         Args:
             now_s: Steady time.
             num_transitions: Number of all transitions so far, evicted ones included.
-            num_of_run: Number of transitions since the episode manager began to count.
+            num_of_run: Number of transitions since the episode manager began to count, those of a held arm included.
+            decided_ns: As of the `TransitionAssembler`. Once it is past the end of the episode, nothing is missing: what is not
+                there, as while the command guard held the arm, never comes.
         """
         report = self._report
         if self._is_set_back:
             # The clock was set back, e.g. by a restarted simulator, so missing transitions will never arrive.
-            self._num_lost, self._is_set_back = max(report.total_steps - num_of_run, 0), False
+            self._num_lost, self._is_set_back = max(report.all_steps - num_of_run, 0), False
         if self._is_waited_for():
-            missing = report.total_steps - num_of_run
-            if missing > self._num_lost and now_s - self._waited_since_s < self._config.patience_s:
+            missing = report.all_steps - num_of_run
+            is_decided = self._ended_ns is not None and decided_ns >= self._ended_ns
+            if missing > self._num_lost and not is_decided and now_s - self._waited_since_s < self._config.patience_s:
                 return None
             # Transitions still missing after `patience_s`, as after a crash, never arrive; later episodes do not wait for them.
             self._num_lost = max(missing, 0)

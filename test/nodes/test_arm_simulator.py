@@ -8,6 +8,7 @@ import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from PIL import Image
+from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -23,18 +24,19 @@ from mbrl_ros.ros import convert, qos
 from mbrl_sim.arm_simulator_node import ArmSimulatorNode
 from mbrl_sim.scene import tabletop_config
 
-PERIOD_NS = 50_000_000
+COMMAND_HZ = 20.0
+PERIOD_NS = round(1e9 / COMMAND_HZ)
 ROBOT = load_robot('panda')
 
 
 class Bench(NodeBench):
-    """The simulator, and a client beside it."""
+    """The simulator of a slow driver, and a client beside it."""
 
     def __init__(self, **parameters):
         super().__init__('client')
         #: Joint states from the simulator's very first word on.
         self.early = self.hear(JointState, 'joint_states')
-        self.simulator = self.start(ArmSimulatorNode, **parameters)
+        self.simulator = self.start(ArmSimulatorNode, **{'command_rate_hz': COMMAND_HZ, **parameters})
 
     def publisher(self, kind, topic):
         """Publisher that the simulator has already found."""
@@ -230,6 +232,13 @@ def test_the_trajectory_face_is_obeyed_in_any_joint_order(bench):
     bench.spin_until(lambda: states and np.abs(arm(states[-1]) - target).max() < 2e-3)
 
 
+def test_the_trajectory_controller_tells_how_it_interpolates(bench):
+    bench = bench(driver='joint_trajectory', interpolate_from_desired_state=False)
+    names = ['interpolate_from_desired_state', 'allow_nonzero_velocity_at_trajectory_end', 'unknown']
+    answer = bench.call(GetParameters, 'joint_trajectory_controller/get_parameters', GetParameters.Request(names=names))
+    assert [(value.type, value.bool_value) for value in answer.values] == [(1, False), (1, False), (0, False)]
+
+
 def test_a_driver_with_a_topic_for_the_gripper_sends_its_joints_there(bench):
     bench = bench(lockstep=True, driver='franka')
     arms, grippers = (bench.hear(JointState, topic) for topic in ('franka/joint_states', 'franka_gripper/joint_states'))
@@ -289,18 +298,67 @@ def test_faults_and_ground_truth_are_parameters_and_faults_change_live(bench):
     assert np.array_equal(arm(next(state for state in newest if len(state.name) == 7)), truths[-1].position[:7])
 
 
+def test_in_mujoco_the_defaults_are_an_imperfect_arms_and_what_is_given_comes_before_them(bench):
+    pytest.importorskip('mujoco')
+    bench = bench(lockstep=True, simulator='mujoco', **{'world.cube': False, 'command_timeout_s': 0.5})
+    config = bench.simulator._config
+    assert (config.joint_state_hz, config.world.physics_hz, config.command_latency_s) == (480, 960, (0.01, 0.02))
+    assert config.faults.shuffle_joints and not config.interpolate_from_desired_state and config.command_timeout_s == 0.5
+    states = bench.hear(JointState, 'joint_states')
+    commands = bench.publisher(Float64MultiArray, VELOCITY)
+    bench.spin_until(lambda: states)
+    start, count = stamp(states[-1]), len(states)
+    send(commands, [0.3] * 7)
+    bench.spin_until(lambda: stamp(states[-1]) == start + PERIOD_NS)
+    period = states[count:]
+    assert len({stamp(state) for state in period}) == 24 and len({tuple(state.name) for state in period}) > 10
+    moved = arm(states[-1]) - arm(states[0])
+    assert (moved > 1e-4).all() and (moved < 0.3 * 0.04).all()  # The latency and the lag hold it back.
+
+
+def test_faults_of_commands_and_arm_change_live_and_no_joint_is_stuck_that_there_is_not(bench):
+    bench = bench(lockstep=True)
+    states = bench.hear(JointState, 'joint_states')
+    commands = bench.publisher(Float64MultiArray, VELOCITY)
+    bench.spin_until(lambda: states)
+
+    def moved(**faults):
+        """How far one period of commands moves the arm under faults."""
+        results = bench.simulator.set_parameters([Parameter(f'faults.{name}', value=value) for name, value in faults.items()])
+        assert all(result.successful for result in results)
+        begin = stamp(states[-1])
+        before = arm(states[-1])
+        send(commands, [0.4] * 7)
+        bench.spin_until(lambda: stamp(states[-1]) == begin + PERIOD_NS)
+        return arm(states[-1]) - before
+
+    assert moved().min() > 0.01
+    assert not moved(frozen_positions=True).any()
+    assert moved(frozen_positions=False).min() > 0.03  # Two periods of motion are seen at once.
+    stuck = moved(stuck_joint='panda_joint3')
+    assert abs(stuck[2]) < 1e-3 and np.delete(stuck, 2).min() > 0.01
+    assert moved(stuck_joint='', command_drop_probability=1.0).min() > 0.01  # The one before stays in force.
+    moved(command_drop_probability=0.0, protective_stop=True)
+    assert np.abs(moved()).max() < 2e-3
+    assert moved(protective_stop=False).min() > 0.01
+    [result] = bench.simulator.set_parameters([Parameter('faults.stuck_joint', value='elbow')])
+    assert result.reason == f'faults.stuck_joint needs one of {", ".join(ROBOT.joints)}'
+    with pytest.raises(ConfigError, match="no joint 'elbow' to be stuck"):
+        Bench(**{'faults.stuck_joint': 'elbow'})
+
+
 def test_simulated_time_without_lockstep_is_refused(bench):
     with pytest.raises(ConfigError, match='use_sim_time needs lockstep: true'):
         bench(use_sim_time=True)
 
 
-def test_a_control_period_of_uneven_steps_is_refused(bench):
-    with pytest.raises(ConfigError, match='control_rate_hz needs a divisor of the 240 Hz of physics'):
-        bench(lockstep=True, control_rate_hz=99.0)
+def test_a_command_period_of_uneven_steps_is_refused(bench):
+    with pytest.raises(ConfigError, match='command_rate_hz needs a divisor of the 240 Hz of physics'):
+        bench(lockstep=True, command_rate_hz=99.0)
 
 
-def test_against_the_wall_clock_any_control_rate_will_do(bench):
-    bench = bench(control_rate_hz=50.0)
+def test_against_the_wall_clock_any_command_rate_will_do(bench):
+    bench = bench(command_rate_hz=99.0)
     bench.spin_until(lambda: bench.early)
 
 
@@ -346,6 +404,11 @@ def test_a_video_that_cannot_be_written_is_named_and_the_arm_goes_on(bench, tmp_
         send(commands, [0.3] * 7)
         bench.spin_until(lambda: states and stamp(states[-1]) == fresh + PERIOD_NS)  # noqa: B023
     assert 'episodes.gif: cannot be written' in capfd.readouterr().err
+
+
+def test_a_video_of_an_engine_without_pictures_is_refused(bench, tmp_path):
+    with pytest.raises(ConfigError, match='video_path needs the simulator pybullet'):
+        bench(simulator='mujoco', video_path=str(tmp_path / 'a.gif'))
 
 
 def test_a_video_of_another_kind_is_refused():

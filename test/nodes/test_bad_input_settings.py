@@ -23,9 +23,10 @@ def refuse(node: str, *arguments: str) -> str:
 
 
 OUT_OF_RANGE = {
-    'arm_simulator': ('control_rate_hz', '-1.0'), 'state_estimator': ('rate_hz', '0.0'),
+    'arm_simulator': ('command_rate_hz', '-1.0'), 'state_estimator': ('rate_hz', '0.0'),
     'experience_logger': ('recorder.max_split_mb', '-5.0'), 'model_trainer': ('learner.trainer.ensemble.ensemble_size', '0'),
-    'mpc_controller': ('planner.horizon', '0'), 'episode_manager': ('episodes.max_episode_steps', '0'),
+    'command_guard': ('guard.command_periods', '0.5'), 'mpc_controller': ('planner.horizon', '0'),
+    'episode_manager': ('episodes.max_episode_steps', '0'),
     'scripted_demonstrator': ('noise_std', '-0.5'), 'keyboard_teleop': ('rate_hz', '0.0'),
 }
 
@@ -51,6 +52,7 @@ def test_an_unknown_parameter_is_named_with_what_may_be_meant(node):
 @pytest.mark.parametrize(('node', 'kind', 'profile', 'key'), [
     ('state_estimator', 'robot', 'robots/panda.yaml', 'home_rad'),
     ('mpc_controller', 'robot', 'robots/panda.yaml', 'home_rad'),
+    ('command_guard', 'driver', 'drivers/simulated.yaml', 'command_topic'),
     ('episode_manager', 'driver', 'drivers/simulated.yaml', 'command_type'),
 ])
 def test_a_typo_in_a_profile_is_named_with_its_file(tmp_path, node, kind, profile, key):

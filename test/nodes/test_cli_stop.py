@@ -1,4 +1,4 @@
-"""`mbrl-ros stop` and `release` against the real controller node, which obeys them in every state."""
+"""`mbrl-ros stop` and `release` against the real command guard."""
 
 import contextlib
 import os
@@ -9,17 +9,16 @@ import threading
 import pytest
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.parameter import Parameter
 
-from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
+from mbrl_ros.nodes.command_guard_node import CommandGuardNode
 
 
 @pytest.fixture
-def controller():
-    """An unconfigured controller of the arm `left`, spinning."""
+def guard():
+    """The guard of the arm `left`, spinning."""
     context = rclpy.Context()
     context.init()
-    node = MpcControllerNode(context=context, namespace='/left', parameter_overrides=[Parameter('autostart', value=False)])
+    node = CommandGuardNode(context=context, namespace='/left')
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
 
@@ -41,16 +40,16 @@ def command(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, '-m', 'mbrl_ros.cli.main', *words], capture_output=True, text=True, timeout=60)
 
 
-def test_the_stop_is_pressed_and_released_from_the_command_line(controller):
+def test_the_stop_is_pressed_and_released_from_the_command_line(guard):
     replies = [command(name, '--namespace', '/left', '--timeout', '20') for name in ('stop', 'release', 'release')]
     assert [reply.stdout.strip() for reply in replies] == [
         'the arm is stopped until ~/release', 'released', 'it was not pressed'], replies
     assert [reply.returncode for reply in replies] == [0, 0, 0]
 
 
-def test_without_a_controller_the_error_names_service_and_domain():
+def test_without_a_guard_the_error_names_service_and_domain():
     reply = command('stop', '--timeout', '0.5')
     assert reply.returncode == 2
     assert reply.stderr.strip().splitlines()[-1] == (
-        f'error: no service /mpc_controller/stop within 0.5 s in ROS domain {os.environ["ROS_DOMAIN_ID"]}; '
-        'is the controller running there?')
+        f'error: no service /command_guard/stop within 0.5 s in ROS domain {os.environ["ROS_DOMAIN_ID"]}; '
+        'is the command guard running there?')

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 from support.bench import TIMEOUT_S, NodeBench
+from support.controller_bench import guard_status
 
 from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
 from mbrl_ros.nodes.scripted_demonstrator_node import ScriptedDemonstratorNode
@@ -30,11 +30,11 @@ KEYBOARD = (sys.executable, '-m', 'mbrl_ros.cli.node', 'keyboard_teleop')
 
 
 class Bench(NodeBench):
-    """A node under test, an arm at home, an episode manager, and everything that is said about a demonstration.
+    """A node under test, a guarded arm at home, an episode manager, and everything that is said about a demonstration.
 
     Attributes:
         shown: Demonstrated actions that were heard.
-        commands: Commands of the arm that were heard.
+        commands: Velocities that the controller asked for.
         holds: Hold of each tick.
     """
 
@@ -45,9 +45,10 @@ class Bench(NodeBench):
         self.holds: list[str] = []
         self.state_pub = self.peer.create_publisher(JointState, 'state', qos.STATE)
         self.report_pub = self.peer.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
+        self.guard_pub = self.peer.create_publisher(DiagnosticArray, 'guard_status', qos.LATCHED)
         for kind, topic, callback, profile in (
                 (JointState, 'demonstrated_action', self._on_shown, qos.LATCHED_RECORD),
-                (Float64MultiArray, 'forward_velocity_controller/commands', self._on_command, qos.RECORD),
+                (JointState, 'command', self._on_command, qos.RECORD),
                 (DiagnosticArray, 'controller_status', self._on_status, qos.RECORD)):
             self.peer.create_subscription(kind, topic, callback, profile)
 
@@ -58,12 +59,13 @@ class Bench(NodeBench):
         self.state_pub.publish(convert.state_to_msg(RobotState(stamp_ns, NAMES, AT_HOME, velocity), ROBOT.base_link))
         report = EpisodeReport(stamp_ns, phase, 0, 0, 3, 3, 0.0, 0.0, 0.1, False, (0.5, 0.1, 0.145), 0, 0)
         self.report_pub.publish(convert.report_to_msg(report))
+        self.guard_pub.publish(guard_status())
 
     def _on_shown(self, message: JointState) -> None:
         self.shown.append(convert.demonstrated_from_msg(message))
 
-    def _on_command(self, message: Float64MultiArray) -> None:
-        self.commands.append(np.array(message.data))
+    def _on_command(self, message: JointState) -> None:
+        self.commands.append(convert.applied_from_msg(message).velocity)
 
     def _on_status(self, message: DiagnosticArray) -> None:
         self.holds.append(convert.status_values(message)['hold'])
@@ -117,7 +119,7 @@ def test_in_lockstep_time_stands_until_the_newest_state_is_answered(bench):
     bench.start(MpcControllerNode, lockstep=True)
     teacher = Teacher(bench)
     assert bench.spin_until(lambda: bench.peer.count_subscribers('demonstrated_action') == 2
-                            and bench.peer.count_publishers('forward_velocity_controller/commands'))
+                            and bench.peer.count_publishers('command'))
     for tick in range(3):
         bench.say(tick * 50_000_000)
         bench.spin_for(0.3)

@@ -8,6 +8,7 @@ import rclpy
 from std_msgs.msg import Float64MultiArray
 from support.bench import NodeBench
 
+from mbrl_ros.control.safety.guard import GuardOutcome
 from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import qos
 from mbrl_ros.ros.driver_port import DriverPort
@@ -21,8 +22,8 @@ class Bench(NodeBench):
 
     def __init__(self) -> None:
         super().__init__('driver')
-        self.node = self.add(rclpy.create_node('controller', context=self.context))
-        self.port = DriverPort(self.node, ROBOT, DRIVER, 0.05)
+        self.node = self.add(rclpy.create_node('guard', context=self.context))
+        self.port = DriverPort(self.node, ROBOT, DRIVER, 1.0 / 120.0, 1.0 / 120.0)
 
     def listen(self) -> list[float]:
         """First number of each command that a new driver hears; it is there, and known to be, when this returns."""
@@ -35,7 +36,7 @@ class Bench(NodeBench):
         return heard
 
     def send(self, speed: float) -> None:
-        self.port.send(np.full(7, speed), np.array(ROBOT.home_rad), 0)
+        self.port.send(GuardOutcome(np.full(7, speed), np.array(ROBOT.home_rad), np.zeros(7), None, None, '', ()), 0)
 
 
 @pytest.fixture

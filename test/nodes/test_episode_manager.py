@@ -1,5 +1,6 @@
 """The episode manager node: what must not end it."""
 
+import itertools
 import time
 
 import numpy as np
@@ -15,7 +16,7 @@ from support.bench import NodeBench, wait_until
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, qos, topics
-from mbrl_ros.runs.scores import HELD, EpisodeScore
+from mbrl_ros.runs.scores import HELD, EpisodeScore, load_scores
 from mbrl_ros.types import EpisodeReport, RobotState, TrainingReport
 
 ROBOT = load_robot('panda')
@@ -154,31 +155,128 @@ def test_a_slow_manager_speaks_of_the_newest_state_and_in_simulated_time_of_each
     driver.destroy_node()
 
 
-def play_a_planned_episode(manager, *holds, plan_ms=float('nan')):
-    """The score of an episode in which the controller says after each state what it does."""
+def play_a_planned_episode(manager, *holds, plan_ms=float('nan'), hold_of=None):
+    """The score of an episode in which the controller says after each state what it does.
+
+    Args:
+        manager: The manager.
+        holds: What it says on each tick.
+        plan_ms: Its planning time.
+        hold_of: In place of `holds`, what it says on the n-th step.
+    """
     manager.on_training(convert.report_to_msg(TrainingReport(10**15, -1, 3, True, '', 100, 0.1, -1.0, 0.5)))
-    tick = 0
+    tick, steps = 0, itertools.count()
     while not manager._board.scores:
         tick += 1
         assert tick < 100
         manager.on_state(state_at(tick))
-        for hold in holds:
+        for hold in holds if hold_of is None else [hold_of(next(steps)) if manager._machine.phase.is_episode else 'phase']:
             manager.on_controller_status(convert.status_to_msg(tick * 50_000_000, 'Tick', {'hold': hold, 'plan_ms': plan_ms}))
     return manager._board.scores[0]
 
 
 @pytest.mark.parametrize('hold', ['stale_mandate', 'emergency_stop', 'no_model'])
 def test_an_episode_in_which_the_arm_was_held_all_the_time_is_no_failure_and_says_why(make_manager, capsys, hold):
-    manager = make_manager(**{'episodes.exploration_episodes': 0, 'episodes.max_episode_steps': 3, 'use_sim_time': True})
+    manager = make_manager(**{'episodes.exploration_episodes': 0, 'episodes.max_episode_steps': 50, 'episodes.max_held_steps': 3,
+                              'use_sim_time': True})
     score = play_a_planned_episode(manager, 'phase', hold)
-    assert (score.phase, score.success, score.total_steps) == (HELD, None, 3)
+    assert (score.phase, score.success, score.total_steps + score.held_steps) == (HELD, None, 4)
+    assert score.held_steps == 3
     assert manager._board.last == []
     assert f'not scored: nothing was planned, the arm was held ({hold})' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('holds', 'plan_ms'), [
-    (('stale_mandate', ''), 5.0), (('planning_failed', 'stale_mandate'), float('nan')), (('disagreement',), 5.0), ((), 5.0)])
+    (('stale_mandate', ''), 5.0), (('stale_mandate', 'planning_failed'), float('nan')), (('disagreement',), 5.0), ((), 5.0)])
 def test_an_episode_in_which_the_policy_planned_or_could_not_is_its_own(make_manager, holds, plan_ms):
     manager = make_manager(**{'episodes.exploration_episodes': 0, 'episodes.max_episode_steps': 3, 'use_sim_time': True})
     score = play_a_planned_episode(manager, *holds, plan_ms=plan_ms)
     assert (score.phase, score.success) == ('running', False)
+
+
+def test_steps_in_which_the_arm_was_held_are_in_the_scores_and_do_not_use_up_the_episode(make_manager, tmp_path, capsys):
+    manager = make_manager(**{'episodes.exploration_episodes': 0, 'episodes.max_episode_steps': 6, 'use_sim_time': True,
+                              'output_dir': str(tmp_path)})
+    score = play_a_planned_episode(manager, hold_of=lambda step: 'not_following' if 2 <= step < 5 else '', plan_ms=5.0)
+    assert (score.phase, score.total_steps, score.held_steps) == ('running', 6, 3)
+    assert 'and 3 steps in which the arm was held (not_following)' in capsys.readouterr().out
+    assert load_scores(tmp_path / 'scores.csv')[0].held_steps == 3
+
+
+def play(manager, episodes):
+    """Play some episodes; each lasts one step."""
+    tick, before = 0, len(manager._board.scores)
+    while len(manager._board.scores) < before + episodes:
+        tick += 1
+        assert tick < 100
+        manager.on_state(state_at(tick))
+
+
+def test_a_manager_that_the_launch_starts_again_after_a_crash_goes_on_counting(make_manager, tmp_path):
+    settings = {'output_dir': str(tmp_path), 'episodes.episodes': 4}
+    killed = make_manager(**settings)
+    play(killed, 2)
+    successor = make_manager(**settings)
+    play(successor, 2)
+    assert [(score.episode, score.total_steps) for score in load_scores(tmp_path / 'scores.csv')] == [
+        (0, 1), (1, 2), (2, 3), (3, 4)]
+    assert sorted(path.name for path in tmp_path.glob('scores*')) == ['scores.csv']
+
+
+def test_a_manager_of_another_run_counts_from_zero_and_leaves_the_earlier_scores_there(make_manager, tmp_path):
+    settings = {'output_dir': str(tmp_path), 'episodes.episodes': 4}
+    ended = make_manager(**settings)
+    play(ended, 2)
+    ended.close()
+    play(make_manager(**settings), 1)
+    play(make_manager(**settings, seed=7), 1)
+    assert [score.episode for score in load_scores(tmp_path / 'scores.csv')] == [0]
+    assert len(list(tmp_path.glob('scores-*.csv'))) >= 1
+
+
+def test_scores_that_a_crash_has_damaged_are_put_aside_and_said(make_manager, tmp_path):
+    play(make_manager(output_dir=str(tmp_path)), 1)
+    (tmp_path / 'scores.csv').write_text('episode,total_steps\nnothing,1\n')
+    play(make_manager(output_dir=str(tmp_path)), 1)
+    assert [score.episode for score in load_scores(tmp_path / 'scores.csv')] == [0]
+    assert len(list(tmp_path.glob('scores-*.csv'))) == 1
+
+
+def proceed(manager):
+    answer = manager.on_proceed(Trigger.Request(), Trigger.Response())
+    return answer.success, answer.message
+
+
+def test_a_person_lets_one_episode_begin_beside_an_arm_that_nothing_resets(make_manager):
+    manager = make_manager(**{'episodes.wait_for_operator': True})
+    assert proceed(manager) == (False, "call this while the episode manager waits for a person; its phase is 'waiting'")
+    tick = 0
+    for episode in range(2):
+        while manager._machine.report is None or manager._machine.report.reason != 'a person has to call ~/proceed':
+            tick += 1
+            assert tick < 100
+            manager.on_state(state_at(tick))
+        assert proceed(manager) == (True, 'the next episode begins')
+        assert (manager._machine.phase.value, manager._machine.report.episode) == ('exploring', episode)
+        assert proceed(manager) == (
+            False, "call this while the episode manager waits for a person; its phase is 'exploring'")
+
+
+def test_an_arm_that_cannot_get_home_is_named_in_log_and_diagnostics_and_tried_again_on_demand():
+    bench = NodeBench()
+    node = bench.start(EpisodeManagerNode, **TINY, **{'episodes.phase_timeout_s': 0.5})
+    try:
+        words, reports = bench.hear(DiagnosticArray, topics.DIAGNOSTICS), bench.hear(DiagnosticArray, topics.EPISODE)
+        bench.spin_until(lambda: node.count_subscribers(topics.DIAGNOSTICS) and node.count_subscribers(topics.EPISODE))
+        node.on_timer()
+        away = np.array(ROBOT.home_rad) + np.eye(7)[1] * 0.31
+        for tick in range(1, 20):
+            node.on_state(convert.state_to_msg(RobotState(tick * 50_000_000, ROBOT.joints, away, np.zeros(7)), ROBOT.base_link))
+        reason = 'homing for 1 s: panda_joint2 is 0.31 rad from home (tolerance 0.02)'
+        bench.spin_until(lambda: bench.said(f'waiting: {reason}'))
+        bench.spin_until(lambda: any(status.message == f'waiting: {reason}' for word in words for status in word.status))
+        bench.spin_until(lambda: convert.report_from_msg(reports[-1], EpisodeReport).reason == reason)
+        assert proceed(node) == (True, 'the arm goes home first')
+        bench.spin_until(lambda: convert.report_from_msg(reports[-1], EpisodeReport).phase.value == 'homing')
+    finally:
+        bench.close()

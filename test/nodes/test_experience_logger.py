@@ -41,7 +41,8 @@ class Stack(NodeBench):
         self.publishers = {name: self.peer.create_publisher(kind, name, profile) for name, kind, profile in (
             ('state', JointState, qos.RECORD), ('applied_command', JointState, qos.RECORD),
             ('episode', DiagnosticArray, qos.LATCHED), ('joint_states', JointState, qos.SENSOR),
-            ('model', UInt8MultiArray, qos.LATCHED), ('robot_description', String, qos.LATCHED))}
+            ('model', UInt8MultiArray, qos.LATCHED), ('robot_description', String, qos.LATCHED),
+            ('command', JointState, qos.COMMAND), ('guard_status', DiagnosticArray, qos.LATCHED))}
         self.diagnostics: list[tuple[bytes, str]] = []
         self.peer.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.DRIVER)
         self.sent: list[tuple[str, object]] = []
@@ -143,6 +144,16 @@ def test_latched_messages_best_effort_sensors_and_models_are_recorded(stack, tmp
                             set(by_topic(recorded(tmp_path / 'bag'))))
     (model,) = read_messages(tmp_path / 'bag', ['/model'])
     assert bytes(model.decoded().data) == b'weights' * 1000
+
+
+def test_what_was_asked_of_the_guard_and_what_it_says_are_recorded(stack, tmp_path):
+    logger = stack.start_logger(tmp_path)
+    stack.send('command', convert.applied_to_msg(AppliedCommand(MS, ROBOT.joints, np.zeros(7)), 'panda_link0'))
+    stack.send('guard_status', convert.status_to_msg(MS, 'command_guard: Tick', {'hold': 'emergency_stop'}))
+    stack.spin_for(0.5)
+    logger.close()
+    found = [name for name, _ in recorded(tmp_path / 'bag', '/command', '/guard_status')]
+    assert sorted(found) == ['/command', '/guard_status']
 
 
 def test_the_model_can_be_left_out(stack, tmp_path):

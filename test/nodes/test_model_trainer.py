@@ -68,14 +68,15 @@ class Bench(NodeBench):
         state = RobotState(self.stamp_ns, ROBOT.joints, self._q, self._qd)
         self._state_pub.publish(convert.state_to_msg(state, ROBOT.base_link))
 
-    def episode(self, steps: int, episode: int = 0, phase: Phase = Phase.EXPLORING) -> None:
+    def episode(self, steps: int, episode: int = 0, phase: Phase = Phase.EXPLORING, is_held: bool = False) -> None:
         """Move for some control steps: the arm takes on each commanded velocity at once."""
         self.stamp_ns += 2 * PERIOD_NS
         self.send_state()
         for _ in range(steps):
             self.say(phase, episode)
             velocity = 0.3 * self._rng.uniform(-1, 1, 7) * LIMITS
-            self._applied_pub.publish(convert.applied_to_msg(AppliedCommand(self.stamp_ns, ROBOT.joints, velocity), ''))
+            applied = AppliedCommand(self.stamp_ns, ROBOT.joints, velocity, is_held=is_held)
+            self._applied_pub.publish(convert.applied_to_msg(applied, ''))
             self._qd = velocity
             for _ in range(PERIOD_NS // STATE_NS):
                 self.stamp_ns += STATE_NS
@@ -114,6 +115,16 @@ def test_lockstep_round_follows_each_episode_with_every_transition(make_bench, t
     contract = bench.models[-1].card.contract
     assert (contract.agent, contract.robot, contract.state_names) == ('pets', 'panda', ROBOT.joints)
     assert AgentBundle.load(tmp_path / 'model.safetensors').to_bytes() == bench.models[-1].to_bytes()
+
+
+def test_steps_in_which_the_arm_was_held_are_neither_learned_from_nor_waited_for(make_bench):
+    bench = make_bench(lockstep=True)
+    bench.episode(45)
+    bench.episode(10, is_held=True)
+    bench.say(Phase.TRAINING)
+    bench.spin_until(lambda: bench.reports)
+    assert (bench.reports[0].num_transitions, bench.reports[0].accepted) == (45, True)
+    assert bench.models[0].card.real_steps == 45
 
 
 def test_trainer_says_that_it_is_ready_once_all_streams_reach_it(make_bench):

@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-from std_msgs.msg import Float64MultiArray
-from std_srvs.srv import Trigger
-from support.controller_bench import GOAL, TOPIC, Bench
+from support.controller_bench import GOAL, Bench
 
-from mbrl_ros.ros import convert, qos
+from mbrl_ros.ros import convert
 from mbrl_ros.types import Phase
 
 
@@ -34,14 +32,22 @@ def without_a_model(bench: Bench) -> None:
     bench.phase = Phase.RUNNING
 
 
+def silent_guard(bench: Bench) -> None:
+    bench.guard_hold = None
+
+
+def holding_guard(bench: Bench) -> None:
+    bench.guard_hold = 'not_following', 'panda_joint1 moved 0.000 rad'
+
+
 def sound(bench: Bench) -> None:
-    bench.phase, bench.sends_states = Phase.EXPLORING, True
+    bench.phase, bench.sends_states, bench.guard_hold = Phase.EXPLORING, True, ('', '')
     bench.offset = np.nan_to_num(bench.offset)
 
 
 @pytest.mark.parametrize(('spoil', 'hold'), [
     (silent_states, 'stale_state'), (states_with_nan, 'stale_state'), (jump, 'state_jump'), (silent_manager, 'stale_mandate'),
-    (standing, 'phase'), (without_a_model, 'no_model')])
+    (standing, 'phase'), (without_a_model, 'no_model'), (silent_guard, 'no_guard'), (holding_guard, 'not_following')])
 def test_what_is_wrong_stops_the_arm_under_its_name_and_ends_by_itself(moving, spoil, hold):
     spoil(moving)
     assert moving.spin_until(lambda: hold in {status['hold'] for status in moving.statuses[-5:]})
@@ -58,6 +64,15 @@ def test_without_a_state_nothing_is_sent_and_the_reason_is_named(make_bench):
     assert not bench.commands
 
 
+def test_without_a_guard_nothing_is_asked_for_and_the_reason_is_named(make_bench):
+    bench = make_bench()
+    bench.guard_hold = None
+    assert bench.spin_until(lambda: bench.hold == 'no_guard' and 'rate_hz' in bench.diagnostics)
+    assert not any(command.any() for command in bench.commands)
+    sound(bench)
+    assert bench.spin_until(lambda: bench.moves)
+
+
 def test_after_a_stop_zeros_are_said_and_then_nothing(moving):
     moving.phase = Phase.TRAINING
     assert moving.spin_until(lambda: moving.rests)
@@ -68,28 +83,11 @@ def test_after_a_stop_zeros_are_said_and_then_nothing(moving):
     assert not np.array(moving.commands[-5:]).any()
 
 
-def test_the_emergency_stop_is_latched_until_released(moving):
-    assert moving.call(Trigger, 'mpc_controller/stop', Trigger.Request()).success
-    assert moving.spin_until(lambda: moving.hold == 'emergency_stop' and moving.rests)
-    moving.spin_for(0.5)
-    assert moving.hold == 'emergency_stop'
-    assert moving.call(Trigger, 'mpc_controller/release', Trigger.Request()).success
-    assert moving.spin_until(lambda: moving.moves)
-    moving.assert_bounded()
-
-
-def test_a_stop_that_is_still_pressed_is_said_as_an_error(make_bench, tmp_path, capfd):
-    (tmp_path / 'emergency_stop').touch()
-    make_bench(output_dir=str(tmp_path), autostart=False)
-    line, = (line for line in capfd.readouterr().err.splitlines() if 'still pressed' in line)
-    assert line.startswith('[ERROR]')
-
-
-def test_a_second_commander_stops_the_arm_until_it_is_gone(moving):
-    other = moving.node.create_publisher(Float64MultiArray, TOPIC, qos.COMMAND)
-    assert moving.spin_until(lambda: moving.hold == 'other_commander' and moving.rests)
-    moving.node.destroy_publisher(other)
-    assert moving.spin_until(lambda: moving.moves)
+def test_a_guard_that_waits_for_commands_holds_nothing(moving):
+    moving.guard_hold = 'no_command', ''
+    before = len(moving.statuses)
+    assert moving.spin_until(lambda: len(moving.statuses) > before + 5 and moving.moves)
+    assert 'no_command' not in {status['hold'] for status in moving.statuses[before:]}
 
 
 def test_a_goal_out_of_reach_holds(make_bench):

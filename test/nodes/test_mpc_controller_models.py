@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from support.controller_bench import GOAL, HOME, ROBOT, TOPIC, Bench
+from support.controller_bench import GOAL, HOME, ROBOT, Bench
 
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
@@ -58,7 +58,7 @@ def test_a_damaged_model_is_refused_once_and_named(make_bench, capfd):
 def run_lockstep(bench: Bench, ticks: int) -> np.ndarray:
     """Commands of an arm whose time stands until it is told something, shape (ticks, 7)."""
     q, qd, phase = HOME.copy(), np.zeros(7), bench.phase
-    assert bench.spin_until(lambda: bench.node.count_subscribers('state') and bench.node.count_publishers(TOPIC))
+    assert bench.spin_until(lambda: bench.node.count_subscribers('state') and bench.node.count_publishers('command'))
     for tick in range(ticks):
         stamp_ns = tick * 50_000_000
         report = EpisodeReport(stamp_ns, phase, 0, 0, tick, tick, 0.0, 0.0, 0.0, False, GOAL, 0, 1)

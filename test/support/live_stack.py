@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.resources import share_directory
-from mbrl_ros.robots.profile import load_robot
+from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, qos
 from mbrl_ros.types import EpisodeReport
 from support.bench import TIMEOUT_S, NodeBench
@@ -23,6 +26,8 @@ from support.bench import TIMEOUT_S, NodeBench
 ROBOT = load_robot('panda')
 #: Faster than any drift of a held arm, slower than any motion on purpose, rad/s.
 STANDING_RAD_S = 0.02
+#: How long a frozen node of a `Stack` stands still.
+FROZEN_S = 2.0
 
 
 class Motion(NamedTuple):
@@ -77,6 +82,14 @@ class Launch:
         os.kill(self.pids(node)[-1], number)
         return time.monotonic()
 
+    def freeze(self, node: str, duration_s: float) -> None:
+        """Let a node's newest process stand still for a while."""
+        self.signal(node, signal.SIGSTOP)
+        try:
+            time.sleep(duration_s)
+        finally:
+            self.signal(node, signal.SIGCONT)
+
     def interrupt(self) -> tuple[int, float]:
         """Press Ctrl-C; the exit code, and how long the end took, s."""
         start_s = time.monotonic()
@@ -109,6 +122,7 @@ class Listener(NodeBench):
         applied: Arrival of each applied command.
         reports: Arrival and content of each episode report.
         statuses: Arrival and values of each controller status.
+        driven: Arrival of each command to the driver, and its largest speed, rad/s.
     """
 
     def __init__(self) -> None:
@@ -118,10 +132,12 @@ class Listener(NodeBench):
         self.applied: list[float] = []
         self.reports: list[tuple[float, EpisodeReport]] = []
         self.statuses: list[tuple[float, dict[str, str]]] = []
+        self.driven: list[tuple[float, float]] = []
         for kind, topic, callback in (
                 (JointState, 'joint_states', self._on_joints), (JointState, 'state', self._on_state),
                 (JointState, 'applied_command', self._on_applied), (DiagnosticArray, 'controller_status', self._on_status),
-                (DiagnosticArray, 'episode', self._on_report)):
+                (DiagnosticArray, 'episode', self._on_report),
+                (Float64MultiArray, load_driver('simulated').command_topic, self._on_driven)):
             qos.subscribe(self.peer, kind, topic, callback, qos.RECORD)
 
     @property
@@ -138,6 +154,9 @@ class Listener(NodeBench):
         speeds = dict(zip(message.name, message.velocity))
         speed = max(abs(speeds.get(joint, 0.0)) for joint in ROBOT.joints)
         self.motion.append(Motion(time.monotonic(), convert.stamp_from_msg(message.header.stamp), speed))
+
+    def _on_driven(self, message: Float64MultiArray) -> None:
+        self.driven.append((time.monotonic(), float(np.abs(message.data).max(initial=0.0))))
 
     def _on_state(self, _: JointState) -> None:
         self.states.append(time.monotonic())
@@ -173,3 +192,69 @@ def endless_stack(folder: Path, *, lockstep: bool, explorations: int = 2) -> Lau
     - {{name: output_dir, value: {folder}/run}}
 """)
     return Launch(folder / 'screen', str(file))
+
+
+class Stack:
+    """A launch without an end, its folder, and what it says."""
+
+    def __init__(self, folder: Path, **arguments: Any) -> None:
+        self.folder = folder
+        self.listener = Listener()
+        self.launch = endless_stack(folder, **arguments)
+        self._last = 'the start'
+
+    def kill_in_motion(self, *nodes: str) -> float:
+        """Kill nodes while the arm moves in an episode, and wait until they were started again; when they were killed."""
+        self._wait(lambda: self.listener.moves_in_an_episode, 'motion')
+        before = {node: len(self.launch.pids(node)) for node in nodes}
+        killed_s = [self.launch.signal(node, signal.SIGKILL) for node in nodes][-1]
+        self._last = f'{" and ".join(nodes)} had been killed'
+        self._wait(lambda: all(len(self.launch.pids(node)) > before[node] for node in nodes), 'a restart')
+        return killed_s
+
+    def freeze_in_motion(self, node: str) -> tuple[float, float]:
+        """Let a node stand still while the arm moves in an episode, and wait for motion after it; from when until when."""
+        self._wait(lambda: self.listener.moves_in_an_episode, 'motion')
+        pids = self.launch.pids()
+        frozen_s = self.launch.signal(node, signal.SIGSTOP)
+        self._last = f'{node} had stood still'
+        try:
+            self.listener.spin_for(FROZEN_S)
+        finally:
+            thawed_s = self.launch.signal(node, signal.SIGCONT)
+        self._wait(lambda: self.listener.moves_in_an_episode, 'motion')
+        assert self.launch.pids() == pids
+        return frozen_s, thawed_s
+
+    def go_on(self) -> None:
+        """Wait for the end of an episode that began after this call, and for motion in the one after."""
+        heard = len(self.listener.reports)
+
+        def finished() -> bool:
+            said = [(report.step, report.phase.is_episode) for _, report in self.listener.reports[heard:]]
+            return (0, True) in said and not said[-1][1]
+
+        self._wait(finished, 'an episode')
+        self._wait(lambda: self.listener.moves_in_an_episode, 'motion')
+
+    def end_cleanly(self) -> None:
+        """Check that Ctrl-C in mid-episode stops everything in time, the arm first, and leaves a closed bag."""
+        self._wait(lambda: self.listener.moves_in_an_episode, 'motion')
+        code, took_s = self.launch.interrupt()
+        assert code == 130
+        assert took_s < 3.5
+        ends = [line for line in self.launch.text().splitlines() if 'has finished cleanly' in line]
+        assert 'mpc_controller' in ends[0]
+        with AnyReader([self.folder / 'run' / 'bag']) as reader:
+            assert len(list(reader.messages())) == reader.message_count > 1000
+
+    def _wait(self, done: Callable[[], bool], what: str) -> None:
+        try:
+            self.listener.spin_until(done, what=what)
+        except AssertionError as error:
+            report = self.listener.report if self.listener.reports else 'nothing'
+            raise AssertionError(f'{error} after {self._last}; the manager last said: {report}') from None
+
+    def close(self) -> None:
+        self.listener.close()
+        self.launch.close()

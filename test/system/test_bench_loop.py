@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+from mbrl_ros.benchmarks.loop import StatusRecord
+from mbrl_ros.ros import convert
+
 
 def bench_loop(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, '-m', 'mbrl_ros.cli.main', 'bench', 'loop', '--seconds', '5', '--warmup', '5', *options]
@@ -20,3 +23,12 @@ def test_a_robot_that_does_not_exist_is_refused_in_one_line_before_anything_is_s
     assert (done.returncode, done.stdout) == (2, '')
     [line] = done.stderr.splitlines()
     assert line.startswith("error: there is no 'pandda' in config/robots; known: iiwa, panda")
+
+
+def test_the_guards_latency_is_counted_apart_from_the_controllers_and_only_of_answers():
+    record = StatusRecord()
+    for latency_ms in (1.5, float('nan'), 2.5):
+        record.on_guard_status(convert.status_to_msg(0, 'guard', {'hold': '', 'latency_ms': latency_ms}))
+    record.on_status(convert.status_to_msg(0, 'controller', {'state_to_command_ms': 20.0, 'skipped': 0}))
+    assert record.figures['command_to_driver_ms'] == [1.5, 2.5]
+    assert (record.figures['state_to_command_ms'], record.ticks) == ([20.0], 1)

@@ -1,27 +1,41 @@
 """The demo as a person starts it: it ends by itself with its results, and the same seed gives the same result."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from rosbags.highlevel import AnyReader
+from support.bench import wait_until
 from support.live_stack import Launch
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.robots.profile import load_robot
 
 EPISODES = 4
+FROZEN_S = 0.7
 #: What depends on how fast the machine was.
 TIMES = {'plan_ms_p50', 'plan_ms_p99', 'deadline_misses', 'wall_s'}
 
 
 class Demo:
-    """One run of the demo, to its end."""
+    """One run of the demo, to its end.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: For what it writes.
+        words: Launch arguments.
+        episodes: Their number.
+        frozen: Nodes that stand still for a moment in the first episodes, one after the other.
+    """
+
+    def __init__(self, folder: Path, *words: str, episodes: int = EPISODES, frozen: Sequence[str] = ()) -> None:
         self.output = folder / 'run'
-        launch = Launch(folder / 'screen', 'demo.launch.yaml', f'episodes:={EPISODES}', 'seed:=3', f'output_dir:={self.output}')
+        words = 'seed:=3', f'episodes:={episodes}', f'output_dir:={self.output}', *words
+        launch = Launch(folder / 'screen', 'demo.launch.yaml', *words)
         try:
+            for node in frozen:
+                wait_until(lambda: 'exploring' in launch.text(), what='an episode')
+                launch.freeze(node, FROZEN_S)
             self.exit_code = launch.wait(150.0)
         finally:
             launch.close()
@@ -40,7 +54,7 @@ def demo(tmp_path_factory) -> Demo:
 def test_the_demo_ends_by_itself_and_says_by_its_exit_code_that_so_few_episodes_do_not_teach(demo):
     assert demo.exit_code == 1
     assert 'too few episodes to tell whether the arm learned' in demo.screen
-    assert demo.screen.count('has finished cleanly') == 5
+    assert demo.screen.count('has finished cleanly') == 6
     assert 'Traceback' not in demo.screen
 
 
@@ -64,8 +78,20 @@ def test_its_results_are_there_and_readable(demo):
     assert counts['/applied_command'] >= int(demo.scores()[-1]['total_steps'])
 
 
+def test_the_demo_runs_on_an_arm_whose_servos_lag_and_sag(tmp_path):
+    pytest.importorskip('mujoco')
+    demo = Demo(tmp_path, 'simulator:=mujoco', episodes=3)
+    assert demo.exit_code == 1 and 'Traceback' not in demo.screen
+    scores = demo.scores()
+    assert [score['phase'] for score in scores] == ['exploring', 'exploring', 'running']
+    assert float(scores[-1]['distance_m']) < float(scores[0]['distance_m'])
+    with AnyReader([demo.output / 'bag']) as reader:
+        counts = {connection.topic: connection.msgcount for connection in reader.connections}
+    assert counts['/joint_states'] > 20 * int(scores[-1]['total_steps']) and counts['/state'] and counts['/applied_command']
+
+
 @pytest.mark.timeout(240)
-def test_the_same_seed_gives_the_same_scores(demo, tmp_path):
+def test_the_same_seed_gives_the_same_scores_whatever_stands_still_meanwhile(demo, tmp_path):
     first, second = ([{key: value for key, value in score.items() if key not in TIMES} for score in run.scores()]
-                     for run in (demo, Demo(tmp_path)))
+                     for run in (demo, Demo(tmp_path, frozen=('command_guard', 'arm_simulator', 'mpc_controller'))))
     assert first == second

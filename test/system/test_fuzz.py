@@ -2,7 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from hypothesis import strategies as st
 from rcl_interfaces.srv import GetParameters
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Float64MultiArray
+from std_srvs.srv import Trigger
+from support.asserts import some
 from support.live_stack import ROBOT, Launch, Listener
 from support.random_messages import damaged, message_class, messages, random_bytes
 
@@ -23,9 +28,10 @@ from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, Tra
 
 DURATION_S = 60.0
 SIMULATOR_DURATION_S = 5.0
+GUARD_DURATION_S = 15.0
 #: Messages of one draw of hypothesis, and the pause after them: what a busy stack carries too.
 ROUND, PAUSE_S = 40, 0.05
-NODES = ('state_estimator', 'experience_logger', 'model_trainer', 'episode_manager', 'mpc_controller')
+NODES = ('command_guard', 'state_estimator', 'experience_logger', 'model_trainer', 'episode_manager', 'mpc_controller')
 FINGERS = ROBOT.gripper.joints
 WORDS = [*ROBOT.joints, *FINGERS, ROBOT.base_link, 'object', 'gripper', 'EpisodeReport', 'TrainingReport', 'phase', 'episode',
          'running', 'exploring', 'plan_ms', 'True', '1', '-1', 'nan', '']
@@ -57,17 +63,18 @@ class Victims:
         self.listener.spin_until(lambda: all(publisher.get_subscription_count() for publisher in self.publishers.values()))
 
     def send_sound(self) -> None:
-        """Let the arm stand at home for a moment, if these are not the ones that say where it stands."""
-        for topic in self.publishers.keys() & {'joint_states', 'object_pose'}:
+        """Let the arm stand at home, and want it to move, for a moment, where these do not say themselves."""
+        for topic in self.publishers.keys() & {'joint_states', 'object_pose', 'command'}:
             self.publishers[topic].publish(sound(topic))
         self.listener.spin_for(0.01)
 
-    def survive(self, duration_s: float, fewest: int) -> None:
+    def survive(self, duration_s: float, fewest: int, each_round: Callable[[], Any] = lambda: None) -> None:
         """Random input for a while; afterwards every process is the same one and answers.
 
         Args:
             duration_s: How long.
             fewest: Messages that it has to be at least.
+            each_round: Called after each draw of hypothesis.
         """
         kinds = {topic: publisher.msg_type for topic, publisher in self.publishers.items()}
         pids, sent = self.launch.pids(), 0
@@ -86,6 +93,7 @@ class Victims:
             if time.monotonic() > end_s:
                 break
             hypothesis.seed(number)(publish)()
+            each_round()
             self.send_sound()
             self.listener.spin_for(PAUSE_S)
         assert sent > fewest
@@ -107,8 +115,17 @@ class Victims:
 @pytest.fixture(scope='module')
 def stack(tmp_path_factory) -> Iterator[Victims]:
     folder = tmp_path_factory.mktemp('fuzz')
-    topics = {'joint_states', 'model', 'training', 'controller_status', 'robot_description'}
+    topics = {'joint_states', 'command', 'guard_status', 'emergency_stop', 'model', 'training', 'controller_status',
+              'robot_description'}
     yield from connected(Victims(folder, NODES, topics, 'stack.launch.yaml', 'driver:=simulated', f'output_dir:={folder}/run'))
+
+
+@pytest.fixture
+def guard(tmp_path) -> Iterator[Victims]:
+    """A command guard whose only controller is the test."""
+    file = tmp_path / 'guard.launch.yaml'
+    file.write_text('launch:\n- node: {pkg: mbrl_ros, exec: command_guard}\n')
+    yield from connected(Victims(tmp_path, ['command_guard'], {'joint_states', 'command', 'emergency_stop'}, str(file)))
 
 
 @pytest.fixture(params=['simulated', 'joint_trajectory'])
@@ -139,6 +156,9 @@ def sound(topic: str) -> Any:
     status = convert.status_to_msg(now_ns, 'mpc_controller: Tick', {'plan_ms': 12.0, 'deadline_missed': False})
     return {
         'joint_states': joints, 'object_pose': pose, 'goal': pose, 'state': convert.state_to_msg(state, ROBOT.base_link),
+        'command': convert.applied_to_msg(AppliedCommand(now_ns, ROBOT.joints, zeros[:7] + 0.1, 0.04), '', 'gripper'),
+        'guard_status': convert.status_to_msg(now_ns, 'command_guard: Tick', {'hold': 'not_following', 'detail': 'a joint'}),
+        'emergency_stop': Bool(data=True),
         'applied_command': convert.applied_to_msg(AppliedCommand(now_ns, ROBOT.joints, zeros[:7]), ROBOT.base_link),
         'episode': convert.report_to_msg(report), 'training': convert.report_to_msg(training), 'controller_status': status,
         'model': convert.bytes_to_msg(b'\x10\x00\x00\x00\x00\x00\x00\x00{"__metadata__"}'),
@@ -149,7 +169,8 @@ def anything(topic: str, kind: type) -> st.SearchStrategy[tuple[str, Any]]:
     """Something to publish on a topic."""
     example = sound(topic)
     damage = damaged(example if example is not None else kind())
-    return st.tuples(st.just(topic), messages(kind, WORDS) | random_bytes() | damage)
+    longest = len(serialize_message(Bool())) if kind is Bool else None  # Of a bounded type the sender refuses longer ones.
+    return st.tuples(st.just(topic), messages(kind, WORDS) | random_bytes().map(lambda data: data[:longest]) | damage)
 
 
 @pytest.mark.timeout(240)
@@ -175,3 +196,17 @@ def test_random_commands_end_no_simulator_and_it_says_where_the_arm_is(simulator
     simulator.survive(SIMULATOR_DURATION_S, fewest=100)
     before = len(simulator.listener.motion)
     simulator.listener.spin_until(lambda: len(simulator.listener.motion) > before + 20, what='joint states')
+
+
+def test_nothing_beyond_the_limits_reaches_a_driver_whatever_the_guard_hears(guard):
+    driver, gripper = load_driver('simulated'), ROBOT.gripper
+    commands, openings = (guard.listener.hear(Float64MultiArray, topic) for topic in (driver.command_topic, driver.gripper_topic))
+    release = partial(guard.listener.call, Trigger, 'command_guard/release', Trigger.Request())
+    guard.survive(GUARD_DURATION_S, fewest=300, each_round=release)
+    count = len(commands)
+    release()
+    guard.listener.spin_until(lambda: any(abs(command.data[0]) > 0.05 for command in commands[count:]), guard.send_sound,
+                              what='commands of a controller as any other')
+    assert all(np.shape(command.data) == (7,) for command in commands)
+    assert (np.abs([command.data for command in commands]) <= ROBOT.max_velocity_rad_s).all()
+    assert all(gripper.closed_m <= opening.data[0] <= gripper.open_m for opening in some(openings))

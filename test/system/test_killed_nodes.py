@@ -1,20 +1,17 @@
-"""Each node of the running stack killed with SIGKILL: the arm stands when it must, and everything goes on by itself."""
+"""Nodes of the running stack killed or frozen: the arm stands when it must, and everything goes on by itself."""
 
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from geometry_msgs.msg import PoseStamped
-from rosbags.highlevel import AnyReader
 from support.asserts import some
-from support.live_stack import ROBOT, STANDING_RAD_S, Listener, endless_stack
+from support.live_stack import ROBOT, STANDING_RAD_S, Stack
 from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_ros.experience.bags.reader import read_messages
@@ -26,47 +23,8 @@ from mbrl_ros.types import Phase
 HELD_ANYWAY = {'', 'phase', 'deadline_missed', 'stale_state', 'stale_mandate'}
 #: From the kill to standing: the longest wait for a sign of life, and the braking.
 STOP_S = 1.5
-
-
-class Stack:
-    """A launch without an end, its folder, and what it says."""
-
-    def __init__(self, folder: Path, **arguments: Any) -> None:
-        self.folder = folder
-        self.listener = Listener()
-        self.launch = endless_stack(folder, **arguments)
-        self._last = 'the start'
-
-    def kill_in_motion(self, *nodes: str) -> float:
-        """Kill nodes while the arm moves in an episode, and wait until they were started again; when they were killed."""
-        self._wait(lambda: self.listener.moves_in_an_episode, 'motion')
-        before = {node: len(self.launch.pids(node)) for node in nodes}
-        killed_s = [self.launch.signal(node, signal.SIGKILL) for node in nodes][-1]
-        self._last = f'{" and ".join(nodes)} had been killed'
-        self._wait(lambda: all(len(self.launch.pids(node)) > before[node] for node in nodes), 'a restart')
-        return killed_s
-
-    def go_on(self) -> None:
-        """Wait for the end of an episode that began after this call, and for motion in the one after."""
-        heard = len(self.listener.reports)
-
-        def finished() -> bool:
-            said = [(report.step, report.phase.is_episode) for _, report in self.listener.reports[heard:]]
-            return (0, True) in said and not said[-1][1]
-
-        self._wait(finished, 'an episode')
-        self._wait(lambda: self.listener.moves_in_an_episode, 'motion')
-
-    def _wait(self, done: Callable[[], bool], what: str) -> None:
-        try:
-            self.listener.spin_until(done, what=what)
-        except AssertionError as error:
-            report = self.listener.report if self.listener.reports else 'nothing'
-            raise AssertionError(f'{error} after {self._last}; the manager last said: {report}') from None
-
-    def close(self) -> None:
-        self.listener.close()
-        self.launch.close()
+#: Fastest that an arm may be told to go in the first command after a pause: two of the guard's periods of acceleration, rad/s.
+FIRST_RAD_S = 2.0 * max(ROBOT.max_acceleration_rad_s2) / 120.0
 
 
 @pytest.fixture(scope='module')
@@ -76,7 +34,7 @@ def live(tmp_path_factory) -> Iterator[Stack]:
     stack.close()
 
 
-@pytest.mark.parametrize('node', ['mpc_controller', 'state_estimator', 'episode_manager'])
+@pytest.mark.parametrize('node', ['command_guard', 'mpc_controller', 'state_estimator', 'episode_manager'])
 def test_a_killed_node_of_the_loop_stops_the_arm_until_it_is_back(live, node):
     listener = live.listener
     killed_s = live.kill_in_motion(node)
@@ -88,6 +46,15 @@ def test_a_killed_node_of_the_loop_stops_the_arm_until_it_is_back(live, node):
     assert alone[0].speed > STANDING_RAD_S
     assert max(motion.speed for motion in alone if motion.arrival_s > killed_s + STOP_S) < STANDING_RAD_S
     listener.spin_until(lambda: listener.moves_in_an_episode, what='motion')
+
+
+@pytest.mark.parametrize('node', ['command_guard', 'mpc_controller', 'state_estimator'])
+def test_a_frozen_node_of_the_loop_stops_the_arm_and_when_it_goes_on_nothing_jumps(live, node):
+    frozen_s, thawed_s = live.freeze_in_motion(node)
+    standing = [motion.speed for motion in live.listener.motion if frozen_s + STOP_S < motion.arrival_s < thawed_s]
+    assert max(standing) < STANDING_RAD_S
+    # However late the node was, the arm sets off from where it stands.
+    assert next(speed for arrival_s, speed in live.listener.driven if arrival_s > thawed_s) < FIRST_RAD_S
 
 
 def test_a_killed_logger_and_trainer_disturb_no_motion_and_lose_nothing_logged(live):
@@ -116,14 +83,17 @@ def test_a_killed_simulator_comes_back_and_the_stack_goes_on(live):
     assert len(live.launch.pids('mpc_controller')) == 2
 
 
-def test_two_controllers_both_hold_until_one_is_gone(live):
+@pytest.mark.parametrize(('node', 'topic'), [
+    ('mpc_controller', '/command'), ('command_guard', '/forward_velocity_controller/commands')])
+def test_with_two_who_command_the_arm_stands_until_one_is_gone(live, node, topic):
     listener = live.listener
-    command = [sys.executable, '-m', 'mbrl_ros.cli.node', 'mpc_controller', '--ros-args', '-r', '__node:=second']
+    command = [sys.executable, '-m', 'mbrl_ros.cli.node', node, '--ros-args', '-r', '__node:=second']
     listener.spin_until(lambda: listener.moves_in_an_episode, what='motion')
+    before = len(listener.said('holding (other_commander)', 'mpc_controller'))
     second = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        listener.spin_until(lambda: listener.said('holding (other_commander)', 'mpc_controller')
-                            and listener.said('holding (other_commander)', 'second'), what='both to hold')
+        listener.spin_until(lambda: len(listener.said('holding (other_commander)', 'mpc_controller')) > before, what='a hold')
+        assert f'on {topic})' in listener.said('holding (other_commander)', 'command_guard')[-1]
         listener.spin_until(lambda: listener.motion[-1].speed < STANDING_RAD_S, what='standing')
         listener.spin_for(0.5)
         assert listener.motion[-1].speed < STANDING_RAD_S
@@ -182,35 +152,5 @@ def test_a_goal_out_of_reach_is_refused_with_one_message_and_the_next_episode_go
     assert len(listener.said('goal', 'episode_manager')) == before + 1
 
 
-def end_cleanly(stack: Stack) -> None:
-    """Ctrl-C in mid-episode stops everything in time, the arm first, and leaves a closed bag."""
-    stack.listener.spin_until(lambda: stack.listener.moves_in_an_episode, what='motion')
-    code, took_s = stack.launch.interrupt()
-    assert code == 130
-    assert took_s < 3.5
-    ends = [line for line in stack.launch.text().splitlines() if 'has finished cleanly' in line]
-    assert 'mpc_controller' in ends[0]
-    with AnyReader([stack.folder / 'run' / 'bag']) as reader:
-        assert len(list(reader.messages())) == reader.message_count > 1000
-
-
 def test_an_interrupt_stops_the_arm_first_and_everything_in_time(live):
-    end_cleanly(live)
-
-
-@pytest.mark.timeout(400)
-def test_in_lockstep_time_stands_while_a_node_is_missing_and_the_run_goes_on(tmp_path):
-    # With as little random motion as learning needs, for its episodes are the longest.
-    stack = Stack(tmp_path, lockstep=True, explorations=0)
-    try:
-        # The simulator first, within its first second, and last: it takes its clock back by little, and by much.
-        for nodes in (('arm_simulator',), ('mpc_controller',), ('state_estimator',), ('episode_manager',),
-                      ('experience_logger', 'model_trainer'), ('arm_simulator',)):
-            killed_s = stack.kill_in_motion(*nodes)
-            if len(nodes) == 1:
-                dead = [motion.stamp_ns for motion in stack.listener.motion if killed_s + 0.2 < motion.arrival_s < killed_s + 0.5]
-                assert len(set(dead)) <= 1
-            stack.go_on()
-        end_cleanly(stack)
-    finally:
-        stack.close()
+    live.end_cleanly()

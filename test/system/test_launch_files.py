@@ -33,8 +33,10 @@ def test_every_argument_is_described_and_every_flag_has_choices(name):
 
 
 @pytest.mark.parametrize('name', ['demo.launch.yaml', 'demo_grasp.launch.yaml', 'demonstrate.launch.yaml', 'stack.launch.yaml'])
-def test_the_controller_is_started_last_so_that_the_arm_stops_first(name, tmp_path):
-    assert resolve(name, tmp_path)[-1].name.startswith('mpc_controller-')
+def test_the_controller_is_started_last_so_that_the_arm_stops_first_and_the_guard_before_all_that_commands(name, tmp_path):
+    started = [spec.name.rpartition('-')[0] for spec in resolve(name, tmp_path)]
+    assert started[-1] == 'mpc_controller'
+    assert set(started[:started.index('command_guard')]) <= {'arm_simulator'}
 
 
 @pytest.mark.parametrize('name', _FILES)
@@ -55,7 +57,7 @@ def test_the_grasp_demo_sets_the_table_and_gives_its_task_to_all_who_have_one(tm
     resolved = resolve('demo_grasp.launch.yaml', tmp_path, task='pick_place')
     specs = {spec.name.rpartition('-')[0]: spec.command for spec in resolved}
     assert {name for name, command in specs.items() if 'task:="pick_place"' in command} == {
-        'arm_simulator', 'model_trainer', 'mpc_controller', 'episode_manager'}
+        'command_guard', 'model_trainer', 'mpc_controller', 'episode_manager'}
     assert 'model:="pick_place"' in specs['model_trainer']
     assert {'tabletop:=true', 'video_path:="runs/demo-grasp/episodes.gif"'} <= set(specs['arm_simulator'])
 
@@ -74,7 +76,7 @@ def test_episodes_wait_for_whoever_demonstrates_whether_launched_or_not(tmp_path
     found = resolve('demonstrate.launch.yaml', tmp_path, demonstrator=demonstrator)
     specs = {spec.name.rpartition('-')[0]: spec for spec in found}
     [waits] = [word for word in specs['episode_manager'].command if word.startswith('wait_for:=')]
-    assert waits == f'wait_for:=["mpc_controller", "experience_logger", "{awaited}"]'
+    assert waits == f'wait_for:=["command_guard", "mpc_controller", "experience_logger", "{awaited}"]'
     assert (awaited in specs) is launched
 
 

@@ -73,7 +73,7 @@ sys.exit(service.run())
 
 
 @pytest.mark.parametrize('words', [
-    'sim.launch.yaml tabletop:=true rate_of:=push rate_hz:=0.0 video_path:=none seed:=1 gui:=true',
+    'sim.launch.yaml simulator:=mujoco tabletop:=true command_rate_hz:=60.0 video_path:=none seed:=1 gui:=true',
     'stack.launch.yaml driver:=franka task:=push actions:=joints learning:=false episodes:=2 seed:=1 namespace:=/left',
     'stack.launch.yaml driver:=simulated model:=lift rate_hz:=5 device:=cpu exit_when_finished:=true wait_for_operator:=true',
     'demo.launch.yaml robot:=iiwa agent:=other episodes:=2 seed:=1 lockstep:=false namespace:=/right log_level:=debug',

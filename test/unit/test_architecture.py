@@ -11,7 +11,7 @@ NOT_PURE = ('ros', 'nodes', 'cli', 'launching', 'benchmarks', 'runs', 'environme
 MESSAGES = ('action_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'geometry_msgs', 'lifecycle_msgs', 'rcl_interfaces',
             'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'std_srvs', 'trajectory_msgs', 'visualization_msgs')
 ROS = ('rclpy', 'rosidl_runtime_py', 'ament_index_python', *MESSAGES)
-PHYSICS = ('pybullet', 'pybullet_utils', 'pybullet_data', 'gymnasium', 'mbrl_sim')
+PHYSICS = ('pybullet', 'pybullet_utils', 'pybullet_data', 'mujoco', 'gymnasium', 'mbrl_sim')
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 
 
 def make_filter(**values):
-    return CommandFilter(PANDA, CHAIN, CommandFilterConfig(**values))
+    return CommandFilter(PANDA, CommandFilterConfig(**values))
 
 
 def clearance_m(q):
@@ -107,7 +107,7 @@ def test_a_command_of_the_wrong_length_is_refused():
 
 def test_velocity_limits_keep_the_direction():
     slow = dataclasses.replace(PANDA, max_acceleration_rad_s2=(1e6,) * 7)
-    command_filter = CommandFilter(slow, CHAIN, CommandFilterConfig())
+    command_filter = CommandFilter(slow, CommandFilterConfig())
     wanted = np.array([3.0, 0.0, -1.5, 0.0, 0.3, 0.0, 0.0])
     answer = command_filter.apply(wanted, HOME, DT)
     np.testing.assert_allclose(answer.velocity, wanted / 2.0)
@@ -148,3 +148,14 @@ def test_diving_at_full_speed_stops_above_the_floor():
     assert clearance_m(positions) >= 0.0
     assert np.abs(velocities[-1]).max() < 0.1
     assert clearance_m(positions[-1]) < 0.05
+
+
+def test_no_origin_moves_faster_than_the_slow_preset_allows():
+    command_filter = make_filter(max_speed_m_s=0.25)
+    q = HOME.copy()
+    for wanted in random_wishes(3):
+        sent = command_filter.apply(wanted, q, DT)
+        moved = CHAIN.points(torch.as_tensor(q + sent.velocity * 1e-3)) - CHAIN.points(torch.as_tensor(q))
+        assert float(moved.norm(dim=-1).max()) / 1e-3 <= 0.26
+        q = q + sent.velocity * DT
+    assert 'velocity' in sent.clamped

@@ -49,7 +49,7 @@ class ExactAgent:
 
 
 def make_controller(seed=0, **settings):
-    return Controller(PANDA, CHAIN, TASK, ControllerConfig(**settings), period_s=DT, seed=seed)
+    return Controller(PANDA, TASK, ControllerConfig(**settings), period_s=DT, seed=seed)
 
 
 def make_inputs(arm, phase, agent=None, *, goal=(0.5, 0.0, 0.5), goal_stamp_ns=0, episode=0, effect_ns=None, **more):
@@ -172,15 +172,6 @@ def test_the_plan_must_be_wanted_before_it_is_too_late():
     with pytest.raises(ConfigError, match='plan_budget_periods needs at most plan_deadline_periods'):
         ControllerConfig(plan_budget_periods=1.0, plan_deadline_periods=0.8)
 
-
-def test_against_the_clock_a_new_controller_stops_what_a_crashed_one_has_left_moving():
-    controller, arm = make_controller(num_zero_commands=3), FakeArm(PANDA, DT)
-    told = []
-    for _ in range(5):
-        told.append(controller.tick(make_inputs(arm, Phase.WAITING)).velocity)
-        arm.step(None)
-    assert [velocity is not None for velocity in told] == [True, True, True, False, False]
-    assert not np.array(told[:3]).any()
 
 
 def test_without_any_state_a_new_controller_says_nothing():

@@ -28,7 +28,7 @@ class Lesson:
 
     def __init__(self, **settings):
         self.arm = FakeArm(PANDA, DT)
-        self.controller = Controller(PANDA, CHAIN, ReachTask.of_robot(PANDA), ControllerConfig(**settings), period_s=DT)
+        self.controller = Controller(PANDA, ReachTask.of_robot(PANDA), ControllerConfig(**settings), period_s=DT)
         self.sent = [np.zeros(7)]
 
     def shown(self, **changes):
@@ -107,7 +107,7 @@ def test_how_old_an_action_may_be_is_a_setting():
 
 
 def test_a_twist_and_an_opening_reach_the_arm_and_the_gripper():
-    controller = Controller(PANDA, CHAIN, LIFT, ControllerConfig(), period_s=DT)
+    controller = Controller(PANDA, LIFT, ControllerConfig(), period_s=DT)
     q = np.array(PANDA.home_rad)
     names = (*PANDA.state_names, *(f'object_{axis}' for axis in ('x', 'y', 'z', 'roll', 'pitch', 'yaw')))
     state = RobotState(0, names, np.array([*q, 0.08, 0.5, 0.0, 0.025, 0.0, 0.0, 0.0]), np.zeros(14))

@@ -117,6 +117,13 @@ def test_the_first_tick_brakes_an_arm_that_a_crashed_guard_left_moving():
     np.testing.assert_allclose(outcome.velocity, 0.5 - ACCELERATION * PERIOD_S)
 
 
+@pytest.mark.parametrize('measured', [1e9, -np.inf, np.nan])
+def test_no_measured_velocity_makes_a_command_beyond_the_limits(measured):
+    bench = Bench()
+    bench.velocity = np.full(7, measured)
+    assert (np.abs(bench.tick().velocity) <= PANDA.max_velocity_rad_s).all()
+
+
 def test_after_a_gap_the_guard_goes_on_from_the_measured_velocity():
     bench = moving(speed=1.0)
     bench.obeys = False  # The driver stopped the arm meanwhile.
@@ -182,6 +189,15 @@ def test_joint_states_that_cease_brake_the_arm():
     assert outcome.hold is HoldReason.STALE_STATE and not outcome.velocity.any()
 
 
+def test_a_joint_state_of_the_future_brakes_the_arm_and_does_not_blind_the_watch():
+    bench = moving(speed=0.8)
+    ahead = dataclasses.replace(bench.state(), stamp_ns=bench.now_ns + 60_000_000_000)
+    assert bench.tick(ahead).hold is HoldReason.FUTURE_STATE
+    bench.obeys, start = False, len(bench.outcomes)
+    bench.run([0.8, 0, 0.8, 0, 0.8, 0, 0.8], 0.6)
+    assert HoldReason.NOT_FOLLOWING in {outcome.hold for outcome in bench.outcomes[start:]}
+
+
 def test_another_commander_is_given_way_and_the_emergency_stop_comes_first():
     bench = moving()
     bench.others = 'teleop on /commands'
@@ -210,7 +226,6 @@ def test_what_was_applied_is_one_record_a_control_period_with_the_velocity_that_
     bench = Bench(lockstep=True)
     for speed in (0.2, 0.4, 9.0):
         bench.command(np.full(7, speed), opening_m=0.08)
-    bench.command(np.zeros(7))
     assert [applied.stamp_ns for applied in bench.applied] == [index * TICKS * round(PERIOD_S * 1e9) for index in range(3)]
     np.testing.assert_array_equal(bench.applied[0].velocity, np.full(7, 0.2))
     np.testing.assert_array_equal(bench.applied[1].velocity, np.full(7, 0.4))
@@ -224,7 +239,7 @@ def test_a_hold_ends_the_period_that_it_falls_into():
     bench.command([0.5, 0, 0.5, 0, 0.5, 0, 0.5], ticks=2)
     bench.guard.emergency_stop.press()
     bench.tick()
-    assert len(bench.applied) == count + 2
+    assert len(bench.applied) == count + 1
     assert bench.applied[-1].stamp_ns < bench.now_ns - round(2 * PERIOD_S * 1e9)
 
 
@@ -235,3 +250,36 @@ def test_in_lockstep_nothing_is_late_and_a_world_that_was_put_back_is_no_fault()
     bench.now_ns += 60_000_000_000
     bench.q = HOME.copy()
     assert bench.command(np.full(7, 0.3)).hold is None
+
+
+def test_a_standing_arm_that_is_put_elsewhere_at_once_is_no_fault_but_one_that_wanders_is():
+    bench = moving()
+    bench.run(np.zeros(7), 0.5)
+    bench.q = HOME + 0.4
+    assert bench.run(np.zeros(7), 0.5).hold is None
+    bench.obeys, start = False, len(bench.outcomes)
+    for _ in range(20):
+        bench.q = bench.q + 0.5 * CONTROL_S
+        bench.command(np.zeros(7))
+    assert HoldReason.NOT_FOLLOWING in {outcome.hold for outcome in bench.outcomes[start:]}
+
+
+def test_in_lockstep_a_clock_that_was_set_back_begins_anew():
+    bench = Bench(lockstep=True)
+    bench.run(np.full(7, 0.3), 5.0)
+    bench.now_ns, bench.q, bench.velocity = 0, HOME.copy(), np.zeros(7)
+    bench.guard.accept(AppliedCommand(0, PANDA.joints, np.full(7, 0.3), None), 0)
+    outcome = bench.tick()
+    assert outcome.hold is None
+    np.testing.assert_allclose(outcome.velocity, ACCELERATION * PERIOD_S)
+
+
+def test_as_the_state_ages_the_arm_slows_down_before_it_stops():
+    bench = moving(speed=0.5)
+    stale = bench.state()
+    speeds = []
+    for _ in range(14):
+        bench.guard.accept(AppliedCommand(0, PANDA.joints, np.full(7, 0.5) * [1, 0, 1, 0, 1, 0, 1], None), bench.now_ns)
+        speeds.append(bench.tick(stale).velocity[0])
+    assert speeds[4] == 0.5 and speeds == sorted(speeds, reverse=True)
+    assert bench.outcomes[-4].hold is None and speeds[-4] < 0.3

@@ -14,7 +14,7 @@ CHAIN = KinematicChain.of_robot(PANDA)
 
 
 def moving_filter():
-    command_filter = CommandFilter(PANDA, CHAIN, CommandFilterConfig())
+    command_filter = CommandFilter(PANDA, CommandFilterConfig())
     for _ in range(3):
         command_filter.apply(np.full(7, 1.0), np.array(PANDA.home_rad), 0.05)
     return command_filter

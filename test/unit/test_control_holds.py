@@ -33,7 +33,7 @@ class Loop:
     def __init__(self, **settings):
         self.arm = FakeArm(PANDA, DT)
         self.agent = ScriptedAgent(SOUND)
-        self.controller = Controller(PANDA, CHAIN, ReachTask.of_robot(PANDA), ControllerConfig(**settings), period_s=DT)
+        self.controller = Controller(PANDA, ReachTask.of_robot(PANDA), ControllerConfig(**settings), period_s=DT)
         self.sent = [np.zeros(7)]
 
     def inputs(self):
@@ -71,7 +71,9 @@ def aged(loop, age_s):
 
 SPOILED = {
     HoldReason.NOT_ACTIVE: lambda loop: {'active': False},
-    HoldReason.OTHER_COMMANDER: lambda loop: {'other_commanders': 'second on commands'},
+    HoldReason.OTHER_COMMANDER: lambda loop: {'guard_hold': (HoldReason.OTHER_COMMANDER, 'second on commands')},
+    HoldReason.EMERGENCY_STOP: lambda loop: {'guard_hold': (HoldReason.EMERGENCY_STOP, '')},
+    HoldReason.NOT_FOLLOWING: lambda loop: {'guard_hold': (HoldReason.NOT_FOLLOWING, 'panda_joint1 stands')},
     HoldReason.NO_STATE: lambda loop: {'state': None},
     HoldReason.STATE_INCOMPLETE: lambda loop: {'state': without_a_joint(loop)},
     HoldReason.STALE_STATE: lambda loop: {'state': aged(loop, 0.3)},
@@ -82,6 +84,7 @@ SPOILED = {
     HoldReason.GOAL_OUT_OF_REACH: lambda loop: {'report': make_report(loop.arm.stamp_ns, goal_m=(3.0, 0.0, 0.5))},
     HoldReason.NO_MODEL: lambda loop: {'agent': ScriptedAgent(SOUND, is_ready=False)},
     HoldReason.MODEL_MISMATCH: lambda loop: {'agent': None, 'bundle_refused': True},
+    HoldReason.NO_GUARD: lambda loop: {'guard_silence_s': 0.6},
 }
 
 
@@ -143,15 +146,6 @@ def test_without_a_deadline_no_plan_is_late(loop):
     assert loop.agent.asked[-1]['deadline_s'] is None
 
 
-def test_the_emergency_stop_stays_latched_until_released(loop):
-    loop.controller.emergency_stop.press()
-    assert [loop.tick().hold for _ in range(20)] == [HoldReason.EMERGENCY_STOP] * 20
-    assert not loop.arm.qd.any()
-    loop.controller.emergency_stop.release()
-    assert loop.tick().hold is None
-    loop.assert_bounded()
-
-
 def test_a_jump_of_the_state_holds_then_settles(loop):
     loop.arm.q = loop.arm.q + 0.5
     reasons = [loop.tick().hold for _ in range(12)]
@@ -169,8 +163,9 @@ def test_before_any_motion_a_hold_is_silent():
     assert Loop().tick(state=None).velocity is None
 
 
-def test_in_lockstep_a_held_episode_keeps_saying_zero_so_that_time_goes_on(loop):
-    outcomes = [loop.tick(agent=None, lockstep=True) for _ in range(20)]
+@pytest.mark.parametrize('spoiled', [{'agent': None}, {'guard_hold': (HoldReason.OTHER_COMMANDER, 'second on commands')}])
+def test_in_lockstep_a_held_episode_keeps_saying_zero_so_that_time_goes_on(loop, spoiled):
+    outcomes = [loop.tick(**spoiled, lockstep=True) for _ in range(20)]
     assert outcomes[-1].velocity is not None and not outcomes[-1].velocity.any()
     assert loop.tick(report=make_report(loop.arm.stamp_ns, Phase.TRAINING), lockstep=True).velocity is None
 
@@ -180,3 +175,17 @@ def test_while_stopping_zeros_go_on_so_that_the_manager_sees_the_arm_rest(loop):
         outcome = loop.tick(report=make_report(loop.arm.stamp_ns, Phase.STOPPING))
     assert outcome.hold is HoldReason.PHASE
     assert not outcome.velocity.any()
+
+
+def test_growing_uncertainty_slows_the_arm_down_before_it_stops_and_starts_again_only_when_it_has_fallen(loop):
+    speeds = []
+    for uncertainty in (2.0, 4.0, 4.5, 5.5, 4.5, 4.0):
+        loop.agent.answer = make_plan(np.full((8, 7), 0.4), disagreement=uncertainty)
+        outcomes = [loop.tick() for _ in range(8)]
+        speeds.append((float(loop.arm.qd[0]), outcomes[-1].hold))
+    assert [hold for _, hold in speeds] == [None, None, None, HoldReason.DISAGREEMENT, HoldReason.DISAGREEMENT,
+                                            HoldReason.DISAGREEMENT]
+    assert speeds[0][0] > speeds[1][0] > speeds[2][0] > speeds[3][0] == 0.0
+    loop.agent.answer = SOUND
+    assert loop.tick().hold is None
+    loop.assert_bounded()

@@ -67,6 +67,13 @@ def test_no_state_until_everything_tracked_was_seen():
     assert state.positions(['gripper', 'object_x']) == pytest.approx([0.03, 0.5])
 
 
+def test_a_finger_that_is_never_measured_is_named():
+    estimator = StateEstimator(ROBOT)
+    estimator.on_joints(JointMeasurement(0, NAMES[:-1], [*ROBOT.home_rad, 0.02]), 0)
+    assert estimator.missing == ['gripper (panda_finger_joint2)']
+    assert estimator.estimate(0).reason == 'waiting for the first measurement of gripper (panda_finger_joint2)'
+
+
 def test_shuffled_and_split_messages_give_the_state_of_a_whole_one():
     whole, split = StateEstimator(ROBOT), StateEstimator(ROBOT)
     rng = np.random.default_rng(0)

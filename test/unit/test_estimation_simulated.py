@@ -11,6 +11,7 @@ from mbrl_ros.estimation.measurements import BodyMeasurement, JointMeasurement
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.tabletop import BODY, BODY_VELOCITY, BODY_YAW
 from mbrl_ros.tasks.registry import make_task
+from mbrl_sim.engines import make_world
 from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.scene import tabletop_config
 from mbrl_sim.simulated_driver import DriverConfig, SimulatedDriver
@@ -22,11 +23,15 @@ STEPS_PER_COMMAND = 12
 XYZ = ('object_x', 'object_y', 'object_z')
 
 
+def make_driver(config: DriverConfig, seed: int) -> SimulatedDriver:
+    return SimulatedDriver(make_world(ROBOT, config, seed), config, seed)
+
+
 class Rig:
     """A simulated arm under random velocity steps at 20 Hz, an estimator listening, and the errors of both."""
 
     def __init__(self, seed: int, **faults: object) -> None:
-        self.driver = SimulatedDriver(ROBOT, DriverConfig(publish_ground_truth=True, faults=FaultConfig(**faults)), seed)
+        self.driver = make_driver(DriverConfig(publish_ground_truth=True, faults=FaultConfig(**faults)), seed)
         self.estimator = StateEstimator(ROBOT, ['object'])
         self._rng = np.random.default_rng(seed)
         self._velocity, self._position = np.zeros(7), HOME
@@ -128,7 +133,7 @@ def test_reset_world_is_followed_within_three_measurements(make_rig):
 
 def test_a_cube_that_is_grasped_and_raised_is_seen_as_it_is_within_millimetres():
     """What a task sees of the filtered state, against the exact one, at every control step of a demonstration."""
-    driver = SimulatedDriver(ROBOT, DriverConfig(publish_ground_truth=True, world=tabletop_config()), 0)
+    driver = make_driver(DriverConfig(publish_ground_truth=True, world=tabletop_config()), 0)
     estimator, task, expert = StateEstimator(ROBOT, ['object']), make_task('lift', ROBOT), Demonstrator('lift')
     truth, errors, heights = driver.world.ground_truth(0, 'object'), [], []
     expert.reset(task.sample_goal(np.random.default_rng(0), truth), 0)

@@ -22,11 +22,11 @@ class Bench:
 
     def __init__(self):
         self.world = TabletopWorld()
-        self.filter = CommandFilter(self.world.robot, self.world.kinematics, CommandFilterConfig())
+        self.filter = CommandFilter(self.world.robot, CommandFilterConfig())
 
     def reset(self, seed):
         """First observation, shape (18,)."""
-        self.filter.reset()
+        self.filter.restart(np.zeros(7))
         self.state = self.world.reset(seed)
         return self.world.space.observe(self.state)
 

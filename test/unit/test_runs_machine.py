@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mbrl_ros.errors import GoalError
+from mbrl_ros.errors import GoalError, PhaseError
 from mbrl_ros.robots.profile import load_robot
-from mbrl_ros.runs.machine import EpisodeConfig, EpisodeMachine
+from mbrl_ros.runs.machine import Counts, EpisodeConfig, EpisodeMachine
 from mbrl_ros.spaces.joint import JointSpace
 from mbrl_ros.types import Phase, RobotState, TrainingReport
 
@@ -42,26 +42,39 @@ class DistanceToGoal:
 
 
 class Arm:
-    """Feeds a machine states whose first three joints are wherever the test wants them."""
+    """Feeds a machine states whose first three joints are wherever the test wants them; the last joint moves at a speed."""
 
     def __init__(self, machine):
         self.machine = machine
         self.stamp_ns = 0
+        self.moved_rad = 0.0
 
-    def state(self, point=None, speed=0.0, after_ns=TICK_NS, clock_ns=None):
+    def state(self, point=None, speed=0.0, after_ns=TICK_NS, clock_ns=None, noise=0.0):
         self.stamp_ns += after_ns
+        self.moved_rad += speed * after_ns * 1e-9
         position = np.array(ROBOT.home_rad)
+        position[6] += self.moved_rad
         if point is not None:
             position[:3] = point
-        return self.machine.on_state(RobotState(self.stamp_ns, ROBOT.joints, position, np.full(7, speed)), clock_ns)
+        velocity = np.array([0.0] * 6 + [speed + noise])
+        return self.machine.on_state(RobotState(self.stamp_ns, ROBOT.joints, position, velocity), clock_ns)
+
+    def held(self, count):
+        """States in which the controller holds the arm."""
+        return [self.told(True) for _ in range(count)]
+
+    def told(self, is_held):
+        self.machine.on_controller(self.stamp_ns, is_held)
+        return self.state()
 
     def states(self, count, **kwargs):
         return [self.state(**kwargs) for _ in range(count)]
 
 
-def build(*, can_reset=True, settle_steps=5, **settings):
+def build(*, can_reset=True, settle_steps=5, counts=None, **settings):
     config = EpisodeConfig(**{'exploration_episodes': 0, 'standing_steps': 2, **settings})
-    machine = EpisodeMachine(ROBOT, DistanceToGoal(settle_steps / config.control_rate_hz), config, seed=3, can_reset=can_reset)
+    machine = EpisodeMachine(ROBOT, DistanceToGoal(settle_steps / config.control_rate_hz), config, seed=3, can_reset=can_reset,
+                             counts=counts or Counts())
     return machine, Arm(machine)
 
 
@@ -214,7 +227,7 @@ def test_without_a_reset_service_the_arm_goes_home_and_then_begins():
     machine, arm = build(can_reset=False)
     assert arm.state(point=(1.0, 0.5, 0.0)).phase is Phase.HOMING
     assert arm.state(point=(1.0, 0.5, 0.0)).phase is Phase.HOMING
-    assert [report.phase for report in arm.states(2)] == [Phase.HOMING, Phase.EXPLORING]
+    assert [report.phase for report in arm.states(3)] == [Phase.HOMING, Phase.HOMING, Phase.EXPLORING]
 
 
 def test_success_needs_consecutive_steps_within_the_tolerance():
@@ -348,11 +361,50 @@ def test_goals_depend_on_seed_and_episode_alone():
     assert start(machine, Arm(machine)).goal_m != first.goal_m
 
 
-def test_operator_lets_each_episode_begin():
+@pytest.mark.parametrize('can_reset', [True, False])
+def test_operator_lets_each_episode_begin_once(can_reset):
+    machine, arm = build(can_reset=can_reset, wait_for_operator=True, max_episode_steps=2, wait_for_training=False)
+    with pytest.raises(PhaseError, match="its phase is 'waiting'"):
+        machine.on_operator()
+    for episode in range(2):
+        while machine.phase is not Phase.WAITING or arm.state().phase is not Phase.WAITING:
+            arm.state()
+            machine.on_reset(arm.stamp_ns)
+        assert machine.report.reason == 'a person has to call ~/proceed'
+        report = machine.on_operator()
+        assert (report.phase, report.episode, report.reason) == (Phase.EXPLORING, episode, '')
+        with pytest.raises(PhaseError, match="its phase is 'exploring'"):
+            machine.on_operator()
+
+
+def test_operator_between_two_ticks_is_heard_once_and_the_episode_begins_on_a_tick():
     machine, arm = build(wait_for_operator=True)
-    assert start(machine, arm).phase is Phase.WAITING
-    assert arm.state().phase is Phase.WAITING
-    assert machine.on_operator().phase is Phase.RUNNING
+    start(machine, arm)
+    arm.state(after_ns=TICK_NS // 2)
+    assert machine.on_operator() is None
+    with pytest.raises(PhaseError, match='the next episode may begin already'):
+        machine.on_operator()
+    report = arm.state(after_ns=TICK_NS // 2)
+    assert (report.phase, report.start_ns) == (Phase.RUNNING, arm.stamp_ns)
+
+
+def test_operator_is_refused_while_the_emergency_stop_is_pressed_and_where_nobody_waits_for_one():
+    machine, arm = build(can_reset=False)
+    machine.on_emergency_stop(True)
+    assert arm.states(6)[-1].reason == 'the emergency stop is pressed'
+    with pytest.raises(PhaseError, match='release it first'):
+        machine.on_operator()
+    machine.on_emergency_stop(False)
+    with pytest.raises(PhaseError, match='may begin already'):
+        machine.on_operator()
+
+
+def test_an_arm_that_was_moved_while_it_waited_goes_home_before_its_episode():
+    machine, arm = build(can_reset=False, wait_for_operator=True)
+    assert arm.states(3)[-1].phase is Phase.WAITING
+    arm.state(point=(1.0, 0.5, 0.0))
+    assert machine.on_operator().phase is Phase.HOMING
+    assert [report.phase for report in arm.states(3)] == [Phase.HOMING, Phase.HOMING, Phase.EXPLORING]
 
 
 def test_training_of_an_earlier_managers_episodes_does_not_count():
@@ -380,6 +432,140 @@ def test_no_episode_begins_while_the_emergency_stop_is_pressed():
     assert arm.state().phase is Phase.EXPLORING
 
 
-def test_an_arm_that_does_not_get_home_begins_no_episode():
-    machine, arm = build(can_reset=False, phase_timeout_s=0.2)
-    assert {report.phase for report in arm.states(20, point=(1.0, 0.5, 0.0))} == {Phase.HOMING}
+AWAY = np.array(ROBOT.home_rad[:3]) + (0.0, 0.31, 0.0)
+
+
+def test_an_arm_that_comes_no_nearer_to_home_waits_says_which_joint_and_tries_again():
+    machine, arm = build(can_reset=False, phase_timeout_s=0.5, homing_pause_s=0.3)
+    reports = arm.states(20, point=AWAY)
+    assert [report.phase for report in reports].count(Phase.WAITING) == 6
+    waiting = [report for report in reports if report.phase is Phase.WAITING]
+    assert {report.reason for report in waiting} == {'homing for 1 s: panda_joint2 is 0.31 rad from home (tolerance 0.02)'}
+    assert reports[-1].phase is Phase.HOMING
+    assert {report.phase for report in arm.states(100, point=AWAY)} == {Phase.HOMING, Phase.WAITING}
+    while arm.state().phase is not Phase.EXPLORING:
+        assert arm.stamp_ns < 200 * TICK_NS
+    assert machine.report.reason == ''
+
+
+def test_a_way_home_that_becomes_shorter_may_take_long():
+    machine, arm = build(can_reset=False, phase_timeout_s=0.5)
+    for left_rad in np.arange(1.5, 0.03, -0.03):
+        assert arm.state(point=np.add(ROBOT.home_rad[:3], (0.0, left_rad, 0.0))).phase is Phase.HOMING
+    assert arm.states(4)[-1].phase is Phase.EXPLORING
+
+
+def test_an_arm_that_does_not_stand_at_home_waits_and_says_what_moves():
+    machine, arm = build(can_reset=False, phase_timeout_s=0.5)
+    reports = [arm.state(), *(arm.state(speed=0.16 * (-1) ** tick) for tick in range(12))]
+    assert reports[-1].phase is Phase.WAITING
+    assert reports[-1].reason == ('homing for 1 s: panda_joint7 moved by 0.008 rad in the last 2 control steps '
+                                  '(standing: at most 0.005)')
+
+
+def test_beside_a_person_only_they_let_an_arm_try_again_to_get_home_and_each_episode_needs_its_own_word():
+    machine, arm = build(can_reset=False, wait_for_operator=True, phase_timeout_s=0.5, homing_pause_s=0.3)
+    arm.states(15, point=AWAY)
+    assert {report.phase for report in arm.states(50, point=AWAY)} == {Phase.WAITING}
+    assert machine.on_operator().phase is Phase.HOMING
+    reports = arm.states(5)
+    assert (reports[-1].phase, reports[-1].reason) == (Phase.WAITING, 'a person has to call ~/proceed')
+    assert machine.on_operator().phase is Phase.EXPLORING
+
+
+def test_velocity_noise_on_an_arm_that_stands_delays_nothing():
+    noise = np.random.default_rng(0).normal(0.0, 0.015, 60)
+    phases = []
+    for level in (0.0, 1.0):
+        machine, arm = build(can_reset=False, max_episode_steps=1, wait_for_training=False)
+        phases.append([arm.state().phase, *(arm.state(noise=level * value).phase for value in noise)])
+    assert phases[0] == phases[1]
+    assert phases[0].count(Phase.EXPLORING) == 12
+
+
+def test_an_arm_that_never_stands_is_told_by_its_joint_when_the_episodes_go_on():
+    machine, arm = build(max_episode_steps=1, phase_timeout_s=0.2)
+    start(machine, arm)
+    report = arm.states(6, speed=0.1)[-1]
+    assert report.phase is Phase.TRAINING
+    assert report.reason == ('stopping for 0 s: panda_joint7 moved by 0.010 rad in the last 2 control steps '
+                             '(standing: at most 0.005)')
+
+
+def test_steps_in_which_the_arm_was_held_are_counted_apart_and_the_episode_gets_its_steps_all_the_same():
+    machine, arm = build(max_episode_steps=6)
+    start(machine, arm)
+    for is_held in (False, False, True, True, True, False, False, False, False):
+        report = arm.told(is_held)
+    assert (report.phase, report.step, report.total_steps, report.held_steps) == (Phase.STOPPING, 6, 6, 3)
+    assert report.episode_return == pytest.approx(6 * report.reward)
+
+
+def test_a_word_of_the_controller_that_arrives_late_changes_nothing():
+    reports = []
+    for is_late in (False, True):
+        machine, arm = build(max_episode_steps=6)
+        start(machine, arm)
+        words = []
+        for tick in range(12):
+            words.append((arm.stamp_ns, 2 <= tick < 5))
+            if not is_late:
+                machine.on_controller(*words[-1])
+            elif tick:
+                machine.on_controller(*words[-2])
+            reports.append(arm.state())
+    assert reports[:12] == reports[12:]
+
+
+def test_the_last_steps_of_an_episode_are_judged_too():
+    machine, arm = build(max_episode_steps=3)
+    start(machine, arm)
+    for is_held in (False, False, True, False):
+        report = arm.told(is_held)
+    assert (report.phase, report.step, report.total_steps, report.held_steps) == (Phase.STOPPING, 2, 2, 1)
+
+
+def test_an_arm_that_is_held_for_long_ends_its_episode():
+    machine, arm = build(max_episode_steps=50, max_held_steps=10)
+    start(machine, arm)
+    assert not machine.was_held_too_long
+    assert arm.held(11)[-1].phase is Phase.STOPPING
+    assert machine.was_held_too_long
+    assert (machine.report.total_steps, machine.report.held_steps) == (1, 10)
+    arm.held(1)
+    assert (machine.report.total_steps, machine.report.held_steps) == (0, 11)
+
+
+def test_a_controller_that_is_no_longer_heard_is_not_there_and_the_arm_is_held():
+    machine, arm = build(max_episode_steps=50)
+    start(machine, arm)
+    [arm.told(False) for _ in range(5)]
+    report = arm.states(25)[-1]
+    assert 5 + 10 <= report.step <= 5 + 12
+    assert report.step + report.held_steps == 30
+
+
+def test_a_manager_that_was_started_again_goes_on_counting():
+    machine, arm = build(counts=Counts(2, 90, 7), episodes=3, max_episode_steps=1)
+    report = start(machine, arm)
+    assert (report.episode, report.total_steps, report.held_steps) == (2, 90, 7)
+    other, other_arm = build()
+    for episode in range(3):
+        expected = start(other, other_arm) if not episode else other.on_reset(other_arm.stamp_ns)
+        while other.phase is not Phase.TRAINING:
+            other_arm.state()
+        other.on_training(trained(episode))
+    assert report.goal_m == expected.goal_m
+    assert arm.states(3)[-1].total_steps == 91
+    assert machine.on_training(trained(2)).phase is Phase.FINISHED
+
+
+def test_a_manager_that_was_started_again_while_the_arm_moves_waits_for_no_round_on_what_it_has_not_seen():
+    machine, arm = build(counts=Counts(2, 90, 7), episodes=3)
+    reports = [arm.state(speed=0.5), *arm.states(2)]
+    assert [report.phase for report in reports] == [Phase.STOPPING, Phase.STOPPING, Phase.RESETTING]
+
+
+def test_a_manager_that_was_started_again_after_the_last_episode_is_finished():
+    machine, arm = build(counts=Counts(3, 90, 7), episodes=3)
+    assert arm.state().phase is Phase.FINISHED

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 from support.asserts import some
+from support.made_arms import Made, write_profile
 
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.types import RobotState
+from mbrl_sim.command_interfaces import TrajectoryCommand, TrajectoryPoint
+from mbrl_sim.engines import make_world
 from mbrl_sim.faults import FaultConfig, JointSample, PoseSample
 from mbrl_sim.pacing import Pacer
+from mbrl_sim.scene import WorldConfig
 from mbrl_sim.simulated_driver import DriverConfig, SimulatedDriver
 
 
@@ -17,12 +21,19 @@ def make_driver():
     drivers = []
 
     def make(seed=0, robot='panda', command_type='velocity', **settings):
-        drivers.append(SimulatedDriver(load_robot(robot), DriverConfig(**settings), seed, command_type))
+        config = DriverConfig(**settings)
+        drivers.append(SimulatedDriver(make_world(load_robot(robot), config, seed), config, seed, command_type))
         return drivers[-1]
 
     yield make
     for driver in drivers:
         driver.close()
+
+
+@pytest.fixture(params=['pybullet', 'mujoco'])
+def engine(request):
+    pytest.importorskip(request.param)
+    return request.param
 
 
 def run(driver, steps):
@@ -73,8 +84,8 @@ def test_messages_keep_their_order_when_the_latency_changes_and_do_not_outlive_a
 
 @pytest.mark.parametrize('robot', ['panda', 'iiwa'])
 @pytest.mark.parametrize('command_type', ['velocity', 'position'])
-def test_the_arm_stops_and_holds_when_commands_stop(make_driver, robot, command_type):
-    driver = make_driver(robot=robot, command_type=command_type)
+def test_the_arm_stops_and_holds_when_commands_stop(make_driver, engine, robot, command_type):
+    driver = make_driver(simulator=engine, robot=robot, command_type=command_type)
     for _ in range(10):
         offset = 0.0 if command_type == 'velocity' else arm_positions(driver)
         assert driver.command(offset + np.full(7, 0.02)) == ''
@@ -85,6 +96,17 @@ def test_the_arm_stops_and_holds_when_commands_stop(make_driver, robot, command_
     place = arm_positions(driver)
     run(driver, 1200)
     assert np.abs(arm_positions(driver) - place).max() < 1e-3
+
+
+def test_positions_beyond_half_a_turn_are_followed_by_a_joint_without_end(make_driver, tmp_path):
+    joints = [Made('continuous', {'effort': 80, 'velocity': 3}, axis='0 0 1'), *[Made()] * 4]
+    robot = write_profile(tmp_path, joints, home_rad=[3.0, 0.5, 1.0, 0.1, 0.4], position_lower_rad=[-np.inf, *[-2.2] * 4],
+                          position_upper_rad=[np.inf, *[2.2] * 4])
+    driver = make_driver(robot=robot, command_type='position', world=WorldConfig(cube=False))
+    for angle in np.linspace(3.0, 4.0, 20):
+        assert driver.command(np.array([angle, 0.5, 1.0, 0.1, 0.4])) == ''
+        run(driver, 24)
+    assert arm_positions(driver)[0] == pytest.approx(4.0 - 2.0 * np.pi, abs=0.01)  # An encoder knows no whole turns.
 
 
 def test_refused_commands_leave_the_arm_where_it_is(make_driver):
@@ -104,6 +126,114 @@ def test_gripper_commands_are_obeyed_or_refused_by_name(make_driver):
     for command in ([], [0.1, 0.1], [np.nan]):
         assert 'one finite number' in driver.command_gripper(command)
     assert make_driver(robot='iiwa').command_gripper([0.0]) == 'iiwa has no gripper'
+
+
+def first_motion_s(driver):
+    """Time from a command to the first motion."""
+    sent_s, start = driver.now_s, arm_positions(driver)
+    assert driver.command([0.5] * 7) == ''
+    while np.abs(arm_positions(driver) - start).max() < 1e-5:
+        driver.step(driver.next_stamp_ns)
+    return driver.now_s - driver.world.dt_s - sent_s
+
+
+def test_commands_take_effect_after_a_latency_drawn_for_each_from_the_seed(make_driver):
+    world = WorldConfig(physics_hz=1920, cube=False)
+    driver = make_driver(command_latency_s=(0.01, 0.02), world=world, seed=3)
+    assert first_motion_s(make_driver(world=world)) == 0.0
+
+    def latencies():
+        found = []
+        for _ in range(20):
+            driver.reset()
+            found.append(first_motion_s(driver))
+        return found
+
+    driver.reset(3)
+    first = latencies()
+    assert min(first) >= 0.01 and max(first) <= 0.02 + 1 / 1920 and np.ptp(first) > 0.004
+    driver.reset(3)
+    assert latencies() == pytest.approx(first, abs=1e-9)
+
+
+def test_a_latency_that_is_no_range_is_refused():
+    with pytest.raises(ConfigError, match='command_latency_s needs a smallest and a largest value'):
+        DriverConfig(command_latency_s=(0.02, 0.01))
+
+
+def test_a_wrong_length_stops_the_arm_when_it_arrives(make_driver):
+    driver = make_driver(command_latency_s=(0.05, 0.05), command_timeout_s=0.0)
+    driver.command([0.5] * 7)
+    run(driver, 48)
+    assert 'needs 7 numbers' in driver.command([0.5])
+    run(driver, 11)
+    assert np.abs(driver.world.joint_velocities(driver.world.robot.joints) - 0.5).max() < 0.01
+    run(driver, 48)
+    assert driver.holding
+
+
+def test_a_share_of_the_commands_is_lost_without_a_word(make_driver):
+    driver = make_driver(seed=1, faults=FaultConfig(command_drop_probability=0.3))
+    arrived = 0
+    for _ in range(200):
+        start = arm_positions(driver)
+        assert driver.command([0.5] * 7) == ''
+        run(driver, 2)
+        arrived += np.abs(arm_positions(driver) - start).max() > 1e-4
+        driver.reset()
+    assert arrived == pytest.approx(140, abs=20)
+
+
+def test_a_protective_stop_brakes_the_arm_which_obeys_again_afterwards(make_driver, engine):
+    driver = make_driver(simulator=engine, command_timeout_s=0.0)
+    rate = round(1.0 / driver.world.dt_s)
+    driver.command([0.5] * 7)
+    run(driver, rate // 2)
+    driver.command([0.3] * 7)
+    driver.set_faults(FaultConfig(protective_stop=True))
+    run(driver, rate // 2)
+    place = arm_positions(driver)
+    assert 'protective stop' in driver.command([0.5] * 7) and 'protective stop' in driver.command_gripper([0.0])
+    run(driver, rate)
+    assert driver.holding and np.abs(arm_positions(driver) - place).max() < 2e-3
+    driver.set_faults(FaultConfig())
+    run(driver, rate // 4)
+    assert np.abs(arm_positions(driver) - place).max() < 2e-3
+    assert driver.command([0.5] * 7) == ''
+    run(driver, rate // 2)
+    assert (arm_positions(driver) - place).min() > 0.2
+
+
+def test_a_stuck_joint_stays_while_the_others_move_and_moves_when_freed(make_driver, engine):
+    driver = make_driver(simulator=engine, command_timeout_s=0.0, faults=FaultConfig(stuck_joint='panda_joint2'))
+    rate, start = round(1.0 / driver.world.dt_s), arm_positions(driver)
+    driver.command([0.3] * 7)
+    run(driver, rate)
+    moved = arm_positions(driver) - start
+    assert abs(moved[1]) < 1e-3 and np.delete(moved, 1).min() > 0.2
+    driver.reset()
+    driver.command([0.3] * 7)
+    run(driver, rate)
+    assert abs(arm_positions(driver)[1] - start[1]) < 1e-3
+    driver.set_faults(FaultConfig())
+    run(driver, rate)
+    assert arm_positions(driver)[1] - start[1] > 0.2
+    with pytest.raises(ConfigError, match="panda has no joint 'elbow' to be stuck; it has panda_joint1"):
+        driver.set_faults(FaultConfig(stuck_joint='elbow'))
+
+
+@pytest.mark.parametrize('from_desired', [True, False])
+def test_a_trajectory_spliced_from_stalled_reads_pulls_the_arm_back(make_driver, engine, from_desired):
+    driver = make_driver(simulator=engine, command_type='trajectory', interpolate_from_desired_state=from_desired)
+    rate, joints, start = round(1.0 / driver.world.dt_s), driver.world.robot.joints, arm_positions(driver)
+    run(driver, rate // 10)
+    driver.set_faults(FaultConfig(frozen_positions=True))
+    driver.command(TrajectoryCommand(joints, [TrajectoryPoint(1.0, start + 0.3)]))
+    stamps = [sample.stamp_ns for _, sample in run(driver, rate) if isinstance(sample, JointSample)]
+    assert len(set(stamps)) == len(stamps) == driver._config.joint_state_hz
+    driver.command(TrajectoryCommand(joints, [TrajectoryPoint(1.0, start + 0.3)]))
+    run(driver, rate // 2)
+    assert (arm_positions(driver) - start).mean() == pytest.approx(0.3 if from_desired else 0.15, abs=0.02)
 
 
 def test_a_seeded_reset_repeats_everything_and_time_goes_on(make_driver):

@@ -71,6 +71,19 @@ def test_velocities_can_be_missing_or_nan():
     assert all(np.isnan(message.velocity).all() for message in some(stream(velocities='nan')))
 
 
+def test_frozen_positions_stay_the_last_that_were_read_with_fresh_stamps_and_noise_does_not_move_them():
+    faults = MeasurementFaults(FaultConfig(position_noise_std=0.01), ('finger',))
+    last, = faults.joints(JOINTS)
+    faults.config = FaultConfig(position_noise_std=0.01, frozen_positions=True, velocities='missing')
+    for stamp_ns in (8, 9):
+        message, = faults.joints(JointSample(stamp_ns, JOINTS.names, JOINTS.position + 1.0, JOINTS.velocity + 1.0))
+        assert message.stamp_ns == stamp_ns and np.array_equal(message.position, last.position)
+    assert np.array_equal(faults.stalled, [last.position, last.velocity])
+    faults.config = FaultConfig()
+    message, = faults.joints(JOINTS)
+    assert np.array_equal(message.position, JOINTS.position) and faults.stalled is None
+
+
 def test_equal_seeds_give_equal_faults():
     settings = {'position_noise_std': 0.01, 'drop_probability': 0.2, 'shuffle_joints': True}
     first, second, other = stream(1, **settings), stream(1, **settings), stream(2, **settings)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support.made_arms import FULL, Made, write_profile
 
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.robots.kinematics import KinematicChain
@@ -190,3 +191,44 @@ def test_a_cube_that_the_arm_cannot_reach_down_to_is_an_error_and_no_endless_sea
     with pytest.raises(ConfigError, match='no place for the cube; set world.cube to false'):
         ArmWorld(robot)
     ArmWorld(robot, WorldConfig(cube=False)).close()
+
+
+@pytest.mark.parametrize('joint', [
+    Made('continuous', None), Made('continuous', {'effort': 80, 'velocity': 3}), Made(limit=None),
+    Made(limit={**FULL, 'velocity': 0}), Made(limit={**FULL, 'effort': 0}), Made(limit={**FULL, 'lower': 0, 'upper': 0}),
+    Made(limit={**FULL, 'lower': 1, 'upper': -1}),
+])
+def test_a_joint_with_limits_left_out_starts_at_home_moves_as_told_and_is_held(tmp_path, joint):
+    robot = load_robot(write_profile(tmp_path, [joint, *[Made()] * 4]))
+    world = ArmWorld(robot, WorldConfig(cube=False))
+    np.testing.assert_allclose(world.joint_positions(), robot.home_rad, atol=0.05)
+    world.drive_velocity(np.array([0.5, 0.0, 0.0, 0.0, 0.0]))
+    for _ in range(240):
+        world.step()
+    moved = world.joint_positions()
+    assert moved[0] - robot.home_rad[0] == pytest.approx(0.5, abs=0.02)
+    world.hold()
+    for _ in range(240):
+        world.step()
+    assert world.joint_positions()[0] == pytest.approx(moved[0], abs=0.02)
+    world.close()
+
+
+@pytest.mark.parametrize(('place', 'url'), [
+    ('urdf/box.obj', 'box.obj'), ('meshes/box.obj', 'package://meshes/box.obj'),
+    ('elsewhere/share/boxes/box.obj', 'package://boxes/box.obj'), ('elsewhere/box.obj', 'file://{}/elsewhere/box.obj'),
+])
+def test_meshes_are_found_beside_the_urdf_in_their_package_and_by_path(tmp_path, monkeypatch, place, url):
+    monkeypatch.setenv('AMENT_PREFIX_PATH', f'{tmp_path}/elsewhere')
+    (tmp_path / 'urdf').mkdir()
+    robot = load_robot(write_profile(tmp_path / 'urdf', [Made()] * 5))
+    urdf = tmp_path / 'urdf' / 'made.urdf'
+    mesh = f'<collision><geometry><mesh filename="{url.format(tmp_path)}"/></geometry></collision>'
+    urdf.write_text(urdf.read_text().replace('<link name="l1">', f'<link name="l1">{mesh}'))
+    with pytest.raises(ConfigError, match='which does not exist|neither a ROS package nor'):
+        ArmWorld(robot, WorldConfig(cube=False))
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text('v 0 0 0\nv 0.1 0 0\nv 0 0.1 0\nv 0 0 0.1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n')
+    world = ArmWorld(robot, WorldConfig(cube=False))
+    assert len(world._bullet.getCollisionShapeData(world._arm.body, 0)) == 1
+    world.close()

@@ -1,5 +1,7 @@
 """When a round is due."""
 
+import dataclasses
+
 from mbrl_ros.training.schedule import DueRound, RoundSchedule, ScheduleConfig
 from mbrl_ros.types import EpisodeReport, Phase
 
@@ -72,3 +74,28 @@ def test_new_manager_in_the_same_episode_counts_anew():
     schedule.on_report(report(Phase.TRAINING, 0, 50), 4.0)
     assert schedule.due(4.0, 80, 40) is None
     assert schedule.due(4.0, 90, 50) == DueRound(0, 0, 1)
+
+
+def test_steps_in_which_the_arm_was_held_are_waited_for_like_the_others():
+    schedule = RoundSchedule(ScheduleConfig(patience_s=2.0), background=False)
+    schedule.on_report(dataclasses.replace(report(Phase.TRAINING, 0, 150), held_steps=20), 0.0)
+    assert schedule.due(0.5, 160, 160) is None
+    assert schedule.due(0.6, 170, 170) == DueRound(0, 0, 1)
+
+
+def test_a_step_that_turns_out_to_be_held_is_no_new_run():
+    schedule = RoundSchedule(ScheduleConfig(patience_s=2.0), background=False)
+    schedule.on_report(report(Phase.TRAINING, 0, 150), 0.0)
+    assert schedule.due(2.0, 140, 140) == DueRound(0, 0, 1)
+    schedule.on_report(dataclasses.replace(report(Phase.STOPPING, 0, 149), held_steps=1), 3.0)
+    schedule.on_report(report(Phase.TRAINING, 1, 200), 5.0)
+    assert schedule.due(5.0, 190, 190) == DueRound(1, 1, 1)
+
+
+def test_a_command_after_the_episode_shows_that_nothing_more_of_it_will_come():
+    schedule = RoundSchedule(ScheduleConfig(patience_s=2.0), background=False)
+    schedule.on_report(report(Phase.RUNNING, 0, 149, stamp_ns=400), 0.0)
+    for phase in (Phase.STOPPING, Phase.TRAINING):
+        schedule.on_report(dataclasses.replace(report(phase, 0, 150, stamp_ns=500), start_ns=500), 0.0)
+    assert schedule.due(0.1, 140, 140, decided_ns=450) is None
+    assert schedule.due(0.1, 140, 140, decided_ns=500) == DueRound(0, 0, 500)

@@ -19,6 +19,10 @@ from mbrl_ros.robots.profile import RobotProfile
 _SHARES = np.linspace(1.0, 0.0, 9)[1:]
 #: Points of the braking path whose heights are checked, as shares of the longest braking time of a joint.
 _BRAKING_TIMES = np.array([0.0, 1 / 3, 2 / 3, 1.0])
+#: Periods for which a command may go on when the next one is late; then the command guard brakes.
+HOLD_PERIODS = 1.5
+#: Time over which the speed of an origin is judged, seconds.
+_MOMENT_S = 0.01
 #: Jerk of a profile that limits none, rad/s³.
 _UNLIMITED = 1e9
 
@@ -29,6 +33,8 @@ class CommandFilterConfig(Config):
 
     velocity_scale: float = setting(1.0, 'Share of the velocity limits that may be used.', low=0.01, high=1.0, live=True)
     acceleration_scale: float = setting(1.0, 'Share of the acceleration limits that may be used.', low=0.05, high=1.0)
+    max_speed_m_s: float = setting(0.0, 'Largest speed of the tool and of the joints along their ways; 0 for no such limit.',
+                                   unit='m/s', low=0.0, high=10.0)
     position_margin_rad: float = setting(0.02, 'Distance kept from the position limits.', unit='rad', low=0.0, high=0.5)
     height_margin_m: float = setting(0.0, 'Added to lowest_link_m and lowest_tool_m of the workspace.', unit='m', low=0.0,
                                      high=0.5)
@@ -70,9 +76,11 @@ class CommandFilter:
         self._lower = np.array(robot.position_lower_rad) + config.position_margin_rad
         self._upper = np.array(robot.position_upper_rad) - config.position_margin_rad
         self._acceleration = np.array(robot.max_acceleration_rad_s2) * config.acceleration_scale
+        self._max_speed_m_s = config.max_speed_m_s
         self._jerk = np.array(robot.max_jerk_rad_s3 or (_UNLIMITED,) * len(robot.joints))
         # Only origins whose height depends on the joints are checked.
-        samples = np.random.default_rng(0).uniform(self._lower, self._upper, (32, len(robot.joints)))
+        ends = [np.where(robot.endless, turn, limit) for turn, limit in ((-np.pi, self._lower), (np.pi, self._upper))]
+        samples = np.random.default_rng(0).uniform(*ends, (32, len(robot.joints)))
         self._moving = np.flatnonzero(np.ptp(self._origins.points(samples)[..., 2], axis=0) > 1e-6)
         is_tool = self._moving == len(robot.joints)
         self._floor_m = config.height_margin_m + np.where(is_tool, robot.workspace.lowest_tool_m, robot.workspace.lowest_link_m)
@@ -85,8 +93,13 @@ class CommandFilter:
         return self._previous.copy()
 
     def restart(self, velocity: np.ndarray) -> None:
-        """Go on from a measured velocity, shape (J,), rad/s, instead of from the last command."""
-        self._previous, self._previous_acceleration = np.array(velocity, dtype=np.float64), np.zeros(len(self._robot.joints))
+        """Go on from a measured velocity, shape (J,), rad/s, instead of from the last command.
+
+        No command continues a speed beyond the limits; where the measurement is no number, the arm counts as standing.
+        """
+        limits = np.array(self._robot.max_velocity_rad_s)
+        self._previous = np.clip(np.where(np.isnan(velocity), 0.0, velocity), -limits, limits)
+        self._previous_acceleration = np.zeros(len(limits))
 
     def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float | None = None) -> FilteredCommand:
         """Bring a wanted velocity within all limits; one that cannot be checked is replaced by a step of braking.
@@ -95,16 +108,16 @@ class CommandFilter:
             velocity: Wanted velocities, shape (J,), rad/s.
             q: Joint positions when the command takes effect, shape (J,), rad.
             dt: Time until the next command, seconds.
-            hold_s: How long the command may go on before the arm brakes, seconds; `dt` when left out.
+            hold_s: How long the command may go on before the arm brakes, seconds; by default `HOLD_PERIODS` times `dt` as to the
+                position limits, and `dt` as to the heights, which the command guard checks again at its own rate.
         """
         if refusal := self._refusal(velocity, q):
             return FilteredCommand(self.brake(dt), (), refusal)
-        hold_s = dt if hold_s is None else hold_s
         limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
-        scaled = velocity / max(1.0, float(np.max(np.abs(velocity) / limits)))
-        stoppable = self._clip_position(scaled, q, max(hold_s, self._late_s))
+        scaled = self._slowed(velocity / max(1.0, float(np.max(np.abs(velocity) / limits))), q)
+        stoppable = self._clip_position(scaled, q, max(hold_s or HOLD_PERIODS * dt, self._late_s))
         reachable = self._clip_acceleration(stoppable, dt)
-        raised = self._keep_above_floor(reachable, q, dt, hold_s)
+        raised = self._keep_above_floor(reachable, q, dt, hold_s or dt)
         stages = (velocity, scaled, stoppable, reachable, raised)
         rules = ('velocity', 'position', 'acceleration', 'height')
         acted = tuple(rule for rule, before, after in zip(rules, stages, stages[1:]) if not np.array_equal(before, after))
@@ -132,6 +145,14 @@ class CommandFilter:
 
     def _braked(self, dt: float) -> np.ndarray:
         return np.sign(self._previous) * np.maximum(np.abs(self._previous) - self._acceleration * dt, 0.0)
+
+    def _slowed(self, velocity: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """The largest share of a velocity at which no origin moves faster than allowed."""
+        if not self._max_speed_m_s:
+            return velocity
+        before, after = self._origins.points(np.stack([q, q + velocity * _MOMENT_S]))
+        speed = float(np.linalg.norm(after - before, axis=-1).max()) / _MOMENT_S
+        return velocity * min(1.0, self._max_speed_m_s / max(speed, 1e-9))
 
     def _clip_position(self, velocity: np.ndarray, q: np.ndarray, dt: float) -> np.ndarray:
         """Clip to the largest speed v that, held for `dt` and then braked, stays within the distance d: v dt + v²/2a <= d."""

@@ -21,6 +21,8 @@ _TELLING_RAD = 0.01
 _EXPLAINED = 0.3
 #: Windows are looked at that are late by up to this many identified responses, and a moment.
 _RESPONSES, _MOMENT_S = 2.0, 0.05
+#: Equal measurements in a row that are no coincidence, and speed of a joint that stands, rad/s.
+_STALLED_STATES, _STANDING_RAD_S = 4, 0.02
 #: Share of the old error that each window leaves in the identification.
 _MEMORY = 0.98
 
@@ -31,6 +33,7 @@ class FollowingConfig(Config):
 
     tolerance_rad: float = setting(0.03, 'Distance between commanded and measured motion of a window that is no fault.',
                                    unit='rad', low=0.001, high=1.0)
+    tolerated_share: float = setting(0.1, 'As a share of the commanded motion, for servos that overshoot.', low=0.0, high=1.0)
     windows_s: tuple[float, ...] = setting((0.15, 0.6), 'Lengths of the windows: the shorter sees fast motion early, the longer '
                                                         'slow motion at all.', unit='s', low=0.02, high=5.0)
     max_response_s: float = setting(0.25, 'Longest time, dead time and lag together, by which a sound arm is late.', unit='s',
@@ -86,6 +89,16 @@ class FollowingWatch:
         way = told[0] - told  # (K, J)
         return way.min(axis=0) - self._config.tolerance_rad, way.max(axis=0) + self._config.tolerance_rad
 
+    def is_stalled(self, velocity: np.ndarray) -> bool:
+        """Whether positions stay what they are to the last bit although the joints are said to move, at (J,) rad/s.
+
+        Then the measurements stall, and where the arm is nobody knows.
+        """
+        newest = self._measured[-1][1] if self._measured else None
+        recent = list(self._measured)[-_STALLED_STATES:]
+        return (len(recent) == _STALLED_STATES and np.abs(velocity).max() > _STANDING_RAD_S
+                and all(np.array_equal(q, newest) for _, q in recent))
+
     def check(self, stamp_ns: int, q: np.ndarray) -> str:
         """Compare measured positions, shape (J,), rad, with the command; the joint that does not follow, in words, or ''."""
         if self._measured and stamp_ns <= self._measured[-1][0]:
@@ -104,7 +117,8 @@ class FollowingWatch:
         ends = stamp_ns - self._delays_ns
         told = self._commanded.displacements(ends) - self._commanded.displacements(ends - (stamp_ns - before_ns))  # (K, J)
         near = told if np.isnan(self.response_s) else told[self._delays_ns * 1e-9 <= _RESPONSES * self.response_s + _MOMENT_S]
-        excess = np.maximum(near.min(axis=0) - moved, moved - near.max(axis=0)) - self._config.tolerance_rad
+        tolerance = self._config.tolerance_rad + self._config.tolerated_share * np.abs(near).max(axis=0)
+        excess = np.maximum(near.min(axis=0) - moved, moved - near.max(axis=0)) - tolerance
         if (excess <= 0.0).all():
             if window_ns == self._windows_ns[0] and np.abs(told).max() >= _TELLING_RAD:
                 self._identify(told, moved)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from mbrl_ros.config import Config, section, setting
-from mbrl_ros.control.safety.command_filter import CommandFilter, CommandFilterConfig
+from mbrl_ros.control.safety.command_filter import HOLD_PERIODS, CommandFilter, CommandFilterConfig
 from mbrl_ros.control.safety.following import FollowingConfig, FollowingWatch
 from mbrl_ros.control.safety.hold import EmergencyStop, StopSequence
 from mbrl_ros.control.safety.reasons import HoldReason
@@ -21,15 +21,20 @@ from mbrl_ros.types import AppliedCommand, RobotState
 
 #: Periods of the guard for which a command has to be safe: the next one may be late by one.
 _LATE_PERIODS = 2.0
+#: Speed, in velocity limits, that a standing arm does not reach between two measurements by itself.
+_PUT_SPEED = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class GuardConfig(Config):
     """When the guard lets a command through, and when it brakes."""
 
-    command_periods: float = setting(1.5, 'Silence of the controller after which the arm brakes.', unit='control periods',
-                                     low=1.0, high=100.0)
+    command_periods: float = setting(HOLD_PERIODS, 'Silence of the controller after which the arm brakes.', low=1.0, high=100.0,
+                                     unit='control periods')
     max_state_age_s: float = setting(0.1, 'Oldest joint state by which the arm moves.', unit='s', low=0.001, high=5.0)
+    max_state_future_s: float = setting(0.05, 'How far in the future a joint state may be stamped.', unit='s', low=0.0, high=5.0)
+    slow_from: float = setting(0.5, 'Share of max_state_age_s from which the arm slows down, to stand at the whole of it.',
+                               low=0.0, high=1.0)
     standing_s: float = setting(0.3, 'Time for which a stopped arm is told to stand, before silence.', unit='s', low=0.01,
                                 high=60.0)
     safety: CommandFilterConfig = section(CommandFilterConfig, 'The command filter.')
@@ -67,19 +72,25 @@ class CommandGuard:
         config: Settings.
         period_s: Period of the guard.
         control_period_s: Period of the controller.
+        latency_s: From sending a command to the arm obeying it.
         late_s: Silence after which the driver stops by itself; 0 where it never does.
         lockstep: Whether time moves only with commands, so that nothing is ever late.
         emergency_stop: The latch to obey; its own when left out.
+
+    Attributes:
+        hold_s: Time for which each of its commands is safe to go on.
 
     Raises:
         ConfigError: The robot's URDF cannot be used.
     """
 
-    def __init__(self, robot: RobotProfile, config: GuardConfig, *, period_s: float, control_period_s: float, late_s: float = 0.0,
-                 lockstep: bool = False, emergency_stop: EmergencyStop | None = None) -> None:
+    def __init__(self, robot: RobotProfile, config: GuardConfig, *, period_s: float, control_period_s: float,
+                 latency_s: float = 0.0, late_s: float = 0.0, lockstep: bool = False,
+                 emergency_stop: EmergencyStop | None = None) -> None:
         self.emergency_stop = emergency_stop or EmergencyStop()
         self._robot, self._config, self._lockstep = robot, config, lockstep
         self._period_s, self._control_period_s = period_s, control_period_s
+        self.hold_s = _LATE_PERIODS * period_s + latency_s
         self._filter = CommandFilter(robot, config.safety, late_s)
         self._following = FollowingWatch(robot.joints, config.following)
         self._stop = StopSequence(max(1, round(config.standing_s / period_s)))
@@ -109,9 +120,10 @@ class CommandGuard:
         self._begun_ns = 0
         self._recorded: AppliedCommand | None = None
         self._fault: tuple[HoldReason, str] | None = None
-        self._fault_end_ns, self._settle_s = 0, 0.0
+        self._fault_end_ns, self._settle_s, self._is_stalled = 0, 0.0, False
         self._last_tick_ns: int | None = None
         self._is_resting = True
+        self._seen: RobotState | None = None
 
     def accept(self, command: AppliedCommand, now_ns: int) -> None:
         """Take the controller's newest command.
@@ -144,10 +156,11 @@ class CommandGuard:
         before, clamped = self._filter.previous, ()
         if hold is None:
             at = state.positions(self._robot.joints) + self._following.pending(state.stamp_ns, now_ns)
-            filtered = self._filter.apply(self._command.velocity, at, self._period_s, _LATE_PERIODS * self._period_s)
+            filtered = self._filter.apply(self._share(now_ns, state) * self._command.velocity, at, self._period_s, self.hold_s)
             velocity, clamped = filtered.velocity, filtered.clamped
             if filtered.refusal:
                 hold, detail = HoldReason.COMMAND_REFUSED, filtered.refusal
+                self._note_held()
             self._stop.restart()
         else:
             velocity = self._stopping(hold)
@@ -156,16 +169,21 @@ class CommandGuard:
         start = self._refer(now_ns, state, before, velocity)
         return GuardOutcome(velocity, start, before, applied, hold, detail, clamped)
 
+    def _share(self, now_ns: int, state: RobotState) -> float:
+        """Share of the wanted velocity that a state of this age allows."""
+        share = (now_ns - state.stamp_ns) * 1e-9 / self._config.max_state_age_s
+        return 1.0 if self._lockstep else float(np.clip((1.0 - share) / (1.0 - self._config.slow_from + 1e-9), 0.0, 1.0))
+
     def _lateness(self, now_ns: int, state: RobotState | None) -> str:
         """After a gap in the ticks the arm goes on from its measured velocity; the gap in words, or ''.
 
-        In lockstep a gap is a world that was put back: the arm rests.
+        A clock that was set back is a gap, too. In lockstep a gap is a world that was put back: the arm rests.
         """
         if state is None:
             return ''
         last_ns, self._last_tick_ns = self._last_tick_ns, now_ns
         gap_s = (now_ns - last_ns) * 1e-9 if last_ns is not None else math.inf
-        if gap_s <= self._control_period_s:
+        if 0.0 <= gap_s <= self._control_period_s:
             return ''
         if self._lockstep:
             command = self._command
@@ -182,18 +200,17 @@ class CommandGuard:
 
     def _reason_to_hold(self, now_ns: int, state: RobotState | None, other_commanders: str, inactive_controller: str,
                         late: str) -> tuple[HoldReason | None, str]:
-        self._watch(now_ns, state)
+        untimely = self._untimely(now_ns, state)
+        if untimely is None:
+            self._watch(now_ns, state)
         if self.emergency_stop.is_pressed:
             return HoldReason.EMERGENCY_STOP, ''
         if other_commanders:
             return HoldReason.OTHER_COMMANDER, other_commanders
         if inactive_controller:
             return HoldReason.CONTROLLER_INACTIVE, inactive_controller
-        if state is None:
-            return HoldReason.NO_STATE, ''
-        age_s = (now_ns - state.stamp_ns) * 1e-9
-        if age_s > self._config.max_state_age_s and not self._lockstep:
-            return HoldReason.STALE_STATE, f'{age_s:.3f} s old, at most {self._config.max_state_age_s:g} s is allowed'
+        if untimely is not None:
+            return untimely
         if self._fault is not None:
             return self._fault
         if late:
@@ -203,22 +220,45 @@ class CommandGuard:
             return HoldReason.NO_COMMAND, ''
         return None, ''
 
-    def _watch(self, now_ns: int, state: RobotState | None) -> None:
+    def _untimely(self, now_ns: int, state: RobotState | None) -> tuple[HoldReason, str] | None:
+        """The hold for want of a state of this moment; in lockstep any state is."""
+        if state is None:
+            return HoldReason.NO_STATE, ''
+        age_s = (now_ns - state.stamp_ns) * 1e-9
+        if age_s > self._config.max_state_age_s and not self._lockstep:
+            return HoldReason.STALE_STATE, f'{age_s:.3f} s old, at most {self._config.max_state_age_s:g} s is allowed'
+        if -age_s > self._config.max_state_future_s and not self._lockstep:
+            return HoldReason.FUTURE_STATE, f'{-age_s:.3f} s ahead, at most {self._config.max_state_future_s:g} s is allowed'
+        return None
+
+    def _watch(self, now_ns: int, state: RobotState) -> None:
         """Compare the newest state with the command; a fault holds the arm until it has been away for a while.
 
         An arm that nobody commands may be put elsewhere by hand.
         """
         if self._fault is not None and now_ns >= self._fault_end_ns:
             self._fault = None
-        if state is None or self._begun is None:
+        if self._begun is None:
             return
         speeds = np.abs(state.velocities(self._robot.joints))
         worst = int(np.argmax(speeds - self._speed_limits))
         if speeds[worst] > self._speed_limits[worst]:
             self._begin_fault(now_ns, HoldReason.TOO_FAST, f'{self._robot.joints[worst]} at {speeds[worst]:.2f} rad/s, at most '
                                                            f'{self._speed_limits[worst]:.2f} rad/s is allowed')
+        elif self._was_put_elsewhere(state):
+            self._following.reset()
         elif detail := self._following.check(state.stamp_ns, state.positions(self._robot.joints)):
+            self._is_stalled = self._following.is_stalled(state.velocities(self._robot.joints))
             self._begin_fault(now_ns, HoldReason.NOT_FOLLOWING, detail)
+
+    def _was_put_elsewhere(self, state: RobotState) -> bool:
+        """Whether an arm that was told to stand is suddenly elsewhere, as when a simulator puts it back."""
+        last, self._seen = self._seen, state
+        if last is None or self._filter.previous.any():
+            return False
+        possible = _PUT_SPEED * np.array(self._robot.max_velocity_rad_s) * (state.stamp_ns - last.stamp_ns) * 1e-9
+        moved = np.abs(state.positions(self._robot.joints) - last.positions(self._robot.joints))
+        return bool((moved > np.maximum(possible, self._config.following.tolerance_rad)).any())
 
     def _begin_fault(self, now_ns: int, reason: HoldReason, detail: str) -> None:
         settings = self._config.following
@@ -241,10 +281,17 @@ class CommandGuard:
         command = self._command if hold is None else None
         if command is self._begun:
             return None
+        if hold is not None:
+            self._note_held()
         ended = self._end_period()
         self._begun = self._recorded = command
         self._begun_ns = now_ns
         return ended
+
+    def _note_held(self) -> None:
+        """Note in the control period that lasts that the arm was held."""
+        if self._recorded is not None:
+            self._recorded = dataclasses.replace(self._recorded, is_held=True)
 
     def _end_period(self) -> AppliedCommand | None:
         """What the control period came to: the velocity that was reached; None where that was said already."""
@@ -253,6 +300,8 @@ class CommandGuard:
 
     def _stopping(self, hold: HoldReason) -> np.ndarray | None:
         """Next velocity of the controlled stop, shape (J,); None for silence. In lockstep time waits for the next command."""
+        if not self._reference.is_near:
+            return self._filter.brake(self._period_s)
         velocity = self._stop.step(self._filter, self._period_s)
         if velocity is None and self._lockstep and hold is not HoldReason.OTHER_COMMANDER:
             return self._filter.brake(self._period_s)
@@ -268,4 +317,4 @@ class CommandGuard:
         if state is None:
             return None
         return self._reference.advance(0.5 * (before + velocity), self._period_s, state.positions(self._robot.joints),
-                                       self._following.lead(now_ns))
+                                       self._following.lead(now_ns), in_doubt=self._fault is not None and self._is_stalled)

@@ -16,11 +16,12 @@ class MeasuredJoints:
     """Makes states of joint state messages, whatever their order.
 
     Args:
-        robot: Names the joints.
+        robot: Names the joints, and says which of them turn without end: their angles go on through half turns, from what the
+            driver says first.
     """
 
     def __init__(self, robot: RobotProfile) -> None:
-        self._joints = robot.joints
+        self._robot, self._joints = robot, robot.joints
         self._last: RobotState | None = None
 
     def state(self, stamp_ns: int, names: Sequence[str], position: Sequence[float],
@@ -45,6 +46,8 @@ class MeasuredJoints:
         places = np.array(position, dtype=np.float64)[order]
         if not np.isfinite(places).all():
             raise MeasurementError(f'position of {self._joints[int(np.argmin(np.isfinite(places)))]} is not finite')
+        if self._last is not None:
+            places = self._robot.unwrapped(places, self._last.position)
         speeds = np.array(velocity, dtype=np.float64)[order] if len(velocity) == len(names) else np.full(len(order), np.nan)
         if not np.isfinite(speeds).all():
             speeds = self._difference(stamp_ns, places)

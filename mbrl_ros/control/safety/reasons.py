@@ -19,8 +19,11 @@ class HoldReason(str, enum.Enum):
 
     NOT_ACTIVE = ('not_active', 'The controller node is not in its active state.', 'Activate the node.')
     EMERGENCY_STOP = ('emergency_stop', 'The emergency stop was pressed; it stays latched.', 'Call ~/release.')
+    NO_GUARD = ('no_guard', 'The command guard is silent, and no command would reach the arm.',
+                'Ends when the command guard speaks again.')
     OTHER_COMMANDER = ('other_commander', "Someone else publishes on the arm's command topic, or has its controller pursue a "
-                                          'goal.', 'Ends when the other publisher, or the goal, is gone.')
+                                           'goal, or a second controller commands the guard.',
+                       'Ends when the other publisher, or the goal, is gone.')
     CONTROLLER_INACTIVE = ('controller_inactive', "The driver's controller is not active; another may have its interfaces.",
                            'Ends when the controller manager says that it is active.')
     NO_STATE = ('no_state', 'No state has arrived yet.', 'Ends when a state arrives.')
@@ -62,5 +65,7 @@ class HoldReason(str, enum.Enum):
                        'Ends when it can check a command.')
 
 
+#: Holds of the agent's own making; they use up the episode as any other decision does.
+OF_AGENT = (HoldReason.PLANNING_FAILED, HoldReason.NONFINITE_PLAN, HoldReason.DEADLINE_MISSED, HoldReason.DISAGREEMENT)
 #: Holds of a command guard that is only waiting for the controller.
 IDLE = (HoldReason.NO_COMMAND, HoldReason.LATE_TICK)
