@@ -11,7 +11,7 @@ _BURST, _PERIOD_S = 5.0, 2.0
 
 
 class Refusals:
-    """Logs errors, of each topic a few at once and then one every two seconds.
+    """Logs errors, of each topic a few different ones at once and then one every two seconds.
 
     rclpy's own throttle counts by the line of code, which several topics share, and hides a second error that follows soon.
 
@@ -21,14 +21,13 @@ class Refusals:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._left: dict[str, tuple[float, float]] = {}
+        self._told: dict[str, tuple[float, float, str]] = {}
 
     def tell(self, topic: str, error: Exception | str) -> None:
         """Log why a message of a topic was refused, unless the topic has had its lines."""
-        now_s = time.monotonic()
-        left, since_s = self._left.get(topic, (_BURST, now_s))
-        left = min(left + (now_s - since_s) / _PERIOD_S, _BURST)
-        if left >= 1.0:
-            left -= 1.0
-            self._node.get_logger().error(f'{topic}: {shortened(str(error))}')
-        self._left[topic] = left, now_s
+        now_s, text = time.monotonic(), shortened(str(error))
+        left, told_s, last = self._told.get(topic, (_BURST, -_PERIOD_S, ''))
+        left = min(left + (now_s - told_s) / _PERIOD_S, _BURST)
+        if left >= 1.0 and (text != last or now_s - told_s >= _PERIOD_S):
+            self._told[topic] = left - 1.0, now_s, text
+            self._node.get_logger().error(f'{topic}: {text}')
