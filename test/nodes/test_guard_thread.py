@@ -24,6 +24,9 @@ class RecordingPort:
     def other_commanders(self) -> str:
         return ''
 
+    def inactive_controller(self) -> str:
+        return ''
+
     def send(self, outcome: GuardOutcome, stamp_ns: int) -> None:
         if outcome.velocity is not None:
             self.sent.append(outcome.velocity)
