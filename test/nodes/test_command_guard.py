@@ -345,14 +345,14 @@ def test_the_joint_states_of_a_gripper_on_a_topic_of_its_own_do_no_harm(realtime
 
 
 @pytest.mark.parametrize('topic', ['joint_states', 'command'])
-def test_a_huge_message_is_refused_in_one_line_and_the_guard_goes_on(moving, capfd, topic):
+def test_a_huge_message_is_refused_in_few_lines_and_the_guard_goes_on(moving, capfd, topic):
     publisher = moving.peer.create_publisher(JointState, topic, qos.DRIVER)
     moving.spin_until(lambda: publisher.get_subscription_count() > 0)
-    for _ in range(5):
+    for _ in range(30):
         publisher.publish(JointState(header=convert.header(0, 'x' * 70_000)))
     moving.spin_for(0.5)
     refusals = [line for line in capfd.readouterr().err.splitlines() if re.search(r'a message of 70\d\d\d bytes; at most', line)]
-    assert len(refusals) == 1 and f'{topic}: ' in refusals[0]
+    assert 1 <= len(refusals) <= 5 and f'{topic}: ' in refusals[0]
     moving.spin_until(lambda: moving.moves, what='motion')
 
 
