@@ -98,7 +98,7 @@ def test_the_driver_is_looked_at_now_and_then_and_not_at_every_tick(bench):
             return super().count_publishers(topic)
 
     node = bench.add(CountingNode('port', context=bench.context, namespace='/apart'))
-    port = DriverPort(node, load_robot('panda'), load_driver('simulated'), 1.0 / 120.0)
+    port = DriverPort(node, load_robot('panda'), load_driver('simulated'), 1.0 / 120.0, 1.0 / 120.0)
     assert {port.other_commanders() for _ in range(1000)} == {''}
     assert node.looks < 100
     bench.peer.create_publisher(Float64MultiArray, port.topic, qos.COMMAND)
