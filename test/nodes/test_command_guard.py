@@ -133,15 +133,17 @@ def test_what_was_applied_is_said_once_a_control_period(lockstep):
         np.testing.assert_array_equal(each.velocity, bench.told[TICKS * (index + 1) - 1].data)
 
 
-def test_the_gripper_is_told_once_a_command_and_before_the_arm(lockstep):
+def test_the_gripper_is_told_an_opening_once(lockstep):
     bench = lockstep()
-    order: list[str] = []
-    qos.subscribe(bench.peer, Float64MultiArray, 'gripper_controller/commands', lambda _: order.append('gripper'), qos.RECORD)
+    openings = bench.hear(Float64MultiArray, 'gripper_controller/commands')
     bench.begin()
-    for opening_m in (0.08, None, 0.0):
-        order.append('command')
+    while not openings:
+        bench.period(MOVING, 0.08)
+    openings.clear()
+    for opening_m in (None, 0.04, None, 0.0):
         bench.period(MOVING, opening_m)
-    assert order == ['command', 'gripper', 'command', 'command', 'gripper']
+    bench.spin_until(lambda: len(openings) >= 2)
+    assert [list(message.data) for message in openings] == [[0.04], [0.0]]
 
 
 @pytest.mark.parametrize('is_pressed', [False, True])
@@ -345,14 +347,15 @@ def test_the_joint_states_of_a_gripper_on_a_topic_of_its_own_do_no_harm(realtime
 
 
 @pytest.mark.parametrize('topic', ['joint_states', 'command'])
-def test_a_huge_message_is_refused_in_few_lines_and_the_guard_goes_on(moving, capfd, topic):
-    publisher = moving.peer.create_publisher(JointState, topic, qos.DRIVER)
+def test_huge_messages_are_refused_in_a_few_lines_and_the_guard_goes_on(moving, capfd, topic):
+    publisher = moving.peer.create_publisher(JointState, topic, qos.RECORD)
     moving.spin_until(lambda: publisher.get_subscription_count() > 0)
-    for _ in range(30):
+    for _ in range(50):
         publisher.publish(JointState(header=convert.header(0, 'x' * 70_000)))
-    moving.spin_for(0.5)
-    refusals = [line for line in capfd.readouterr().err.splitlines() if re.search(r'a message of 70\d\d\d bytes; at most', line)]
-    assert 1 <= len(refusals) <= 5 and f'{topic}: ' in refusals[0]
+        moving.spin_for(0.02)
+    moving.peer.destroy_publisher(publisher)
+    refusals = [line for line in capfd.readouterr().err.splitlines() if 'bytes; at most' in line]
+    assert 0 < len(refusals) < 20 and all(f'{topic}: a message of 70' in line for line in refusals)
     moving.spin_until(lambda: moving.moves, what='motion')
 
 
@@ -366,7 +369,8 @@ def test_a_command_of_other_joints_is_refused_by_name(realtime, said):
         publisher.publish(JointState(name=['elbow'], velocity=[0.2]))
 
     bench.spin_until(lambda: said('command: command of elbow; the arm has panda_joint1, panda_joint2'), ask)
-    bench.spin_until(lambda: bench.hold == 'no_command' and bench.is_left_alone, ask)
+    bench.peer.destroy_publisher(publisher)
+    bench.spin_until(lambda: bench.hold == 'no_command' and bench.is_left_alone, what='silence')
 
 
 # Who comes late, in lockstep.
