@@ -170,7 +170,7 @@ def anything(topic: str, kind: type) -> st.SearchStrategy[tuple[str, Any]]:
     example = sound(topic)
     damage = damaged(example if example is not None else kind())
     longest = len(serialize_message(Bool())) if kind is Bool else None  # Of a bounded type the sender refuses longer ones.
-    return st.tuples(st.just(topic), messages(kind, WORDS) | random_bytes().map(lambda data: data[:longest]) | damage)
+    return st.tuples(st.just(topic), messages(kind, WORDS) | (random_bytes() | damage).map(lambda data: data[:longest]))
 
 
 @pytest.mark.timeout(240)
