@@ -8,6 +8,8 @@ from mbrl_ros.types import AppliedCommand, RobotState
 #: In lockstep, waits in vain for a joint state of the time on the clock, after which the sensor counts as slow and older states
 #: will do. A message may be late on a busy machine; if that ended the wait, commands would depend on the machine.
 _PATIENCE = 5
+#: Share of a period that is a whole one, as stamps are rounded.
+_WHOLE = 0.99
 
 
 class GuardInbox:
@@ -89,10 +91,11 @@ class GuardInbox:
     def _is_owed(self) -> bool:
         """Whether the command in force lasts for another period, which was not decided yet.
 
-        A command of a world that was put back begins later than the clock.
+        A command of a world that was put back begins later than the clock. A simulator may measure several times in a period.
         """
         begin_ns, end_ns = self._lasts_ns
-        return self._done_ns < self._clock_ns and begin_ns <= self._clock_ns < end_ns - self._period_ns // 2
+        is_next = self._done_ns < 0 or self._clock_ns - self._done_ns >= _WHOLE * self._period_ns
+        return is_next and begin_ns <= self._clock_ns < end_ns - self._period_ns // 2
 
     def _step_is_due(self) -> bool:
         return self._state is not None and self._is_owed() and self._clock_ns - self._state.stamp_ns <= self._lag_ns

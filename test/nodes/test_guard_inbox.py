@@ -40,6 +40,15 @@ def test_a_command_lasts_one_control_period_and_each_moment_of_it_is_a_step_once
     assert [step for step in steps if step is not None] == list(range(START_NS, START_NS + CONTROL_NS, PERIOD_NS))
 
 
+def test_what_is_measured_within_a_period_is_no_step(inbox):
+    inbox.wait_for_step(SOON_S)
+    for stamp_ns in range(START_NS + PERIOD_NS // 4, START_NS + PERIOD_NS, PERIOD_NS // 4):
+        measure(inbox, stamp_ns)
+        assert inbox.wait_for_step(SOON_S) is None
+    measure(inbox, START_NS + PERIOD_NS)
+    assert inbox.wait_for_step(SOON_S) == START_NS + PERIOD_NS
+
+
 def test_a_joint_state_that_is_late_is_waited_for(inbox):
     inbox.wait_for_step(SOON_S)
     inbox.put_clock(START_NS + PERIOD_NS)

@@ -173,6 +173,21 @@ def anything(topic: str, kind: type) -> st.SearchStrategy[tuple[str, Any]]:
     return st.tuples(st.just(topic), messages(kind, WORDS) | (random_bytes() | damage).map(lambda data: data[:longest]))
 
 
+# The first one, as the stack's controller would be another one that commands this guard.
+def test_nothing_beyond_the_limits_reaches_a_driver_whatever_the_guard_hears(guard):
+    driver, gripper = load_driver('simulated'), ROBOT.gripper
+    commands, openings = (guard.listener.hear(Float64MultiArray, topic) for topic in (driver.command_topic, driver.gripper_topic))
+    release = partial(guard.listener.call, Trigger, 'command_guard/release', Trigger.Request())
+    guard.survive(GUARD_DURATION_S, fewest=300, each_round=release)
+    count = len(commands)
+    release()
+    guard.listener.spin_until(lambda: any(abs(command.data[0]) > 0.05 for command in commands[count:]), guard.send_sound,
+                              what='commands of a controller as any other')
+    assert all(np.shape(command.data) == (7,) for command in commands)
+    assert (np.abs([command.data for command in commands]) <= ROBOT.max_velocity_rad_s).all()
+    assert all(gripper.closed_m <= opening.data[0] <= gripper.open_m for opening in some(openings))
+
+
 @pytest.mark.timeout(240)
 def test_a_minute_of_random_input_ends_no_node(stack):
     assert {JointState, PoseStamped, DiagnosticArray} <= {publisher.msg_type for publisher in stack.publishers.values()}
@@ -196,17 +211,3 @@ def test_random_commands_end_no_simulator_and_it_says_where_the_arm_is(simulator
     simulator.survive(SIMULATOR_DURATION_S, fewest=100)
     before = len(simulator.listener.motion)
     simulator.listener.spin_until(lambda: len(simulator.listener.motion) > before + 20, what='joint states')
-
-
-def test_nothing_beyond_the_limits_reaches_a_driver_whatever_the_guard_hears(guard):
-    driver, gripper = load_driver('simulated'), ROBOT.gripper
-    commands, openings = (guard.listener.hear(Float64MultiArray, topic) for topic in (driver.command_topic, driver.gripper_topic))
-    release = partial(guard.listener.call, Trigger, 'command_guard/release', Trigger.Request())
-    guard.survive(GUARD_DURATION_S, fewest=300, each_round=release)
-    count = len(commands)
-    release()
-    guard.listener.spin_until(lambda: any(abs(command.data[0]) > 0.05 for command in commands[count:]), guard.send_sound,
-                              what='commands of a controller as any other')
-    assert all(np.shape(command.data) == (7,) for command in commands)
-    assert (np.abs([command.data for command in commands]) <= ROBOT.max_velocity_rad_s).all()
-    assert all(gripper.closed_m <= opening.data[0] <= gripper.open_m for opening in some(openings))
