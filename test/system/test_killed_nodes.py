@@ -54,6 +54,7 @@ def test_a_frozen_node_of_the_loop_stops_the_arm_and_when_it_goes_on_nothing_jum
     standing = [motion.speed for motion in live.listener.motion if frozen_s + STOP_S < motion.arrival_s < thawed_s]
     assert max(standing) < STANDING_RAD_S
     # However late the node was, the arm sets off from where it stands.
+    live.listener.spin_until(lambda: live.listener.driven and live.listener.driven[-1][0] > thawed_s, what='a command')
     assert next(speed for arrival_s, speed in live.listener.driven if arrival_s > thawed_s) < FIRST_RAD_S
 
 
