@@ -38,6 +38,8 @@ from mbrl_sim.simulated_driver import NANOSECONDS, DriverConfig, Measurement, Si
 
 #: Time from the start or a reset until measurements count as those of the new world; the estimator settles in it.
 _FRESH_S = 0.25
+#: In lockstep a world begins at a multiple of this time, in which control periods and the estimator's end.
+_GRID_NS = 50_000_000
 _REPEAT_S = 0.1
 #: After this long without a command, a node may have restarted and missed the last measurement.
 _SILENCE_S = 1.0
@@ -161,6 +163,7 @@ class ArmSimulatorNode(Node):
             self._film(EpisodeVideo.begin)
             if self._config.lockstep:
                 self._advance(round(_FRESH_S * self._config.world.physics_hz))
+                self._advance_to_grid()
             fresh_ns = self._now_ns()
             if not self._config.lockstep:
                 fresh_ns += round(_FRESH_S * NANOSECONDS)
@@ -296,6 +299,13 @@ class ArmSimulatorNode(Node):
         except Exception as error:  # The process must end too; an arm without physics would look alive.
             self.get_logger().fatal(f'physics stopped: {error}')
             self.exit_code = 1
+
+    def _advance_to_grid(self) -> None:
+        """Go on until estimator and controller have a state of this very moment: after a crash within a period they have none."""
+        for _ in range(self._config.world.physics_hz):
+            if self._driver.stamp_ns % _GRID_NS == 0:
+                return
+            self._advance(1)
 
     def _advance(self, steps: int, *, publish: bool = True) -> None:
         """Step the physics in lockstep; the clock tells when that is done."""
