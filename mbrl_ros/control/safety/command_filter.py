@@ -101,7 +101,8 @@ class CommandFilter:
         self._previous = np.clip(np.where(np.isnan(velocity), 0.0, velocity), -limits, limits)
         self._previous_acceleration = np.zeros(len(limits))
 
-    def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float | None = None) -> FilteredCommand:
+    def apply(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float | None = None,
+              within_s: float = 0.0) -> FilteredCommand:
         """Bring a wanted velocity within all limits; one that cannot be checked is replaced by a step of braking.
 
         Args:
@@ -110,17 +111,19 @@ class CommandFilter:
             dt: Time until the next command, seconds.
             hold_s: How long the command may go on before the arm brakes, seconds; by default `HOLD_PERIODS` times `dt` as to the
                 position limits, and `dt` as to the heights, which the command guard checks again at its own rate.
+            within_s: Time in which the velocity is to be reached, at an even acceleration, seconds; by default `dt`.
         """
         if refusal := self._refusal(velocity, q):
             return FilteredCommand(self.brake(dt), (), refusal)
         limits = np.array(self._robot.max_velocity_rad_s) * self.velocity_scale
         scaled = self._slowed(velocity / max(1.0, float(np.max(np.abs(velocity) / limits))), q)
         stoppable = self._clip_position(scaled, q, max(hold_s or HOLD_PERIODS * dt, self._late_s))
-        reachable = self._clip_acceleration(stoppable, dt)
+        due = stoppable if within_s <= dt else self._previous + (stoppable - self._previous) * dt / within_s
+        reachable = self._clip_acceleration(due, np.abs(stoppable - self._previous), dt)
         raised = self._keep_above_floor(reachable, q, dt, hold_s or dt)
-        stages = (velocity, scaled, stoppable, reachable, raised)
-        rules = ('velocity', 'position', 'acceleration', 'height')
-        acted = tuple(rule for rule, before, after in zip(rules, stages, stages[1:]) if not np.array_equal(before, after))
+        stages = {'velocity': (velocity, scaled), 'position': (scaled, stoppable), 'acceleration': (due, reachable),
+                  'height': (reachable, raised)}
+        acted = tuple(rule for rule, (before, after) in stages.items() if not np.array_equal(before, after))
         self._take(raised, dt)
         return FilteredCommand(raised, acted)
 
@@ -161,15 +164,21 @@ class CommandFilter:
         towards_lower = np.sqrt((a * dt) ** 2 + 2.0 * a * np.maximum(q - self._lower, 0.0)) - a * dt
         return np.clip(velocity, -towards_lower, towards_upper)
 
-    def _clip_acceleration(self, velocity: np.ndarray, dt: float) -> np.ndarray:
-        """Nearest velocity one step on; the acceleration falls in time for its own end, as far as the jerk allows."""
-        missing = velocity - self._previous
-        fading = np.sqrt(2.0 * self._jerk * np.abs(missing))
+    def _clip_acceleration(self, velocity: np.ndarray, missing: np.ndarray, dt: float) -> np.ndarray:
+        """Nearest velocity one step on; the acceleration falls in time for its own end, as far as the jerk allows.
+
+        Args:
+            velocity: Wanted one step on, shape (J,), rad/s.
+            missing: Change of velocity until that end, shape (J,), rad/s.
+            dt: Length of the step, seconds.
+        """
+        wanted = (velocity - self._previous) / dt
+        fading = np.sqrt(2.0 * self._jerk * missing)
         limit, change = np.minimum(self._acceleration, fading), self._jerk * dt
-        allowed = np.clip(missing / dt, -limit, limit)
+        allowed = np.clip(wanted, -limit, limit)
         allowed = np.clip(allowed, self._previous_acceleration - change, self._previous_acceleration + change)
         allowed = np.clip(allowed, -self._acceleration, self._acceleration)
-        return np.where(allowed == missing / dt, velocity, self._previous + allowed * dt)
+        return np.where(allowed == wanted, velocity, self._previous + allowed * dt)
 
     def _keep_above_floor(self, velocity: np.ndarray, q: np.ndarray, dt: float, hold_s: float) -> np.ndarray:
         """Largest share of the command whose braking path keeps every moving origin above the floor.

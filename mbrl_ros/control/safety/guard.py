@@ -156,7 +156,9 @@ class CommandGuard:
         before, clamped = self._filter.previous, ()
         if hold is None:
             at = state.positions(self._robot.joints) + self._following.pending(state.stamp_ns, now_ns)
-            filtered = self._filter.apply(self._share(now_ns, state) * self._command.velocity, at, self._period_s, self.hold_s)
+            share = self._share(now_ns, state)
+            filtered = self._filter.apply(share * self._command.velocity, at, self._period_s, self.hold_s,
+                                          within_s=self._ramp_s(now_ns) if share == 1.0 else 0.0)
             velocity, clamped = filtered.velocity, filtered.clamped
             if filtered.refusal:
                 hold, detail = HoldReason.COMMAND_REFUSED, filtered.refusal
@@ -168,6 +170,11 @@ class CommandGuard:
             applied = self._end_period() or applied
         start = self._refer(now_ns, state, before, velocity)
         return GuardOutcome(velocity, start, before, applied, hold, detail, clamped)
+
+    def _ramp_s(self, now_ns: int) -> float:
+        """Time left for the way to the wanted velocity: the rest of the control period, in whole periods of the guard."""
+        left_s = self._control_period_s - (now_ns - self._accepted_ns) * 1e-9
+        return self._period_s * round(left_s / self._period_s)
 
     def _share(self, now_ns: int, state: RobotState) -> float:
         """Share of the wanted velocity that a state of this age allows."""
