@@ -52,9 +52,29 @@ def make_model(robot: RobotProfile, physics_hz: int, servo: ServoConfig, arm: Jo
         _add_table(spec, cube)
         spec.option.timestep = 1.0 / physics_hz
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-        return spec.compile()
+        return _with_possible_inertia(spec)
     except ValueError as error:
         raise ConfigError(f'{robot.urdf_path}: MuJoCo cannot load it ({error})') from None
+
+
+def _with_possible_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """Compile a model; bodies with more inertia than their mass can have within their shapes get that of a ball around them.
+
+    Made-up inertias are common in URDFs (0.1 kg m² for each finger of a Panda, in that of PyBullet), and no motor of the real arm
+    could keep its limits with them.
+    """
+    model = spec.compile()
+    limits = np.where(model.body_mass > 0.0, np.inf, 0.0)  # Of a mass at the far end of the shapes, kg m².
+    limits[np.unique(model.geom_bodyid)] = 0.0
+    for geom in range(model.ngeom):
+        body = model.geom_bodyid[geom]
+        radius = np.linalg.norm(model.geom_pos[geom] - model.body_ipos[body]) + model.geom_rbound[geom]
+        limits[body] = max(limits[body], model.body_mass[body] * radius**2)
+    impossible = [body for body in range(1, model.nbody) if model.body_inertia[body].max() > limits[body]]
+    for body in impossible:
+        part = spec.body(model.body(body).name)
+        part.fullinertia, part.inertia = np.full(6, np.nan), np.full(3, 0.4 * limits[body])
+    return spec.compile() if impossible else model
 
 
 def _complete_arm(spec: mujoco.MjSpec, robot: RobotProfile, servo: ServoConfig, arm: JointLimits, fingers: JointLimits) -> None:

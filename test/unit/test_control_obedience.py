@@ -51,13 +51,13 @@ def assert_noticed(arm, count, reason):
 
 
 def wander(arm, seconds, seed=0):
-    """Random motion, as while exploring."""
-    rng = np.random.default_rng(seed)
+    """Random motion, as while exploring, up to the limits."""
+    rng, limits = np.random.default_rng(seed), np.array(arm.robot.max_velocity_rad_s)
     wish = np.zeros(7)
     for _ in range(round(seconds / CONTROL_S)):
-        wish = 0.85 * wish + 0.3 * rng.standard_normal(7)
+        wish = 0.85 * wish + 0.3 * rng.standard_normal(7) * limits
         away = arm.state.positions(ARM.joints) - np.array(ARM.home_rad)
-        arm.run(np.clip(wish - 2.0 * np.sign(away) * np.maximum(np.abs(away) - 0.4, 0.0), -SPEED, SPEED), CONTROL_S)
+        arm.run(np.clip(wish - 2.0 * np.sign(away) * np.maximum(np.abs(away) - 0.4, 0.0), -limits, limits), CONTROL_S)
 
 
 @pytest.mark.parametrize('command_type', INTERFACES)
@@ -74,6 +74,16 @@ def test_random_motion_stays_within_the_limits_and_is_no_fault(command_type, spl
     assert np.abs(arm.speeds(0.6)).max() <= 1.1 * SPEED
     assert np.abs(arm.accelerations(0.6)).max() <= 1.5 * ACCELERATION
     assert arm.driver.world.table_contact_steps == 0
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_an_arm_at_the_full_limits_of_its_profile_follows(seed):
+    arm = GuardedDriver(load_robot('panda'), 'velocity', seed=seed)
+    arm.run(None, 0.6)
+    count = len(arm.outcomes)
+    wander(arm, 4.0, seed)
+    assert set(holds_after(arm, count)) == {None}
+    assert (np.abs(arm.accelerations(0.6)).max(axis=0) <= 1.4 * np.array(arm.robot.max_acceleration_rad_s2)).all()
 
 
 @pytest.mark.parametrize('command_type', INTERFACES)

@@ -163,6 +163,16 @@ def test_a_servo_that_cannot_follow_does_not_run_away_and_comes_back_at_once():
     assert arm(world)[3] < place
 
 
+@pytest.mark.parametrize('robot', ROBOTS)
+def test_no_link_has_more_inertia_than_its_mass_can_have_within_its_shapes(robot):
+    model = make(robot)._model
+    for body in range(1, model.nbody):
+        shapes = np.flatnonzero(model.geom_bodyid == body)
+        reach = np.linalg.norm(model.geom_pos[shapes] - model.body_ipos[body], axis=1) + model.geom_rbound[shapes]
+        if len(shapes) or not model.body_mass[body]:
+            assert model.body_inertia[body].max() <= model.body_mass[body] * reach.max(initial=0.0)**2
+
+
 def test_a_cube_is_grasped_and_lifted():
     world, robot = make(world=dataclasses.replace(tabletop_config(), physics_hz=960), seed=0), load_robot('panda')
     task, expert = make_task('lift', robot), Demonstrator('lift')
