@@ -99,7 +99,8 @@ def make_bench() -> Iterator[Callable[..., Bench]]:
 
 
 def test_a_planned_step_goes_out_as_joint_velocities_and_an_opening(make_bench, pretrained, world):
-    bench = make_bench(MpcControllerNode, lockstep=True, **SMALL_PLANS)
+    # A model of a few episodes is at odds with itself.
+    bench = make_bench(MpcControllerNode, lockstep=True, **SMALL_PLANS, **{'control.max_disagreement': 100.0})
     commands, plans, paths = (bench.hear(*what) for what in (
         (JointState, 'command'), (JointTrajectory, 'plan'), (MarkerArray, 'predicted_path')))
     velocities = []
