@@ -26,6 +26,7 @@ from mbrl_ros.config import setting
 from mbrl_ros.errors import ConfigError, GoalError
 from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
+from mbrl_ros.ros.refusals import Refusals
 from mbrl_ros.types import RobotState
 from mbrl_ros.video import EpisodeVideo, require_video
 from mbrl_sim import wire
@@ -92,7 +93,7 @@ class ArmSimulatorNode(Node):
         self._config = params.declare_config(self, ArmSimulatorConfig, following)
         if self.get_parameter('use_sim_time').value and not self._config.lockstep:
             raise ConfigError('arm_simulator: use_sim_time needs lockstep: true; in real time it would publish no /clock')
-        self._robot = load_robot(self._config.robot)
+        self._robot, self._refusals = load_robot(self._config.robot), Refusals(self)
         self._profile = load_driver(self._config.driver)
         joints = self._profile.joint_order(self._robot)
         self._command_order = [joints.index(joint) for joint in self._robot.joints]
@@ -150,7 +151,7 @@ class ArmSimulatorNode(Node):
         try:
             point, _ = convert.goal_from_msg(message, self._robot.base_link)
         except GoalError as error:
-            self.get_logger().warning(f'{topics.GOAL}: {error}', throttle_duration_sec=1.0)
+            self._refusals.tell(topics.GOAL, error)
             return
         with self._lock:
             self._driver.world.show_goal(point)

@@ -31,9 +31,9 @@ from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.guard_inbox import GuardInbox
 from mbrl_ros.ros.guard_thread import GuardReport, GuardThread
 from mbrl_ros.ros.loop_figures import LoopFigures
+from mbrl_ros.ros.refusals import Refusals
 from mbrl_ros.ros.stop_socket import Answer, StopSocket
 
-_THROTTLE_S = 2.0
 #: Longest time between two statuses while the guard ticks.
 _HEARTBEAT_S = 0.1
 
@@ -89,7 +89,7 @@ class CommandGuardNode(Node):
         self.exit_code: int | None = None
         self._applied_pub = qos.advertise(self, JointState, topics.APPLIED_COMMAND, qos.LATCHED_RECORD)
         self._status_pub = qos.advertise(self, DiagnosticArray, topics.GUARD_STATUS, qos.LATCHED)
-        self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
+        self._diagnostics, self._refusals = diagnostics.Diagnostics(self, self._robot.name), Refusals(self)
         self.create_service(Trigger, '~/stop', self.on_stop)
         self.create_service(Trigger, '~/release', self.on_release)
         params.watch_live(self, config, lambda new: self._guard.configure(new.guard))
@@ -133,7 +133,7 @@ class CommandGuardNode(Node):
             state = self._measured.state(convert.stamp_from_msg(message.header.stamp), message.name, message.position,
                                          message.velocity)
         except MeasurementError as error:
-            self.get_logger().error(f'{topic}: {error}', throttle_duration_sec=_THROTTLE_S)
+            self._refusals.tell(topic, error)
             return
         if state is not None:
             self._inbox.put_state(state)
@@ -143,7 +143,7 @@ class CommandGuardNode(Node):
         try:
             self._inbox.put_command(convert.applied_from_msg(message).ordered(self._robot.joints))
         except MeasurementError as error:
-            self.get_logger().error(f'{topics.COMMAND}: {error}', throttle_duration_sec=_THROTTLE_S)
+            self._refusals.tell(topics.COMMAND, error)
 
     def on_clock(self, message: Clock) -> None:
         """Take the simulator's time."""

@@ -19,9 +19,10 @@ from std_srvs.srv import Trigger
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.control.safety.reasons import OF_AGENT, HoldReason
-from mbrl_ros.errors import ConfigError, GoalError, MeasurementError, PhaseError, shortened
+from mbrl_ros.errors import ConfigError, GoalError, MeasurementError, PhaseError
 from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
+from mbrl_ros.ros.refusals import Refusals
 from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.machine import Counts, EpisodeConfig, EpisodeMachine
 from mbrl_ros.runs.run_mark import RunMark
@@ -107,7 +108,7 @@ class EpisodeManagerNode(Node):
         self._ready = False
         self.exit_code: int | None = None
 
-        self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
+        self._diagnostics, self._refusals = diagnostics.Diagnostics(self, self._robot.name), Refusals(self)
         self._report_pub = qos.advertise(self, DiagnosticArray, topics.EPISODE, qos.LATCHED)
         self._goal_pub = qos.advertise(self, PoseStamped, topics.GOAL, qos.LATCHED)
         self._reset_client = self.create_client(Trigger, driver.reset_service) if driver.reset_service else None
@@ -129,7 +130,7 @@ class EpisodeManagerNode(Node):
             clock_ns = self.get_clock().now().nanoseconds if self._is_simulated else None
             self._speak(self._machine.on_state(convert.state_from_msg(message), clock_ns))
         except MeasurementError as error:
-            self.get_logger().error(f'{topics.STATE}: {error}', throttle_duration_sec=2.0)
+            self._refusals.tell(topics.STATE, error)
 
     def on_goal(self, message: PoseStamped) -> None:
         """Take a goal from another node; the manager's own goals, which arrive here too, change nothing."""
@@ -140,14 +141,14 @@ class EpisodeManagerNode(Node):
                 return
             self._machine.on_goal(point, stamp_ns)
         except GoalError as error:
-            self.get_logger().error(f'{topics.GOAL}: {error}', throttle_duration_sec=2.0)
+            self._refusals.tell(topics.GOAL, error)
 
     def on_training(self, message: DiagnosticArray) -> None:
         """Take a training report; it may end a wait."""
         try:
             self._training = convert.report_from_msg(message, TrainingReport)
         except MeasurementError as error:
-            self.get_logger().error(f'{topics.TRAINING}: {error}', throttle_duration_sec=2.0)
+            self._refusals.tell(topics.TRAINING, error)
             return
         # Exploration visits new states on purpose, so only planned episodes may report a change.
         if self._training.changed and self._board.scores and self._board.scores[-1].phase == Phase.RUNNING.value:
@@ -161,8 +162,7 @@ class EpisodeManagerNode(Node):
         try:
             plan_ms, skipped = float(values.get('plan_ms', 'nan')), int(values.get('skipped', '0'))
         except ValueError as error:
-            self.get_logger().error(shortened(f'{topics.CONTROLLER_STATUS}: plan_ms or skipped is no number ({error})'),
-                                    throttle_duration_sec=2.0)
+            self._refusals.tell(topics.CONTROLLER_STATUS, f'plan_ms or skipped is no number ({error})')
             return
         missed = (values.get('deadline_missed') == 'True') + max(skipped - self._skipped, 0)
         self._skipped = skipped

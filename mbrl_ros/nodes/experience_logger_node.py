@@ -27,6 +27,7 @@ from mbrl_ros.experience.bags.schemas import schema_text, type_hash
 from mbrl_ros.robots.profile import load_driver
 from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.ros.parameter_collector import ParameterCollector
+from mbrl_ros.ros.refusals import Refusals
 from mbrl_ros.types import EpisodeReport
 
 _CONFIGURATION = 'configuration'
@@ -80,7 +81,7 @@ class ExperienceLoggerNode(Node):
         own = self._config.to_mapping()
         self._recorder = ExperienceRecorder(Path(self._config.output_dir) / 'bag', self._config.recorder, bag_topics,
                                             {self.get_name(): own}, os.environ.get('ROS_DISTRO', 'kilted'))
-        self._diagnostics = diagnostics.Diagnostics(self)
+        self._diagnostics, self._refusals = diagnostics.Diagnostics(self), Refusals(self)
         self._tell(self._recorder.start(time.monotonic()))
         for file in self._recorder.recovered:
             self.get_logger().warning(f'{file.path} was not closed; recovered {file.num_messages} messages ({file.tail})')
@@ -125,7 +126,7 @@ class ExperienceLoggerNode(Node):
         try:
             report = convert.report_from_msg(convert.message_from_bytes(data, DiagnosticArray), EpisodeReport)
         except MeasurementError as error:
-            self.get_logger().warning(f'{topics.EPISODE}: {error}', throttle_duration_sec=10.0)
+            self._refusals.tell(topics.EPISODE, error)
             return
         self._tell(self._recorder.on_phase(report.phase.is_episode, time.monotonic()))
 

@@ -19,11 +19,10 @@ from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import MeasurementError
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, params, qos, runtime, topics
+from mbrl_ros.ros.refusals import Refusals
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import DemonstratedAction, EpisodeReport, Phase
-
-_THROTTLE_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +56,7 @@ class KeyboardTeleopNode(Node):
         self._pilot = KeyboardPilot(self._config.keys)
         self._report: EpisodeReport | None = None
         self._hold = ''
+        self._refusals = Refusals(self)
         self._action_pub = qos.advertise(self, JointState, topics.DEMONSTRATED_ACTION, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED)
         qos.subscribe(self, DiagnosticArray, topics.CONTROLLER_STATUS, self.on_controller_status, qos.STATE)
@@ -71,7 +71,7 @@ class KeyboardTeleopNode(Node):
         try:
             report = convert.report_from_msg(message, EpisodeReport)
         except MeasurementError as error:
-            self.get_logger().error(f'{topics.EPISODE}: {error}', throttle_duration_sec=_THROTTLE_S)
+            self._refusals.tell(topics.EPISODE, error)
             return
         if self._report is None or report.start_ns != self._report.start_ns:
             self._pilot.reset()

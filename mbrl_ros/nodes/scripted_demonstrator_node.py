@@ -15,10 +15,9 @@ from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import MbrlError
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.ros import convert, params, qos, topics
+from mbrl_ros.ros.refusals import Refusals
 from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.types import DemonstratedAction, EpisodeReport
-
-_THROTTLE_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +43,7 @@ class ScriptedDemonstratorNode(Node):
         torch.set_num_threads(1)
         self._episodes = ScriptedEpisodes(make_task(config.task, load_robot(config.robot)),
                                           Demonstrator(config.task, noise_std=config.noise_std, seed=config.seed))
+        self._refusals = Refusals(self)
         self._action_pub = qos.advertise(self, JointState, topics.DEMONSTRATED_ACTION, qos.LATCHED)
         qos.subscribe(self, JointState, topics.STATE, self.on_state, qos.STATE)
         qos.subscribe(self, DiagnosticArray, topics.EPISODE, self.on_report, qos.LATCHED)
@@ -61,7 +61,7 @@ class ScriptedDemonstratorNode(Node):
         try:
             shown = take()
         except MbrlError as error:
-            self.get_logger().error(f'{topic}: {error}', throttle_duration_sec=_THROTTLE_S)
+            self._refusals.tell(topic, error)
             return
         if shown is not None:
             self._action_pub.publish(convert.demonstrated_to_msg(shown))

@@ -138,7 +138,7 @@ def test_a_goal_changed_in_an_episode_is_pursued_with_the_very_next_plan(live, g
     # The tick that was under way still knew the old goal; the next one knows the new.
     after = [end for stamp_ns, end in plans if stamp_ns > sent_ns + 60_000_000]
     assert np.linalg.norm(after[0] - new) < np.linalg.norm(before[-1] - new) - 0.02
-    assert tuple(map(float, new)) in {report.goal_m for _, report in listener.reports}
+    listener.spin_until(lambda: tuple(map(float, new)) in {report.goal_m for _, report in listener.reports}, what='the goal')
 
 
 def test_a_goal_out_of_reach_is_refused_with_one_message_and_the_next_episode_goes_on(live, goals):
