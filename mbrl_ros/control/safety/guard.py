@@ -31,6 +31,8 @@ class GuardConfig(Config):
 
     command_periods: float = setting(HOLD_PERIODS, 'Silence of the controller after which the arm brakes.', low=1.0, high=100.0,
                                      unit='control periods')
+    ramp_s: float = setting(0.05, 'Time for the way to a commanded velocity, at an even acceleration; at most a control period.',
+                            unit='s', low=0.0, high=1.0)
     max_state_age_s: float = setting(0.1, 'Oldest joint state by which the arm moves.', unit='s', low=0.001, high=5.0)
     max_state_future_s: float = setting(0.05, 'How far in the future a joint state may be stamped.', unit='s', low=0.0, high=5.0)
     slow_from: float = setting(0.5, 'Share of max_state_age_s from which the arm slows down, to stand at the whole of it.',
@@ -172,8 +174,8 @@ class CommandGuard:
         return GuardOutcome(velocity, start, before, applied, hold, detail, clamped)
 
     def _ramp_s(self, now_ns: int) -> float:
-        """Time left for the way to the wanted velocity: the rest of the control period, in whole periods of the guard."""
-        left_s = self._control_period_s - (now_ns - self._accepted_ns) * 1e-9
+        """Time left for the way to the wanted velocity, in whole periods of the guard."""
+        left_s = min(self._config.ramp_s, self._control_period_s) - (now_ns - self._accepted_ns) * 1e-9
         return self._period_s * round(left_s / self._period_s)
 
     def _share(self, now_ns: int, state: RobotState) -> float:
