@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import GetParameters
@@ -39,7 +40,8 @@ from mbrl_sim.simulated_driver import NANOSECONDS, DriverConfig, Measurement, Si
 
 #: Time from the start or a reset until measurements count as those of the new world; the estimator settles in it.
 _FRESH_S = 0.25
-#: In lockstep a world begins at a multiple of this time, in which control periods and the estimator's end.
+#: In lockstep a world begins at a multiple of this time, in which control periods and the estimator's end, and the clock need not
+#: come more often while joint states tell the time as well.
 _GRID_NS = 50_000_000
 _REPEAT_S = 0.1
 #: After this long without a command, a node may have restarted and missed the last measurement.
@@ -116,6 +118,8 @@ class ArmSimulatorNode(Node):
         params.watch_live(self, self._config, self.on_config)
         self.add_on_set_parameters_callback(self.check_parameters)
         self.add_post_set_parameters_callback(self.on_parameters)
+        #: In lockstep, when the clock came last, and the newest time that was told.
+        self._clock_ns = self._told_ns = -1
         self._diagnostics = diagnostics.Diagnostics(self, self._robot.name)
         runtime.steady_timer(self, 1.0, self.on_diagnostics)
         if not self._config.lockstep:
@@ -277,7 +281,6 @@ class ArmSimulatorNode(Node):
     def _start_lockstep(self) -> None:
         self._thread = None
         self._first_command_seen = False
-        self._clock_ns = -1
         self._newest: dict[Any, tuple[Any, Any]] = {}
         # These first measurements are not published, because an estimator that received only some of them would start
         # differently in each run. `on_repeat` publishes the newest until the first command.
@@ -312,20 +315,27 @@ class ArmSimulatorNode(Node):
         """Step the physics in lockstep; the clock tells when that is done."""
         for _ in range(steps):
             self._handle(self._driver.step(self._driver.next_stamp_ns), publish=publish)
-        if publish and self._clock_ns != self._now_ns():
+        if publish and self._told_ns != self._now_ns():
             self._publish_clock()
         self._last_advance_s = time.monotonic()
 
     def _handle(self, measurements: list[Measurement], *, publish: bool = True) -> None:
         """Publish measurements; in lockstep, keep the newest message of each kind for `on_repeat`."""
-        if publish and measurements and self._clock_pub:
+        if publish and measurements and self._clock_pub and self._now_ns() // _GRID_NS != self._clock_ns // _GRID_NS:
             self._publish_clock()
         for sample in measurements:
             kind, publisher, message = self._message(sample)
             if publish:
                 publisher.publish(message)
+                if self._tells_time(sample):
+                    self._told_ns = sample.stamp_ns
             if self._config.lockstep and kind is not RobotState:  # The ground truth is not a measurement.
                 self._newest[kind] = (publisher, message)
+
+    def _tells_time(self, sample: Measurement) -> bool:
+        """Whether the command guard takes the time from a measurement: one of all joints of the arm, at this very moment."""
+        return (isinstance(sample, JointSample) and sample.stamp_ns == self._driver.stamp_ns
+                and set(self._robot.joints) <= set(sample.names) and bool(np.isfinite(sample.position).all()))
 
     def _message(self, sample: Measurement) -> tuple[Any, Any, Any]:
         """Kind, publisher and message of a measurement."""
@@ -338,7 +348,7 @@ class ArmSimulatorNode(Node):
         return RobotState, self._truth_pub, convert.state_to_msg(sample, frame)
 
     def _publish_clock(self) -> None:
-        self._clock_ns = self._now_ns()
+        self._clock_ns = self._told_ns = self._now_ns()
         self._clock_pub.publish(Clock(clock=convert.stamp_to_msg(self._now_ns())))
 
     def _now_ns(self) -> int:

@@ -85,6 +85,7 @@ class CommandGuardNode(Node):
         self._port = DriverPort(self, self._robot, driver, period_s, self._guard.hold_s - period_s)
         self._figures, self._latest, self._last_hold = LoopFigures(), None, None
         self._status_s = 0.0
+        self._short_step: tuple[int, int] | None = None
         self._is_gripper_told = config.gripper_opening_m < 0.0
         self.exit_code: int | None = None
         self._applied_pub = qos.advertise(self, JointState, topics.APPLIED_COMMAND, qos.LATCHED_RECORD)
@@ -234,6 +235,12 @@ class CommandGuardNode(Node):
         if not self._is_gripper_told and self._port.has_gripper and not self._stop.is_pressed:
             self._is_gripper_told = True
             self._port.send_gripper(self._config.gripper_opening_m)
+        last, self._short_step = self._short_step, self._inbox.short_step()
+        if self._short_step is not None and self._short_step == last:
+            sent_ns, now_ns = last
+            self._refusals.tell('/clock', f'time stands {(now_ns - sent_ns) * 1e-6:.1f} ms after a command, which is for '
+                                          f'{1e3 / self._config.rate_hz:.1f} ms; give the simulator command_rate_hz: '
+                                          f'{self._config.rate_hz:g}')
         tick = self._latest
         if tick is None:
             self._diagnostics.update('Command Guard', diagnostics.WARN, 'no tick yet')

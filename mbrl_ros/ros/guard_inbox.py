@@ -1,4 +1,7 @@
-"""Newest inputs of the command guard; the executor's thread puts them in, the guard's thread takes them out."""
+"""Newest inputs of the command guard; the executor's thread puts them in, the guard's thread takes them out.
+
+In lockstep the newest joint state tells the time as well as `/clock`, which may come seldom.
+"""
 
 import threading
 import time
@@ -26,7 +29,7 @@ class GuardInbox:
         self._period_ns, self._control_period_ns, self._latency_ns = period_ns, control_period_ns, latency_ns
         self._state: RobotState | None = None
         self._command: tuple[AppliedCommand, float] | None = None
-        #: When the command in force begins and ends, by the simulator's clock.
+        #: When the command in force begins and ends, in simulated time.
         self._lasts_ns = 0, 0
         self._clock_ns = self._done_ns = -1
         self._lag_ns = self._vain_waits = 0
@@ -35,6 +38,7 @@ class GuardInbox:
         """Replace the joint state; one of the past is taken where the clock was set back."""
         with self._changed:
             if self._state is None or state.stamp_ns > self._state.stamp_ns or state.precedes_clock_reset(self._state):
+                self._vain_waits = 0 if state.stamp_ns > self._now_ns() else self._vain_waits
                 self._state = state
                 self._changed.notify_all()
 
@@ -51,8 +55,9 @@ class GuardInbox:
         with self._changed:
             if clock_ns < self._clock_ns:
                 self._done_ns, self._state = -1, None
-            if clock_ns != self._clock_ns:
-                self._clock_ns, self._vain_waits = clock_ns, 0
+            before_ns, self._clock_ns = self._now_ns(), clock_ns
+            if self._now_ns() != before_ns:
+                self._vain_waits = 0
                 self._changed.notify_all()
 
     def newest(self) -> tuple[RobotState | None, tuple[AppliedCommand, float] | None]:
@@ -67,15 +72,15 @@ class GuardInbox:
             self._changed.wait_for(lambda: self._state is not None and self._state.stamp_ns >= since_ns, timeout_s)
 
     def wait_for_step(self, timeout_s: float) -> int | None:
-        """In lockstep, wait until a command lasts and the arm was measured; the time on the clock, or None after `timeout_s`."""
+        """In lockstep, wait until a command lasts and the arm was measured; simulated time, or None after `timeout_s`."""
         with self._changed:
             if self._changed.wait_for(self._step_is_due, timeout_s):
-                self._done_ns = self._clock_ns
-                return self._clock_ns
+                self._done_ns = self._now_ns()
+                return self._done_ns
             if self._state is not None and self._is_owed():
                 self._vain_waits += 1
                 if self._vain_waits == _PATIENCE:
-                    self._lag_ns = self._clock_ns - self._state.stamp_ns
+                    self._lag_ns = self._now_ns() - self._state.stamp_ns
             return None
 
     def step_again(self) -> None:
@@ -86,16 +91,25 @@ class GuardInbox:
     def is_unanswered(self) -> bool:
         """In lockstep, whether time still stands where the last step was decided."""
         with self._changed:
-            return self._clock_ns == self._done_ns
+            return self._now_ns() == self._done_ns
+
+    def short_step(self) -> tuple[int, int] | None:
+        """In lockstep, where the last command was sent and where time stands now, ns, if that is less than a period later."""
+        with self._changed:
+            is_short = 0 <= self._done_ns < self._now_ns() < self._done_ns + _WHOLE * self._period_ns
+            return (self._done_ns, self._now_ns()) if is_short else None
+
+    def _now_ns(self) -> int:
+        return self._clock_ns if self._state is None else max(self._clock_ns, self._state.stamp_ns)
 
     def _is_owed(self) -> bool:
         """Whether the command in force lasts for another period, which was not decided yet.
 
         A command of a world that was put back begins later than the clock. A simulator may measure several times in a period.
         """
-        begin_ns, end_ns = self._lasts_ns
-        is_next = self._done_ns < 0 or self._clock_ns - self._done_ns >= _WHOLE * self._period_ns
-        return is_next and begin_ns <= self._clock_ns < end_ns - self._period_ns // 2
+        (begin_ns, end_ns), now_ns = self._lasts_ns, self._now_ns()
+        is_next = self._done_ns < 0 or now_ns - self._done_ns >= _WHOLE * self._period_ns
+        return is_next and begin_ns <= now_ns < end_ns - self._period_ns // 2
 
     def _step_is_due(self) -> bool:
-        return self._state is not None and self._is_owed() and self._clock_ns - self._state.stamp_ns <= self._lag_ns
+        return self._state is not None and self._is_owed() and self._now_ns() - self._state.stamp_ns <= self._lag_ns

@@ -73,6 +73,14 @@ def test_a_command_reaches_the_driver_as_a_ramp_and_then_time_stands_until_the_n
     assert (np.diff(velocities[TICKS - 1:], axis=0) < 0.0).all()
 
 
+def test_a_simulator_with_another_command_rate_is_told_what_fits(lockstep):
+    bench = lockstep(rate_hz=60.0)
+    bench.begin()
+    bench.ask(MOVING, bench.now_ns)
+    bench.spin_until(lambda: bench.said('time stands 8.3 ms after a command, which is for 16.7 ms; give the simulator '
+                                        'command_rate_hz: 60', 'command_guard'), what='a word about the rates')
+
+
 def demands() -> np.ndarray:
     """Two seconds of commands beyond every limit, in all directions, and two more into the position limits."""
     rng = np.random.default_rng(0)
