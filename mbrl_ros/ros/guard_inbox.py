@@ -11,6 +11,8 @@ from mbrl_ros.types import AppliedCommand, RobotState
 #: In lockstep, waits in vain for a joint state of the time on the clock, after which the sensor counts as slow and older states
 #: will do. A message may be late on a busy machine; if that ended the wait, commands would depend on the machine.
 _PATIENCE = 5
+#: In lockstep, longest time by which the clock is behind the joint states.
+_CLOCK_LAG_NS = 100_000_000
 #: Share of a period that is a whole one, as stamps are rounded.
 _WHOLE = 0.99
 
@@ -37,7 +39,9 @@ class GuardInbox:
     def put_state(self, state: RobotState) -> None:
         """Replace the joint state; one of the past is taken where the clock was set back."""
         with self._changed:
-            if self._state is None or state.stamp_ns > self._state.stamp_ns or state.precedes_clock_reset(self._state):
+            newest = self._state
+            is_next = newest is None or state.stamp_ns > newest.stamp_ns
+            if is_next or state.precedes_clock_reset(newest) or self._is_of_before(newest):
                 self._vain_waits = 0 if state.stamp_ns > self._now_ns() else self._vain_waits
                 self._state = state
                 self._changed.notify_all()
@@ -101,6 +105,10 @@ class GuardInbox:
 
     def _now_ns(self) -> int:
         return self._clock_ns if self._state is None else max(self._clock_ns, self._state.stamp_ns)
+
+    def _is_of_before(self, state: RobotState) -> bool:
+        """Whether a state is of a world that was put back, and came after the new world's clock."""
+        return 0 <= self._clock_ns < state.stamp_ns - _CLOCK_LAG_NS
 
     def _is_owed(self) -> bool:
         """Whether the command in force lasts for another period, which was not decided yet.
