@@ -85,3 +85,29 @@ def test_a_command_of_the_world_before_moves_nothing_in_another_one(inbox):
     assert inbox.wait_for_step(SOON_S) is None and not inbox.is_unanswered()
     inbox.put_command(AppliedCommand(0, JOINTS, np.zeros(1)))
     assert inbox.wait_for_step(SOON_S) == 0
+
+
+def test_a_joint_state_tells_the_time_as_the_clock_does(inbox):
+    inbox.wait_for_step(SOON_S)
+    inbox.put_state(state(START_NS + PERIOD_NS))
+    assert inbox.wait_for_step(SOON_S) == START_NS + PERIOD_NS
+    inbox.put_clock(START_NS + PERIOD_NS // 2)
+    assert inbox.is_unanswered() and inbox.wait_for_step(SOON_S) is None
+
+
+def test_a_state_of_the_world_before_that_comes_after_the_new_clock_gives_way(inbox):
+    begin_ns = START_NS - 200_000_000
+    inbox.put_clock(begin_ns)
+    inbox.put_state(state(START_NS))
+    inbox.put_state(state(begin_ns))
+    inbox.put_command(AppliedCommand(begin_ns, JOINTS, np.zeros(1)))
+    assert inbox.wait_for_step(SOON_S) == begin_ns
+
+
+def test_a_step_that_is_shorter_than_a_period_is_told_of(inbox):
+    assert inbox.short_step() is None
+    inbox.wait_for_step(SOON_S)
+    measure(inbox, START_NS + PERIOD_NS // 2)
+    assert inbox.short_step() == (START_NS, START_NS + PERIOD_NS // 2)
+    measure(inbox, START_NS + PERIOD_NS)
+    assert inbox.short_step() is None
