@@ -230,10 +230,12 @@ def test_a_command_that_cannot_be_checked_brakes_and_is_named():
 
 
 def test_what_was_applied_is_one_record_a_control_period_with_the_velocity_that_was_reached():
-    bench = Bench(lockstep=True)
+    bench = Bench(lockstep=True, latency_s=0.03)
     for speed in (0.2, 0.4, 9.0):
         bench.command(np.full(7, speed), opening_m=0.08)
-    assert [applied.stamp_ns for applied in bench.applied] == [index * TICKS * round(PERIOD_S * 1e9) for index in range(3)]
+    # The stamp is when the arm obeys.
+    obeyed_ns = [30_000_000 + index * TICKS * round(PERIOD_S * 1e9) for index in range(3)]
+    assert [applied.stamp_ns for applied in bench.applied] == obeyed_ns
     np.testing.assert_array_equal(bench.applied[0].velocity, np.full(7, 0.2))
     np.testing.assert_array_equal(bench.applied[1].velocity, np.full(7, 0.4))
     np.testing.assert_allclose(bench.applied[2].velocity, 0.4 + ACCELERATION * CONTROL_S)

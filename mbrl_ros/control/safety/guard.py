@@ -91,7 +91,7 @@ class CommandGuard:
                  emergency_stop: EmergencyStop | None = None) -> None:
         self.emergency_stop = emergency_stop or EmergencyStop()
         self._robot, self._config, self._lockstep = robot, config, lockstep
-        self._period_s, self._control_period_s = period_s, control_period_s
+        self._period_s, self._control_period_s, self._latency_ns = period_s, control_period_s, round(latency_s * 1e9)
         self.hold_s = _LATE_PERIODS * period_s + latency_s
         self._filter = CommandFilter(robot, config.safety, late_s)
         self._following = FollowingWatch(robot.joints, config.following)
@@ -303,9 +303,11 @@ class CommandGuard:
             self._recorded = dataclasses.replace(self._recorded, is_held=True)
 
     def _end_period(self) -> AppliedCommand | None:
-        """What the control period came to: the velocity that was reached; None where that was said already."""
+        """What the control period came to for the arm: the velocity that was reached; None where that was said already."""
         ended, self._recorded = self._recorded, None
-        return None if ended is None else dataclasses.replace(ended, stamp_ns=self._begun_ns, velocity=self._filter.previous)
+        if ended is None:
+            return None
+        return dataclasses.replace(ended, stamp_ns=self._begun_ns + self._latency_ns, velocity=self._filter.previous)
 
     def _stopping(self, hold: HoldReason) -> np.ndarray | None:
         """Next velocity of the controlled stop, shape (J,); None for silence. In lockstep time waits for the next command."""
