@@ -26,7 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 from mbrl_ros.config import setting
 from mbrl_ros.errors import ConfigError, GoalError
 from mbrl_ros.robots.profile import load_driver, load_robot
-from mbrl_ros.ros import convert, dedicated, diagnostics, params, priority, qos, runtime, topics
+from mbrl_ros.ros import convert, diagnostics, params, priority, qos, runtime, topics
 from mbrl_ros.ros.refusals import Refusals
 from mbrl_ros.types import RobotState
 from mbrl_ros.video import EpisodeVideo, require_video
@@ -125,12 +125,9 @@ class ArmSimulatorNode(Node):
         if not self._config.lockstep:
             priority.request_priority(self, self._config.realtime_priority)
         self._start_lockstep() if self._config.lockstep else self._start_realtime()
-        # The gripper's first: in lockstep what it is told counts in the same period as what the arm is told with it.
-        self._intake = dedicated.DedicatedThread(self, [*self._gripper_subs, self._command_sub])
 
     def close(self) -> None:
         """Stop stepping and disconnect from the physics server."""
-        self._intake.stop()
         if self._thread:
             self._stop.set()
             self._thread.join()
@@ -254,10 +251,13 @@ class ArmSimulatorNode(Node):
         return [message.data[index] for index in self._command_order]
 
     def _take_gripper_commands(self) -> None:
-        """Take the gripper commands that came since, before the arm's."""
-        for subscription in self._gripper_subs:
-            while dedicated.take(subscription):
-                pass
+        """Take the waiting gripper commands, because the executor may call `on_command` before `on_gripper`."""
+        while self._gripper_sub is not None:
+            with self._gripper_sub.handle:
+                taken = self._gripper_sub.handle.take_message(self._gripper_sub.msg_type, self._gripper_sub.raw)
+            if taken is None:
+                return
+            self._gripper_sub.callback(taken[0])
 
     def _make_publishers(self) -> None:
         # In lockstep the messages of a period leave in one burst, and none may be lost.
@@ -272,10 +272,9 @@ class ArmSimulatorNode(Node):
 
     def _make_subscriptions(self) -> None:
         kind = JointTrajectory if self._profile.command_type == 'trajectory' else Float64MultiArray
-        group = dedicated.Apart()
-        self._command_sub = qos.subscribe(self, kind, self._profile.command_topic, self.on_command, qos.DRIVER, group=group)
-        self._gripper_subs = [qos.subscribe(self, Float64MultiArray, self._profile.gripper_topic, self.on_gripper, qos.DRIVER,
-                                            group=group)] if self._profile.gripper_topic else []
+        self._command_sub = qos.subscribe(self, kind, self._profile.command_topic, self.on_command, qos.DRIVER)
+        self._gripper_sub = qos.subscribe(self, Float64MultiArray, self._profile.gripper_topic, self.on_gripper, qos.DRIVER) \
+            if self._profile.gripper_topic else None
         if self._config.world.gui or self._video:
             qos.subscribe(self, PoseStamped, topics.GOAL, self.on_goal, qos.LATCHED)
 

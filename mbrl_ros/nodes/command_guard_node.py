@@ -27,7 +27,6 @@ from mbrl_ros.errors import ConfigError, MeasurementError
 from mbrl_ros.robots.profile import load_driver, load_robot
 from mbrl_ros.robots.rates import DEFAULT_RATE_HZ, control_rate_hz
 from mbrl_ros.ros import convert, diagnostics, memory, params, priority, qos, runtime, topics
-from mbrl_ros.ros.dedicated import Apart, DedicatedThread
 from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.guard_inbox import GuardInbox
 from mbrl_ros.ros.guard_thread import GuardReport, GuardThread
@@ -114,23 +113,20 @@ class CommandGuardNode(Node):
     def close(self) -> None:
         """Leave the arm stopped; called while publishers still work."""
         self._thread.stop()
-        self._intake.stop()
         if self._socket is not None:
             self._socket.close()
         gc.unfreeze()
 
     def _subscribe(self, joint_state_topics: tuple[str, ...]) -> None:
         profile = qos.RECORD if self._config.lockstep else qos.SENSOR
-        group = Apart()
-        hot = [qos.subscribe(self, JointState, topic, partial(self.on_joints, topic), profile, group=group)
-               for topic in joint_state_topics]
-        hot.append(qos.subscribe(self, JointState, topics.COMMAND, self.on_command, qos.COMMAND, group=group))
-        if self._config.lockstep:  # After the joint states, so that none of before comes after a clock that was set back.
-            hot.append(qos.subscribe(self, Clock, '/clock', self.on_clock, qos.DRIVER, group=group))
-        self._intake = DedicatedThread(self, hot)
+        for topic in joint_state_topics:
+            qos.subscribe(self, JointState, topic, partial(self.on_joints, topic), profile)
+        qos.subscribe(self, JointState, topics.COMMAND, self.on_command, qos.COMMAND)
         qos.subscribe(self, Bool, topics.EMERGENCY_STOP, self.on_stop_topic, qos.LATCHED)
+        if self._config.lockstep:
+            qos.subscribe(self, Clock, '/clock', self.on_clock, qos.DRIVER)
 
-    # Inputs: joint states, commands and the clock in a thread of their own, all others in the executor's.
+    # Inputs, in the executor's thread.
 
     def on_joints(self, topic: str, message: JointState) -> None:
         """Keep the newest joint state that has all joints of the arm."""

@@ -7,7 +7,6 @@ needs a third less processor time.
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -57,7 +56,7 @@ def advertise(node: Node, message_type: type, topic: str, qos: QoSProfile, *,
 
 
 def subscribe(node: Node, message_type: type, topic: str, callback: Callable[..., None], qos: QoSProfile, *,
-              raw: bool = False, max_bytes: int = 0, group: CallbackGroup | None = None) -> Subscription:
+              raw: bool = False, max_bytes: int = 0) -> Subscription:
     """Create a subscription without QoS event callbacks that takes no message which is too long for its type.
 
     The length is looked at before anything is decoded. What is not taken is named in a throttled error.
@@ -70,11 +69,9 @@ def subscribe(node: Node, message_type: type, topic: str, callback: Callable[...
         qos: Profile.
         raw: Whether the callback gets the serialised bytes and the message's info instead of the message.
         max_bytes: Longest message that is taken; 0 for what fits the type.
-        group: Callback group; the node's own by default.
     """
     intake = _Intake(node, message_type, topic, callback, max_bytes or _LONGEST_BYTES.get(message_type, _OTHER_BYTES))
     return node.create_subscription(message_type, topic, intake.take_bytes if raw else intake.take, qos, raw=True,
-                                    callback_group=group,
                                     event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
 
 

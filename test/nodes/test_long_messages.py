@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
-from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header, String, UInt8MultiArray
 from support.bench import NodeBench
@@ -30,7 +29,6 @@ class Bench(NodeBench):
     def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
         super().__init__()
         self._capture, self._seen = capture, ''
-        self._publishers: dict[str, Publisher] = {}
 
     def shown(self, text: str) -> list[str]:
         """Lines of the screen with a text in them."""
@@ -39,11 +37,9 @@ class Bench(NodeBench):
 
     def send(self, topic: str, message: object, profile: qos.QoSProfile = qos.RECORD) -> None:
         """Publish a message once somebody listens."""
-        if topic not in self._publishers:
-            publisher = self._publishers[topic] = self.peer.create_publisher(type(message), topic, profile)
-            self.spin_until(publisher.get_subscription_count, what=f'a listener on {topic}')
-            self.spin_for(0.5)  # The listener learns of the publisher at another moment.
-        self._publishers[topic].publish(message)
+        publisher = self.peer.create_publisher(type(message), topic, profile)
+        self.spin_until(publisher.get_subscription_count, what=f'a listener on {topic}')
+        publisher.publish(message)
 
     def line(self, text: str) -> str:
         """The one line with a text."""
