@@ -42,7 +42,8 @@ class GuardInbox:
             newest = self._state
             is_next = newest is None or state.stamp_ns > newest.stamp_ns
             if is_next or state.precedes_clock_reset(newest) or self._is_of_before(newest):
-                self._vain_waits = 0 if state.stamp_ns > self._now_ns() else self._vain_waits
+                if state.stamp_ns > self._now_ns():
+                    self._vain_waits = 0
                 self._state = state
                 self._changed.notify_all()
 
