@@ -24,9 +24,9 @@ def require_video(path: Path) -> None:
         raise ConfigError(f'{path}: a video needs the suffix {" or ".join(_KINDS)}')
 
 
-def steps_per_frame(path: Path) -> int:
-    """Control steps from one frame to the next, by the suffix of the path."""
-    return _KINDS[path.suffix.lower()].steps_per_frame
+def frame_s(path: Path, step_s: float) -> float:
+    """Time from one frame to the next, a whole number of steps: by the suffix of the path and the duration of a step."""
+    return max(round(1.0 / (_KINDS[path.suffix.lower()].frames_hz * step_s)), 1) * step_s
 
 
 class EpisodeCamera:
@@ -34,26 +34,29 @@ class EpisodeCamera:
 
     Args:
         picture: Renders the scene for a width and a height, shape (height, width, 3), uint8.
-        path: Path of the video; its suffix decides the size of pictures.
+        path: Path of the video; its suffix decides the size of pictures, and how many there are in a second.
+        step_s: Duration of a step.
         title: Beginning of every caption.
 
     Attributes:
         pictures: Pictures so far.
     """
 
-    def __init__(self, picture: Callable[[int, int], np.ndarray], path: Path, title: str) -> None:
+    def __init__(self, picture: Callable[[int, int], np.ndarray], path: Path, step_s: float, title: str) -> None:
         self.pictures: list[np.ndarray] = []
-        self._picture, self._title, self._kind, self._step = picture, title, _KINDS[path.suffix.lower()], 0
+        self._picture, self._title, self._kind = picture, title, _KINDS[path.suffix.lower()]
+        self._step, self._step_s, self._steps_per_frame = 0, step_s, round(frame_s(path, step_s) / step_s)
 
     def on_step(self) -> None:
-        """Count a control step that is about to be made, and take a picture if one is due."""
-        if self._step % self._kind.steps_per_frame == 0:
-            self.take(f'step {self._step}')
+        """Count a step that is about to be made, and take a picture if one is due."""
+        if self._step % self._steps_per_frame == 0:
+            self.take('')
         self._step += 1
 
-    def take(self, caption: str) -> None:
-        """Take a picture."""
-        self.pictures.append(_captioned(self._picture(*self._kind.size), f'{self._title}, {caption}'))
+    def take(self, comment: str) -> None:
+        """Take a picture, with the time since the episode began and a comment, if there is one."""
+        caption = f'{self._title}, {self._step * self._step_s:.2f} s' + (comment and f', {comment}')
+        self.pictures.append(_captioned(self._picture(*self._kind.size), caption))
 
 
 def write_video(path: Path, frames: Iterator[np.ndarray], period_s: float) -> None:
@@ -105,12 +108,12 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], period_s: float) -> Non
 
 class _Kind(NamedTuple):
     size: tuple[int, int]  #: width and height
-    steps_per_frame: int
+    frames_hz: float  #: frames in a second, as nearly as whole steps give
     write: Callable[[Path, Iterator[np.ndarray], float], None]  #: takes path, frames and their period in seconds
 
 
-#: Kinds by suffix. A GIF gets every second frame only: it compresses little, and viewers slow fast ones down.
-_KINDS = {'.gif': _Kind((400, 300), 2, _write_gif), '.mp4': _Kind((640, 480), 1, _write_mp4)}
+#: Kinds by suffix. A GIF gets few frames: it compresses little, and viewers slow fast ones down.
+_KINDS = {'.gif': _Kind((400, 300), 10.0, _write_gif), '.mp4': _Kind((640, 480), 20.0, _write_mp4)}
 
 
 class EpisodeVideo:
@@ -119,16 +122,16 @@ class EpisodeVideo:
     Args:
         picture: Renders the scene, see `EpisodeCamera`.
         path: Path of the video; a missing folder is made.
-        period_s: Control period, so that the video plays in real time.
+        step_s: Duration of a step, so that the video plays in real time.
         episodes: Number of episodes to film.
 
     Attributes:
         path: Path of the video.
     """
 
-    def __init__(self, picture: Callable[[int, int], np.ndarray], path: Path, period_s: float, episodes: int) -> None:
+    def __init__(self, picture: Callable[[int, int], np.ndarray], path: Path, step_s: float, episodes: int) -> None:
         self.path = path
-        self._picture, self._episodes, self._frame_s = picture, episodes, steps_per_frame(path) * period_s
+        self._picture, self._step_s, self._episodes = picture, step_s, episodes
         self._cameras: list[EpisodeCamera] = []
         self._is_over = False
 
@@ -137,10 +140,11 @@ class EpisodeVideo:
         if len(self._cameras) == self._episodes:
             self.end()
         elif not self._is_over:
-            self._cameras.append(EpisodeCamera(self._picture, self.path, f'episode {len(self._cameras) + 1}'))
+            title = f'episode {len(self._cameras) + 1}'
+            self._cameras.append(EpisodeCamera(self._picture, self.path, self._step_s, title))
 
     def on_step(self) -> None:
-        """Count a control step of an episode, if one has begun."""
+        """Count a step of an episode, if one has begun."""
         if self._cameras and not self._is_over:
             self._cameras[-1].on_step()
 
@@ -153,4 +157,4 @@ class EpisodeVideo:
         pictures = [picture for camera in self._cameras for picture in camera.pictures]
         if pictures and not self._is_over:
             self._is_over = True
-            write_video(self.path, iter(pictures), self._frame_s)
+            write_video(self.path, iter(pictures), frame_s(self.path, self._step_s))

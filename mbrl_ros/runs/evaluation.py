@@ -15,7 +15,7 @@ from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.runs.playing import EVALUATION, Episode, Runner
 from mbrl_ros.runs.workers import worker_pool
-from mbrl_ros.video import EpisodeCamera, steps_per_frame, write_video
+from mbrl_ros.video import EpisodeCamera, frame_s, write_video
 
 #: How long a video shows the last picture of each episode.
 _LAST_PICTURE_S = 1.0
@@ -113,17 +113,17 @@ def record(evaluation: AnyEvaluation, episodes: int, path: Path) -> None:
     """Play the first episodes once more and write them as a video in real time."""
     loop, play = _player(evaluation)
     with contextlib.closing(loop):
-        write_video(path, _frames(loop, play, episodes, path), steps_per_frame(path) * loop.period_s)
+        write_video(path, _frames(loop, play, episodes, path), frame_s(path, loop.period_s))
 
 
 def _frames(loop: Runner, play: Callable[..., Episode], episodes: int, path: Path) -> Iterator[np.ndarray]:
-    """Pictures of the episodes, captioned with episode, control step and, at the end, the result."""
+    """Pictures of the episodes, captioned with episode, time and, at the end, the result."""
     for index in range(episodes):
-        camera = EpisodeCamera(loop.picture, path, f'{loop.name}: episode {index + 1} of {episodes}')
+        camera = EpisodeCamera(loop.picture, path, loop.period_s, f'{loop.name}: episode {index + 1} of {episodes}')
         episode = play(episode=index, on_step=camera.on_step)
-        camera.take(f'step {episode.steps}, {_told(episode)}')
+        camera.take(_told(episode))
         yield from camera.pictures
-        yield from itertools.repeat(camera.pictures[-1], round(_LAST_PICTURE_S / (steps_per_frame(path) * loop.period_s)))
+        yield from itertools.repeat(camera.pictures[-1], round(_LAST_PICTURE_S / frame_s(path, loop.period_s)))
 
 
 def _told(episode: Episode) -> str:
