@@ -5,6 +5,7 @@ It runs without torch and waits for nobody, so that neither planning nor learnin
 
 import dataclasses
 import gc
+import math
 import time
 import traceback
 from functools import partial
@@ -36,6 +37,9 @@ from mbrl_ros.ros.stop_socket import Answer, StopSocket
 
 #: Longest time between two statuses while the guard ticks.
 _HEARTBEAT_S = 0.1
+#: Control periods between the identified response and the profile's latency, and seconds for which they have to lie there, until
+#: the guard says so.
+_OFF_PERIODS, _OFF_SECONDS = 0.5, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +90,7 @@ class CommandGuardNode(Node):
         self._figures, self._latest, self._last_hold = LoopFigures(), None, None
         self._status_s = 0.0
         self._short_step: tuple[int, int] | None = None
+        self._latency_s, self._off_seconds = driver.command_latency_s, 0
         self._is_gripper_told = config.gripper_opening_m < 0.0
         self.exit_code: int | None = None
         self._applied_pub = qos.advertise(self, JointState, topics.APPLIED_COMMAND, qos.LATCHED_RECORD)
@@ -235,6 +240,7 @@ class CommandGuardNode(Node):
         if not self._is_gripper_told and self._port.has_gripper and not self._stop.is_pressed:
             self._is_gripper_told = True
             self._port.send_gripper(self._config.gripper_opening_m)
+        self._compare_response()
         last, self._short_step = self._short_step, self._inbox.short_step()
         if self._short_step is not None and self._short_step == last:
             sent_ns, now_ns = last
@@ -251,6 +257,17 @@ class CommandGuardNode(Node):
             latency_ms_p50=self._figures.percentile('latency_ms', 50), latency_ms_p99=self._figures.percentile('latency_ms', 99),
             state_age_ms=self._figures.percentile('state_age_ms', 50), response_ms=1e3 * self._guard.response_s,
             skipped=tick.skipped)
+
+    def _compare_response(self) -> None:
+        """Say once that the arm obeys later, or sooner, than the profile says, so that plans begin from a state that is not its."""
+        response_s = self._guard.response_s
+        is_off = abs(response_s - self._latency_s) > _OFF_PERIODS / self._config.control_rate_hz
+        self._off_seconds = self._off_seconds + 1 if is_off else min(self._off_seconds, 0)
+        if self._off_seconds == _OFF_SECONDS:
+            self._off_seconds = -math.inf
+            self.get_logger().warning(
+                f'the arm obeys {1e3 * response_s:.0f} ms after a command, and plans count on {1e3 * self._latency_s:.0f} ms; '
+                f'command_latency_s: {response_s:.3f} in the driver profile would make them fit')
 
 
 def _level(hold: HoldReason | None) -> bytes:

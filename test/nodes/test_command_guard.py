@@ -1,5 +1,6 @@
 """The command guard node over real DDS: what reaches the driver, what stops it, under which name, and what ends that."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import rclpy
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -21,6 +23,7 @@ from support.bench import made
 from support.guard_bench import ACCELERATION, HOME, MOVING, PERIOD_S, ROBOT, LockstepBench, RealtimeBench, points, reached
 
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.robots.profile import load_driver
 from mbrl_ros.ros import convert, qos
 
 TOPIC = 'forward_velocity_controller/commands'
@@ -248,6 +251,14 @@ def test_the_guard_names_why_it_stands_from_its_first_tick_on(realtime):
     holds = [status['hold'] for status in bench.statuses]
     assert list(dict.fromkeys(holds))[:3] == ['no_state', 'late_tick', 'no_command']
     assert 'the first tick' in {status['detail'] for status in bench.statuses}
+
+
+def test_a_latency_that_the_arm_does_not_have_is_named_with_what_fits(realtime, tmp_path):
+    profile = dataclasses.replace(load_driver('simulated'), command_latency_s=0.2)
+    (tmp_path / 'late.yaml').write_text(yaml.safe_dump(profile.to_mapping()))
+    bench = set_moving(realtime(str(tmp_path / 'late.yaml')))
+    bench.spin_until(lambda: bench.said('after a command, and plans count on 200 ms; command_latency_s: 0.0', 'command_guard'),
+                     what='a word about the latency')
 
 
 def test_without_a_controller_diagnostics_say_so(realtime):
