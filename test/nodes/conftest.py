@@ -1,6 +1,7 @@
 """Nodes of many tests share one process here, unlike in use."""
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,18 @@ def nodes_are_gone_after_their_test():
 
 
 @pytest.fixture
-def said(capfd: pytest.CaptureFixture[str]) -> Callable[[str], bool]:
-    """Whether the screen has shown a text; nodes of equal name in one process share, and lose, their log topic."""
-    seen = ['']
+def screen(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What standard error has shown so far; nodes of equal name in one process share, and lose, their log topic.
 
-    def has_said(text: str) -> bool:
-        seen[0] += capfd.readouterr().err
-        return text in seen[0]
+    It is a file then. To ask `capfd` would empty it, with what another thread writes meanwhile.
+    """
+    return lambda: os.pread(2, os.fstat(2).st_size, 0).decode()
 
-    return has_said
+
+@pytest.fixture
+def said(screen: Callable[[], str]) -> Callable[[str], bool]:
+    """Whether the screen has shown a text."""
+    return lambda text: text in screen()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -24,16 +24,15 @@ LONG = 70_000
 
 
 class Bench(NodeBench):
-    """Nodes, a sender of anything, and what the screen shows; nodes of equal name in one process lose their log topic."""
+    """Nodes, a sender of anything, and what the screen shows."""
 
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, screen: Callable[[], str]) -> None:
         super().__init__()
-        self._capture, self._seen = capture, ''
+        self._screen = screen
 
     def shown(self, text: str) -> list[str]:
         """Lines of the screen with a text in them."""
-        self._seen += self._capture.readouterr().err
-        return [line for line in self._seen.splitlines() if text in line]
+        return [line for line in self._screen().splitlines() if text in line]
 
     def send(self, topic: str, message: object, profile: qos.QoSProfile = qos.RECORD) -> None:
         """Publish a message once somebody listens."""
@@ -49,8 +48,8 @@ class Bench(NodeBench):
 
 
 @pytest.fixture
-def bench(capfd: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    bench = Bench(capfd)
+def bench(screen: Callable[[], str]) -> Iterator[Bench]:
+    bench = Bench(screen)
     yield bench
     bench.close()
 
