@@ -20,14 +20,15 @@ class JointOrigins:
     def __init__(self, robot: RobotProfile) -> None:
         chain = read_chain(robot.urdf_path, robot.base_link, robot.tool_link, robot.joints)
         self._columns = [robot.joints.index(joint.name) for joint in chain if joint.is_moving]
-        self._stages: list[tuple[np.ndarray, np.ndarray, bool]] = []
-        pending = np.eye(4)
+        motions, offsets = [], [np.eye(4)]
         for joint in chain:
-            pending = pending @ joint.offset
+            offsets[-1] = offsets[-1] @ joint.offset
             if joint.is_moving:
-                self._stages.append((pending, joint.axis, joint.kind == 'prismatic'))
-                pending = np.eye(4)
-        self._end = pending[:3, 3]
+                motions.append(_motion(joint.axis, joint.kind == 'prismatic'))
+                offsets.append(np.eye(4))
+        self._first = offsets[0][:3]
+        # From the origin of one joint to that of the next: motion of the one, then offset of the other.
+        self._still, self._sine, self._cosine, self._way = np.swapaxes(np.array(motions) @ np.array(offsets[1:])[:, None], 0, 1)
 
     def points(self, q: np.ndarray) -> np.ndarray:
         """Origins in the base frame, shape (N, J + 1, 3), metres, at joint positions (N, J), rad or m.
@@ -37,23 +38,29 @@ class JointOrigins:
         """
         if q.ndim != 2 or q.shape[1] != len(self._columns):
             raise ShapeError(f'joint positions need shape (N, {len(self._columns)}), got {q.shape}')
-        place, rotation = np.zeros((len(q), 3)), np.broadcast_to(np.eye(3), (len(q), 3, 3))
-        points = np.empty((len(q), len(self._columns) + 1, 3))
-        for index, ((offset, axis, is_prismatic), column) in enumerate(zip(self._stages, self._columns)):
-            place = place + rotation @ offset[:3, 3]
-            rotation = rotation @ offset[:3, :3]
-            points[:, index] = place
-            if is_prismatic:
-                place = place + (rotation @ axis) * q[:, column, None]
-            else:
-                rotation = rotation @ _rotations(axis, q[:, column])
-        points[:, -1] = place + rotation @ self._end
-        return points
+        q = q[:, self._columns, None, None]
+        steps = self._still + np.sin(q) * self._sine + np.cos(q) * self._cosine + q * self._way  # (N, J, 4, 4)
+        frames = np.empty((len(q), len(self._columns) + 1, 3, 4))
+        frames[:, 0] = self._first
+        for index in range(len(self._columns)):
+            np.matmul(frames[:, index], steps[:, index], out=frames[:, index + 1])
+        return frames[..., 3]
 
 
-def _rotations(axis: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Rotations by angles (N,) about an axis (3,) of length 1 (Rodrigues), shape (N, 3, 3)."""
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    sines, cosines = np.sin(angles)[:, None, None], np.cos(angles)[:, None, None]
-    return np.eye(3) + sines * cross + (1.0 - cosines) * (cross @ cross)
+def _motion(axis: np.ndarray, is_prismatic: bool) -> np.ndarray:
+    """Matrices (4, 4, 4) whose sum, times 1, sin(q), cos(q) and q, is the transform of a joint at q (Rodrigues).
+
+    Args:
+        axis: Shape (3,), of length 1.
+        is_prismatic: Whether the joint slides.
+    """
+    still, sine, cosine, way = parts = np.zeros((4, 4, 4))
+    still[:] = np.eye(4)
+    if is_prismatic:
+        way[:3, 3] = axis
+    else:
+        x, y, z = axis
+        sine[:3, :3] = cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+        still[:3, :3] += cross @ cross
+        cosine[:3, :3] = -cross @ cross
+    return parts

@@ -23,7 +23,9 @@ class CommandedMotion:
 
     def told(self, start_ns: int, velocity: np.ndarray) -> None:
         """Note a velocity, shape (J,), rad/s, in force from `start_ns` on; times never go back."""
-        place = self.displacements(np.array([start_ns]))
+        place = np.zeros((1, self._num_joints))
+        if len(self._starts):
+            place = self._places[-1:] + max(start_ns - self._starts[-1], 0) * 1e-9 * self._velocities[-1]
         first = max(int(np.searchsorted(self._starts, start_ns - self._memory_ns)) - 1, 0)
         self._starts = np.append(self._starts[first:], start_ns)
         self._places = np.concatenate([self._places[first:], place])

@@ -5,7 +5,9 @@ to in some window of the recent past. The watch compares the measured motion wit
 longest response; a motion that lies between none of them, by more than a tolerance, is not the command's.
 """
 
+import bisect
 import dataclasses
+import operator
 from collections import deque
 
 import numpy as np
@@ -106,27 +108,32 @@ class FollowingWatch:
         self._measured.append((stamp_ns, q))
         while self._measured[0][0] < stamp_ns - 2 * self._windows_ns[-1]:
             self._measured.popleft()
-        details = [self._compare(stamp_ns, q, window_ns) for window_ns in self._windows_ns]
+        begins = [self._measured_at(stamp_ns - window_ns) for window_ns in self._windows_ns]
+        ends = stamp_ns - self._delays_ns
+        places = self._commanded.displacements(np.concatenate([ends, *(ends - (stamp_ns - begin_ns) for begin_ns, _ in begins)]))
+        last, *firsts = places.reshape(len(begins) + 1, _NUM_DELAYS, -1)
+        details = [self._compare((stamp_ns - begin_ns) * 1e-9, q - begin, last - first)
+                   for (begin_ns, begin), first in zip(begins, firsts)]
+        if not any(details) and np.abs(last - firsts[0]).max() >= _TELLING_RAD:
+            self._identify(last - firsts[0], q - begins[0][1])
         return next(filter(None, details), '')
 
-    def _compare(self, stamp_ns: int, q: np.ndarray, window_ns: int) -> str:
-        """Compare the motion of one window, which begins with the newest measurement that is old enough, or with the first."""
-        before_ns, before = next((sample for sample in reversed(self._measured) if sample[0] <= stamp_ns - window_ns),
-                                 self._measured[0])
-        moved = q - before
-        ends = stamp_ns - self._delays_ns
-        told = self._commanded.displacements(ends) - self._commanded.displacements(ends - (stamp_ns - before_ns))  # (K, J)
+    def _measured_at(self, stamp_ns: int) -> tuple[int, np.ndarray]:
+        """Newest measurement that is as old as a stamp, or the first."""
+        later = bisect.bisect_right(self._measured, stamp_ns, key=operator.itemgetter(0))
+        return self._measured[max(later - 1, 0)]
+
+    def _compare(self, window_s: float, moved: np.ndarray, told: np.ndarray) -> str:
+        """Compare the motion of a window, shape (J,), rad, with what was told with each delay, (K, J); a fault in words."""
         near = told if np.isnan(self.response_s) else told[self._delays_ns * 1e-9 <= _RESPONSES * self.response_s + _MOMENT_S]
-        tolerance = self._config.tolerance_rad + self._config.tolerated_share * np.abs(near).max(axis=0)
-        excess = np.maximum(near.min(axis=0) - moved, moved - near.max(axis=0)) - tolerance
-        if (excess <= 0.0).all():
-            if window_ns == self._windows_ns[0] and np.abs(told).max() >= _TELLING_RAD:
-                self._identify(told, moved)
-            return ''
+        lowest, highest = near.min(axis=0), near.max(axis=0)
+        tolerance = self._config.tolerance_rad + self._config.tolerated_share * np.maximum(-lowest, highest)
+        excess = np.maximum(lowest - moved, moved - highest) - tolerance
         worst = int(np.argmax(excess))
+        if excess[worst] <= 0.0:
+            return ''
         nearest = near[np.argmin(np.abs(near[:, worst] - moved[worst])), worst]
-        return (f'{self._joints[worst]} moved {moved[worst]:.3f} rad in {(stamp_ns - before_ns) * 1e-9:.2f} s, '
-                f'told was {nearest:.3f} rad')
+        return f'{self._joints[worst]} moved {moved[worst]:.3f} rad in {window_s:.2f} s, told was {nearest:.3f} rad'
 
     def _identify(self, told: np.ndarray, moved: np.ndarray) -> None:
         """Follow the delay (K,) that explains the motion best; told (K, J), moved (J,)."""
