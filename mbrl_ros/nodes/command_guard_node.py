@@ -259,7 +259,7 @@ class CommandGuardNode(Node):
             skipped=tick.skipped)
 
     def _compare_response(self) -> None:
-        """Say once that the arm obeys later, or sooner, than the profile says, so that plans begin from a state that is not its."""
+        """Say once that the arm obeys later, or sooner, than the profile says, so that plans begin from another state."""
         response_s = self._guard.response_s
         is_off = abs(response_s - self._latency_s) > _OFF_PERIODS / self._config.control_rate_hz
         self._off_seconds = self._off_seconds + 1 if is_off else min(self._off_seconds, 0)
