@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.timer import Timer
 
 from mbrl_ros.errors import EXIT_REFUSED, ConfigError, MbrlError, ModelError
+from mbrl_ros.ros.executor import QuickExecutor
 from mbrl_ros.signals import take_signals
 
 _POLL_S = 0.1
@@ -63,7 +64,7 @@ def steady_timer(node: Node, period_s: float, callback: Callable[[], None]) -> T
 
 
 def _spin(node: Node, stop: threading.Event) -> int:
-    executor = SingleThreadedExecutor()
+    executor = QuickExecutor()
     executor.add_node(node)
     try:
         while not stop.is_set():
