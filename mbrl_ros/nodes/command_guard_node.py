@@ -19,14 +19,14 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from mbrl_ros.config import Config, section, setting
+from mbrl_ros.config import Config, load_yaml, section, setting
 from mbrl_ros.control.safety.guard import CommandGuard, GuardConfig
 from mbrl_ros.control.safety.hold import EmergencyStop
 from mbrl_ros.control.safety.measured import MeasuredJoints
 from mbrl_ros.control.safety.reasons import IDLE, HoldReason
 from mbrl_ros.errors import ConfigError, MeasurementError
+from mbrl_ros.resources import config_file
 from mbrl_ros.robots.profile import load_driver, load_robot
-from mbrl_ros.robots.rates import DEFAULT_RATE_HZ, control_rate_hz
 from mbrl_ros.ros import convert, diagnostics, memory, params, priority, qos, runtime, topics
 from mbrl_ros.ros.driver_port import DriverPort
 from mbrl_ros.ros.guard_inbox import GuardInbox
@@ -49,8 +49,8 @@ class CommandGuardConfig(Config):
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
     rate_hz: float = setting(120.0, "Rate of the driver's commands.", unit='Hz', low=20.0, high=1000.0)
-    control_rate_hz: float = setting(DEFAULT_RATE_HZ, "Rate of the controller's commands.", unit='Hz', low=1.0, high=500.0)
-    task: str = setting('', 'Task whose settings have the default of that rate; empty for none.')
+    control_rate_hz: float = setting(20.0, "Rate of the controller's commands.", unit='Hz', low=1.0, high=500.0)
+    task: str = setting('', 'Task whose settings have the defaults of that rate and of the guard; empty for none.')
     lockstep: bool = setting(False, "Whether commands follow the simulator's clock.")
     realtime_priority: int = setting(50, priority.DESCRIPTION, low=0, high=99)
     output_dir: str = setting('', 'Folder that keeps a pressed emergency stop over a restart; empty keeps none.')
@@ -75,9 +75,8 @@ class CommandGuardNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('command_guard', **kwargs)
-        self._config = config = params.declare_config(
-            self, CommandGuardConfig, {'task': lambda task: {'control_rate_hz': control_rate_hz(task)} if task else {}},
-            blank={'control_rate_hz': 0.0})
+        self._config = config = params.declare_config(self, CommandGuardConfig, {'task': _of_task},
+                                                      blank={'control_rate_hz': 0.0})
         self._robot, driver = load_robot(config.robot), load_driver(config.driver)
         self._stop = EmergencyStop(Path(config.output_dir) / 'emergency_stop' if config.output_dir else None)
         period_s, control_period_s = 1.0 / config.rate_hz, 1.0 / config.control_rate_hz
@@ -268,6 +267,12 @@ class CommandGuardNode(Node):
             self.get_logger().warning(
                 f'the arm obeys {1e3 * response_s:.0f} ms after a command, and plans count on {1e3 * self._latency_s:.0f} ms; '
                 f'command_latency_s: {response_s:.3f} in the driver profile would make them fit')
+
+
+def _of_task(task: str) -> dict[str, Any]:
+    """What the settings of a task say of the guard; all of them cannot be had without torch."""
+    settings = load_yaml(config_file('tasks', task)) if task else {}
+    return {key: settings[key] for key in ('control_rate_hz', 'guard') if key in settings}
 
 
 def _level(hold: HoldReason | None) -> bytes:

@@ -14,8 +14,10 @@ from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from mbrl_ros.agents.bundle import AgentBundle
+from mbrl_ros.config import flat
 from mbrl_ros.errors import BagError, ConfigError, ModelMismatchError
 from mbrl_ros.experience.saved import saved_experience_path
+from mbrl_ros.nodes.command_guard_node import CommandGuardNode
 from mbrl_ros.nodes.episode_manager_node import EpisodeManagerNode
 from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
 from mbrl_ros.nodes.mpc_controller_node import MpcControllerNode
@@ -132,6 +134,14 @@ def test_the_tasks_file_gives_the_defaults_beneath_what_is_given(make_bench):
     wanted = {'rate_hz': in_file.control_rate_hz, 'planner.horizon': 5, 'lift.weights.goal': GraspConfig().weights.goal,
               'planner.population_size': in_file.planner.population_size,
               'control.max_disagreement': in_file.control.max_disagreement}
+    assert {name: bench.node.get_parameter(name).value for name in wanted} == wanted
+
+
+@pytest.mark.parametrize('task', ['reach', 'push', 'lift', 'pick_place'])
+def test_the_guard_judges_a_task_as_the_loop_without_nodes_does(make_bench, task):
+    bench = make_bench(CommandGuardNode, task=task, **{'control_rate_hz': 0.0})
+    in_file = TaskLoopConfig.of_task(task)
+    wanted = flat({'control_rate_hz': in_file.control_rate_hz, 'guard': in_file.guard.to_mapping()})
     assert {name: bench.node.get_parameter(name).value for name in wanted} == wanted
 
 
