@@ -52,6 +52,14 @@ def test_an_arm_that_stands_still_is_named_within_a_third_of_a_second(lag_s, dea
         assert ' moved ' in detail and 'told was' in detail
 
 
+def test_an_arm_that_does_not_move_at_all_is_not_taken_for_a_late_one():
+    watch = FollowingWatch(JOINTS, FollowingConfig())
+    for step in range(18):
+        watch.told(round(step * DT * 1e9), np.full(3, min(step * DT, 0.2)))
+        assert not watch.check(round((step + 1) * DT * 1e9), np.zeros(3))
+    assert np.isnan(watch.response_s)
+
+
 def test_a_steady_motion_that_stops_is_named_by_its_joint():
     watch = FollowingWatch(JOINTS, FollowingConfig())
     for step in range(60):

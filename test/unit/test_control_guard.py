@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mbrl_ros.control.safety.following import FollowingConfig
 from mbrl_ros.control.safety.guard import CommandGuard, GuardConfig
 from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.robots.profile import load_robot
@@ -25,7 +26,7 @@ class Bench:
                                   lockstep=lockstep, **values)
         self.now_ns, self.q, self.velocity = 0, HOME.copy(), np.zeros(7)
         self.sent, self.outcomes, self.applied = [], [], []
-        self.obeys, self.frozen, self.others, self.inactive = True, None, '', ''
+        self.obeys, self.tremble, self.frozen, self.others, self.inactive = True, 0.0, None, '', ''
 
     def state(self):
         q, velocity = (self.q, self.velocity) if self.frozen is None else self.frozen
@@ -39,7 +40,7 @@ class Bench:
         if outcome.applied is not None:
             self.applied.append(outcome.applied)
         self.velocity = self.sent[-1] if self.obeys else np.zeros(7)
-        self.q = self.q + self.velocity * wait_s
+        self.q = self.q + self.velocity * wait_s + self.tremble
         self.now_ns += round(wait_s * 1e9)
         return outcome
 
@@ -169,14 +170,18 @@ def test_an_arm_that_stands_by_itself_is_held_and_starts_again_from_where_it_is(
     assert bench.outcomes[-1].hold is None
 
 
-def test_holds_of_a_lasting_fault_come_after_ever_longer_rests():
-    bench = moving(speed=0.8)
-    bench.obeys = False
+@pytest.mark.parametrize(('max_settle_s', 'tremble', 'grow'), [(30.0, 0.0, True), (30.0, 1e-6, True), (0.3, 0.0, True),
+                                                               (0.3, 1e-6, False)])
+def test_holds_of_a_lasting_fault_come_after_ever_longer_rests_unless_the_arm_is_seen_and_that_is_unwanted(max_settle_s, tremble,
+                                                                                                           grow):
+    bench = moving(speed=0.8, config=GuardConfig(following=FollowingConfig(settle_s=0.3, max_settle_s=max_settle_s)))
+    bench.obeys, bench.tremble = False, tremble
     bench.run([0.8, 0, 0, 0, 0, 0, 0], 12.0)
     is_free = np.array([outcome.hold is None for outcome in bench.outcomes])
     starts = np.flatnonzero(np.diff(is_free.astype(int)) == 1)
-    rests = np.diff(starts) * PERIOD_S
-    assert len(rests) >= 2 and (np.diff(rests) > 0.5).all()
+    rests = np.diff(starts)[1:] * PERIOD_S
+    assert len(rests) >= 3
+    assert (np.diff(rests) > 0.5).all() if grow else (rests < 0.5).all()
 
 
 def test_a_joint_much_faster_than_its_limit_is_held():

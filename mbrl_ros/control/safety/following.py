@@ -17,7 +17,7 @@ from mbrl_ros.control.safety.commanded import CommandedMotion
 
 #: Delays that are tried between none and the longest response.
 _NUM_DELAYS = 16
-#: Commanded motion in a window from which the response is identified, rad.
+#: Commanded and measured motion in a window from which the response is identified, rad; an arm that stands tells nothing.
 _TELLING_RAD = 0.01
 #: Share of the motion that the best delay may leave unexplained in what is learned from.
 _EXPLAINED = 0.3
@@ -44,7 +44,8 @@ class FollowingConfig(Config):
                                       high=10.0)
     settle_s: float = setting(1.0, 'Time without a fault before the arm may move again; doubles with each hold in a row.',
                               unit='s', low=0.0, high=60.0)
-    max_settle_s: float = setting(30.0, 'Longest such time.', unit='s', low=0.0, high=3600.0)
+    max_settle_s: float = setting(30.0, 'Longest such time while the joints are seen to move; otherwise it is 30 s at least.',
+                                  unit='s', low=0.0, high=3600.0)
 
 
 class FollowingWatch:
@@ -91,15 +92,15 @@ class FollowingWatch:
         way = told[0] - told  # (K, J)
         return way.min(axis=0) - self._config.tolerance_rad, way.max(axis=0) + self._config.tolerance_rad
 
-    def is_stalled(self, velocity: np.ndarray) -> bool:
-        """Whether positions stay what they are to the last bit although the joints are said to move, at (J,) rad/s.
+    @property
+    def is_still(self) -> bool:
+        """Whether positions stay what they are to the last bit: the joints stand, or the measurements stall."""
+        recent = [q for _, q in list(self._measured)[-_STALLED_STATES:]]
+        return len(recent) == _STALLED_STATES and all(np.array_equal(q, recent[-1]) for q in recent)
 
-        Then the measurements stall, and where the arm is nobody knows.
-        """
-        newest = self._measured[-1][1] if self._measured else None
-        recent = list(self._measured)[-_STALLED_STATES:]
-        return (len(recent) == _STALLED_STATES and np.abs(velocity).max() > _STANDING_RAD_S
-                and all(np.array_equal(q, newest) for _, q in recent))
+    def is_stalled(self, velocity: np.ndarray) -> bool:
+        """Whether they do although the joints are said to move, at (J,) rad/s; then nobody knows where the arm is."""
+        return self.is_still and bool(np.abs(velocity).max() > _STANDING_RAD_S)
 
     def check(self, stamp_ns: int, q: np.ndarray) -> str:
         """Compare measured positions, shape (J,), rad, with the command; the joint that does not follow, in words, or ''."""
@@ -114,8 +115,9 @@ class FollowingWatch:
         last, *firsts = places.reshape(len(begins) + 1, _NUM_DELAYS, -1)
         details = [self._compare((stamp_ns - begin_ns) * 1e-9, q - begin, last - first)
                    for (begin_ns, begin), first in zip(begins, firsts)]
-        if not any(details) and np.abs(last - firsts[0]).max() >= _TELLING_RAD:
-            self._identify(last - firsts[0], q - begins[0][1])
+        told, moved = last - firsts[0], q - begins[0][1]
+        if not any(details) and min(np.abs(told).max(), np.abs(moved).max()) >= _TELLING_RAD:
+            self._identify(told, moved)
         return next(filter(None, details), '')
 
     def _measured_at(self, stamp_ns: int) -> tuple[int, np.ndarray]:

@@ -21,6 +21,8 @@ from mbrl_ros.types import AppliedCommand, RobotState
 
 #: Periods of the guard for which a command has to be safe: the next one may be late by one.
 _LATE_PERIODS = 2.0
+#: Longest rest after holds in a row, where positions stay the same to the last bit: an arm that moves would do so unseen.
+_UNSEEN_SETTLE_S = 30.0
 #: Speed, in velocity limits, that a standing arm does not reach between two measurements by itself.
 _PUT_SPEED = 2.0
 
@@ -273,7 +275,8 @@ class CommandGuard:
         settings = self._config.following
         if self._fault is None:
             is_in_a_row = self._settle_s and (now_ns - self._fault_end_ns) * 1e-9 < self._settle_s
-            self._settle_s = min(2.0 * self._settle_s, settings.max_settle_s) if is_in_a_row else settings.settle_s
+            longest_s = max(settings.max_settle_s, _UNSEEN_SETTLE_S) if self._following.is_still else settings.max_settle_s
+            self._settle_s = min(2.0 * self._settle_s, longest_s) if is_in_a_row else settings.settle_s
             self._fault = reason, detail
         self._fault_end_ns = now_ns + round(self._settle_s * 1e9)
 
