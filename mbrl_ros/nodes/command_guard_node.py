@@ -37,9 +37,9 @@ from mbrl_ros.ros.stop_socket import Answer, StopSocket
 
 #: Longest time between two statuses while the guard ticks.
 _HEARTBEAT_S = 0.1
-#: Control periods between the identified response and the profile's latency, and seconds for which they have to lie there, until
-#: the guard says so.
-_OFF_PERIODS, _OFF_SECONDS = 0.5, 3
+#: Control periods, and seconds, that have to lie between the identified response and the profile's latency, and for how many
+#: seconds, until the guard says so.
+_OFF_PERIODS, _OFF_S, _OFF_SECONDS = 0.5, 0.02, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,7 +260,7 @@ class CommandGuardNode(Node):
     def _compare_response(self) -> None:
         """Say once that the arm obeys later, or sooner, than the profile says, so that plans begin from another state."""
         response_s = self._guard.response_s
-        is_off = abs(response_s - self._latency_s) > _OFF_PERIODS / self._config.control_rate_hz
+        is_off = abs(response_s - self._latency_s) > max(_OFF_PERIODS / self._config.control_rate_hz, _OFF_S)
         self._off_seconds = self._off_seconds + 1 if is_off else min(self._off_seconds, 0)
         if self._off_seconds == _OFF_SECONDS:
             self._off_seconds = -math.inf
