@@ -4,6 +4,7 @@ A learner makes bundles of weights, and an agent acts with them. An `AgentKind` 
 by the agent's name.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -205,16 +206,12 @@ class ActingConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class AgentConfig(Config):
+class AgentConfig(Config, abc.ABC):
     """Settings of an agent and, in the section `learner`, of its learner; each algorithm has a class of its own."""
 
+    @abc.abstractmethod
     def acting(self) -> ActingConfig:
-        """Settings of the agent alone, an instance of `AgentKind.acting`.
-
-        Raises:
-            NotImplementedError: The algorithm's class does not override this.
-        """
-        raise NotImplementedError
+        """Settings of the agent alone, an instance of `AgentKind.acting`."""
 
     def evaluated(self) -> 'AgentConfig':
         """The same settings without exploration, for an evaluation."""

@@ -15,9 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +23,7 @@ from mbrl_ros.benchmarks.machine import describe_machine
 from mbrl_ros.launching.domain import OwnDomain
 from mbrl_ros.launching.executables import NODES, ros_environment
 from mbrl_ros.robots.profile import load_robot
-from mbrl_ros.ros import convert, qos, topics
+from mbrl_ros.ros.stack_listener import StackListener, StatusRecord
 from mbrl_ros.runs.outputs import require_writable
 
 _SAMPLE_S = 1.0
@@ -36,39 +33,6 @@ _STOP_S = 5.0
 #: Figures of the report, by what their tables call them; all but the guard's are of control ticks.
 _LABELS = {'period_ms': 'period, ms', 'state_age_ms': 'state age, ms', 'state_to_command_ms': 'state to command, ms',
            'command_to_driver_ms': 'command to driver, ms', 'plan_ms': 'plan, ms'}
-
-
-class StatusRecord:
-    """What the controller says of its ticks, and the command guard of its answers to commands."""
-
-    def __init__(self) -> None:
-        self.figures: dict[str, list[float]] = {name: [] for name in _LABELS}
-        self.ticks = 0
-        self.missed = 0
-        self._skipped: list[int] = []
-        self.model_versions: set[int] = set()
-
-    def on_status(self, message: DiagnosticArray) -> None:
-        values = convert.status_values(message)
-        self.ticks += 1
-        self.missed += values.get('deadline_missed') == 'True'
-        self._skipped.append(int(values.get('skipped', 0)))
-        self.model_versions.add(int(values.get('model_version', 0)))
-        for name in self.figures:
-            self._add(name, values.get(name, 'nan'))
-
-    def on_guard_status(self, message: DiagnosticArray) -> None:
-        self._add('command_to_driver_ms', convert.status_values(message).get('latency_ms', 'nan'))
-
-    @property
-    def skipped(self) -> int:
-        """Periods without a tick."""
-        return self._skipped[-1] - self._skipped[0] if self._skipped else 0
-
-    def _add(self, name: str, text: str) -> None:
-        value = float(text)
-        if np.isfinite(value):
-            self.figures[name].append(value)
 
 
 class _ProcessRecord:
@@ -146,29 +110,24 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
 def _measure(stack: subprocess.Popen, console: Console, warmup_s: float, seconds: float) -> tuple[StatusRecord | None, dict]:
     """Figures of the ticks and of the nodes; None for the ticks if the stack ended before."""
     processes = _ProcessRecord(psutil.Process(stack.pid))
-    record = StatusRecord()
-    with rclpy.init():
-        node = rclpy.create_node('loop_benchmark')
-        qos.subscribe(node, DiagnosticArray, topics.CONTROLLER_STATUS, lambda message: record.on_status(message), qos.RECORD)
-        qos.subscribe(node, DiagnosticArray, topics.GUARD_STATUS, lambda message: record.on_guard_status(message), qos.RECORD)
+    with StackListener() as listener:
         console.print(f'warming up for {warmup_s:.0f} s, then measuring for {seconds:.0f} s …')
-        if not _listen(node, stack, warmup_s, lambda: None):
+        if not _listen(listener, stack, warmup_s, lambda: None):
             return None, {}
-        record = StatusRecord()
+        listener.record = StatusRecord()
         processes.begin()
-        alive = _listen(node, stack, seconds, processes.sample)
-        node.destroy_node()
-    return (record, processes.figures()) if alive else (None, {})
+        alive = _listen(listener, stack, seconds, processes.sample)
+    return (listener.record, processes.figures()) if alive else (None, {})
 
 
-def _listen(node: Node, stack: subprocess.Popen, seconds: float, every_second: Callable[[], None]) -> bool:
+def _listen(listener: StackListener, stack: subprocess.Popen, seconds: float, every_second: Callable[[], None]) -> bool:
     """Spin for a while; False if the stack ended before."""
     end_s = time.monotonic() + seconds
     next_sample_s = time.monotonic() + _SAMPLE_S
     while (now_s := time.monotonic()) < end_s:
         if stack.poll() is not None:
             return False
-        rclpy.spin_once(node, timeout_sec=0.05)
+        listener.listen(0.05)
         if now_s >= next_sample_s:
             next_sample_s += _SAMPLE_S
             every_second()

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-from mbrl_ros.benchmarks.loop import StatusRecord
 from mbrl_ros.ros import convert
+from mbrl_ros.ros.stack_listener import StatusRecord
 
 
 def bench_loop(*options: str) -> subprocess.CompletedProcess[str]:
