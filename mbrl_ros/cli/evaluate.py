@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -52,7 +52,7 @@ def evaluate(
     from rich.console import Console
 
     from mbrl_ros.benchmarks.figures import write_figures
-    from mbrl_ros.runs.evaluation import record, require_fit
+    from mbrl_ros.runs.evaluation import in_words, record, require_fit
     from mbrl_ros.runs.evaluation_request import EvaluationRequest
     from mbrl_ros.runs.outputs import require_writable
     from mbrl_ros.video import require_video
@@ -71,7 +71,7 @@ def evaluate(
     require_fit(evaluation)
     console = Console()
     figures = evaluation.summary(_played(evaluation, episodes, workers, out, console, live=live))
-    for line in _lines(figures):
+    for line in in_words(evaluation, figures):
         console.print(line, highlight=False, soft_wrap=True)
     if json_path is not None:
         write_figures(json_path, figures)
@@ -123,28 +123,3 @@ def _progress(outcomes: Sequence['Outcome']) -> str:
     mean = sum(done.episode_return for done in outcomes) / len(outcomes)
     reached = [done.success for done in outcomes if done.success is not None]
     return f'{sum(reached)} succeeded' if reached else f'mean return {mean:.1f}'
-
-
-def _lines(figures: Mapping[str, Any]) -> list[str]:
-    first = _task_lines(figures) if 'task' in figures else _env_lines(figures)
-    trained = f'trained on {figures["real_steps_trained"]} real control steps'
-    return [*first[:-1], f'{trained}; {first[-1]}; '
-            f'plan {figures["plan_ms_p50"]:.1f} ms median, {figures["plan_ms_p99"]:.1f} ms p99']
-
-
-def _task_lines(figures: Mapping[str, Any]) -> list[str]:
-    low, high = (100 * bound for bound in figures['ci95'])
-    what = figures['task'] + ('' if figures['object'] == 'cube' else f' with a {figures["object"]}')
-    return [f'{what}{", live" if figures["live"] else ""}: {100 * figures["success_rate"]:.0f} % of {figures["episodes"]} '
-            f'episodes succeeded (95 % interval {low:.1f} to {high:.1f} %)',
-            f'median steps to success {figures["median_steps_to_success"]:.0f}; mean return {figures["mean_return"]:.1f}']
-
-
-def _env_lines(figures: Mapping[str, Any]) -> list[str]:
-    (low, high), rate = figures['ci95'], figures['success_rate']
-    over = 'over one episode' if figures['episodes'] == 1 else (
-        f'over {figures["episodes"]} episodes (95 % interval {low:.1f} to {high:.1f}; '
-        f'{figures["min_return"]:.1f} to {figures["max_return"]:.1f})')
-    told = [] if rate is None else [f'{100 * rate:.0f} % of them succeeded, by the environment\'s word']
-    return [f'{figures["env"]}: mean return {figures["mean_return"]:.1f} {over}', *told,
-            f'mean steps {figures["mean_steps"]:.0f}']

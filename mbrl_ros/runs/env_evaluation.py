@@ -1,7 +1,7 @@
 """How well a learned model does in a Gymnasium environment; `evaluation.evaluate` plays the episodes."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +58,13 @@ class EnvEvaluation:
             'success_rate': sum(told) / len(told) if told else None,
             **common_figures(self, outcomes),
         }
+
+    def in_words(self, figures: Mapping[str, Any]) -> list[str]:
+        """See `AnyEvaluation.in_words`."""
+        (low, high), rate = figures['ci95'], figures['success_rate']
+        over = 'over one episode' if figures['episodes'] == 1 else (
+            f'over {figures["episodes"]} episodes (95 % interval {low:.1f} to {high:.1f}; '
+            f'{figures["min_return"]:.1f} to {figures["max_return"]:.1f})')
+        told = [] if rate is None else [f'{100 * rate:.0f} % of them succeeded, by the environment\'s word']
+        return [f'{self.env_id}: mean return {figures["mean_return"]:.1f} {over}', *told,
+                f'mean steps {figures["mean_steps"]:.0f}']

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +36,9 @@ class AnyEvaluation(Protocol):
 
     def summary(self, outcomes: Sequence['Outcome']) -> dict[str, Any]:
         """Figures over all episodes by name; one of them is `task` or `env`."""
+
+    def in_words(self, figures: Mapping[str, Any]) -> list[str]:
+        """What the summary says beside the common figures, in lines; `in_words` adds those to the last."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,13 @@ def common_figures(evaluation: AnyEvaluation, outcomes: Sequence[Outcome]) -> di
     return {'real_steps_trained': AgentBundle.load(evaluation.model).card.real_steps,
             'plan_ms_p50': float(np.percentile(plan_ms, 50)), 'plan_ms_p99': float(np.percentile(plan_ms, 99)),
             'seed': evaluation.seed, 'model': str(evaluation.model)}
+
+
+def in_words(evaluation: AnyEvaluation, figures: Mapping[str, Any]) -> list[str]:
+    """Lines that say what a summary does."""
+    *lines, last = evaluation.in_words(figures)
+    return [*lines, f'trained on {figures["real_steps_trained"]} real control steps; {last}; '
+                    f'plan {figures["plan_ms_p50"]:.1f} ms median, {figures["plan_ms_p99"]:.1f} ms p99']
 
 
 def require_fit(evaluation: AnyEvaluation) -> None:

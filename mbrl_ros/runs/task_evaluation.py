@@ -1,7 +1,7 @@
 """How well a learned model does in a task; `evaluation.evaluate` plays the episodes."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +57,11 @@ class Evaluation:
             'median_distance_m': float(np.median([outcome.distance_m for outcome in outcomes])),
             **common_figures(self, outcomes), 'robot': self.robot, 'object': self.object_kind, 'live': self.live,
         }
+
+    def in_words(self, figures: Mapping[str, Any]) -> list[str]:
+        """See `AnyEvaluation.in_words`."""
+        low, high = (100 * bound for bound in figures['ci95'])
+        what = self.task + ('' if self.object_kind == 'cube' else f' with a {self.object_kind}')
+        return [f'{what}{", live" if self.live else ""}: {100 * figures["success_rate"]:.0f} % of {figures["episodes"]} '
+                f'episodes succeeded (95 % interval {low:.1f} to {high:.1f} %)',
+                f'median steps to success {figures["median_steps_to_success"]:.0f}; mean return {figures["mean_return"]:.1f}']
