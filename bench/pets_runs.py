@@ -28,9 +28,9 @@ class Problem:
 
     def function(self, env: FlatEnvironment) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Reward of next observations and of actions in [-1, 1]."""
-        given = KNOWN[self.env_id] if self.reward == BUILT_IN else load_reward(self.reward, len(env.obs_names), len(env.low))
-        low, high = torch.from_numpy(env.low).float(), torch.from_numpy(env.high).float()
-        return lambda obs, action: given(obs, low + 0.5 * (action + 1.0) * (high - low))
+        given = KNOWN[self.env_id] if self.reward == BUILT_IN else load_reward(
+            self.reward, len(env.obs_names), env.actions.num_units)
+        return lambda obs, action: given(obs, env.actions.units(action))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def mbrl_lib(problem: Problem, budget: Budget, seed: int, episodes: int) -> dict
             learner.agent.reset()
             while not over and count < env.max_steps:
                 if episode < budget.explorations:
-                    action = rng.uniform(-1.0, 1.0, len(env.low))
+                    action = rng.uniform(-1.0, 1.0, env.actions.size)
                 else:
                     planned_s = time.monotonic()
                     action = learner.agent.act(obs)
@@ -115,7 +115,7 @@ class _MbrlLib:
         import omegaconf
         from mbrl.util.replay_buffer import ReplayBuffer
 
-        obs_size, action_size = len(env.obs_names), len(env.low)
+        obs_size, action_size = len(env.obs_names), env.actions.size
         network = mbrl.models.GaussianMLP(
             obs_size + action_size, obs_size, 'cpu', num_layers=budget.hidden_layers, ensemble_size=budget.members,
             hid_size=budget.hidden_size, propagation_method='random_model', learn_logvar_bounds=False,

@@ -33,10 +33,11 @@ def learn(
     robot: Annotated[str | None, typer.Option(help='Robot profile of a task; panda by default.')] = None,
     demos: Annotated[list[Path] | None, typer.Option(help='Bag of demonstrations to begin with instead of scripted ones; may be '
                                                           'given several times.')] = None,
-    learned_reward: Annotated[bool, typer.Option(help='Whether the reward of an environment is learned with its dynamics, or '
-                                                      'given.')] = True,
-    reward: Annotated[str | None, typer.Option(help='Given reward as module:function; one is built in for some '
-                                                    'environments.')] = None,
+    reward: Annotated[str | None, typer.Option(help='Reward of an environment: environment (its compute_reward), learned, '
+                                                    'built-in or module:function; its compute_reward where it has one, or else '
+                                                    'learned, by default.')] = None,
+    features: Annotated[str | None, typer.Option(help='Further inputs of the model of an environment, as '
+                                                      'module:function.')] = None,
     threads: Annotated[int, typer.Option(min=1, help='Threads to plan and train with.')] = 1,
 ) -> None:
     """Learn a task or an environment, episode after episode; what was learned so far is always on disk."""
@@ -49,12 +50,11 @@ def learn(
     torch.set_num_threads(threads)
     console = Console()
     if env is None:
-        refuse_options({'--reward': reward, '--no-learned-reward': not learned_reward},
-                       'is for an environment, which needs --env')
+        refuse_options({'--reward': reward, '--features': features}, 'is for an environment, which needs --env')
         loop = _task_loop(task or 'lift', robot or 'panda', config, changes or (), agent)
     else:
         refuse_options({'--task': task, '--robot': robot, '--demos': demos}, 'is for a task, which excludes --env')
-        loop = _env_loop(env, reward or ('learned' if learned_reward else 'built-in'), config, changes or (), agent)
+        loop = _env_loop(env, reward, features, config, changes or (), agent)
     with contextlib.closing(loop):
         shown = ()
         if demos:
@@ -76,10 +76,11 @@ def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str
     return TaskLoop(task, TaskLoopConfig.of_task(task, config, changes, agent), make_task_world, robot)
 
 
-def _env_loop(env: str, reward: str, config: Path | None, changes: Sequence[str], agent: str | None) -> 'EnvLoop':
+def _env_loop(env: str, reward: str | None, features: str | None, config: Path | None, changes: Sequence[str],
+              agent: str | None) -> 'EnvLoop':
     from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
 
-    return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes, agent), reward=reward)
+    return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes, agent), reward=reward, features=features)
 
 
 def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> bool:

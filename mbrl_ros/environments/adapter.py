@@ -2,79 +2,91 @@
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Space
-from gymnasium.spaces.utils import flatten
+from gymnasium.spaces.utils import flatdim, flatten, unflatten
 
+from mbrl_ros.environments.actions import action_map
+from mbrl_ros.environments.foreign import ForeignEnvironment, Stepped
 from mbrl_ros.errors import ConfigError, MeasurementError
-from mbrl_ros.modules import first_line, working_directory_modules
+
+#: Keys of an observation of an environment with goals; the goal is the last.
+_GOAL_KEYS = ('observation', 'achieved_goal', 'desired_goal')
+#: Names under which environments tell success.
+_SUCCESS = ('is_success', 'success')
+#: Seed of the trial.
+_TRIAL = 0
 
 
 class FlatEnvironment:
     """An environment whose observations and actions are vectors.
 
-    A Dict observation is concatenated in Gymnasium's order, sorted by key.
+    A Dict observation is concatenated in the order of its space, which for a plain dictionary is alphabetical. An episode is
+    begun and a step made at once, as a trial.
 
     Args:
         env_id: Id for `gymnasium.make`, such as `Name-v0` or `module:Name-v0`.
         render: Whether `picture` will be called.
 
     Raises:
-        ConfigError: There is no such environment, it needs something that is not installed, or a space is not supported.
+        ConfigError: There is no such environment, it needs something that is not installed, a space is not supported, or the
+            trial failed.
 
     Attributes:
         env_id: Id of the environment.
         obs_names: Names of the O entries of an observation.
+        actions: The map of its actions.
         action_names: Names of the A entries of an action.
-        low: The environment's actions for -1, shape (A,), float64.
-        high: The environment's actions for 1, shape (A,), float64.
+        is_achieved: Which entries are the achieved goal, shape (O,), bool; all false without goals.
+        is_goal: Which entries are the desired goal, likewise.
+        tells_success: Whether `success` is known.
+        has_reward_of_goals: Whether `compute_reward` agrees with the rewards of its steps, and takes many goals at once.
         max_steps: Steps after which the environment itself ends an episode; None for no limit.
         period_s: Duration of a step; 1 s if the environment does not define it.
+        trial_obs: An observation, shape (O,).
     """
 
     def __init__(self, env_id: str, *, render: bool = False) -> None:
         self.env_id = env_id
-        self._env = _made(env_id, render)
+        self._env = ForeignEnvironment(env_id, render=render)
         try:
-            self.obs_names = tuple(_names(self._env.observation_space, env_id))
-            self._action_space = _checked_actions(self._env.action_space, env_id)
-        except ConfigError:
+            self._space = self._env.observation_space
+            self.obs_names = tuple(_names(self._space, env_id))
+            self.actions = action_map(self._env.action_space, env_id)
+            self.action_names = tuple(f'action[{index}]' for index in range(self.actions.size))
+            self.is_achieved, self.is_goal = (_entries(self._space, key) for key in _GOAL_KEYS[1:])
+            self.max_steps, self.period_s = self._env.max_steps, self._env.period_s
+            self._try()
+        except (ConfigError, MeasurementError) as error:
             self._env.close()
-            raise
-        self.low = np.asarray(self._action_space.low, dtype=np.float64).ravel()
-        self.high = np.asarray(self._action_space.high, dtype=np.float64).ravel()
-        self.action_names = tuple(f'action[{index}]' for index in range(len(self.low)))
-        self.max_steps = self._env.spec.max_episode_steps if self._env.spec else None
-        period, rate = getattr(self._env.unwrapped, 'dt', None), self._env.metadata.get('render_fps')
-        self.period_s = float(period or (1.0 / rate if rate else 1.0))
+            raise ConfigError(str(error)) from None
 
     def reset(self, seed: int) -> np.ndarray:
         """Begin an episode; returns its first observation, shape (O,), float64.
 
         Raises:
-            MeasurementError: The observation is not finite.
+            MeasurementError: The environment raised an exception, or the observation is not finite or does not fit its space.
         """
-        obs, _ = self._env.reset(seed=seed)
+        obs, _ = self._env.reset(seed)
         return self._flat(obs)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Hold an action, shape (A,), in [-1, 1], for a step.
-
-        Returns:
-            Observation, shape (O,), float64, reward, and Gymnasium's terminated, truncated and info.
+    def step(self, action: np.ndarray) -> Stepped:
+        """Hold an action, shape (A,), in [-1, 1], for a step; returns what Gymnasium does, the observation as (O,), float64.
 
         Raises:
-            MeasurementError: Observation or reward is not finite.
+            MeasurementError: As for `reset`, or the reward is no finite number.
         """
-        space = self._action_space
-        scaled = self.low + 0.5 * (np.clip(action, -1.0, 1.0) + 1.0) * (self.high - self.low)
-        # Rounding to the space's type may exceed a bound slightly.
-        scaled = np.clip(scaled.reshape(space.shape).astype(space.dtype), space.low, space.high)
-        obs, reward, terminated, truncated, info = self._env.step(scaled)
-        if not np.isfinite(float(reward)):
-            raise MeasurementError(f'{self.env_id} gave the reward {float(reward)}, which is not finite')
-        return self._flat(obs), float(reward), bool(terminated), bool(truncated), info
+        stepped = self._env.step(self.actions.of_agent(action))
+        return stepped._replace(obs=self._flat(stepped.obs))
+
+    def compute_reward(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
+        """The environment's own rewards, shape (B,), of achieved and desired goals, shape (B, G) each.
+
+        Raises:
+            MeasurementError: The environment raised an exception, or returned something else.
+        """
+        parts = (_unflat(self._space[key], values) for key, values in zip(_GOAL_KEYS[1:], (achieved, desired)))
+        return self._env.compute_reward(*parts)
 
     def picture(self) -> np.ndarray:
         """Render the environment, shape (height, width, 3), uint8.
@@ -82,43 +94,51 @@ class FlatEnvironment:
         Raises:
             ConfigError: The environment cannot render pictures.
         """
-        try:
-            picture = self._env.render()
-        except Exception as error:  # Rendering libraries and drivers raise errors of their own.
-            raise ConfigError(f'{self.env_id} cannot be pictured ({first_line(error)})') from None
-        if not isinstance(picture, np.ndarray) or picture.ndim != 3:
-            raise ConfigError(f'{self.env_id} cannot be pictured: it has no render mode rgb_array')
-        return picture
+        return self._env.render()
 
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
 
+    def _try(self) -> None:
+        """Begin an episode, make a step, and note what the environment can; raises MeasurementError."""
+        self.reset(_TRIAL)
+        stepped = self.step(np.zeros(self.actions.size))
+        self.trial_obs, self.tells_success = stepped.obs, success_of(stepped.info) is not None
+        self.has_reward_of_goals = bool(self.is_goal.any()) and self._env.has_compute_reward and self._computes(stepped)
+
+    def _computes(self, stepped: Stepped) -> bool:
+        """Whether `compute_reward` gives the reward of a step, for one goal and for a batch alike."""
+        goals = [np.stack([stepped.obs[chosen]] * 2) for chosen in (self.is_achieved, self.is_goal)]
+        try:
+            return np.allclose(self.compute_reward(*goals), stepped.reward, rtol=1e-4, atol=1e-4)
+        except MeasurementError:
+            return False
+
     def _flat(self, obs: Any) -> np.ndarray:
-        values = np.asarray(flatten(self._env.observation_space, obs), dtype=np.float64)
+        try:
+            values = np.asarray(flatten(self._space, obs), dtype=np.float64)
+        except Exception as error:  # Gymnasium's error depends on what the environment returned.
+            raise MeasurementError(f'{self.env_id} gave an observation that does not fit its space {self._space} '
+                                   f'({type(error).__name__}: {error})') from None
+        if values.shape != (len(self.obs_names),):
+            raise MeasurementError(f'{self.env_id} gave an observation of {values.size} numbers, its space {self._space} has '
+                                   f'{len(self.obs_names)}')
         if not np.isfinite(values).all():
             name = self.obs_names[int(np.argmin(np.isfinite(values)))]
             raise MeasurementError(f'{self.env_id} gave an observation that is not finite, in {name}')
         return values
 
 
+def success_of(info: dict[str, Any]) -> bool | None:
+    """Success by an environment's word; None if it says nothing of it."""
+    told = next((info[name] for name in _SUCCESS if name in info), None)
+    return None if told is None or np.size(told) != 1 else bool(np.asarray(told).item())
+
+
 def file_name(env_id: str) -> str:
     """Name of an environment's files: without the module, and with `-` instead of `/`."""
     return env_id.rpartition(':')[2].replace('/', '-')
-
-
-def _made(env_id: str, render: bool) -> gymnasium.Env:
-    arguments = {'render_mode': 'rgb_array'} if render else {}
-    try:
-        with working_directory_modules():
-            # Gymnasium's checker only warns of what is an error here.
-            return gymnasium.make(env_id, disable_env_checker=True, **arguments)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ConfigError(f'{env_id} needs what is not installed: {first_line(error)}') from None
-    except gymnasium.error.Error as error:
-        raise ConfigError(first_line(error)) from None
-    except Exception as error:  # Environments may raise anything.
-        raise ConfigError(f'{env_id} cannot be made: {type(error).__name__}: {first_line(error)}') from None
 
 
 def _names(space: Space, env_id: str, key: str = '') -> list[str]:
@@ -132,9 +152,16 @@ def _names(space: Space, env_id: str, key: str = '') -> list[str]:
     return [f'obs{key}[{index}]' for index in range(int(np.prod(space.shape)))]
 
 
-def _checked_actions(space: Space, env_id: str) -> Box:
-    if not isinstance(space, Box) or np.dtype(space.dtype).kind != 'f' or np.prod(space.shape) < 1:
-        raise ConfigError(f'{env_id} has actions {space}; what can be planned is Box of float32 or float64')
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise ConfigError(f'{env_id} has actions {space}, not all of them bounded; what can be planned has finite bounds')
-    return space
+def _entries(space: Space, key: str) -> np.ndarray:
+    """Which entries of the flat observation are those of a key of a space with goals, bool; none of another space."""
+    if not isinstance(space, Dict) or not set(_GOAL_KEYS) <= set(space.spaces):
+        return np.zeros(flatdim(space), dtype=bool)
+    return np.concatenate([np.full(flatdim(part), name == key) for name, part in space.spaces.items()])
+
+
+def _unflat(space: Space, values: np.ndarray) -> Any:
+    """A batch of flat values, shape (B, G), in the shape of the space."""
+    if isinstance(space, Dict):
+        rows = [unflatten(space, row) for row in values]
+        return {key: np.stack([row[key] for row in rows]) for key in space.spaces}
+    return values.reshape(len(values), *space.shape)

@@ -3,12 +3,9 @@
 Each takes next observations, shape (..., O), and actions in the environment's units, shape (..., A), and returns rewards (...).
 """
 
-import importlib
-
 import torch
 
-from mbrl_ros.errors import ConfigError
-from mbrl_ros.modules import first_line, working_directory_modules
+from mbrl_ros.environments.functions import imported, tried
 from mbrl_ros.spaces.outcome import RewardFunction
 
 _TURN = 2.0 * torch.pi
@@ -60,21 +57,7 @@ def load_reward(name: str, obs_size: int, action_size: int) -> RewardFunction:
     Raises:
         ConfigError: There is no such function, or it does not return rewards (B,) for observations (B, O) and actions (B, A).
     """
-    module, _, attribute = name.partition(':')
-    if not module or not attribute:
-        raise ConfigError(f'a reward needs the form module:function, got {name!r}')
-    try:
-        with working_directory_modules():
-            function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # Users' modules may raise anything.
-        raise ConfigError(f'reward {name!r} cannot be had ({type(error).__name__}: {first_line(error)})') from None
-    try:
-        reward = function(torch.zeros(2, obs_size), torch.zeros(2, action_size))
-    except Exception as error:  # Users' functions may raise anything.
-        raise ConfigError(f'reward {name!r} fails on observations (2, {obs_size}) and actions (2, {action_size}): '
-                          f'{type(error).__name__}: {first_line(error)}') from None
-    if not isinstance(reward, torch.Tensor) or reward.shape != (2,) or not reward.is_floating_point():
-        kind = f'{reward.dtype} of shape {tuple(reward.shape)}' if isinstance(reward, torch.Tensor) else type(reward).__name__
-        raise ConfigError(f'reward {name!r} needs to return a float tensor of shape (2,) for observations (2, {obs_size}) and '
-                          f'actions (2, {action_size}), got {kind}')
+    function = imported('reward', name)
+    tried(f'reward {name!r}', lambda: function(torch.zeros(2, obs_size), torch.zeros(2, action_size)), (2,),
+          f'observations (2, {obs_size}) and actions (2, {action_size})')
     return function

@@ -10,6 +10,7 @@ import numpy as np
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
 from mbrl_ros.runs.evaluation import Outcome, common_figures
+from mbrl_ros.spaces.outcome import features_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +34,16 @@ class EnvEvaluation:
     pictures: bool = False
 
     def loop(self) -> EnvLoop:
-        """The runner that plays the episodes; the model says whether its reward is learned.
+        """The runner that plays the episodes; the model says which features it takes, and whether its reward is learned.
 
         Raises:
             ConfigError: As for `EnvLoop`.
             BundleError: The model cannot be read.
         """
-        is_learned = 'reward' in AgentBundle.load(self.model).card.contract.state_names
-        reward = self.reward or (LEARNED if is_learned else BUILT_IN)
-        return EnvLoop(self.env_id, self.config.evaluated(), reward=reward, render=self.pictures)
+        contract = AgentBundle.load(self.model).card.contract
+        reward = self.reward or (LEARNED if 'reward' in contract.state_names else BUILT_IN)
+        return EnvLoop(self.env_id, self.config.evaluated(), reward=reward, features=features_name(contract.space),
+                       render=self.pictures)
 
     def summary(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """Figures over all episodes, with Student's 95 % interval of the mean return; NaN for a single episode."""

@@ -12,7 +12,9 @@ from mbrl_ros.agents.agent import Agent
 from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.agents.settings import RunConfig
 from mbrl_ros.config import setting
-from mbrl_ros.environments.adapter import FlatEnvironment, file_name
+from mbrl_ros.environments.adapter import FlatEnvironment, file_name, success_of
+from mbrl_ros.environments.functions import load_features
+from mbrl_ros.environments.goals import RewardOfGoals
 from mbrl_ros.environments.rewards import KNOWN, load_reward
 from mbrl_ros.errors import ConfigError, PlanningError
 from mbrl_ros.planning.planner import Objective
@@ -20,13 +22,13 @@ from mbrl_ros.resources import config_file, share_directory
 from mbrl_ros.runs.curve import save_return_curve
 from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
 from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.spaces.outcome import GivenReward, OutcomeSpace, learned_reward
+from mbrl_ros.spaces.outcome import GivenReward, Goals, OutcomeSpace, learned_reward
 from mbrl_ros.types import GOAL_SIZE, Phase
 
 #: Robot in the contract of an environment.
 ROBOT = 'gymnasium'
 #: Values of `reward` that do not name a function.
-LEARNED, BUILT_IN = 'learned', 'built-in'
+LEARNED, BUILT_IN, ENVIRONMENT = 'learned', 'built-in', 'environment'
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.10 has none.
@@ -60,36 +62,41 @@ class EnvLoop:
     Args:
         env_id: As for `gymnasium.make`.
         config: Settings.
-        reward: `learned` with the dynamics, `built-in` for one of `environments.rewards`, or `module:function`.
+        reward: `learned` with the dynamics, `environment` for the `compute_reward` of an environment with goals, `built-in` for
+            one of `environments.rewards`, or `module:function`; by default the environment's where it has one, else learned.
+        features: Further inputs of the model, as `module:function`; see `environments.functions.load_features`.
         render: Whether `picture` will be called.
 
     Raises:
-        ConfigError: The environment or reward does not exist or cannot be used, or the environment cannot be drawn.
+        ConfigError: The environment, reward or features do not exist or cannot be used, or the environment cannot be drawn.
     """
 
     demonstrations, has_goal = 0, False
 
-    def __init__(self, env_id: str, config: EnvLoopConfig, *, reward: str = LEARNED, render: bool = False) -> None:
-        self.config, self.name, self.file_name, self._reward = config, env_id, file_name(env_id), reward
-        self.identity = {'env': env_id, 'reward': reward}
+    def __init__(self, env_id: str, config: EnvLoopConfig, *, reward: str | None = None, features: str | None = None,
+                 render: bool = False) -> None:
+        self.config, self.name, self.file_name = config, env_id, file_name(env_id)
         self._env = FlatEnvironment(env_id, render=render)
         try:
+            self._reward = reward or (ENVIRONMENT if self._env.has_reward_of_goals else LEARNED)
             self._max_steps = _max_steps(self._env, config)
-            self._objective = _objective(self._env, reward)
+            self._objective = _objective(self._env, self._reward)
+            self.space = _space(self._env, self._reward, features)
             if render:
                 self._env.reset(0)
                 self._env.picture()
         except ConfigError:
             self._env.close()
             raise
+        self.identity = {'env': env_id, 'reward': self._reward, 'features': features}
         self.period_s = self._env.period_s
-        self.space = OutcomeSpace(self._env.obs_names, self._env.action_names, is_reward_learned=reward == LEARNED)
-        self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=env_id, period_s=self.period_s, reward=reward)
+        self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=env_id, period_s=self.period_s,
+                                    reward=self._reward)
         self.agent = config.kind.make_agent(self.contract, self.space, config.agent_config.acting())
 
     def prepare(self) -> None:
         """See `playing.Runner.prepare`; raises ConfigError as described there."""
-        self.agent.prepare(np.zeros(self.contract.obs_size), self._objective)
+        self.agent.prepare(self._observed(self._env.trial_obs), self._objective)
 
     def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
              on_step: Callable[[], None] = lambda: None) -> Episode:
@@ -169,12 +176,14 @@ class _EnvPlay:
         """See `playing.Play.step`."""
         action, elapsed_s = self._decide(self.obs, self._previous)
         own, reward, self.terminated, truncated, info = self._env.step(action)
-        self.obs, self._previous = self._observed(own, reward, self.terminated), action
+        told = success_of(info)
+        self.success = self.success if told is None else told
+        # Where success ends an episode, its place depends on the goal, and to stay there would be as good.
+        ended = self.terminated and not (self.success and self._env.is_goal.any())
+        self.obs, self._previous = self._observed(own, reward, ended), action
         self._num_steps += 1
         self.episode_return += reward
         self.is_over = self.terminated or truncated or self._num_steps >= self._max_steps
-        if 'is_success' in info:
-            self.success = bool(info['is_success'])
         return Step(action, reward, elapsed_s)
 
 
@@ -193,11 +202,23 @@ def _max_steps(env: FlatEnvironment, config: EnvLoopConfig) -> int:
 def _objective(env: FlatEnvironment, reward: str) -> Objective:
     if reward == LEARNED:
         return learned_reward
-    if reward == BUILT_IN:
+    if reward == ENVIRONMENT:
+        function = RewardOfGoals(env)
+    elif reward == BUILT_IN:
         if env.env_id not in KNOWN:
             raise ConfigError(f'there is no built-in reward for {env.env_id}; there is one for {", ".join(sorted(KNOWN))}; '
                               'name one with --reward module:function, or have it learned')
         function = KNOWN[env.env_id]
     else:
-        function = load_reward(reward, len(env.obs_names), len(env.action_names))
-    return GivenReward(function, torch.from_numpy(env.low), torch.from_numpy(env.high))
+        function = load_reward(reward, len(env.obs_names), env.actions.num_units)
+    return GivenReward(function, env.actions.units)
+
+
+def _space(env: FlatEnvironment, reward: str, features: str | None) -> OutcomeSpace:
+    goals = None
+    if env.is_goal.any():
+        goals = Goals(np.flatnonzero(env.is_achieved), np.flatnonzero(env.is_goal),
+                      RewardOfGoals(env).of_step if env.has_reward_of_goals else None)
+    function = features and load_features(features, torch.from_numpy(env.trial_obs).float())
+    return OutcomeSpace(env.obs_names, env.action_names, is_reward_learned=reward == LEARNED, goals=goals,
+                        action_features=env.actions.features, features=function, features_name=features or '')

@@ -4,6 +4,7 @@ Predictor, trainer and planner then need no code for either: they see one longer
 from the inputs and predicts their values instead of their changes.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -12,8 +13,25 @@ import torch
 #: Last entry of an observation after the end of an episode; far from 0, the episode goes on, and 1, it ends here.
 OVER = 10.0
 _ENDS = 0.5
+_NAME, _WITH = 'outcome', ' with '
 
 RewardFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Goals:
+    """Entries of an environment's own observation that are goals, which no action changes.
+
+    Attributes:
+        achieved: Indices of the achieved goal, shape (G,).
+        desired: Indices of the desired goal, shape (G,).
+        reward: Reward, shape (N,), of the environment's next observations, shape (N, O), whatever goal they have; None if that is
+            not known.
+    """
+
+    achieved: np.ndarray
+    desired: np.ndarray
+    reward: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 class OutcomeSpace:
@@ -23,17 +41,31 @@ class OutcomeSpace:
         obs_names: Entries of the environment's own observation.
         action_names: Entries of an action.
         is_reward_learned: Whether an observation ends in (reward, ended); otherwise in (ended).
+        goals: Goals among the entries, if there are any.
+        action_features: What the dynamics depend on, shape (..., A), of an action; the action itself by default.
+        features: Further inputs of the model, shape (..., F), of the environment's own observations, shape (..., O); none by
+            default.
+        features_name: Name of `features`, which becomes part of the space's.
     """
 
-    name, version, has_velocities, is_directed = 'outcome', 1, False, False
+    version, has_velocities, is_directed = 1, False, False
 
-    def __init__(self, obs_names: tuple[str, ...], action_names: tuple[str, ...], *, is_reward_learned: bool) -> None:
+    def __init__(self, obs_names: tuple[str, ...], action_names: tuple[str, ...], *, is_reward_learned: bool,
+                 goals: Goals | None = None, action_features: Callable[[torch.Tensor], torch.Tensor] | None = None,
+                 features: Callable[[torch.Tensor], torch.Tensor] | None = None, features_name: str = '') -> None:
+        self.name = f'{_NAME}{_WITH}{features_name}' if features_name else _NAME
         self.state_names = (*obs_names, *(('reward', 'ended') if is_reward_learned else ('ended',)))
         self.action_names = action_names
-        self.frame = OutcomeFrame(len(obs_names))
+        self.frame = OutcomeFrame(len(obs_names), is_reward_learned=is_reward_learned, goals=goals,
+                                  action_features=action_features, features=features)
 
     def directions(self, obs: np.ndarray) -> None:
         """See `space.Space.directions`."""
+
+
+def features_name(space: str) -> str | None:
+    """Name of the features in the name of a space; None without further features."""
+    return space.partition(_WITH)[2] or None
 
 
 class OutcomeFrame:
@@ -42,34 +74,61 @@ class OutcomeFrame:
     `ended` is 1 in the observation with which the environment terminates the episode (not at its time limit), else 0. A sampled
     value counts as an end if it differs from 0 by more than 0.5 in either direction: ends are rare, and a Gaussian fits rare
     values with its deviation rather than its mean. Predictions after an end are marked `OVER`, so an objective can skip them.
-    The environment's own observation o has `obs_size` entries.
+
+    A desired goal stays as it is, and only a learned reward depends on it. The environment's own observation o has `obs_size`
+    entries; the other arguments are those of `OutcomeSpace`.
     """
 
-    def __init__(self, obs_size: int) -> None:
-        self._obs_size = obs_size
+    def __init__(self, obs_size: int, *, is_reward_learned: bool = True, goals: Goals | None = None,
+                 action_features: Callable[[torch.Tensor], torch.Tensor] | None = None,
+                 features: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
+        self._obs_size, self._is_reward_learned, self._goals = obs_size, is_reward_learned, goals
+        self._action_features, self._features = action_features, features
+        moves = torch.ones(obs_size)
+        if goals is not None:
+            moves[torch.from_numpy(goals.desired)] = 0.0
+        self._moves = moves
 
     def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The environment's own observation, zeros in place of the rest, and the action."""
+        """The environment's own observation, zeros in place of the rest; the action with further features."""
         own, rest = self._parts(obs)
-        return torch.cat([own, torch.zeros_like(rest)], dim=-1), action
+        inputs = action if self._action_features is None else self._action_features(action)
+        if self._features is not None:
+            inputs = torch.cat([inputs, self._features(own).expand(*inputs.shape[:-1], -1)], dim=-1)
+        if self._goals is not None and not self._is_reward_learned:
+            own = own * self._moves.to(own)
+        return torch.cat([own, torch.zeros_like(rest)], dim=-1), inputs
 
     def change(self, obs: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:
         """Change of the environment's own observation, then the next values of the other entries."""
         own, _ = self._parts(obs)
         next_own, outcome = self._parts(next_obs)
-        return torch.cat([next_own - own, outcome], dim=-1)
+        return torch.cat([(next_own - own) * self._moves.to(own), outcome], dim=-1)
 
     def moved(self, obs: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """Inverse of `change`; after an end the last entry is `OVER`."""
+        """Inverse of `change`, but for a goal that was changed; after an end the last entry is `OVER`."""
         own, rest = self._parts(obs)
         own_change, outcome = self._parts(change)
         ended = torch.where(rest[..., -1:].abs() > _ENDS, OVER, outcome[..., -1:])
-        return torch.cat([own + own_change, outcome[..., :-1], ended], dim=-1)
+        return torch.cat([own + own_change * self._moves.to(own), outcome[..., :-1], ended], dim=-1)
 
     def counterfactuals(self, obs: torch.Tensor, action: torch.Tensor, next_obs: torch.Tensor,
                         generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """No transitions, because the interactions in an environment are unknown."""
-        return obs[:0], action[:0], next_obs[:0]
+        """The same steps on the way to other goals, so that a learned reward is seen to depend on the goal.
+
+        Hindsight experience replay (Andrychowicz et al. 2017, arXiv:1707.01495): every second goal is what the step achieved, the
+        others are what another step achieved. None without goals, or where rewards of other goals are not known, and none where
+        the reward is not learned.
+        """
+        if self._goals is None or self._goals.reward is None or not self._is_reward_learned:
+            return obs[:0], action[:0], next_obs[:0]
+        count = len(obs)
+        chosen = torch.where(torch.arange(count) % 2 == 0, torch.arange(count), torch.randperm(count, generator=generator))
+        goal = next_obs[chosen][:, self._goals.achieved]
+        obs, next_obs = obs.clone(), next_obs.clone()
+        obs[:, self._goals.desired] = next_obs[:, self._goals.desired] = goal
+        next_obs[:, self._obs_size] = self._goals.reward(next_obs[:, :self._obs_size])
+        return obs, action, next_obs
 
     def _parts(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return values[..., :self._obs_size], values[..., self._obs_size:]
@@ -84,17 +143,14 @@ class GivenReward:
     """Objective of a reward function; 0 after an end.
 
     Args:
-        function: Reward of next observations, shape (..., O), and actions in the environment's units, shape (..., A).
-        low: The environment's actions for -1, shape (A,).
-        high: The environment's actions for 1, shape (A,).
+        function: Reward of next observations, shape (..., O), and actions in the environment's units, shape (..., U).
+        units: Actions in the environment's units, shape (..., U), of actions in [-1, 1], shape (..., A).
     """
 
-    def __init__(self, function: RewardFunction, low: torch.Tensor, high: torch.Tensor) -> None:
-        self._function, self._low, self._high = function, low, high
+    def __init__(self, function: RewardFunction, units: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._function, self._units = function, units
 
     def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Rewards, shape (...), of observations (o, ended), shape (..., O + 1), and actions in [-1, 1], shape (..., A)."""
-        low, high = self._low.to(action), self._high.to(action)
-        scaled = low + 0.5 * (action + 1.0) * (high - low)
-        reward = self._function(obs[..., :-1], scaled.expand(*obs.shape[:-1], -1))
+        reward = self._function(obs[..., :-1], self._units(action).expand(*obs.shape[:-1], -1))
         return torch.where(obs[..., -1] < 0.5 * OVER, reward, 0.0)

@@ -186,8 +186,11 @@ def test_a_model_without_memory_for_its_plans_is_not_played_with(learned):
 
 
 def test_an_environment_that_breaks_is_named(tmp_path):
-    with pytest.raises(MeasurementError, match='tiny/Broken-v0 gave the reward nan'):
+    with pytest.raises(ConfigError, match='tiny/Broken-v0 gave the reward nan'):
         learn(tmp_path / 'run', env_id='tiny_environments:tiny/Broken-v0')
+    assert not (tmp_path / 'run').exists()
+    with pytest.raises(MeasurementError, match='tiny/Breaking-v0: step raised RuntimeError: serial port /dev/ttyUSB0 is gone$'):
+        learn(tmp_path / 'run', env_id='tiny_environments:tiny/Breaking-v0')
 
 
 def test_an_episode_without_any_limit_is_refused():
@@ -213,11 +216,13 @@ def test_every_environment_has_settings():
 
 
 @pytest.mark.parametrize(('words', 'text'), [
-    (['--env', 'CartPole-v1'], r'CartPole-v1 has actions Discrete\(2\)'),
+    (['--env', 'tiny_environments:tiny/Textual-v0'], 'has actions Text('),
     (['--env', SLIDER, '--task', 'lift'], '--task: is for a task, which excludes --env'),
     (['--env', SLIDER, '--robot', 'iiwa'], '--robot: is for a task, which excludes --env'),
-    (['--task', 'lift', '--no-learned-reward'], '--no-learned-reward: is for an environment, which needs --env'),
-    (['--env', SLIDER, '--no-learned-reward'], 'there is no built-in reward for'),
+    (['--task', 'lift', '--reward', 'learned'], '--reward: is for an environment, which needs --env'),
+    (['--task', 'lift', '--features', 'a:b'], '--features: is for an environment, which needs --env'),
+    (['--env', SLIDER, '--reward', 'built-in'], 'there is no built-in reward for'),
+    (['--env', SLIDER, '--reward', 'environment'], 'has no goals to compute rewards of'),
     (['--env', SLIDER, '--set', 'planner.max_memory_mb=1'], 'MB, max_memory_mb allows 1'),
 ])
 def test_the_command_refuses_before_any_work(words, text, tmp_path):

@@ -6,7 +6,10 @@ import signal
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Text
+
+#: Episodes that are begun to try an environment, before any work.
+TRIALS = 1
 
 
 class Slider(gymnasium.Env):
@@ -80,17 +83,30 @@ class Odd(Slider):
         return self.paid
 
 
+class Breaking(Slider):
+    """Its sensor fails after some time."""
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps > 20:
+            raise RuntimeError('serial port /dev/ttyUSB0 is gone\nsecond line')
+        return super().step(action)
+
+
 class Interrupted(Slider):
     """A person presses Ctrl-C, which all processes of the group are told, when a worker makes it or begins an episode."""
 
     def __init__(self, early=False):
         super().__init__()
-        self.early = early
+        self.early, self.episodes = early, 0
         if early and multiprocessing.parent_process():
             os.killpg(0, signal.SIGINT)
 
     def reset(self, *, seed=None, options=None):
-        if not self.early:
+        self.episodes += 1
+        if self.episodes > TRIALS and not self.early:
             os.killpg(0, signal.SIGINT)
         return super().reset(seed=seed)
 
@@ -111,17 +127,18 @@ class InterruptedLater(Slider):
 
     def reset(self, *, seed=None, options=None):
         self.episodes += 1
-        if self.episodes == 2:
+        if self.episodes == TRIALS + 2:
             signal.raise_signal(signal.SIGINT)
         return super().reset(seed=seed)
 
 
 for _name, _kind, _limit, _arguments in (
         ('Slider-v0', Slider, 12, {}), ('Walled-v0', Slider, 12, {'wall': 0.7}), ('Parts-v0', Parts, 12, {}),
-        ('Endless-v0', Slider, None, {}), ('Discrete-v0', Odd, 12, {'actions': Discrete(3)}),
+        ('Endless-v0', Slider, None, {}), ('Textual-v0', Odd, 12, {'actions': Text(3)}),
         ('Unbounded-v0', Odd, 12, {'actions': Box(-np.inf, 1.0, (2,), np.float32)}),
         ('Pixels-v0', Odd, 12, {'observations': Box(0, 255, (4, 4), np.uint8)}),
-        ('Broken-v0', Odd, 12, {'paid': float('nan')}), ('Interrupted-v0', Interrupted, 12, {}),
+        ('Broken-v0', Odd, 12, {'paid': float('nan')}), ('Breaking-v0', Breaking, 12, {}),
+        ('Interrupted-v0', Interrupted, 12, {}),
         ('InterruptedLater-v0', InterruptedLater, 12, {}), ('Terminated-v0', Terminated, 12, {}),
         ('InterruptedEarly-v0', Interrupted, 12, {'early': True})):
     gymnasium.register(f'tiny/{_name}', _kind, max_episode_steps=_limit, kwargs=_arguments)

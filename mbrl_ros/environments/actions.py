@@ -1,0 +1,124 @@
+"""Actions of environments as vectors within [-1, 1], which agents choose."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from torch.nn import functional
+
+from mbrl_ros.errors import ConfigError
+
+
+class ActionMap(Protocol):
+    """Maps an agent's actions, shape (A,), to those of an environment, and back.
+
+    Attributes:
+        size: A.
+        num_units: U, numbers of an action in the environment's units.
+    """
+
+    size: int
+    num_units: int
+
+    def of_agent(self, action: np.ndarray) -> Any:
+        """The environment's action for an agent's, shape (A,); values beyond [-1, 1] count as -1 or 1."""
+
+    def to_agent(self, actions: np.ndarray) -> np.ndarray:
+        """The agent's actions, shape (N, A), for the environment's, shape (N, ...)."""
+
+    def features(self, action: torch.Tensor) -> torch.Tensor:
+        """What the dynamics depend on, shape (..., A), of the agent's actions (..., A)."""
+
+    def units(self, action: torch.Tensor) -> torch.Tensor:
+        """Actions in the environment's units, shape (..., U), of the agent's actions (..., A)."""
+
+
+class BoxActions:
+    """Bounded real numbers; -1 and 1 are the bounds. Implements `ActionMap`."""
+
+    def __init__(self, space: Box) -> None:
+        self._space, self.size = space, int(np.prod(space.shape))
+        self.num_units = self.size
+        low, high = (np.asarray(bound, dtype=np.float64).ravel() for bound in (space.low, space.high))
+        self._middle, self._half = 0.5 * (low + high), 0.5 * (high - low)
+
+    def of_agent(self, action: np.ndarray) -> np.ndarray:
+        """See `ActionMap.of_agent`; shape and type are the space's."""
+        space, scaled = self._space, self._middle + self._half * np.clip(action, -1.0, 1.0)
+        # Rounding to the space's type may exceed a bound slightly.
+        return np.clip(scaled.reshape(space.shape).astype(space.dtype), space.low, space.high)
+
+    def to_agent(self, actions: np.ndarray) -> np.ndarray:
+        """See `ActionMap.to_agent`; an entry whose bounds are equal becomes 0."""
+        from_middle = np.reshape(actions, (len(actions), -1)) - self._middle
+        return np.clip(from_middle / np.where(self._half > 0.0, self._half, 1.0), -1.0, 1.0)
+
+    def features(self, action: torch.Tensor) -> torch.Tensor:
+        """See `ActionMap.features`."""
+        return action
+
+    def units(self, action: torch.Tensor) -> torch.Tensor:
+        """See `ActionMap.units`."""
+        middle, half = (torch.from_numpy(values).to(action) for values in (self._middle, self._half))
+        return middle + half * action
+
+
+class Choices:
+    """One or several choices among a finite number each; an agent has a number for each option, and the largest is chosen.
+
+    An action in the environment's units has the index of each choice. Implements `ActionMap`.
+    """
+
+    def __init__(self, space: Discrete | MultiDiscrete | MultiBinary) -> None:
+        self._space = space
+        if isinstance(space, Discrete):
+            self._counts, starts = [int(space.n)], [int(space.start)]
+        elif isinstance(space, MultiBinary):
+            self._counts = [2] * int(np.prod(space.shape))
+            starts = [0] * len(self._counts)
+        else:
+            self._counts = [int(count) for count in np.ravel(space.nvec)]
+            starts = [int(start) for start in np.ravel(space.start)]
+        self._starts = np.array(starts)
+        self.size, self.num_units = sum(self._counts), len(self._counts)
+
+    def of_agent(self, action: np.ndarray) -> Any:
+        """See `ActionMap.of_agent`."""
+        parts = np.split(np.asarray(action), np.cumsum(self._counts)[:-1])
+        chosen = self._starts + [int(np.argmax(part)) for part in parts]
+        if isinstance(self._space, Discrete):
+            return self._space.dtype.type(chosen[0])
+        return chosen.reshape(self._space.shape).astype(self._space.dtype)
+
+    def to_agent(self, actions: np.ndarray) -> np.ndarray:
+        """See `ActionMap.to_agent`; the chosen option is 1, the others are -1."""
+        indices = np.reshape(actions, (len(actions), -1)).astype(np.int64) - self._starts
+        return np.concatenate([np.where(np.arange(count) == indices[:, [place]], 1.0, -1.0)
+                               for place, count in enumerate(self._counts)], axis=1)
+
+    def features(self, action: torch.Tensor) -> torch.Tensor:
+        """See `ActionMap.features`: 1 for the chosen option, 0 for the others."""
+        return torch.cat([functional.one_hot(part.argmax(dim=-1), part.shape[-1]) for part in action.split(self._counts, dim=-1)],
+                         dim=-1).to(action)
+
+    def units(self, action: torch.Tensor) -> torch.Tensor:
+        """See `ActionMap.units`."""
+        chosen = torch.stack([part.argmax(dim=-1) for part in action.split(self._counts, dim=-1)], dim=-1)
+        return chosen.to(action) + torch.from_numpy(self._starts).to(action)
+
+
+def action_map(space: Space, env_id: str) -> ActionMap:
+    """The map for an environment's action space.
+
+    Raises:
+        ConfigError: Nothing can be planned in such a space.
+    """
+    if isinstance(space, (Discrete, MultiDiscrete, MultiBinary)):
+        return Choices(space)
+    if not isinstance(space, Box) or np.dtype(space.dtype).kind != 'f' or np.prod(space.shape) < 1:
+        raise ConfigError(f'{env_id} has actions {space}; what can be planned is Box of float32 or float64, Discrete, '
+                          'MultiDiscrete or MultiBinary')
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ConfigError(f'{env_id} has actions {space}, not all of them bounded; what can be planned has finite bounds')
+    return BoxActions(space)

@@ -1,0 +1,166 @@
+"""A goal is no dynamics: the environment's reward of goals is planned with, or a reward is learned of many goals at once."""
+
+import contextlib
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from mbrl_ros.environments.adapter import FlatEnvironment
+from mbrl_ros.environments.functions import load_features
+from mbrl_ros.environments.goals import RewardOfGoals
+from mbrl_ros.errors import ConfigError
+from mbrl_ros.runs.env_loop import BUILT_IN, ENVIRONMENT, LEARNED, EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.learning_run import LearningRun
+from mbrl_ros.spaces.frame import imagined_transitions
+from mbrl_ros.spaces.outcome import Goals, OutcomeFrame, features_name
+
+ACHIEVED, DESIRED = np.array([0, 1]), np.array([2, 3])
+CONFIG = EnvLoopConfig.from_mapping({
+    'explorations': 3,
+    'planner': {'horizon': 5, 'population_size': 48, 'num_elites': 6, 'num_iterations': 2, 'init_std': 0.5, 'device': 'cpu'},
+    'learner': {'min_transitions': 20, 'imagined_share': 1.0,
+                'acceptance': {'rmse_tolerance': 1.0, 'rmse_floor': 0.5, 'nll_tolerance': 50.0},
+                'trainer': {'ensemble': {'hidden_layers': 1, 'hidden_size': 16}, 'max_steps': 150, 'learning_rate': 0.01}},
+})
+
+
+def made(name):
+    return contextlib.closing(FlatEnvironment(f'goal_environments:goal/{name}-v0'))
+
+
+def loop(name, config=CONFIG, **arguments):
+    return contextlib.closing(EnvLoop(f'goal_environments:goal/{name}-v0', config, **arguments))
+
+
+def offsets(obs):
+    """Features of a point: where it is from the goal."""
+    return obs[..., 2:4] - obs[..., 0:2]
+
+
+def growing(obs):
+    """As many features as there are observations."""
+    return obs[..., :1].expand(*obs.shape[:-1], obs.shape[0])
+
+
+def flat(obs):
+    return obs.sum()
+
+
+def endless(obs):
+    return obs / 0.0
+
+
+def test_entries_of_goals_are_known():
+    with made('Sparse') as env:
+        assert env.obs_names == ('obs.achieved_goal[0]', 'obs.achieved_goal[1]', 'obs.desired_goal[0]', 'obs.desired_goal[1]',
+                                 'obs.observation[0]')
+        assert (np.flatnonzero(env.is_achieved).tolist(), np.flatnonzero(env.is_goal).tolist()) == ([0, 1], [2, 3])
+
+
+@pytest.mark.parametrize(('name', 'default'), [
+    ('Sparse', ENVIRONMENT), ('Dense', ENVIRONMENT), ('Elsewhere', LEARNED), ('OneByOne', LEARNED), ('Plain', LEARNED)])
+def test_the_environments_reward_of_goals_is_the_default_where_it_agrees(name, default):
+    with loop(name) as made_loop:
+        assert made_loop.contract.reward == default
+        assert ('reward' in made_loop.contract.state_names) == (default == LEARNED)
+
+
+@pytest.mark.parametrize(('name', 'text'), [
+    ('Elsewhere', 'has no compute_reward.* that takes many goals at once and agrees with the rewards of its steps'),
+    ('Plain', 'has no compute_reward'), ('Keys', 'has no goals to compute rewards of')])
+def test_a_reward_of_goals_that_is_not_there_is_refused(name, text):
+    with pytest.raises(ConfigError, match=text):
+        EnvLoop(f'goal_environments:goal/{name}-v0', CONFIG, reward=ENVIRONMENT)
+
+
+def test_a_sparse_reward_is_guided_and_a_dense_one_is_not():
+    near = torch.tensor([[0.5, 0.5, 0.5, 0.55, 1.0]])
+    far = torch.tensor([[[0.0, 0.0, 0.5, 0.5, 1.0]], [[1.0, 1.0, 0.5, 0.5, 1.0]]])
+    with made('Sparse') as env:
+        sparse = RewardOfGoals(env)
+        assert sparse.is_sparse
+        assert sparse(near).shape == (1,) and sparse(far).shape == (2, 1)
+        assert -0.05 < sparse(near) < 0.0
+        assert (sparse(far) < -1.0).all() and (sparse(far) > -2.0).all()
+        assert sparse.of_step(far[:, 0]).tolist() == [-1.0, -1.0]
+    with made('Dense') as env:
+        dense = RewardOfGoals(env)
+        assert not dense.is_sparse
+        np.testing.assert_allclose(dense(far)[:, 0], -np.sqrt(0.5), rtol=1e-6)
+
+
+def frame(**arguments):
+    return OutcomeFrame(5, goals=Goals(ACHIEVED, DESIRED, lambda obs: obs[:, 2]), **arguments)
+
+
+def test_no_action_changes_a_goal_and_only_a_learned_reward_depends_on_it():
+    obs, action = torch.arange(7.0).expand(3, 7), torch.ones(3, 2)
+    given, learned = frame(is_reward_learned=False), frame(is_reward_learned=True)
+    assert given.encode(obs[:, :6], action)[0][0].tolist() == [0.0, 1.0, 0.0, 0.0, 4.0, 0.0]
+    assert learned.encode(obs, action)[0][0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 0.0, 0.0]
+    assert learned.change(obs, obs + 1.0)[0].tolist() == [1.0, 1.0, 0.0, 0.0, 1.0, 6.0, 7.0]
+    assert learned.moved(obs, torch.ones(3, 7))[0, :5].tolist() == [1.0, 2.0, 2.0, 3.0, 5.0]
+
+
+def test_a_learned_reward_is_relabelled_in_hindsight():
+    rng = np.random.default_rng(0)
+    obs, next_obs, action = rng.normal(size=(40, 7)), rng.normal(size=(40, 7)), rng.normal(size=(40, 2))
+    next_obs[:, DESIRED] = obs[:, DESIRED]
+    seen, _, reached = imagined_transitions(frame(is_reward_learned=True), obs, action, next_obs, number=40, seed=0)
+    goals = seen[:, DESIRED]
+    assert len(seen) == 40 and not np.isin(goals, obs[:, DESIRED]).any()
+    np.testing.assert_allclose(reached[:, DESIRED], goals)
+    # The trainer's difference for an outcome is its value, here the goal's first entry.
+    np.testing.assert_allclose(reached[:, 5], goals[:, 0])
+    own = next_obs[:, ACHIEVED]
+    assert np.isin(goals, own).all() and sum((row == own).all(axis=1).any() for row in goals) >= 20
+    assert imagined_transitions(frame(is_reward_learned=False), obs[:, :6], action, next_obs[:, :6], number=40, seed=0) is None
+
+
+@pytest.mark.parametrize('name', ['Sparse', 'Dense', 'Plain'])
+def test_goals_are_learned_to_be_reached(name, tmp_path):
+    trainer = dataclasses.replace(CONFIG.learner.trainer, max_steps=400)
+    trainer = dataclasses.replace(trainer, ensemble=dataclasses.replace(trainer.ensemble, hidden_size=48))
+    config = dataclasses.replace(CONFIG, explorations=20, learner=dataclasses.replace(CONFIG.learner, trainer=trainer))
+    with loop(name, config if name == 'Plain' else CONFIG) as made_loop:
+        run = LearningRun(made_loop, seed=0, folder=tmp_path / 'run')
+        done = list(itertools.islice(run.episodes(400), made_loop.config.explorations + 10))
+    last = [np.linalg.norm(progress.episode.obs[-1, ACHIEVED] - progress.episode.obs[-1, DESIRED]) for progress in done[-6:]]
+    print(name, np.median(last))
+    assert np.median(last) < (0.45 if name == 'Plain' else 0.15)  # Random motion ends at 0.85.
+
+
+def test_an_end_by_success_is_no_end_for_the_model():
+    with loop('Sparse') as made_loop:
+        episodes = [made_loop.play(None, seed=0, episode=episode) for episode in range(400)]
+    ended = [episode for episode in episodes if episode.terminated]
+    assert ended and all(episode.success for episode in ended)
+    assert not any(episode.obs[:, -1].any() for episode in episodes)
+
+
+def test_features_are_further_inputs(tmp_path):
+    name = f'{__name__}:offsets'
+    with loop('Dense', features=name) as made_loop:
+        assert features_name(made_loop.contract.space) == name
+        run = LearningRun(made_loop, seed=0, folder=tmp_path / 'run')
+        list(run.episodes(40))
+        inner, _ = made_loop.space.frame.encode(torch.zeros(6), torch.zeros(2))
+        assert made_loop.space.frame.encode(torch.zeros(6), torch.zeros(2))[1].shape == (4,) and inner.shape == (6,)
+        assert run.rounds.current.card.contract.space == f'outcome with {name}'
+
+
+@pytest.mark.parametrize(('name', 'text'), [
+    ('growing', r'gave 2 features, then 5 for observations \(5, 3\), where their number must not change'),
+    ('flat', r'needs to return a float tensor of shape \(2, F\) for observations \(2, 3\), got torch.float32 of shape \(\)'),
+    ('endless', 'features that are not finite'), ('nothing', 'cannot be had')])
+def test_what_are_no_features_is_refused(name, text):
+    with pytest.raises(ConfigError, match=text):
+        load_features(f'{__name__}:{name}', torch.ones(3))
+
+
+def test_a_reward_of_a_function_is_not_the_environments():
+    with pytest.raises(ConfigError, match='there is no built-in reward'):
+        EnvLoop('goal_environments:goal/Dense-v0', CONFIG, reward=BUILT_IN)
