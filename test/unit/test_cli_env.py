@@ -29,7 +29,7 @@ from mbrl_ros.models.framed import FramedModel
 from mbrl_ros.resources import share_directory
 from mbrl_ros.runs.env_evaluation import EnvEvaluation
 from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig, episode_seeds
-from mbrl_ros.runs.evaluation import Outcome
+from mbrl_ros.runs.evaluation import Outcome, wilson_interval
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.playing import LEARNING as LEARNING_STREAM
@@ -251,6 +251,18 @@ def test_figures_of_returns_have_students_interval(learned):
     half = 4.302653 * np.std([1.0, 2.0, 6.0], ddof=1) / np.sqrt(3.0)
     np.testing.assert_allclose([figures['mean_return'], *figures['ci95']], [3.0, 3.0 - half, 3.0 + half], rtol=1e-5)
     assert (figures['success_rate'], figures['plan_ms_p50'], figures['mean_steps']) == (None, 1.5, 12.0)
+    assert (figures['successes'], figures['success_ci95']) == (None, None)
+
+
+def test_successes_have_wilsons_interval_and_are_put_into_words(learned):
+    evaluation = EnvEvaluation(SLIDER, CONFIG, learned.model)
+    outcomes = [Outcome(index < 41, 12, float('nan'), float(index), (1.0, 2.0)) for index in range(50)]
+    figures = evaluation.summary(outcomes)
+    assert (figures['successes'], figures['success_rate']) == (41, 0.82)
+    assert figures['success_ci95'] == list(wilson_interval(41, 50))
+    assert evaluation.in_words(figures)[1] == '41 of 50 episodes succeeded (82 %, 95 % interval 69 to 90 %)'
+    some_silent = evaluation.summary([*outcomes[:41], *(dataclasses.replace(outcome, success=None) for outcome in outcomes[41:])])
+    assert some_silent['success_rate'] == 0.82
 
 
 def test_one_episode_has_no_interval(learned, settings):
