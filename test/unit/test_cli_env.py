@@ -150,11 +150,13 @@ def test_an_end_is_learned_and_no_plan_runs_into_it():
         assert plan.mean_obs[:, 0].max() < 0.8 and plan.value == pytest.approx(3.0, abs=0.2)
 
 
-def test_scores_have_returns_and_neither_success_nor_distance(learned):
+def test_scores_have_returns_and_success_but_no_distance(learned):
     with (learned.folder / 'scores.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row['episode_return']) for row in rows] == [score.episode_return for score in learned.scores]
     assert {row['distance_m'] for row in rows} == {'nan'}
+    reached = [str(bool(abs(done.episode.obs[-1, 0] - 0.6) < 0.1)) for done in learned.progress]
+    assert [row['success'] for row in rows] == reached and len(set(reached)) == 2
     assert (learned.folder / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
 
 
@@ -240,7 +242,7 @@ def test_the_command_learns_and_prints_returns(settings, tmp_path):
                      f'{__name__}:mark_reward')
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.output.splitlines()]
-    assert ['episode', 'steps', 'phase', 'return', 'model', 'error', 'plan', 'p50', 'p99', 'missed'] in lines
+    assert ['episode', 'steps', 'phase', 'success', 'return', 'model', 'error', 'plan', 'p50', 'p99', 'missed'] in lines
     assert [line[:3] for line in lines if line[2:3] in (['exploring'], ['running'])] == [
         *([str(index), str(12 * index + 12), 'exploring'] for index in range(4)), ['4', '60', 'running']]
 
