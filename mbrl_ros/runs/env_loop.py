@@ -1,9 +1,9 @@
 """Episodes of a Gymnasium environment with continuous actions, for the stack's agents and learners."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,11 +14,11 @@ from mbrl_ros.agents.settings import RunConfig
 from mbrl_ros.config import setting
 from mbrl_ros.environments.adapter import FlatEnvironment, file_name
 from mbrl_ros.environments.rewards import KNOWN, load_reward
-from mbrl_ros.errors import ConfigError, PlanningError
+from mbrl_ros.errors import ConfigError, MbrlError, PlanningError
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.resources import config_file, share_directory
 from mbrl_ros.runs.curve import save_return_curve
-from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
+from mbrl_ros.runs.playing import LEARNING, Episode, Relearn, Step, play_out
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.outcome import GivenReward, OutcomeSpace, learned_reward
 from mbrl_ros.types import GOAL_SIZE, Phase
@@ -38,6 +38,8 @@ class EnvLoopConfig(RunConfig):
 
     max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
     explorations: int = setting(1, 'First episodes, of random actions.', low=0)
+    steps_per_round: int = setting(0, 'Control steps from one round of training within an episode to the next; 0 trains only '
+                                      'after episodes.', low=0)
 
     @classmethod
     def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> 'Self':
@@ -65,6 +67,7 @@ class EnvLoop:
 
     Raises:
         ConfigError: The environment or reward does not exist or cannot be used, or the environment cannot be drawn.
+        MeasurementError: As for `play`, in a step of trial.
     """
 
     demonstrations, has_goal = 0, False
@@ -74,16 +77,17 @@ class EnvLoop:
         self.identity = {'env': env_id, 'reward': reward}
         self._env = FlatEnvironment(env_id, render=render)
         try:
-            self._max_steps = _max_steps(self._env, config)
+            self.max_episode_steps = _max_steps(self._env, config)
             self._objective = _objective(self._env, reward)
+            self.tells_success = self._tells_success()
             if render:
-                self._env.reset(0)
                 self._env.picture()
-        except ConfigError:
+        except MbrlError:
             self._env.close()
             raise
+        self.steps_per_round, self.is_reward_learned = config.steps_per_round, reward == LEARNED
         self.period_s = self._env.period_s
-        self.space = OutcomeSpace(self._env.obs_names, self._env.action_names, is_reward_learned=reward == LEARNED)
+        self.space = OutcomeSpace(self._env.obs_names, self._env.action_names, is_reward_learned=self.is_reward_learned)
         self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=env_id, period_s=self.period_s, reward=reward)
         self.agent = config.kind.make_agent(self.contract, self.space, config.agent_config.acting())
 
@@ -92,11 +96,11 @@ class EnvLoop:
         self.agent.prepare(np.zeros(self.contract.obs_size), self._objective)
 
     def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
-             on_step: Callable[[], None] = lambda: None) -> Episode:
+             on_step: Callable[[], None] = lambda: None, relearn: Relearn | None = None) -> Episode:
         """Run one episode; see `playing.Runner.play`.
 
         The seed decides the environment's chance, plans and random actions. If planning fails, the step's action is the middle of
-        the range.
+        the range, and the step says why. The episode's success is what the environment says at its last step.
 
         Raises:
             MeasurementError: An observation or reward of the environment is not finite.
@@ -105,20 +109,28 @@ class EnvLoop:
         memory = None if agent is None else agent.reset(plan_seed)
         first = self._observed(self._env.reset(env_seed))
 
-        def decide(obs: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray, float | None]:
+        def decide(obs: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray, float | None, str | None]:
             if agent is None:
-                return rng.uniform(-1.0, 1.0, len(previous)), None
+                return rng.uniform(-1.0, 1.0, len(previous)), None, None
             try:
                 decision = agent.act(obs, None, memory, objective=self._objective, previous_action=previous)
-            except PlanningError:
-                return np.zeros_like(previous), None
-            return decision.action, decision.elapsed_s
+            except PlanningError as error:
+                return np.zeros_like(previous), None, str(error)
+            return decision.action, decision.elapsed_s, None
+
+        def learn(so_far: Episode) -> None:
+            nonlocal agent, memory
+            learned = relearn(so_far)
+            if agent is None and learned is not None:
+                memory, play.phase = learned.reset(plan_seed), Phase.RUNNING.value
+            agent = learned
 
         rng = np.random.default_rng(action_seed)
         phase = Phase.EXPLORING if agent is None else Phase.RUNNING
-        return play_out(_EnvPlay(self._env, phase.value, first, self._max_steps, decide, self._observed), on_step)
+        play = _EnvPlay(self._env, phase.value, first, self.max_episode_steps, decide, self._observed)
+        return play_out(play, on_step, every=self.steps_per_round if relearn else 0, on_part=learn)
 
-    def demonstrate(self, *, seed: int, episode: int) -> Episode:
+    def demonstrate(self, *, seed: int, episode: int, on_step: Callable[[], None] = lambda: None) -> Episode:
         """There are no demonstrations of environments.
 
         Raises:
@@ -137,7 +149,7 @@ class EnvLoop:
         return np.asarray(ImageOps.pad(Image.fromarray(self._env.picture()), (width, height)))
 
     def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
-        """Draw return and model error over control steps and write a PNG."""
+        """Draw return, success if the environment tells it, and model error over control steps and write a PNG."""
         save_return_curve(scores, path, title=f'{self.name}, reward {self._reward}, seed {seed}')
 
     def close(self) -> None:
@@ -145,19 +157,25 @@ class EnvLoop:
         self._env.close()
 
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
-        outcome = [reward, ended] if self._reward == LEARNED else [ended]
+        outcome = [reward, ended] if self.is_reward_learned else [ended]
         return np.concatenate([own, outcome])
+
+    def _tells_success(self) -> bool:
+        """Whether the environment says in a step of trial if it succeeded."""
+        self._env.reset(0)
+        *_, info = self._env.step(np.zeros(len(self._env.action_names)))
+        return told_success(info) is not None
 
 
 class _EnvPlay:
     """An episode of an environment that was just reset; implements `playing.Play`.
 
-    `decide` gives action and planning time for an observation and the action before. `observed` makes an observation from what
-    the environment returns.
+    `decide` gives action, planning time and failure of a step for an observation and the action before. `observed` makes an
+    observation from what the environment returns.
     """
 
     def __init__(self, env: FlatEnvironment, phase: str, obs: np.ndarray, max_steps: int,
-                 decide: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float | None]],
+                 decide: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float | None, str | None]],
                  observed: Callable[[np.ndarray, float, bool], np.ndarray]) -> None:
         self._env, self._max_steps, self._decide, self._observed = env, max_steps, decide, observed
         self._num_steps, self._previous = 0, np.zeros(len(env.action_names))
@@ -167,15 +185,19 @@ class _EnvPlay:
 
     def step(self) -> Step:
         """See `playing.Play.step`."""
-        action, elapsed_s = self._decide(self.obs, self._previous)
+        action, elapsed_s, failure = self._decide(self.obs, self._previous)
         own, reward, self.terminated, truncated, info = self._env.step(action)
         self.obs, self._previous = self._observed(own, reward, self.terminated), action
         self._num_steps += 1
         self.episode_return += reward
         self.is_over = self.terminated or truncated or self._num_steps >= self._max_steps
-        if 'is_success' in info:
-            self.success = bool(info['is_success'])
-        return Step(action, reward, elapsed_s)
+        self.success = told_success(info)
+        return Step(action, reward, elapsed_s, failure)
+
+
+def told_success(info: Mapping[str, Any]) -> bool | None:
+    """Success by an environment's word, `is_success` or `success`, each a bool, a number or an array of one; None without it."""
+    return next((bool(info[name]) for name in ('is_success', 'success') if name in info), None)
 
 
 def episode_seeds(seed: int, stream: int, episode: int) -> tuple[int, ...]:

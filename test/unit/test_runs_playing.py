@@ -29,7 +29,7 @@ class Countdown:
 
     def step(self):
         self.left, self.obs, self.episode_return = self.left - 1, self.obs + 1.0, self.episode_return + 0.5
-        return Step(np.array([float(self.left)]), 0.5, 0.01 if self.left else None)
+        return Step(np.array([float(self.left)]), 0.5, 0.01 if self.left else None, None if self.left else 'no plan')
 
 
 @pytest.mark.parametrize('terminated', [True, False])
@@ -46,6 +46,26 @@ def test_an_episode_is_its_steps_in_order_and_the_last_one_says_how_it_ended(ter
     assert rows.terminated.tolist() == [False, False, terminated]
     assert rows.truncated.tolist() == [False, False, not terminated]
     assert set(rows.tags.tolist()) == {Tag.EXPLORED}
+    assert episode.failures == ('no plan',)
+
+
+@pytest.mark.parametrize(('steps', 'parts'), [(5, [2, 4]), (4, [2])])
+def test_an_episode_is_given_in_part_every_so_many_steps_but_not_at_its_end(steps, parts):
+    given, play = [], Countdown(steps, terminated=False)
+
+    def on_part(part):
+        given.append(part)
+        play.phase = 'running'
+
+    whole = play_out(play, every=2, on_part=on_part)
+    assert [part.steps for part in given] == parts and whole.steps == steps
+    for part in given:
+        rows, same = part.transitions(np.arange(part.steps), 7), whole.transitions(np.arange(steps), 7).take(slice(part.steps))
+        for name, values in rows.columns().items():
+            np.testing.assert_array_equal(values, same.columns()[name])
+        assert not rows.truncated.any()
+    assert whole.transitions(np.arange(steps), 7).truncated.tolist() == [*[False] * (steps - 1), True]
+    assert whole.tags.tolist() == [Tag.EXPLORED, Tag.EXPLORED, *[0] * (steps - 2)] and whole.phase == 'running'
 
 
 def test_the_return_of_an_episode_is_that_of_its_states_as_the_episode_manager_counts_it():
