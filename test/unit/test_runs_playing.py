@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mbrl_ros.errors import PlanningError
 from mbrl_ros.runs.playing import Step, play_out
 from mbrl_ros.runs.progress import TaskProgress
 from mbrl_ros.runs.task_loop import TaskLoop
@@ -81,3 +82,25 @@ def test_the_return_of_an_episode_is_that_of_its_states_as_the_episode_manager_c
             for obs, action in zip(episode.obs[1:], episode.action)]
     np.testing.assert_allclose(episode.reward, full)
     assert sum(full) < episode.episode_return  # What the actions cost is in the rewards of steps.
+
+
+class Clueless:
+    """Never has a plan; implements `Agent`."""
+
+    version, is_ready = 1, True
+
+    def reset(self, seed):
+        return None
+
+    def predict(self, obs, previous_action, latency_s):
+        return None
+
+    def act(self, obs, goal, memory, **options):
+        raise PlanningError('no way')
+
+
+def test_an_episode_of_a_task_tells_why_it_had_no_plan():
+    config = dataclasses.replace(TaskLoopConfig.of_task('reach'), max_episode_steps=6)
+    with contextlib.closing(TaskLoop('reach', config, make_task_world)) as loop:
+        episode = loop.play(Clueless(), seed=0, episode=0)
+    assert episode.failures == 6 * ('no way',) and len(episode.plan_s) == 0
