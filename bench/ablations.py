@@ -122,7 +122,11 @@ def learn_and_evaluate(row: str, seed: int, *, task: str, steps: int, episodes: 
     with tempfile.TemporaryDirectory() as folder:
         with closing(ablation.placed(TaskLoop(task, config, make_task_world))) as loop:
             run = LearningRun(loop, seed=seed, folder=Path(folder) / 'run')
-            done = [progress.episode for progress in run.episodes(steps)]
+            done = []
+            for progress in run.episodes(steps):
+                done.append(progress.episode)
+                for note in progress.notes:
+                    print(f'{row}, seed {seed}: {note}', flush=True)
         learned_s = time.monotonic()
         if run.rounds.current is None:
             raise ModelError(f'no model came of {steps} steps; more are needed')

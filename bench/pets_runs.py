@@ -69,6 +69,8 @@ def ours(problem: Problem, budget: Budget, seed: int, episodes: int) -> dict[str
             returns.append(done.score.episode_return)
             steps.append(done.score.total_steps)
             plan_s += list(done.episode.plan_s)
+            for note in done.notes:
+                print(f'{loop.name}, seed {seed}: {note}', flush=True)
             if len(returns) == episodes:
                 break
     return _figures(returns, steps, plan_s, begin_s)

@@ -245,6 +245,8 @@ def _evaluate_seed(benchmark: BudgetBenchmark, seed: int, contenders: dict[Setti
     """Learn or load a model and play all goals of the seed with all contenders; returns how the model was made."""
     if benchmark.model_path is None:
         model, learned_in = learn_model(contenders[Setting()].loop, seed, benchmark.episodes)
+        for note in (note for done in learned_in for note in done.notes):
+            console.print(f'seed {seed}: {note}', highlight=False, markup=False, soft_wrap=True)
         planned = [done.episode for done in learned_in if len(done.episode.plan_s)]
         reached = sum(episode.success for episode in planned)
         figures = {'seed': seed, 'learning_episodes': len(learned_in), 'planned_episodes': len(planned), 'reached': reached}

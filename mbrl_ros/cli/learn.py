@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mbrl_ros.cli.options import refuse_options
+from mbrl_ros.errors import MbrlError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,11 +62,11 @@ def learn(
             shown = load_demonstrations(demos, loop.robot, loop.name, loop.task.space, loop.period_s,
                                         on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
         run = LearningRun(loop, seed=seed, folder=out or Path('runs') / f'{loop.file_name}-{seed}', resume=resume, shown=shown)
-        is_interrupted = _follow(run, steps, console, shows_recorded=not resume)
+        ended_by = _follow(run, steps, console, shows_recorded=not resume)
         if run.board.scores:
             console.print(f'learning curve: {run.draw()}', highlight=False)
-        if is_interrupted:
-            raise typer.Exit(130)
+        if ended_by is not None:
+            raise ended_by
 
 
 def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str], agent: str | None) -> 'TaskLoop':
@@ -83,25 +84,31 @@ def _env_loop(env: str, reward: str | None, features: str | None, config: Path |
     return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes, agent), reward=reward, features=features)
 
 
-def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> bool:
-    """Run the episodes and print a line for each; `shows_recorded` first prints those that the run began with.
+def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> Exception | None:
+    """Run the episodes and print a line and notes for each; `shows_recorded` first prints those that the run began with.
 
     Returns:
-        Whether Ctrl-C has interrupted the run.
+        What ended the run before its time, to be raised: the exit after Ctrl-C, or an error.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('steps'), TimeRemainingColumn())
     try:
         with Progress(*columns, console=console) as progress:
-            bar = progress.add_task(run.loop.name, total=steps, completed=run.total_steps)
+            bar = progress.add_task(run.headline, total=steps, completed=run.total_steps)
+
+            def show(*lines: str) -> None:
+                for line in lines:
+                    progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
             recorded = run.board.scores if shows_recorded else ()
-            for line in [*run.board.header(), *map(run.board.line, recorded)]:
-                progress.console.print(line, highlight=False, soft_wrap=True)
-            for done in run.episodes(steps):
-                progress.console.print(run.board.line(done.score), highlight=False, soft_wrap=True)
-                progress.update(bar, completed=min(done.score.total_steps, steps))
+            show(*run.foreseen(steps), *run.board.header(), *map(run.board.line, recorded))
+            for done in run.episodes(steps, lambda made: progress.update(bar, completed=min(made, steps))):
+                show(run.board.line(done.score), *done.notes)
+                progress.update(bar, completed=min(done.score.total_steps, steps), description=run.headline)
     except KeyboardInterrupt:
         console.print('interrupted; --resume goes on with the last episode that was finished')
-        return True
-    return False
+        return typer.Exit(130)
+    except MbrlError as error:
+        return error
+    return None

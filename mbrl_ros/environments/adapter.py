@@ -132,8 +132,8 @@ class FlatEnvironment:
 
 def success_of(info: dict[str, Any]) -> bool | None:
     """Success by an environment's word; None if it says nothing of it."""
-    told = next((info[name] for name in _SUCCESS if name in info), None)
-    return None if told is None or np.size(told) != 1 else bool(np.asarray(told).item())
+    told = np.asarray(next((info[name] for name in _SUCCESS if name in info), None))
+    return bool(told.item()) if told.size == 1 and told.dtype.kind in 'biuf' else None
 
 
 def file_name(env_id: str) -> str:

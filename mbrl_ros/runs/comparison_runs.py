@@ -115,6 +115,9 @@ def _learned(comparison: Comparison, seed: int, say: Callable[[str], None]) -> P
     say(f'{OURS}, seed {seed} …')
     with contextlib.closing(TaskLoop(comparison.task, comparison.loop, comparison.make_world, comparison.robot)) as loop:
         run = LearningRun(loop, seed=seed, folder=folder, resume=(folder / 'config.yaml').exists())
-        for _ in run.episodes(comparison.steps):
-            pass
+        for line in run.foreseen(comparison.steps):
+            say(f'{OURS}, seed {seed}: {line}')
+        for done in run.episodes(comparison.steps):
+            for line in done.notes:
+                say(f'{OURS}, seed {seed}: {line}')
     return folder

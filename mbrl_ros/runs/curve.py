@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros.runs.scores import EpisodeScore, success_curve
+from mbrl_ros.runs.scores import RECENT, EpisodeScore, success_curve
 from mbrl_ros.types import Phase
 
-#: Episodes in a rate or mean; a small window shows a fall soon.
-_WINDOW = 10
 #: Shorter distances are drawn at this one, because the axis is logarithmic.
 _SHORTEST_CM = 0.1
 #: Room above the largest error, as a share of that error.
@@ -25,31 +23,35 @@ def save_learning_curve(scores: Sequence[EpisodeScore], path: Path, *, tolerance
     figure, (top, middle, bottom) = _panels(3, title)
     steps = _steps(scores)
     _draw_distance(top, steps, scores, 100 * tolerance_m)
-    played_steps, rate = success_curve(scores, _WINDOW)
-    middle.plot(played_steps, 100 * rate, color='tab:blue', marker='.')
+    _draw_success(middle, scores)
     noticed = [step for step, score in zip(steps, scores) if score.changed]
     for step in noticed:
         middle.axvline(step, color='tab:orange', linestyle='--', linewidth=1)
     if noticed:
         middle.get_lines()[-1].set_label('change of the world noticed')
         _add_legend(middle)
-    middle.set(ylabel=f'successes [%]\n(last {_WINDOW} planned)', ylim=(-5, 105))
     _draw_error(bottom, steps, scores)
     _save(figure, path)
 
 
 def save_return_curve(scores: Sequence[EpisodeScore], path: Path, *, title: str) -> None:
-    """Draw return and model error of at least one episode over control steps, for runs without a goal, as a PNG."""
-    figure, (top, bottom) = _panels(2, title)
+    """Draw return and model error of at least one episode over control steps, for runs without a goal, as a PNG.
+
+    If episodes tell their success, the success rate (`success_curve`) is drawn between the two.
+    """
+    is_told = any(score.success is not None for score in scores)
+    figure, (top, *middle, bottom) = _panels(2 + is_told, title)
     steps, exploring = _steps(scores), _is_of(Phase.EXPLORING, scores)
     returns = np.array([score.episode_return for score in scores])
     for chosen, colour, marker, label in ((exploring, 'grey', 'x', 'random actions'), (~exploring, 'tab:blue', 'o', 'planned')):
         if chosen.any():
             top.scatter(steps[chosen], returns[chosen], c=colour, marker=marker, label=label, s=28, zorder=3)
-    mean = [returns[max(0, end - _WINDOW):end].mean() for end in range(1, len(scores) + 1)]
-    top.plot(steps, mean, color='tab:blue', alpha=0.5, label=f'mean of the last {_WINDOW}')
+    mean = [returns[max(0, end - RECENT):end].mean() for end in range(1, len(scores) + 1)]
+    top.plot(steps, mean, color='tab:blue', alpha=0.5, label=f'mean of the last {RECENT}')
     top.set(ylabel='return of an episode')
     _add_legend(top)
+    for axes in middle:
+        _draw_success(axes, scores)
     _draw_error(bottom, steps, scores)
     _save(figure, path)
 
@@ -74,6 +76,12 @@ def _steps(scores: Sequence[EpisodeScore]) -> np.ndarray:
 
 def _is_of(phase: Phase, scores: Sequence[EpisodeScore]) -> np.ndarray:
     return np.array([score.phase == phase.value for score in scores])
+
+
+def _draw_success(axes: Any, scores: Sequence[EpisodeScore]) -> None:
+    steps, rate = success_curve(scores, RECENT)
+    axes.plot(steps, 100 * rate, color='tab:blue', marker='.')
+    axes.set(ylabel=f'successes [%]\n(last {RECENT} planned)', ylim=(-5, 105))
 
 
 def _draw_error(axes: Any, steps: np.ndarray, scores: Sequence[EpisodeScore]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
-from mbrl_ros.runs.evaluation import Outcome, common_figures
+from mbrl_ros.runs.evaluation import Outcome, common_figures, wilson_interval
 from mbrl_ros.spaces.outcome import features_name
 
 
@@ -46,27 +46,36 @@ class EnvEvaluation:
                        render=self.pictures)
 
     def summary(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-        """Figures over all episodes, with Student's 95 % interval of the mean return; NaN for a single episode."""
+        """Figures over all episodes, with Student's 95 % interval of the mean return; NaN for a single episode.
+
+        The interval of the success rate is Wilson's. Figures of success are None if no episode tells it; if only some do, the
+        others count as failures.
+        """
         from scipy.stats import sem, t
 
         returns = np.array([outcome.episode_return for outcome in outcomes])
         half = sem(returns) * t.ppf(0.975, len(returns) - 1) if len(returns) > 1 else float('nan')
-        told = [outcome.success for outcome in outcomes if outcome.success is not None]
+        is_told = any(outcome.success is not None for outcome in outcomes)
+        successes = sum(bool(outcome.success) for outcome in outcomes)
         return {
             'env': self.env_id, 'episodes': len(outcomes), 'mean_return': float(returns.mean()),
             'ci95': [float(returns.mean() - half), float(returns.mean() + half)], 'min_return': float(returns.min()),
             'max_return': float(returns.max()), 'median_return': float(np.median(returns)),
             'mean_steps': float(np.mean([outcome.steps for outcome in outcomes])),
-            'success_rate': sum(told) / len(told) if told else None,
+            'successes': successes if is_told else None, 'success_rate': successes / len(outcomes) if is_told else None,
+            'success_ci95': list(wilson_interval(successes, len(outcomes))) if is_told else None,
             **common_figures(self, outcomes),
         }
 
     def in_words(self, figures: Mapping[str, Any]) -> list[str]:
         """See `AnyEvaluation.in_words`."""
-        (low, high), rate = figures['ci95'], figures['success_rate']
+        low, high = figures['ci95']
         over = 'over one episode' if figures['episodes'] == 1 else (
             f'over {figures["episodes"]} episodes (95 % interval {low:.1f} to {high:.1f}; '
             f'{figures["min_return"]:.1f} to {figures["max_return"]:.1f})')
-        told = [] if rate is None else [f'{100 * rate:.0f} % of them succeeded, by the environment\'s word']
-        return [f'{self.env_id}: mean return {figures["mean_return"]:.1f} {over}', *told,
-                f'mean steps {figures["mean_steps"]:.0f}']
+        lines = [f'{self.env_id}: mean return {figures["mean_return"]:.1f} {over}', f'mean steps {figures["mean_steps"]:.0f}']
+        if figures['successes'] is not None:
+            rate, least, most = (100 * share for share in (figures['success_rate'], *figures['success_ci95']))
+            lines.insert(1, f'{figures["successes"]} of {figures["episodes"]} episodes succeeded ({rate:.0f} %, 95 % interval '
+                            f'{least:.0f} to {most:.0f} %)')
+        return lines

@@ -16,11 +16,11 @@ from mbrl_ros.environments.adapter import FlatEnvironment, file_name, success_of
 from mbrl_ros.environments.functions import load_features
 from mbrl_ros.environments.goals import RewardOfGoals
 from mbrl_ros.environments.rewards import KNOWN, load_reward
-from mbrl_ros.errors import ConfigError, PlanningError
+from mbrl_ros.errors import ConfigError, MbrlError, PlanningError
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.resources import config_file, share_directory
 from mbrl_ros.runs.curve import save_return_curve
-from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
+from mbrl_ros.runs.playing import LEARNING, Episode, Relearn, Step, play_out
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.outcome import GivenReward, Goals, OutcomeSpace, learned_reward
 from mbrl_ros.types import GOAL_SIZE, Phase
@@ -40,6 +40,8 @@ class EnvLoopConfig(RunConfig):
 
     max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
     explorations: int = setting(1, 'First episodes, of random actions.', low=0)
+    steps_per_round: int = setting(0, 'Control steps from one round of training within an episode to the next; 0 trains only '
+                                      'after episodes.', low=0)
 
     @classmethod
     def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> 'Self':
@@ -79,31 +81,34 @@ class EnvLoop:
         self._env = FlatEnvironment(env_id, render=render)
         try:
             self._reward = reward or (ENVIRONMENT if self._env.has_reward_of_goals else LEARNED)
-            self._max_steps = _max_steps(self._env, config)
+            self.max_episode_steps = _max_steps(self._env, config)
             self._objective = _objective(self._env, self._reward)
             self.space = _space(self._env, self._reward, features)
             if render:
-                self._env.reset(0)
                 self._env.picture()
-        except ConfigError:
+        except MbrlError:
             self._env.close()
             raise
         self.identity = {'env': env_id, 'reward': self._reward, 'features': features}
-        self.period_s = self._env.period_s
+        self.steps_per_round, self.is_reward_learned = config.steps_per_round, self._reward == LEARNED
+        self.tells_success, self.period_s = self._env.tells_success, self._env.period_s
         self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=env_id, period_s=self.period_s,
                                     reward=self._reward)
         self.agent = config.kind.make_agent(self.contract, self.space, config.agent_config.acting())
 
     def prepare(self) -> None:
-        """See `playing.Runner.prepare`; raises ConfigError as described there."""
-        self.agent.prepare(self._observed(self._env.trial_obs), self._objective)
+        """See `playing.Runner.prepare`; raises ConfigError also for a reward that is not finite in the trial."""
+        try:
+            self.agent.prepare(self._observed(self._env.trial_obs), self._objective)
+        except PlanningError as error:
+            raise ConfigError(f'{self.name} cannot be planned in with the reward {self._reward!r}: {error}') from None
 
     def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
-             on_step: Callable[[], None] = lambda: None) -> Episode:
+             on_step: Callable[[], None] = lambda: None, relearn: Relearn | None = None) -> Episode:
         """Run one episode; see `playing.Runner.play`.
 
         The seed decides the environment's chance, plans and random actions. If planning fails, the step's action is the middle of
-        the range.
+        the range, and the step says why. The episode's success is what the environment says at its last step.
 
         Raises:
             MeasurementError: An observation or reward of the environment is not finite.
@@ -112,20 +117,28 @@ class EnvLoop:
         memory = None if agent is None else agent.reset(plan_seed)
         first = self._observed(self._env.reset(env_seed))
 
-        def decide(obs: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray, float | None]:
+        def decide(obs: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray, float | None, str | None]:
             if agent is None:
-                return rng.uniform(-1.0, 1.0, len(previous)), None
+                return rng.uniform(-1.0, 1.0, len(previous)), None, None
             try:
                 decision = agent.act(obs, None, memory, objective=self._objective, previous_action=previous)
-            except PlanningError:
-                return np.zeros_like(previous), None
-            return decision.action, decision.elapsed_s
+            except PlanningError as error:
+                return np.zeros_like(previous), None, str(error)
+            return decision.action, decision.elapsed_s, None
+
+        def learn(so_far: Episode) -> None:
+            nonlocal agent, memory
+            learned = relearn(so_far)
+            if agent is None and learned is not None:
+                memory, play.phase = learned.reset(plan_seed), Phase.RUNNING.value
+            agent = learned
 
         rng = np.random.default_rng(action_seed)
         phase = Phase.EXPLORING if agent is None else Phase.RUNNING
-        return play_out(_EnvPlay(self._env, phase.value, first, self._max_steps, decide, self._observed), on_step)
+        play = _EnvPlay(self._env, phase.value, first, self.max_episode_steps, decide, self._observed)
+        return play_out(play, on_step, every=self.steps_per_round if relearn else 0, on_part=learn)
 
-    def demonstrate(self, *, seed: int, episode: int) -> Episode:
+    def demonstrate(self, *, seed: int, episode: int, on_step: Callable[[], None] = lambda: None) -> Episode:
         """There are no demonstrations of environments.
 
         Raises:
@@ -144,7 +157,7 @@ class EnvLoop:
         return np.asarray(ImageOps.pad(Image.fromarray(self._env.picture()), (width, height)))
 
     def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
-        """Draw return and model error over control steps and write a PNG."""
+        """Draw return, success if the environment tells it, and model error over control steps and write a PNG."""
         save_return_curve(scores, path, title=f'{self.name}, reward {self._reward}, seed {seed}')
 
     def close(self) -> None:
@@ -152,19 +165,19 @@ class EnvLoop:
         self._env.close()
 
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
-        outcome = [reward, ended] if self._reward == LEARNED else [ended]
+        outcome = [reward, ended] if self.is_reward_learned else [ended]
         return np.concatenate([own, outcome])
 
 
 class _EnvPlay:
     """An episode of an environment that was just reset; implements `playing.Play`.
 
-    `decide` gives action and planning time for an observation and the action before. `observed` makes an observation from what
-    the environment returns.
+    `decide` gives action, planning time and failure of a step for an observation and the action before. `observed` makes an
+    observation from what the environment returns.
     """
 
     def __init__(self, env: FlatEnvironment, phase: str, obs: np.ndarray, max_steps: int,
-                 decide: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float | None]],
+                 decide: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float | None, str | None]],
                  observed: Callable[[np.ndarray, float, bool], np.ndarray]) -> None:
         self._env, self._max_steps, self._decide, self._observed = env, max_steps, decide, observed
         self._num_steps, self._previous = 0, np.zeros(len(env.action_names))
@@ -174,17 +187,16 @@ class _EnvPlay:
 
     def step(self) -> Step:
         """See `playing.Play.step`."""
-        action, elapsed_s = self._decide(self.obs, self._previous)
+        action, elapsed_s, failure = self._decide(self.obs, self._previous)
         own, reward, self.terminated, truncated, info = self._env.step(action)
-        told = success_of(info)
-        self.success = self.success if told is None else told
+        self.success = success_of(info)
         # Where success ends an episode, its place depends on the goal, and to stay there would be as good.
         ended = self.terminated and not (self.success and self._env.is_goal.any())
         self.obs, self._previous = self._observed(own, reward, ended), action
         self._num_steps += 1
         self.episode_return += reward
         self.is_over = self.terminated or truncated or self._num_steps >= self._max_steps
-        return Step(action, reward, elapsed_s)
+        return Step(action, reward, elapsed_s, failure)
 
 
 def episode_seeds(seed: int, stream: int, episode: int) -> tuple[int, ...]:

@@ -2,28 +2,31 @@
 
 The folder of a run holds `config.yaml` (resolved settings) and `checkpoint.safetensors` (experience, model and scores, replaced
 as one after each episode). Made from these are `scores.csv`, `model.safetensors`, the experience beside it that a live arm
-continues from, `learning_curve.png`, and event files of TensorBoard in `tensorboard/`. An episode is a function of seed and
-number, and a round of training is one of the experience and the model before it. A resumed run therefore equals a run that was
-never interrupted.
+continues from, `learning_curve.png`, and event files of TensorBoard in `tensorboard/`. An episode is a function of seed, number
+and the models it is played with, and a round of training, after or within an episode, is one of seed, its place in the run, the
+experience and the model before it. A resumed run therefore equals a run that was never interrupted.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mbrl_ros.agents.agent import Agent
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ConfigError, ModelError
 from mbrl_ros.experience.buffer import ReplayBuffer, Transitions
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 from mbrl_ros.experience.saved import SavedExperience
+from mbrl_ros.runs.notes import Notes, require_plans
 from mbrl_ros.runs.playing import Episode, Runner
 from mbrl_ros.runs.run_folder import begin, require_same
 from mbrl_ros.runs.scalars import ScalarLog
@@ -33,15 +36,25 @@ from mbrl_ros.training.rounds import Rounds
 from mbrl_ros.types import Phase, TrainingReport
 
 _NANOSECONDS = 1_000_000_000
+#: Step between the numbers of rounds within an episode; the round after an episode has the episode's index as its number.
+_WITHIN = 1 << 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """One episode of a run with its score and the round of training after it; None before the demonstrations are complete."""
+    """One episode of a run.
+
+    Attributes:
+        episode: The episode.
+        score: Its score.
+        training: The round of training after it; None before the demonstrations are complete.
+        notes: What the user should be told, a sentence each.
+    """
 
     episode: Episode
     score: EpisodeScore
     training: TrainingReport | None
+    notes: tuple[str, ...]
 
 
 class LearningRun:
@@ -80,9 +93,11 @@ class LearningRun:
         settings = loop.config.agent_config.learner
         learner = loop.config.kind.make_learner(loop.contract, loop.space, settings)
         self.rounds = Rounds(learner, loop.contract, settings, seed=seed)
+        self._notes, self._reports = Notes(loop), []
         self._buffer = ReplayBuffer(loop.contract.obs_size, loop.contract.action_size, sys.maxsize)
         scores = self._restore() if resume and self._checkpoint.exists() else []
-        self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores, has_goal=loop.has_goal)
+        self.board = ScoreBoard(ScoreConfig(), folder / 'scores.csv', scores, has_goal=loop.has_goal,
+                                tells_success=loop.tells_success)
         if shown:
             self._begin_with(shown)
 
@@ -91,44 +106,82 @@ class LearningRun:
         """Real control steps so far."""
         return self.board.scores[-1].total_steps if self.board.scores else 0
 
-    def episodes(self, steps: int) -> Iterator[Progress]:
+    @property
+    def headline(self) -> str:
+        """Name of the task or environment, and how the last planned episodes went if they tell their success."""
+        return '  '.join(filter(None, (self.loop.name, self.board.recent)))
+
+    def foreseen(self, steps: int) -> tuple[str, ...]:
+        """What the user should be told before `episodes` with this argument, a sentence each."""
+        return self._notes.before(self.total_steps, steps)
+
+    def episodes(self, steps: int, on_step: Callable[[int], None] = lambda _: None) -> Iterator[Progress]:
         """Run episodes and train after each, until the run has made `steps` real control steps; earlier parts of the run count.
 
-        Everything is saved after each episode.
+        Everything is saved after each episode. Before each control step `on_step` is called with the number of steps made.
+
+        Raises:
+            PlanningError: Planning failed in all steps of three episodes in a row.
+            MeasurementError: An environment returned values that are not finite.
         """
         with contextlib.closing(ScalarLog(self._folder / 'tensorboard', self.board.scores)) as log:
             if self._is_untrained:
                 self._learn_from_recorded()
             while self.total_steps < steps:
-                progress = self._next_episode()
+                made = itertools.count(self.total_steps)
+                progress = self._next_episode(lambda made=made: on_step(next(made)))
                 log.add(progress.score, progress.training)
                 yield progress
+                require_plans(self.board.scores, progress.episode)
 
     def _learn_from_recorded(self) -> None:
         """Make the first round of training of a run that began with recorded episodes."""
         begin_s = time.monotonic()
-        self._train(self._demonstrations - 1)
+        self._train_after(self._demonstrations - 1)
         self.board.note_training(time.monotonic() - begin_s)
         self._is_untrained = False
         self._keep()
 
-    def _next_episode(self) -> Progress:
+    def _next_episode(self, on_step: Callable[[], None]) -> Progress:
         """Run the next episode, train after it, and save everything."""
         begin_s = time.monotonic()
-        index, model = len(self.board.scores), self.rounds.current
-        if index < self._demonstrations:
-            episode = self.loop.demonstrate(seed=self._seed, episode=index)
-        else:
-            explores = model is None or index < self._demonstrations + self.loop.config.explorations
-            episode = self.loop.play(None if explores else self.loop.agent.with_bundle(model), seed=self._seed, episode=index)
+        index = len(self.board.scores)
+        episode = self._played(index, on_step)
+        model = self.rounds.current
         self._buffer.extend(episode.transitions(self._stamps_ns(episode.steps), index))
-        training = self._train(index) if index + 1 >= self._demonstrations else None
+        training = self._train_after(index) if index + 1 >= self._demonstrations else None
         score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
         self.board.add(dataclasses.replace(score, wall_s=time.monotonic() - begin_s))
-        if training is not None and training.changed and model is not None:
+        if any(report.changed for report in self._reports):
             self.board.note_change()
         self._keep()
-        return Progress(episode, self.board.scores[-1], training)
+        notes = self._notes.after(index, episode, self._buffer.arrays(), self._reports,
+                                  is_last_random=index + 1 == max(self._first_planned, 1))
+        self._reports.clear()
+        return Progress(episode, self.board.scores[-1], training, notes)
+
+    def _played(self, index: int, on_step: Callable[[], None]) -> Episode:
+        """Run an episode, with rounds of training within it if it is planned, or random only for want of a model."""
+        if index < self._demonstrations:
+            return self.loop.demonstrate(seed=self._seed, episode=index, on_step=on_step)
+        if index < self._first_planned:
+            return self.loop.play(None, seed=self._seed, episode=index, on_step=on_step)
+
+        def relearn(so_far: Episode) -> Agent | None:
+            self._train_within(index, so_far)
+            return self._agent
+
+        return self.loop.play(self._agent, seed=self._seed, episode=index, on_step=on_step, relearn=relearn)
+
+    @property
+    def _first_planned(self) -> int:
+        """Index of the first episode that does not have to be random."""
+        return self._demonstrations + self.loop.config.explorations
+
+    @property
+    def _agent(self) -> Agent | None:
+        """The agent with the bundle in use; None before the first."""
+        return self.loop.agent.with_bundle(self.rounds.current) if self.rounds.current else None
 
     def draw(self) -> Path:
         """Draw the learning curve and return the path of the picture."""
@@ -153,9 +206,19 @@ class LearningRun:
         """Stamps of the control steps of the next episode."""
         return (self.total_steps + np.arange(steps)) * round(self.loop.contract.period_s * _NANOSECONDS)
 
-    def _train(self, index: int) -> TrainingReport:
-        rows = self._buffer.arrays()
-        return self.rounds.round(rows, episode=index, round_index=index, stamp_ns=int(rows.stamp_ns[-1]))
+    def _train_after(self, index: int) -> TrainingReport:
+        """Make the round of training after an episode."""
+        return self._train(self._buffer.arrays(), index, index)
+
+    def _train_within(self, index: int, so_far: Episode) -> TrainingReport:
+        """Make a round of training within an episode, whose first part is not in the buffer yet."""
+        rows = Transitions.joined([self._buffer.arrays(), so_far.transitions(self._stamps_ns(so_far.steps), index)])
+        return self._train(rows, index - 1, index + _WITHIN * (so_far.steps // self.loop.steps_per_round))
+
+    def _train(self, rows: Transitions, episode: int, round_index: int) -> TrainingReport:
+        report = self.rounds.round(rows, episode=episode, round_index=round_index, stamp_ns=int(rows.stamp_ns[-1]))
+        self._reports.append(report)
+        return report
 
     def _score(self, episode: Episode, index: int, model: AgentBundle | None) -> EpisodeScore:
         plan_ms = 1e3 * episode.plan_s if len(episode.plan_s) else np.array([np.nan])
@@ -164,7 +227,7 @@ class LearningRun:
             episode=index, total_steps=self.total_steps + episode.steps, phase=episode.phase, success=episode.success,
             distance_m=episode.distance_m, episode_return=episode.episode_return, model_version=version,
             model_error=figures.get('holdout_rmse', float('nan')), plan_ms_p50=float(np.percentile(plan_ms, 50)),
-            plan_ms_p99=float(np.percentile(plan_ms, 99)), deadline_misses=0)
+            plan_ms_p99=float(np.percentile(plan_ms, 99)), deadline_misses=0, failed_plans=len(episode.failures))
 
     def _keep(self) -> None:
         model = self.rounds.current

@@ -23,16 +23,19 @@ class Episode:
     """What happened in one episode of T control steps.
 
     Attributes:
-        phase: `demonstrated`, `exploring` or `running`.
+        phase: `demonstrated`, `exploring` or `running`, at the end.
         success: Whether the goal was reached and held; None if the environment does not say.
         distance_m: Distance from the goal at the end; NaN without a goal.
         episode_return: Sum of the rewards of the world or environment.
         plan_s: Time of each decision of the agent; empty if the agent did not act.
+        failures: Why planning failed, for each step in which it did.
         obs: Observations, the last one included, shape (T + 1, O).
         action: Applied commands as actions, shape (T, A).
         reward: Reward of each step, shape (T,).
         goal: Goal at each step, shape (T, 3); NaN without a goal.
+        tags: `Tag` of each step, shape (T,), uint8.
         terminated: Whether the last step ended the episode for good, e.g. with success; otherwise a limit did.
+        is_over: Whether the episode has ended; false for the first part of one that goes on.
     """
 
     phase: str
@@ -40,11 +43,14 @@ class Episode:
     distance_m: float
     episode_return: float
     plan_s: np.ndarray
+    failures: tuple[str, ...]
     obs: np.ndarray
     action: np.ndarray
     reward: np.ndarray
     goal: np.ndarray
+    tags: np.ndarray
     terminated: bool
+    is_over: bool = True
 
     @property
     def steps(self) -> int:
@@ -53,10 +59,14 @@ class Episode:
 
     def transitions(self, stamps_ns: np.ndarray, episode: int) -> Transitions:
         """The control steps, which began at `stamps_ns`, shape (T,), as transitions of an episode with this index."""
-        is_last = np.arange(self.steps) == self.steps - 1
+        ends = self.is_over & (np.arange(self.steps) == self.steps - 1)
         return Transitions.of(self.obs[:-1], self.action, self.obs[1:], stamps_ns, episode=episode, goal=self.goal,
-                              reward=self.reward, terminated=is_last & self.terminated, truncated=is_last & (not self.terminated),
-                              tags=int(TAGS.get(Phase(self.phase), 0)))
+                              reward=self.reward, terminated=ends & self.terminated, truncated=ends & (not self.terminated),
+                              tags=self.tags)
+
+
+#: From the first part of an episode to the agent to go on with; None goes on with random actions.
+Relearn = Callable[[Episode], Agent | None]
 
 
 class Step(NamedTuple):
@@ -66,11 +76,13 @@ class Step(NamedTuple):
         action: Applied command as an action, shape (A,).
         reward: Reward of the step.
         elapsed_s: Time of the agent's decision; None if the agent did not act.
+        failure: Why planning failed; None if it did not.
     """
 
     action: np.ndarray
     reward: float
     elapsed_s: float | None
+    failure: str | None = None
 
 
 class Play(Protocol):
@@ -81,7 +93,8 @@ class Play(Protocol):
         goal: Goal, shape (3,); NaN without a goal.
         is_over: Whether the episode has ended.
         terminated: As `Episode.terminated`, once the episode is over.
-        phase, success, distance_m, episode_return: As in `Episode`, so far.
+        phase: Phase of the next step.
+        success, distance_m, episode_return: As in `Episode`, so far.
     """
 
     phase: str
@@ -97,18 +110,34 @@ class Play(Protocol):
         """Make a control step."""
 
 
-def play_out(play: Play, on_step: Callable[[], None] = lambda: None) -> Episode:
-    """Play an episode to its end; `on_step` is called before each control step."""
-    obs, goals, steps = [play.obs], [], []
+def play_out(play: Play, on_step: Callable[[], None] = lambda: None, *, every: int = 0,
+             on_part: Callable[[Episode], None] = lambda _: None) -> Episode:
+    """Play an episode to its end.
+
+    Args:
+        play: The episode.
+        on_step: Called before each control step.
+        every: Control steps from one call of `on_part` to the next; 0 for no calls.
+        on_part: Called with the episode so far, while it is not over.
+    """
+    obs, goals, phases, steps = [play.obs], [], [], []
+
+    def so_far() -> Episode:
+        return Episode(play.phase, play.success, play.distance_m, play.episode_return,
+                       np.array([step.elapsed_s for step in steps if step.elapsed_s is not None]),
+                       tuple(step.failure for step in steps if step.failure is not None), np.array(obs),
+                       np.array([step.action for step in steps]), np.array([step.reward for step in steps]), np.array(goals),
+                       np.array([TAGS.get(Phase(phase), 0) for phase in phases], dtype=np.uint8), play.terminated, play.is_over)
+
     while not play.is_over:
         on_step()
         goals.append(play.goal)
+        phases.append(play.phase)
         steps.append(play.step())
         obs.append(play.obs)
-    return Episode(play.phase, play.success, play.distance_m, play.episode_return,
-                   np.array([step.elapsed_s for step in steps if step.elapsed_s is not None]), np.array(obs),
-                   np.array([step.action for step in steps]), np.array([step.reward for step in steps]), np.array(goals),
-                   play.terminated)
+        if every and len(steps) % every == 0 and not play.is_over:
+            on_part(so_far())
+    return so_far()
 
 
 class LoopConfig(Protocol):
@@ -135,7 +164,11 @@ class Runner(Protocol):
         space: Space of observations and actions.
         agent: The agent, without a bundle yet.
         demonstrations: Number of first episodes that the scripted expert plays.
-        has_goal: Whether episodes have a success and a distance.
+        max_episode_steps: Control steps of the longest episode.
+        steps_per_round: Control steps from one round of training within an episode to the next; 0 for none.
+        has_goal: Whether episodes have a distance from a goal.
+        tells_success: Whether episodes have a success.
+        is_reward_learned: Whether the reward is learned with the dynamics.
     """
 
     config: LoopConfig
@@ -147,7 +180,11 @@ class Runner(Protocol):
     space: Space
     agent: Agent
     demonstrations: int
+    max_episode_steps: int
+    steps_per_round: int
     has_goal: bool
+    tells_success: bool
+    is_reward_learned: bool
 
     def prepare(self) -> None:
         """Prepare the agent for the weights that learning will make.
@@ -157,7 +194,7 @@ class Runner(Protocol):
         """
 
     def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
-             on_step: Callable[[], None] = lambda: None) -> Episode:
+             on_step: Callable[[], None] = lambda: None, relearn: Relearn | None = None) -> Episode:
         """Run one episode; the same arguments give the same episode.
 
         Args:
@@ -166,13 +203,15 @@ class Runner(Protocol):
             episode: Index of the episode.
             stream: `LEARNING` or `EVALUATION`.
             on_step: Called before each control step, e.g. to take a picture.
+            relearn: Called after every `steps_per_round` control steps, unless the episode is over; a runner in which this is 0
+                never calls it.
 
         Raises:
             MeasurementError: An environment returned values that are not finite.
         """
 
-    def demonstrate(self, *, seed: int, episode: int) -> Episode:
-        """Run one episode of the scripted expert.
+    def demonstrate(self, *, seed: int, episode: int, on_step: Callable[[], None] = lambda: None) -> Episode:
+        """Run one episode of the scripted expert; `on_step` is called before each control step.
 
         Raises:
             ConfigError: There is no expert.

@@ -16,11 +16,11 @@ from mbrl_ros.types import Phase
 HELD = 'held'
 #: Episodes in a success rate.
 WINDOW = 20
+#: Episodes in a rate or mean of a learning curve; a small window shows a fall soon.
+RECENT = 10
 _COLUMNS = ('episode', 'steps', 'phase', 'success', 'distance', 'return', 'model', 'error', 'plan p50', 'p99', 'missed')
 _UNITS = ('', 'real', '', '', 'cm', '', 'version', 'rmse', 'ms', 'ms', 'ticks')
 _WIDTHS = (7, 6, 12, 7, 8, 9, 7, 7, 8, 7, 6)
-#: Columns that mean nothing without a goal.
-_OF_A_GOAL = ('success', 'distance')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,7 @@ class EpisodeScore:
         wall_s: Wall time of the episode and the round of training after it; 0 for an episode recorded before the run. In a live
             run, time since the end of the episode before. NaN if not measured.
         held_steps: Control steps of the episode in which the arm was held, in a live run.
+        failed_plans: Control steps of the episode in which planning failed, in one process.
     """
 
     episode: int
@@ -69,6 +70,7 @@ class EpisodeScore:
     changed: bool = False
     wall_s: float = float('nan')
     held_steps: int = 0
+    failed_plans: int = 0
 
 
 class ScoreBoard:
@@ -78,13 +80,15 @@ class ScoreBoard:
         config: When the arm counts as having learned.
         csv_path: File that `save` writes; None for no file. The file of another run is renamed to the time at which it ended.
         scores: Earlier scores of the same run when it is resumed; the file then stays.
-        has_goal: Whether lines show success and distance.
+        has_goal: Whether lines show the distance.
+        tells_success: Whether lines show success.
     """
 
     def __init__(self, config: ScoreConfig, csv_path: Path | None = None, scores: Sequence[EpisodeScore] = (), *,
-                 has_goal: bool = True) -> None:
+                 has_goal: bool = True, tells_success: bool = True) -> None:
         self._config = config
-        self._shown = [index for index, name in enumerate(_COLUMNS) if has_goal or name not in _OF_A_GOAL]
+        hidden = {'distance': not has_goal, 'success': not tells_success}
+        self._shown = [index for index, name in enumerate(_COLUMNS) if not hidden.get(name)]
         self._csv_path = csv_path
         if csv_path is not None and csv_path.exists() and not scores:
             ended = time.strftime('%Y%m%d-%H%M%S', time.localtime(csv_path.stat().st_mtime))
@@ -115,6 +119,13 @@ class ScoreBoard:
     def header(self) -> list[str]:
         """Head of the table: names, units, a rule."""
         return [self._line(*_COLUMNS), self._line(*_UNITS), self._line(*('─' * width for width in _WIDTHS))]
+
+    @property
+    def recent(self) -> str:
+        """Successes among the last `RECENT` planned episodes, in words; empty if there are none or they do not tell it."""
+        told = [score.success for score in self.scores if score.phase == Phase.RUNNING.value and score.success is not None]
+        last = told[-RECENT:]
+        return f'{sum(last)} of the last {len(last)} succeeded' if last else ''
 
     @property
     def last(self) -> list[EpisodeScore]:
@@ -179,7 +190,7 @@ def load_scores(path: Path) -> list[EpisodeScore]:
     """
     answer = {'True': True, 'False': False, '': None}.__getitem__
     parse = {'phase': str, 'success': answer, 'changed': answer,
-             **dict.fromkeys(('episode', 'total_steps', 'model_version', 'deadline_misses', 'held_steps'), int)}
+             **dict.fromkeys(('episode', 'total_steps', 'model_version', 'deadline_misses', 'held_steps', 'failed_plans'), int)}
     try:
         with path.open(newline='', encoding='utf-8') as file:
             return [EpisodeScore(**{field.name: parse.get(field.name, float)(row[field.name])

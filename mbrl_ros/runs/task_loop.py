@@ -17,11 +17,12 @@ from mbrl_ros.agents.experts.demonstrator import Demonstrator
 from mbrl_ros.agents.experts.scripted import ScriptedEpisodes
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.guarded import GuardedArm
+from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.control.tick import TickInputs
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.curve import save_learning_curve
-from mbrl_ros.runs.playing import LEARNING, Episode, Step, play_out
+from mbrl_ros.runs.playing import LEARNING, Episode, Relearn, Step, play_out
 from mbrl_ros.runs.progress import TaskProgress
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.runs.world import WorldMaker
@@ -54,7 +55,7 @@ class TaskLoop:
         task: The task for this robot.
     """
 
-    has_goal = True
+    has_goal, tells_success, is_reward_learned, steps_per_round = True, True, False, 0
 
     def __init__(self, task: str, config: TaskLoopConfig, make_world: WorldMaker, robot: str = 'panda',
                  object_kind: str = 'cube', *, repeatable: bool = True) -> None:
@@ -62,6 +63,7 @@ class TaskLoop:
         self.task = make_task(task, self.robot, config.rewards, actions=config.actions)
         self.space, self.period_s, self.demonstrations = self.task.space, 1.0 / config.control_rate_hz, config.demonstrations
         self.name = self.file_name = self.task.name
+        self.max_episode_steps = config.max_episode_steps
         self.identity = {'task': self.name, 'robot': robot}
         self.contract = Contract.of(config.agent, self.space, robot=self.robot.name, task=self.name, period_s=self.period_s)
         if config.demonstrations:
@@ -84,13 +86,13 @@ class TaskLoop:
         self.agent.prepare(obs, self.task.objective(self.robot.workspace.lower_m))
 
     def play(self, agent: Agent | None, *, seed: int, episode: int, stream: int = LEARNING,
-             on_step: Callable[[], None] = lambda: None) -> Episode:
+             on_step: Callable[[], None] = lambda: None, relearn: Relearn | None = None) -> Episode:
         """Run one episode from home; see `playing.Runner.play`. The seed decides cube, goal, plans and exploration."""
         phase = Phase.EXPLORING if agent is None else Phase.RUNNING
         return self._run(phase, lambda _state, _report: {'agent': agent}, seed=seed, episode=episode, stream=stream,
                          on_step=on_step)
 
-    def demonstrate(self, *, seed: int, episode: int) -> Episode:
+    def demonstrate(self, *, seed: int, episode: int, on_step: Callable[[], None] = lambda: None) -> Episode:
         """Run one episode of the scripted expert, which the controller follows.
 
         Raises:
@@ -102,7 +104,7 @@ class TaskLoop:
             scripted.on_state(state)
             return {'demonstrated': scripted.on_report(report)}
 
-        return self._run(Phase.DEMONSTRATED, show, seed=seed, episode=episode, stream=LEARNING)
+        return self._run(Phase.DEMONSTRATED, show, seed=seed, episode=episode, stream=LEARNING, on_step=on_step)
 
     def picture(self, width: int, height: int) -> np.ndarray:
         """Picture of the scene as it is now, shape (height, width, 3), uint8."""
@@ -118,7 +120,7 @@ class TaskLoop:
         self._world.close()
 
     def _run(self, phase: Phase, more: _More, *, seed: int, episode: int, stream: int,
-             on_step: Callable[[], None] = lambda: None) -> Episode:
+             on_step: Callable[[], None]) -> Episode:
         controller = Controller(self.robot, self.task, self.config.control, period_s=self.period_s, seed=2 * seed + stream)
         arm = GuardedArm(self._world, self.robot, self.config.guard, period_s=self._world.period_s,
                          control_period_s=self.period_s)
@@ -164,4 +166,5 @@ class _TaskPlay:
         self.obs = space.observe(self._state)
         self._progress.advance(self.obs)
         reward = float(self._task.reward(torch.from_numpy(self.obs), torch.from_numpy(action), self.goal))
-        return Step(action, reward, outcome.decision.elapsed_s if outcome.decision else None)
+        failure = outcome.detail if outcome.hold is HoldReason.PLANNING_FAILED else None
+        return Step(action, reward, outcome.decision.elapsed_s if outcome.decision else None, failure)

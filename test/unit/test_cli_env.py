@@ -29,7 +29,7 @@ from mbrl_ros.models.framed import FramedModel
 from mbrl_ros.resources import share_directory
 from mbrl_ros.runs.env_evaluation import EnvEvaluation
 from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig, episode_seeds
-from mbrl_ros.runs.evaluation import Outcome
+from mbrl_ros.runs.evaluation import Outcome, wilson_interval
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.playing import LEARNING as LEARNING_STREAM
@@ -150,11 +150,13 @@ def test_an_end_is_learned_and_no_plan_runs_into_it():
         assert plan.mean_obs[:, 0].max() < 0.8 and plan.value == pytest.approx(3.0, abs=0.2)
 
 
-def test_scores_have_returns_and_neither_success_nor_distance(learned):
+def test_scores_have_returns_and_success_but_no_distance(learned):
     with (learned.folder / 'scores.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row['episode_return']) for row in rows] == [score.episode_return for score in learned.scores]
     assert {row['distance_m'] for row in rows} == {'nan'}
+    reached = [str(bool(abs(done.episode.obs[-1, 0] - 0.6) < 0.1)) for done in learned.progress]
+    assert [row['success'] for row in rows] == reached and len(set(reached)) == 2
     assert (learned.folder / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
 
 
@@ -245,7 +247,7 @@ def test_the_command_learns_and_prints_returns(settings, tmp_path):
                      f'{__name__}:mark_reward')
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.output.splitlines()]
-    assert ['episode', 'steps', 'phase', 'return', 'model', 'error', 'plan', 'p50', 'p99', 'missed'] in lines
+    assert ['episode', 'steps', 'phase', 'success', 'return', 'model', 'error', 'plan', 'p50', 'p99', 'missed'] in lines
     assert [line[:3] for line in lines if line[2:3] in (['exploring'], ['running'])] == [
         *([str(index), str(12 * index + 12), 'exploring'] for index in range(4)), ['4', '60', 'running']]
 
@@ -256,6 +258,18 @@ def test_figures_of_returns_have_students_interval(learned):
     half = 4.302653 * np.std([1.0, 2.0, 6.0], ddof=1) / np.sqrt(3.0)
     np.testing.assert_allclose([figures['mean_return'], *figures['ci95']], [3.0, 3.0 - half, 3.0 + half], rtol=1e-5)
     assert (figures['success_rate'], figures['plan_ms_p50'], figures['mean_steps']) == (None, 1.5, 12.0)
+    assert (figures['successes'], figures['success_ci95']) == (None, None)
+
+
+def test_successes_have_wilsons_interval_and_are_put_into_words(learned):
+    evaluation = EnvEvaluation(SLIDER, CONFIG, learned.model)
+    outcomes = [Outcome(index < 41, 12, float('nan'), float(index), (1.0, 2.0)) for index in range(50)]
+    figures = evaluation.summary(outcomes)
+    assert (figures['successes'], figures['success_rate']) == (41, 0.82)
+    assert figures['success_ci95'] == list(wilson_interval(41, 50))
+    assert evaluation.in_words(figures)[1] == '41 of 50 episodes succeeded (82 %, 95 % interval 69 to 90 %)'
+    some_silent = evaluation.summary([*outcomes[:41], *(dataclasses.replace(outcome, success=None) for outcome in outcomes[41:])])
+    assert some_silent['success_rate'] == 0.82
 
 
 def test_one_episode_has_no_interval(learned, settings):

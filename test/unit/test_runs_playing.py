@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mbrl_ros.errors import PlanningError
 from mbrl_ros.runs.playing import Step, play_out
 from mbrl_ros.runs.progress import TaskProgress
 from mbrl_ros.runs.task_loop import TaskLoop
@@ -29,7 +30,7 @@ class Countdown:
 
     def step(self):
         self.left, self.obs, self.episode_return = self.left - 1, self.obs + 1.0, self.episode_return + 0.5
-        return Step(np.array([float(self.left)]), 0.5, 0.01 if self.left else None)
+        return Step(np.array([float(self.left)]), 0.5, 0.01 if self.left else None, None if self.left else 'no plan')
 
 
 @pytest.mark.parametrize('terminated', [True, False])
@@ -46,6 +47,26 @@ def test_an_episode_is_its_steps_in_order_and_the_last_one_says_how_it_ended(ter
     assert rows.terminated.tolist() == [False, False, terminated]
     assert rows.truncated.tolist() == [False, False, not terminated]
     assert set(rows.tags.tolist()) == {Tag.EXPLORED}
+    assert episode.failures == ('no plan',)
+
+
+@pytest.mark.parametrize(('steps', 'parts'), [(5, [2, 4]), (4, [2])])
+def test_an_episode_is_given_in_part_every_so_many_steps_but_not_at_its_end(steps, parts):
+    given, play = [], Countdown(steps, terminated=False)
+
+    def on_part(part):
+        given.append(part)
+        play.phase = 'running'
+
+    whole = play_out(play, every=2, on_part=on_part)
+    assert [part.steps for part in given] == parts and whole.steps == steps
+    for part in given:
+        rows, same = part.transitions(np.arange(part.steps), 7), whole.transitions(np.arange(steps), 7).take(slice(part.steps))
+        for name, values in rows.columns().items():
+            np.testing.assert_array_equal(values, same.columns()[name])
+        assert not rows.truncated.any()
+    assert whole.transitions(np.arange(steps), 7).truncated.tolist() == [*[False] * (steps - 1), True]
+    assert whole.tags.tolist() == [Tag.EXPLORED, Tag.EXPLORED, *[0] * (steps - 2)] and whole.phase == 'running'
 
 
 def test_the_return_of_an_episode_is_that_of_its_states_as_the_episode_manager_counts_it():
@@ -61,3 +82,25 @@ def test_the_return_of_an_episode_is_that_of_its_states_as_the_episode_manager_c
             for obs, action in zip(episode.obs[1:], episode.action)]
     np.testing.assert_allclose(episode.reward, full)
     assert sum(full) < episode.episode_return  # What the actions cost is in the rewards of steps.
+
+
+class Clueless:
+    """Never has a plan; implements `Agent`."""
+
+    version, is_ready = 1, True
+
+    def reset(self, seed):
+        return None
+
+    def predict(self, obs, previous_action, latency_s):
+        return None
+
+    def act(self, obs, goal, memory, **options):
+        raise PlanningError('no way')
+
+
+def test_an_episode_of_a_task_tells_why_it_had_no_plan():
+    config = dataclasses.replace(TaskLoopConfig.of_task('reach'), max_episode_steps=6)
+    with contextlib.closing(TaskLoop('reach', config, make_task_world)) as loop:
+        episode = loop.play(Clueless(), seed=0, episode=0)
+    assert episode.failures == 6 * ('no way',) and len(episode.plan_s) == 0

@@ -27,15 +27,29 @@ def test_figures_that_do_not_exist_are_dashes():
     assert ScoreBoard(ScoreConfig()).add(exploring).split()[6:10] == ['-', '-', '-', '-']
 
 
-def test_without_a_goal_there_is_neither_success_nor_distance():
-    board = ScoreBoard(ScoreConfig(), has_goal=False)
-    assert board.header()[0].split()[:5] == ['episode', 'steps', 'phase', 'return', 'model']
-    assert board.add(score(4, None, math.nan)).split()[:5] == ['4', '150', 'running', '-12.5', '3']
+@pytest.mark.parametrize(('tells_success', 'names', 'cells'), [(False, [], []), (True, ['success'], ['yes'])])
+def test_without_a_goal_there_is_no_distance_and_success_only_if_it_is_told(tells_success, names, cells):
+    board = ScoreBoard(ScoreConfig(), has_goal=False, tells_success=tells_success)
+    assert board.header()[0].split()[:5 + len(names)] == ['episode', 'steps', 'phase', *names, 'return', 'model']
+    line = board.add(score(4, True if tells_success else None, math.nan))
+    assert line.split()[:5 + len(names)] == ['4', '150', 'running', *cells, '-12.5', '3']
+
+
+def test_recent_successes_are_those_of_the_last_ten_planned_episodes():
+    board = ScoreBoard(ScoreConfig())
+    board.add(dataclasses.replace(score(0), phase='exploring'))
+    board.add(score(1, None))
+    assert board.recent == ''
+    board.add(score(2, False))
+    assert board.recent == '0 of the last 1 succeeded'
+    for episode in range(3, 14):
+        board.add(score(episode, episode % 2 == 0))
+    assert board.recent == '5 of the last 10 succeeded'
 
 
 @pytest.mark.parametrize('has_goal', [False, True])
 def test_header_and_lines_have_the_same_width(has_goal):
-    board = ScoreBoard(ScoreConfig(), has_goal=has_goal)
+    board = ScoreBoard(ScoreConfig(), has_goal=has_goal, tells_success=has_goal)
     assert len({len(line) for line in [*board.header(), board.add(score(0))]}) == 1
 
 
@@ -143,6 +157,16 @@ def test_return_curve_is_a_picture(tmp_path):
     path = tmp_path / 'curve.png'
     save_return_curve([score(0, None, math.nan, math.nan), score(1, None, math.nan)], path, title='Pendulum-v1')
     assert path.read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_return_curve_has_a_panel_of_successes_if_they_are_told(tmp_path):
+    told = {'none': (None, None), 'failed': (False, False), 'reached': (False, True)}
+    for name, successes in told.items():
+        scores = [score(episode, success, math.nan) for episode, success in enumerate(successes)]
+        save_return_curve(scores, tmp_path / f'{name}.png', title='Pendulum-v1')
+    none, failed, reached = (matplotlib.image.imread(tmp_path / f'{name}.png') for name in told)
+    assert failed.shape == reached.shape and failed.shape[0] > none.shape[0]
+    assert not np.array_equal(failed, reached)
 
 
 def test_scores_of_an_earlier_run_move_aside(tmp_path):

@@ -8,9 +8,6 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Text
 
-#: Episodes that are begun to try an environment, before any work.
-TRIALS = 1
-
 
 class Slider(gymnasium.Env):
     """A point on a line of length 3 goes as far as it is told; being away from a mark costs the distance squared.
@@ -71,6 +68,19 @@ class Parts(Slider):
         return {'where': np.array([[self.x], [2.0 * self.x]]), 'about': {'mark': np.array([self.mark], dtype=np.float32)}}
 
 
+class Far(Slider):
+    """A thousand lengths from the origin, but for the trial."""
+
+    resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.resets += 1
+        return super().reset(seed=seed)
+
+    def obs(self):
+        return super().obs() + (1000.0 if self.resets > 1 else 0.0)
+
+
 class Odd(Slider):
     """With any spaces, and any reward."""
 
@@ -96,17 +106,20 @@ class Breaking(Slider):
 
 
 class Interrupted(Slider):
-    """A person presses Ctrl-C, which all processes of the group are told, when a worker makes it or begins an episode."""
+    """A person presses Ctrl-C, which all processes of the group are told, when a worker makes it or begins an episode.
+
+    An episode begins with the second reset; the first is for a step of trial.
+    """
 
     def __init__(self, early=False):
         super().__init__()
-        self.early, self.episodes = early, 0
+        self.early, self.resets = early, 0
         if early and multiprocessing.parent_process():
             os.killpg(0, signal.SIGINT)
 
     def reset(self, *, seed=None, options=None):
-        self.episodes += 1
-        if self.episodes > TRIALS and not self.early:
+        self.resets += 1
+        if not self.early and self.resets == 2:
             os.killpg(0, signal.SIGINT)
         return super().reset(seed=seed)
 
@@ -121,13 +134,13 @@ class Terminated(Slider):
 
 
 class InterruptedLater(Slider):
-    """A person presses Ctrl-C when its second episode begins."""
+    """A person presses Ctrl-C when its second episode begins, after a step of trial."""
 
-    episodes = 0
+    resets = 0
 
     def reset(self, *, seed=None, options=None):
-        self.episodes += 1
-        if self.episodes == TRIALS + 2:
+        self.resets += 1
+        if self.resets == 3:
             signal.raise_signal(signal.SIGINT)
         return super().reset(seed=seed)
 
@@ -138,7 +151,7 @@ for _name, _kind, _limit, _arguments in (
         ('Unbounded-v0', Odd, 12, {'actions': Box(-np.inf, 1.0, (2,), np.float32)}),
         ('Pixels-v0', Odd, 12, {'observations': Box(0, 255, (4, 4), np.uint8)}),
         ('Broken-v0', Odd, 12, {'paid': float('nan')}), ('Breaking-v0', Breaking, 12, {}),
-        ('Interrupted-v0', Interrupted, 12, {}),
+        ('Unpaid-v0', Odd, 12, {'paid': -1.0}), ('Long-v0', Slider, 40, {}), ('Far-v0', Far, 12, {}), ('Interrupted-v0', Interrupted, 12, {}),
         ('InterruptedLater-v0', InterruptedLater, 12, {}), ('Terminated-v0', Terminated, 12, {}),
         ('InterruptedEarly-v0', Interrupted, 12, {'early': True})):
     gymnasium.register(f'tiny/{_name}', _kind, max_episode_steps=_limit, kwargs=_arguments)
