@@ -48,7 +48,7 @@ class TaskLoopConfig(RunConfig):
         Raises:
             ConfigError: There is no such file or agent, or a key or value does not fit.
         """
-        return cls.read('tasks', task, config_file('tasks', str(path or task)), changes, agent)
+        return cls.read('tasks', (task,), config_file('tasks', str(path or task)), changes, agent)
 
     def for_controller(self) -> dict[str, Any]:
         """Parameters of the controller node, nested."""

@@ -1,7 +1,7 @@
 """Settings of a run: those of a task or an environment, with the agent's settings beside them.
 
 Three sources override each other: `config/agents/<name>.yaml`, which has an agent's settings for each task below `tasks` and for
-each environment below `envs`, or else `default`; then the file of the task or environment; then changes of single settings.
+each environment or kind of environments below `envs`; then the file of the task or environment; then changes of single settings.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ class RunConfig(Config):
     agent: str = setting(DEFAULT_AGENT, 'Agent that learns and acts, a name or module:KIND; its own settings stand beside these.')
 
     @classmethod
-    def read(cls, where: str, name: str, path: Path, changes: Sequence[str] = (), agent: str | None = None) -> 'Self':
+    def read(cls, where: str, names: Sequence[str], path: Path, changes: Sequence[str] = (), agent: str | None = None) -> 'Self':
         """Read the agent's settings for a task or an environment, and a file on top.
 
         Args:
             where: `tasks` or `envs`.
-            name: Name of the task or environment.
+            names: Names of the task or environment; the agent's settings for the first that it has are taken.
             path: File on top.
             changes: Changes of single settings, such as `planner.horizon=9`.
             agent: Name of the agent; by default the file's, or else `DEFAULT_AGENT`.
@@ -43,7 +43,7 @@ class RunConfig(Config):
             chosen = values.get('agent', agent or DEFAULT_AGENT)
             if agent not in (None, chosen):
                 raise ConfigError(f'{source}: is for the agent {chosen!r}, here it is {agent!r}')
-            return cls.from_mapping({**_merged(_defaults(chosen, where, name), values), 'agent': chosen}, source)
+            return cls.from_mapping({**_merged(_defaults(chosen, where, names), values), 'agent': chosen}, source)
 
         if agent is not None:
             agent_kind(agent)  # Refuse an unknown agent before an error could blame the file.
@@ -90,13 +90,14 @@ class RunConfig(Config):
         return dataclasses.replace(self, **vars(self.agent_config.evaluated()))
 
 
-def _defaults(agent: str, where: str, name: str) -> dict[str, Any]:
-    """Settings in the agent's own file for a task or environment; an agent without a file has none."""
+def _defaults(agent: str, where: str, names: Sequence[str]) -> dict[str, Any]:
+    """Settings in the agent's own file for the first name that it has; an agent without a file has none."""
     path = share_directory() / 'config' / 'agents' / f'{agent}.yaml'
     if not path.is_file():
         return {}
     known = load_yaml(path).get(where) or {}
-    values = known.get(name, known.get('default')) or {}
+    name = next((name for name in names if name in known), '')
+    values = known.get(name) or {}
     agent_kind(agent).config.from_mapping(values, f'{path}: {where}.{name}')
     return values
 

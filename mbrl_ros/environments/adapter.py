@@ -130,6 +130,16 @@ class FlatEnvironment:
         return values
 
 
+def has_goals(env_id: str) -> bool:
+    """Whether an environment has goals; false also for one that cannot be made, which `FlatEnvironment` explains."""
+    try:
+        env = FlatEnvironment(env_id)
+    except ConfigError:
+        return False
+    env.close()
+    return bool(env.is_goal.any())
+
+
 def success_of(info: dict[str, Any]) -> bool | None:
     """Success by an environment's word; None if it says nothing of it."""
     told = np.asarray(next((info[name] for name in _SUCCESS if name in info), None))

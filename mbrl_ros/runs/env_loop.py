@@ -11,8 +11,8 @@ import torch
 from mbrl_ros.agents.agent import Agent
 from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.agents.settings import RunConfig
-from mbrl_ros.config import setting
-from mbrl_ros.environments.adapter import FlatEnvironment, file_name, success_of
+from mbrl_ros.config import setting, suggestion
+from mbrl_ros.environments.adapter import FlatEnvironment, file_name, has_goals, success_of
 from mbrl_ros.environments.functions import load_features
 from mbrl_ros.environments.goals import RewardOfGoals
 from mbrl_ros.environments.rewards import KNOWN, load_reward
@@ -36,26 +36,34 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class EnvLoopConfig(RunConfig):
-    """How an environment is learned and played; `config/envs` has files for some environments and `default` for all others."""
+    """How an environment is learned and played.
+
+    `config/envs` has files for some environments, by their names or how these begin, and `default` for all others. The agent has
+    settings for an environment, for those of such a file, for `goals`, all others with goals, or for `default`.
+    """
 
     max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
     explorations: int = setting(1, 'First episodes, of random actions.', low=0)
     steps_per_round: int = setting(0, 'Control steps from one round of training within an episode to the next; 0 trains only '
                                       'after episodes.', low=0)
+    effector: tuple[str, ...] = setting((), 'Entries of the observation that say where the part of the arm is that moves what is '
+                                            'achieved, in the axes and units of the goals, as obs.observation[0]; () if nothing '
+                                            'has to be touched, or it is not known.')
 
     @classmethod
     def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> 'Self':
-        """Read the settings of an environment: from `path`, else from its file in `config/envs`, else from `default`.
+        """Read the settings of an environment: from `path`, else from a file in `config/envs`.
 
         `env_id` is as for `gymnasium.make`, the other arguments as for `RunConfig.read`.
 
         Raises:
             ConfigError: There is no such file or agent, or a key or value does not fit.
         """
-        if path is None:
-            own = share_directory() / 'config' / 'envs' / f'{file_name(env_id)}.yaml'
-            path = own if own.is_file() else config_file('envs', 'default')
-        return cls.read('envs', file_name(env_id), path, changes, agent)
+        name = file_name(env_id)
+        known = (own.stem for own in (share_directory() / 'config' / 'envs').glob('*.yaml'))
+        family = max((stem for stem in known if name.startswith(stem)), key=len, default='default')
+        fallbacks = (family, 'goals') if has_goals(env_id) else (family,)
+        return cls.read('envs', (name, *fallbacks, 'default'), path or config_file('envs', family), changes, agent)
 
 
 class EnvLoop:
@@ -82,8 +90,9 @@ class EnvLoop:
         try:
             self._reward = reward or (ENVIRONMENT if self._env.has_reward_of_goals else LEARNED)
             self.max_episode_steps = _max_steps(self._env, config)
-            self._objective = _objective(self._env, self._reward)
-            self.space = _space(self._env, self._reward, features)
+            effector = _effector(self._env, config.effector)
+            self._objective = _objective(self._env, self._reward, effector)
+            self.space = _space(self._env, self._reward, effector, features)
             if render:
                 self._env.picture()
         except MbrlError:
@@ -211,11 +220,21 @@ def _max_steps(env: FlatEnvironment, config: EnvLoopConfig) -> int:
     return min(limits)
 
 
-def _objective(env: FlatEnvironment, reward: str) -> Objective:
+def _effector(env: FlatEnvironment, names: Sequence[str]) -> np.ndarray | None:
+    """Indices of the effector's entries in an observation; None if it is not known."""
+    if unknown := [name for name in names if name not in env.obs_names]:
+        raise ConfigError(f'{env.env_id} has no entry {unknown[0]!r} for the setting effector'
+                          f'{suggestion(unknown[0], env.obs_names)}; its entries are {", ".join(env.obs_names)}')
+    if names and len(names) != env.is_goal.sum():
+        raise ConfigError(f'{env.env_id} has goals of {env.is_goal.sum()} numbers, and the setting effector names {len(names)}')
+    return np.array([env.obs_names.index(name) for name in names]) if names else None
+
+
+def _objective(env: FlatEnvironment, reward: str, effector: np.ndarray | None) -> Objective:
     if reward == LEARNED:
         return learned_reward
     if reward == ENVIRONMENT:
-        function = RewardOfGoals(env)
+        function = RewardOfGoals(env, effector)
     elif reward == BUILT_IN:
         if env.env_id not in KNOWN:
             raise ConfigError(f'there is no built-in reward for {env.env_id}; there is one for {", ".join(sorted(KNOWN))}; '
@@ -226,10 +245,10 @@ def _objective(env: FlatEnvironment, reward: str) -> Objective:
     return GivenReward(function, env.actions.units)
 
 
-def _space(env: FlatEnvironment, reward: str, features: str | None) -> OutcomeSpace:
+def _space(env: FlatEnvironment, reward: str, effector: np.ndarray | None, features: str | None) -> OutcomeSpace:
     goals = None
     if env.is_goal.any():
-        goals = Goals(np.flatnonzero(env.is_achieved), np.flatnonzero(env.is_goal),
+        goals = Goals(np.flatnonzero(env.is_achieved), np.flatnonzero(env.is_goal), effector,
                       RewardOfGoals(env).of_step if env.has_reward_of_goals else None)
     function = features and load_features(features, torch.from_numpy(env.trial_obs).float())
     return OutcomeSpace(env.obs_names, env.action_names, is_reward_learned=reward == LEARNED, goals=goals,

@@ -25,12 +25,15 @@ class Goals:
     Attributes:
         achieved: Indices of the achieved goal, shape (G,).
         desired: Indices of the desired goal, shape (G,).
+        effector: Indices of the part of the arm that moves what is achieved, shape (G,), in the same axes and units; None if it
+            is not known.
         reward: Reward, shape (N,), of the environment's next observations, shape (N, O), whatever goal they have; None if that is
             not known.
     """
 
     achieved: np.ndarray
     desired: np.ndarray
+    effector: np.ndarray | None = None
     reward: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
@@ -90,14 +93,21 @@ class OutcomeFrame:
         self._moves = moves
 
     def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The environment's own observation, zeros in place of the rest; the action with further features."""
+        """The environment's own observation, zeros in place of the rest; the action with further features.
+
+        Further features are those given, and where what is achieved is, as seen from the effector.
+        """
         own, rest = self._parts(obs)
-        inputs = action if self._action_features is None else self._action_features(action)
+        inputs = [action if self._action_features is None else self._action_features(action)]
+        if self._goals is not None and self._goals.effector is not None:
+            inputs.append(own[..., self._goals.achieved] - own[..., self._goals.effector])
         if self._features is not None:
-            inputs = torch.cat([inputs, self._features(own).expand(*inputs.shape[:-1], -1)], dim=-1)
+            inputs.append(self._features(own))
         if self._goals is not None and not self._is_reward_learned:
             own = own * self._moves.to(own)
-        return torch.cat([own, torch.zeros_like(rest)], dim=-1), inputs
+        leading = inputs[0].shape[:-1]
+        return (torch.cat([own, torch.zeros_like(rest)], dim=-1),
+                torch.cat([part.expand(*leading, -1) for part in inputs], dim=-1) if inputs[1:] else inputs[0])
 
     def change(self, obs: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:
         """Change of the environment's own observation, then the next values of the other entries."""

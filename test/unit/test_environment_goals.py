@@ -93,7 +93,7 @@ def test_a_sparse_reward_is_guided_and_a_dense_one_is_not():
 
 
 def frame(**arguments):
-    return OutcomeFrame(5, goals=Goals(ACHIEVED, DESIRED, lambda obs: obs[:, 2]), **arguments)
+    return OutcomeFrame(5, goals=Goals(ACHIEVED, DESIRED, reward=lambda obs: obs[:, 2]), **arguments)
 
 
 def test_no_action_changes_a_goal_and_only_a_learned_reward_depends_on_it():
