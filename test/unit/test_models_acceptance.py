@@ -46,6 +46,17 @@ def test_validation_of_a_perfect_model_is_perfect():
     np.testing.assert_allclose([off.rmse, off.typical_error], 0.1, rtol=1e-5)
 
 
+def test_rounding_an_observation_is_no_error():
+    class Still:
+        ensemble_size = 2
+
+        def predict(self, obs, action):
+            return obs, torch.full_like(obs, 1e-6)
+
+    obs = np.full((20, 1), 1234.567891)
+    assert validate(Still(), obs, np.zeros((20, 1)), obs, np.array([1e-6])).rmse == 0.0
+
+
 def test_an_error_of_a_last_digit_is_none_however_sure_the_model_is():
     """An entry that never varies, as a goal that stays, has a unit and a spread far below what float32 can tell apart."""
     class Sure:

@@ -88,6 +88,20 @@ def test_constant_column_gets_the_given_scale(value):
     assert torch.isfinite(normalizer.normalize(torch.full((10, 1), value + 1))).all()
 
 
+def test_jitter_at_rest_is_no_scale_and_small_units_and_rare_flags_are():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 5, generator=draw) * torch.tensor([1.0, 0.5, 1e-5, 1e-7, 0.0])
+    x[77, 4] = 1.0
+    scale = Normalizer.fit(x, constant_scale=1.0).std
+    torch.testing.assert_close(scale, torch.tensor([1.0, 0.5, 1e-5, 1.0, 0.0705]), rtol=0.2, atol=0)
+
+
+def test_network_inputs_are_bounded_and_what_is_no_number_stays_so():
+    normalizer = Normalizer(torch.tensor([1.0]), torch.tensor([0.1]))
+    found = normalizer.network_inputs(torch.tensor([[1.2], [1e9], [-torch.inf], [torch.nan]]))
+    torch.testing.assert_close(found.squeeze(1), torch.tensor([2.0, 20.0, -20.0, torch.nan]), equal_nan=True)
+
+
 def test_ridge_finds_the_map_of_each_bootstrap():
     x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     truth = torch.tensor([[1.0, 0.0], [-2.0, 0.5], [0.0, 3.0]])

@@ -8,7 +8,7 @@ from mbrl_ros.errors import ModelError, ShapeError, TrainingCancelled
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.metrics import validate
 from mbrl_ros.models.ensemble.predictor import Predictor
-from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, change_normalizer
 
 SMALL = EnsembleConfig(ensemble_size=3, hidden_layers=2, hidden_size=32)
 
@@ -151,6 +151,51 @@ def test_joint_that_never_moved_is_predicted_to_stand():
     batch = [torch.as_tensor(values, dtype=torch.float32).expand(3, -1, -1) for values in (obs, action)]
     mean, std = Predictor(fit((obs, action, next_obs)).parameters).predict(*batch)
     assert (mean[..., 3] - 0.3).abs().max() < 1e-5 and std[..., 3].max() < 1e-4
+
+
+@pytest.mark.parametrize('unit', [1.0, 1e-5, 1e5])
+def test_an_entry_in_any_unit_is_learned_and_learned_from(unit):
+    def in_unit(data):
+        obs, action, next_obs = (values.copy() for values in data)
+        obs[:, 1] *= unit
+        next_obs[:, 1] *= unit
+        return obs, action, next_obs
+    data, others = in_unit(linear_data(200)), in_unit(linear_data(500, seed=1))
+    assert judged(fit(data), others).rmse < 2e-3
+
+
+def test_a_flag_that_is_rarely_set_is_learned_from():
+    rng = np.random.default_rng(0)
+    obs, action = rng.normal(size=(1000, 2)), rng.uniform(-1, 1, size=(1000, 1))
+    obs[:, 1] = np.arange(1000) % 200 == 17
+    next_obs = np.stack([obs[:, 0] + action[:, 0] + 5.0 * obs[:, 1], np.roll(obs[:, 1], -1)], axis=1)
+    model = Predictor(fit((obs, action, next_obs)).parameters)
+    mean, _ = model.predict(torch.tensor([[0.0, 0.0], [0.0, 1.0]]).expand(3, 2, 2), torch.zeros(3, 2, 1))
+    np.testing.assert_allclose(mean.mean(dim=0)[:, 0], [0.0, 5.0], atol=0.3)
+
+
+def test_a_body_that_jittered_at_rest_and_then_moves_is_no_huge_input():
+    obs, action, next_obs = linear_data(100)
+    jitter = 1e-7 * np.random.default_rng(1).normal(size=(101, 1))
+    parameters = fit((np.hstack([obs, jitter[:-1]]), action, np.hstack([next_obs, jitter[1:]]))).parameters
+    model = Predictor(parameters)
+    at = torch.zeros(3, 2, 4)
+    at[:, 1, 3] = 0.05
+    mean, _ = model.predict(at, torch.zeros(3, 2, 2))
+    assert (mean[:, 0] - mean[:, 1])[:, :3].abs().max() < 0.02
+    assert (mean - at)[..., 3].abs().max() < 1e-5
+
+
+def test_an_entry_that_moved_in_held_out_rows_alone_is_not_measured_by_its_standing():
+    obs, next_obs = np.zeros((100, 1)), np.zeros((100, 1))
+    next_obs[-10:] = 0.3
+    assert float(change_normalizer(obs[:90], next_obs[:90]).std) == pytest.approx(1e-6)
+    assert float(change_normalizer(obs, next_obs).std) == pytest.approx(0.09)
+
+
+def test_no_scale_is_below_what_float32_can_tell():
+    far = np.full((50, 1), 4000.0)
+    assert float(change_normalizer(far, far + 1e-5 * np.arange(50)[:, None]).std) == pytest.approx(16 * 4000 * 2.0**-23)
 
 
 @pytest.mark.parametrize(('count', 'change', 'error', 'text'), [

@@ -45,9 +45,10 @@ def validate(model: DynamicsModel, obs: np.ndarray, action: np.ndarray, next_obs
         next_obs: Shape (N, O).
         scale: Unit of an error in each dimension, shape (O,); models are compared in the same units.
     """
-    truth = torch.as_tensor(next_obs, dtype=torch.float64)
-    mean, std = model.predict(*(torch.as_tensor(values, dtype=torch.float32).expand(model.ensemble_size, -1, -1)
-                                for values in (obs, action)))
+    start, held = (torch.as_tensor(values, dtype=torch.float32) for values in (obs, action))
+    # Rounding the observation to float32 is no error of the model.
+    truth = start.double() + torch.as_tensor(np.subtract(next_obs, obs, dtype=np.float64))
+    mean, std = model.predict(*(values.expand(model.ensemble_size, -1, -1) for values in (start, held)))
     unit = torch.as_tensor(scale, dtype=torch.float64)
     errors, spread = (mean.double() - truth) / unit, std.double() / unit  # (E, N, O)
     error = errors.mean(dim=0)

@@ -19,6 +19,8 @@ from mbrl_ros.models.ensemble.split import bootstrap_counts, holdout_mask
 
 #: Scale of an output that never varied, far below the resolution of any sensor.
 _CONSTANT_OUTPUT = 1e-6
+#: Smallest scale of an output in last digits of its float32 observation, whose rounding would be a large error otherwise.
+_LAST_DIGITS = 16.0
 _FINAL_RATE = 0.02
 _FEWEST_TRAINED_ON = 4
 _SMALLEST_RESIDUAL = 1e-4
@@ -101,9 +103,8 @@ class EnsembleTrainer:
             seen = torch.cat([seen, seen.new_ones(len(extra[0]))])
         x = torch.as_tensor(np.concatenate([obs, action], axis=1), dtype=torch.float32)
         y = torch.as_tensor(np.asarray(next_obs) - np.asarray(obs), dtype=torch.float32)
-        inputs = Normalizer.fit(x[seen], constant_scale=1.0)
-        outputs = Normalizer.fit(y[seen], constant_scale=_CONSTANT_OUTPUT)
-        x, y = inputs.normalize(x), outputs.normalize(y)
+        inputs, outputs = Normalizer.fit(x[seen], constant_scale=1.0), change_normalizer(obs[seen], next_obs[seen])
+        x, y = inputs.network_inputs(x), outputs.normalize(y)
         counts = torch.as_tensor(bootstrap_counts(keys[seen.numpy()], members, seed=0))
         generator = torch.Generator().manual_seed(seed)
         network = Ensemble(x.shape[1], y.shape[1], config.ensemble, generator=generator)
@@ -147,6 +148,14 @@ class EnsembleTrainer:
             if keeper.checks_without_gain >= config.patience:
                 break
         return np.stack(keeper.curves), keeper.best, steps
+
+
+def change_normalizer(obs: np.ndarray, next_obs: np.ndarray) -> Normalizer:
+    """Normaliser of the change of observations, (N, O) each."""
+    fitted = Normalizer.fit(torch.as_tensor(np.asarray(next_obs) - np.asarray(obs), dtype=torch.float32),
+                            constant_scale=_CONSTANT_OUTPUT)
+    last_digit = torch.finfo(torch.float32).eps * np.abs(obs).max(axis=0)
+    return Normalizer(fitted.mean, fitted.std.maximum(_LAST_DIGITS * torch.as_tensor(last_digit, dtype=torch.float32)))
 
 
 class _BestMembers:
