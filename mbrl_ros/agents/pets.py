@@ -29,7 +29,7 @@ from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.precision import PrecisionChooser, stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.ensemble.split import holdout_mask
-from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, change_normalizer
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, typical_change
 from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.planning.planner import Objective, Planner, PlannerConfig
 from mbrl_ros.planning.sampling import make_planner
@@ -192,7 +192,7 @@ class PetsLearner:
         result = self._trainer.fit(*data, seed=lesson.seed, keys=lesson.transitions.stamp_ns, initial=self._parameters,
                                    extra=extra, is_cancelled=is_cancelled)
         # Held-out transitions count too, so that an entry that moved in those alone is not measured in units of its standing.
-        judged, scale = [values[lesson.judged_on] for values in data], change_normalizer(data[0], data[2]).std.numpy()
+        judged, scale = [values[lesson.judged_on] for values in data], typical_change(data[0], data[2])
         candidate = validate(Predictor(result.parameters), *judged, scale)
         in_use = validate(Predictor(self._parameters), *judged, scale) if self._parameters else None
         is_better, reason = decide(candidate, in_use, self._config.acceptance)

@@ -16,6 +16,7 @@ from mbrl_ros.models.ensemble.linear import LinearPart
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.split import bootstrap_counts, holdout_mask
+from mbrl_ros.models.ensemble.warm_start import warm_network
 
 #: Scale of an output that never varied, far below the resolution of any sensor.
 _CONSTANT_OUTPUT = 1e-6
@@ -79,7 +80,7 @@ class EnsembleTrainer:
             seed: Seed of initial weights and batches; bootstraps and held-out set follow from the keys. The same seed and data
                 give the same bytes.
             keys: Integers that identify the transitions over all rounds, shape (N,); their index by default.
-            initial: Parameters to start from, used if `warm_start` is set and the sizes agree.
+            initial: Parameters to start from, used if `warm_start` is set and `warm_network` finds sizes and scales alike.
             extra: Further obs, action and next_obs to train on; none of them is held out.
             is_cancelled: Asked between validations.
 
@@ -103,22 +104,24 @@ class EnsembleTrainer:
             seen = torch.cat([seen, seen.new_ones(len(extra[0]))])
         x = torch.as_tensor(np.concatenate([obs, action], axis=1), dtype=torch.float32)
         y = torch.as_tensor(np.asarray(next_obs) - np.asarray(obs), dtype=torch.float32)
-        inputs, outputs = Normalizer.fit(x[seen], constant_scale=1.0), change_normalizer(obs[seen], next_obs[seen])
+        smallest_change = _smallest_change(x[seen, :y.shape[1]])
+        inputs, outputs = Normalizer.fit(x[seen], constant_scale=1.0), _change_normalizer(y[seen], smallest_change)
         x, y = inputs.network_inputs(x), outputs.normalize(y)
         counts = torch.as_tensor(bootstrap_counts(keys[seen.numpy()], members, seed=0))
         generator = torch.Generator().manual_seed(seed)
         network = Ensemble(x.shape[1], y.shape[1], config.ensemble, generator=generator)
-        rows, explained = x.expand(members, -1, -1), torch.zeros(members, *y.shape)
-        if is_warm := config.warm_start and initial is not None and _same_shapes(initial, network):
-            network = initial.ensemble(config.ensemble)
-            network.rebase(initial.inputs, inputs, initial.residual_scale * initial.outputs.std / outputs.std)
+        rows = x.expand(members, -1, -1)
+        explained = torch.zeros(members, *y.shape)
+        is_warm = config.warm_start and initial is not None
+        if warm := warm_network(initial, network, inputs, outputs, smallest_change) if is_warm else None:
+            network = warm
             # Fitting the linear part to the errors of the earlier network continues from the earlier model.
             with torch.no_grad():
                 explained, _ = network(rows)
         linear = LinearPart.fit(x[seen], (y - explained)[:, seen], counts, config.ridge)
         errors = y - linear(rows)  # (E, N, O)
         scale = _residual_scale(errors[:, seen], counts)
-        if is_warm:
+        if warm:
             network.rebase(inputs, inputs, 1.0 / scale)
         dtype = product_type(config.precision, config.ensemble.hidden_size, config.batch_size)
         batches = BootstrapBatches(x[seen].to(dtype), errors[:, seen] / scale, counts, config.batch_size, generator)
@@ -150,12 +153,10 @@ class EnsembleTrainer:
         return np.stack(keeper.curves), keeper.best, steps
 
 
-def change_normalizer(obs: np.ndarray, next_obs: np.ndarray) -> Normalizer:
-    """Normaliser of the change of observations, (N, O) each."""
-    fitted = Normalizer.fit(torch.as_tensor(np.asarray(next_obs) - np.asarray(obs), dtype=torch.float32),
-                            constant_scale=_CONSTANT_OUTPUT)
-    last_digit = torch.finfo(torch.float32).eps * np.abs(obs).max(axis=0)
-    return Normalizer(fitted.mean, fitted.std.maximum(_LAST_DIGITS * torch.as_tensor(last_digit, dtype=torch.float32)))
+def typical_change(obs: np.ndarray, next_obs: np.ndarray) -> np.ndarray:
+    """Unit of errors on these transitions, (N, O) each: the scale that training on all of them would have, shape (O,)."""
+    start, change = (torch.as_tensor(values, dtype=torch.float32) for values in (obs, np.subtract(next_obs, obs)))
+    return _change_normalizer(change, _smallest_change(start)).std.numpy()
 
 
 class _BestMembers:
@@ -181,16 +182,21 @@ class _BestMembers:
         self.curves.append(loss.numpy())
 
 
+def _change_normalizer(change: torch.Tensor, smallest_change: torch.Tensor) -> Normalizer:
+    fitted = Normalizer.fit(change, constant_scale=_CONSTANT_OUTPUT)
+    return Normalizer(fitted.mean, fitted.std.maximum(smallest_change))
+
+
+def _smallest_change(obs: torch.Tensor) -> torch.Tensor:
+    """Smallest scale of a change, shape (O,), that is not the rounding of observations, shape (N, O)."""
+    return _LAST_DIGITS * torch.finfo(torch.float32).eps * obs.abs().amax(dim=0)
+
+
 def _residual_scale(errors: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Spread of the linear part's errors, shape (O,), on rows outside of each member's own bootstrap."""
     unseen = (counts == 0).unsqueeze(-1)
     spread = (torch.square(errors) * unseen).sum(dim=(0, 1)) / unseen.sum().clamp(min=1)
     return spread.sqrt().clamp(min=_SMALLEST_RESIDUAL)
-
-
-def _same_shapes(parameters: DynamicsParameters, network: Ensemble) -> bool:
-    own, other = parameters.network, network.state_dict()
-    return own.keys() == other.keys() and all(own[name].shape == other[name].shape for name in own)
 
 
 def _cosine(progress: float) -> float:
