@@ -24,7 +24,7 @@ from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.delay import predict_effect_state
 from mbrl_ros.models.ensemble.acceptance import AcceptanceConfig, decide
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
-from mbrl_ros.models.ensemble.metrics import Validation, validate
+from mbrl_ros.models.ensemble.metrics import Validation, constant_error, validate
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.precision import PrecisionChooser, stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
@@ -195,7 +195,8 @@ class PetsLearner:
         judged, scale = [values[lesson.judged_on] for values in data], typical_change(data[0], data[2])
         candidate = validate(Predictor(result.parameters), *judged, scale)
         in_use = validate(Predictor(self._parameters), *judged, scale) if self._parameters else None
-        is_better, reason = decide(candidate, in_use, self._config.acceptance)
+        constant = constant_error(judged[0], judged[2], result.parameters.outputs.mean.numpy(), scale)
+        is_better, reason = decide(candidate, in_use, constant, self._config.acceptance)
         return LearningReport({_GROUP: result.parameters.tensors()}, is_better, reason, _figures(candidate),
                               _figures(in_use) if in_use else {})
 

@@ -62,3 +62,14 @@ def validate(model: DynamicsModel, obs: np.ndarray, action: np.ndarray, next_obs
         surprise=float(nll.mean(dim=1).clamp(max=_MOST_SURPRISING).mean()),
         num_transitions=len(truth),
     )
+
+
+def constant_error(obs: np.ndarray, next_obs: np.ndarray, change: np.ndarray, scale: np.ndarray) -> float:
+    """Root mean squared error, in units of `scale`, of always predicting one change, shape (O,), in float32 as a model does.
+
+    The mean change of the transitions trained on is a fair measure for an entry whose value a frame predicts, such as a
+    reward, and for a clock, which always moves on.
+    """
+    start = np.asarray(obs, dtype=np.float32)
+    predicted = (start + np.asarray(change, dtype=np.float32)).astype(np.float64) - start
+    return float(np.sqrt(np.square((predicted - np.subtract(next_obs, obs)) / scale).mean()))
