@@ -176,8 +176,8 @@ class Learner(Protocol):
             BundleError: The learner cannot read the tensors.
         """
 
-    def held_out(self, stamps_ns: np.ndarray) -> np.ndarray:
-        """Which transitions are never trained on, shape (N,), bool; depends on stamps alone, so all rounds agree."""
+    def held_out(self, transitions: Transitions) -> np.ndarray:
+        """Which transitions are never trained on, shape (N,), bool; depends on stamps and episodes alone, so all rounds agree."""
 
     def surprise(self, transitions: Transitions) -> Surprise | None:
         """How well the bundle in use predicts transitions; None without a bundle, or for a learner that predicts nothing."""

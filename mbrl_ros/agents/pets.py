@@ -28,7 +28,7 @@ from mbrl_ros.models.ensemble.metrics import Validation, constant_error, validat
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.precision import PrecisionChooser, stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
-from mbrl_ros.models.ensemble.split import holdout_mask
+from mbrl_ros.models.ensemble.split import episode_holdout_mask, holdout_mask
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, typical_change
 from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.planning.planner import Objective, Planner, PlannerConfig
@@ -160,6 +160,7 @@ class PetsLearner:
 
     def __init__(self, contract: Contract, space: Space, config: PetsLearnerConfig) -> None:
         self._frame, self._config = space.frame, config
+        self._period_ns = round(1e9 * contract.period_s)
         self._trainer = EnsembleTrainer(config.trainer)
         self._parameters: DynamicsParameters | None = None
 
@@ -167,9 +168,13 @@ class PetsLearner:
         """See `Learner.resume`."""
         self._parameters = _parameters(bundle)
 
-    def held_out(self, stamps_ns: np.ndarray) -> np.ndarray:
+    def held_out(self, transitions: Transitions) -> np.ndarray:
         """See `Learner.held_out`."""
-        return holdout_mask(stamps_ns, self._config.trainer.holdout_fraction, self._config.trainer.min_holdout)
+        trainer, stamps_ns = self._config.trainer, transitions.stamp_ns
+        shares = trainer.holdout_fraction, trainer.min_holdout
+        if trainer.holdout_by == 'transition':
+            return holdout_mask(stamps_ns, *shares)
+        return episode_holdout_mask(stamps_ns, transitions.episode, self._period_ns, *shares)
 
     def surprise(self, transitions: Transitions) -> Surprise | None:
         """See `Learner.surprise`."""
@@ -189,8 +194,8 @@ class PetsLearner:
         if lesson.repeats:
             extras.append([np.tile(values[lesson.recent], (lesson.repeats, 1)) for values in data])
         extra = [np.concatenate(columns) for columns in zip(*extras)] or None
-        result = self._trainer.fit(*data, seed=lesson.seed, keys=lesson.transitions.stamp_ns, initial=self._parameters,
-                                   extra=extra, is_cancelled=is_cancelled)
+        result = self._trainer.fit(*data, seed=lesson.seed, keys=lesson.transitions.stamp_ns, holdout=lesson.held_out,
+                                   initial=self._parameters, extra=extra, is_cancelled=is_cancelled)
         # Held-out transitions count too, so that an entry that moved in those alone is not measured in units of its standing.
         judged, scale = [values[lesson.judged_on] for values in data], typical_change(data[0], data[2])
         candidate = validate(Predictor(result.parameters), *judged, scale)

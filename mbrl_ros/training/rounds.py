@@ -110,7 +110,7 @@ class Rounds:
         fewest = max(self.config.min_transitions, min(round(of_bundle), self.config.max_transitions))
         if len(keys) < fewest:
             return dataclasses.replace(report, reason=f'no round: {len(keys)} transitions, training needs {fewest}')
-        held_out = self._learner.held_out(keys)
+        held_out = self._learner.held_out(rows)
         try:
             changed, drift = self._changed(rows, held_out)
             lesson = self._lesson(rows, held_out, drift, bool(changed), round_index)

@@ -10,7 +10,7 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.models.ensemble.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.models.ensemble.linear import LinearPart
 from mbrl_ros.models.ensemble.normalizer import Normalizer
-from mbrl_ros.models.ensemble.split import bootstrap_counts, holdout_mask
+from mbrl_ros.models.ensemble.split import bootstrap_counts, episode_holdout_mask, holdout_mask
 
 CONFIG = EnsembleConfig(ensemble_size=3, hidden_layers=2, hidden_size=16)
 
@@ -118,6 +118,36 @@ def test_held_out_stays_held_out_when_data_arrive():
     assert later.mean() == pytest.approx(0.125, abs=0.03)
     order = np.random.default_rng(1).permutation(2000)
     assert (holdout_mask(keys[order], 0.125) == later[order]).all()
+
+
+def test_one_of_eight_episodes_is_held_out_as_a_whole_and_parts_of_the_first_ones():
+    steps, period_ns = 40, 50_000_000
+    episodes = np.repeat(np.arange(64), steps)
+    stamps_ns = np.arange(len(episodes)) * period_ns
+    mask = episode_holdout_mask(stamps_ns, episodes, period_ns, 0.125)
+    shares = mask.reshape(64, steps).mean(axis=1)
+    assert set(shares[7:]) == {0.0, 1.0}
+    assert (shares[8:].reshape(7, 8).sum(axis=1) == 1.0).all()
+    assert len(set(shares[8:].reshape(7, 8).argmax(axis=1))) > 2
+    parts = mask[:7 * steps].reshape(-1, 10)
+    assert (parts.all(axis=1) | ~parts.any(axis=1)).all()
+    for first in range(1, 8):
+        assert 0.0 < episode_holdout_mask(stamps_ns[:first * 80], episodes[:first * 80], period_ns, 0.125).mean() < 0.2
+
+
+def test_held_out_episodes_stay_held_out_when_data_arrive_or_go():
+    episodes = np.repeat(np.arange(40), 25)
+    stamps_ns = np.arange(1000) * 50_000_000
+    whole = episode_holdout_mask(stamps_ns, episodes, 50_000_000, 0.125)
+    for kept in (slice(300), slice(300, None), slice(411, 777)):
+        np.testing.assert_array_equal(episode_holdout_mask(stamps_ns[kept], episodes[kept], 50_000_000, 0.125), whole[kept])
+
+
+def test_few_transitions_of_an_episode_still_leave_a_holdout_in_a_row():
+    for start in range(0, 300, 7):
+        stamps_ns = (start + np.arange(20)) * 50_000_000
+        mask = episode_holdout_mask(stamps_ns, np.zeros(20), 50_000_000, 0.125, minimum=6)
+        assert 6 <= mask.sum() <= 14 and np.abs(np.diff(mask.astype(int))).sum() <= 4
 
 
 def test_few_transitions_still_leave_a_holdout():

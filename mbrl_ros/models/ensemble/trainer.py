@@ -34,6 +34,8 @@ class TrainerConfig(Config):
     ensemble: EnsembleConfig = section(EnsembleConfig, 'The networks.')
     holdout_fraction: float = setting(0.125, 'Share of the transitions held out for validation.', low=0.01, high=0.5)
     min_holdout: int = setting(6, 'Fewest transitions held out.', low=1)
+    holdout_by: str = setting('transition', 'What is held out: single transitions, or whole episodes and, of the first seven, '
+                                            'parts of ten steps.', choices=('transition', 'episode'))
     ridge: float = setting(0.01, 'Penalty on the linear part, in units of one sample.', low=1e-9)
     learning_rate: float = setting(3e-3, 'First step size of Adam; it falls along a half cosine.', low=1e-6, high=0.1)
     batch_size: int = setting(64, 'Transitions a gradient step and member.', low=1)
@@ -69,17 +71,18 @@ class EnsembleTrainer:
         self.config = config
 
     def fit(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, *, seed: int, keys: np.ndarray | None = None,
-            initial: DynamicsParameters | None = None, extra: Sequence[np.ndarray] | None = None,
-            is_cancelled: Callable[[], bool] = bool) -> TrainingResult:
+            holdout: np.ndarray | None = None, initial: DynamicsParameters | None = None,
+            extra: Sequence[np.ndarray] | None = None, is_cancelled: Callable[[], bool] = bool) -> TrainingResult:
         """Train one round.
 
         Args:
             obs: Shape (N, O).
             action: Shape (N, A).
             next_obs: Shape (N, O).
-            seed: Seed of initial weights and batches; bootstraps and held-out set follow from the keys. The same seed and data
-                give the same bytes.
+            seed: Seed of initial weights and batches; bootstraps follow from the keys. The same seed and data give the same
+                bytes.
             keys: Integers that identify the transitions over all rounds, shape (N,); their index by default.
+            holdout: Which transitions are held out, shape (N,), bool; by default it follows from the keys.
             initial: Parameters to start from, used if `warm_start` is set and `warm_network` finds sizes and scales alike.
             extra: Further obs, action and next_obs to train on; none of them is held out.
             is_cancelled: Asked between validations.
@@ -93,7 +96,7 @@ class EnsembleTrainer:
         members = config.ensemble.ensemble_size
         _check(obs, action, next_obs)
         keys = np.arange(len(obs)) if keys is None else np.asarray(keys)
-        holdout = holdout_mask(keys, config.holdout_fraction, config.min_holdout)
+        holdout = holdout_mask(keys, config.holdout_fraction, config.min_holdout) if holdout is None else holdout
         if (~holdout).sum() < _FEWEST_TRAINED_ON:
             raise ModelError(f'training needs at least {config.min_holdout + _FEWEST_TRAINED_ON} transitions, got {len(obs)}')
         seen = torch.as_tensor(~holdout)
