@@ -316,6 +316,7 @@ class TrainingReport:
         holdout_nll: Mean negative log-likelihood on the same transitions.
         duration_s: Wall time of the round.
         changed: Whether the model in use erred much more on new transitions than on those that it was trained on.
+        warnings: What the transitions lack to be learned from, one sentence each.
     """
 
     stamp_ns: int
@@ -328,6 +329,7 @@ class TrainingReport:
     holdout_nll: float
     duration_s: float
     changed: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 #: Tags of steps in phases in which the agent does not choose the action.

@@ -45,6 +45,8 @@ class OutcomeFrame:
     The environment's own observation o has `obs_size` entries.
     """
 
+    is_shiftable = True
+
     def __init__(self, obs_size: int) -> None:
         self._obs_size = obs_size
 
