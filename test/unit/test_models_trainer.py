@@ -249,6 +249,12 @@ def test_an_entry_that_moved_in_held_out_rows_alone_is_not_measured_by_its_stand
     assert typical_change(obs, next_obs)[0] == pytest.approx(0.09)
 
 
+def test_arrays_of_a_replay_buffer_are_left_as_they_are():
+    obs = np.arange(10.0).reshape(-1, 1)
+    obs.flags.writeable = False
+    assert typical_change(obs, obs)[0] == pytest.approx(16 * 9 * 2.0**-23)
+
+
 def test_no_scale_is_below_what_float32_can_tell():
     far = np.full((50, 1), 4000.0)
     assert typical_change(far, far + 1e-5 * np.arange(50)[:, None])[0] == pytest.approx(16 * 4000 * 2.0**-23)

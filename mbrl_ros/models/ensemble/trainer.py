@@ -158,7 +158,8 @@ class EnsembleTrainer:
 
 def typical_change(obs: np.ndarray, next_obs: np.ndarray) -> np.ndarray:
     """Unit of errors on these transitions, (N, O) each: the scale that training on all of them would have, shape (O,)."""
-    start, change = (torch.as_tensor(values, dtype=torch.float32) for values in (obs, np.subtract(next_obs, obs)))
+    # Copied, because torch warns about read-only arrays, such as those of the replay buffer.
+    start, change = (torch.from_numpy(np.array(values, dtype=np.float32)) for values in (obs, np.subtract(next_obs, obs)))
     return _change_normalizer(change, _smallest_change(start)).std.numpy()
 
 
