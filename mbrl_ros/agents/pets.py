@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
@@ -155,7 +154,7 @@ class PetsAgent:
             previous_action: np.ndarray, deadline_s: float | None = None) -> Decision:
         """See `Agent.act`."""
         if self._origin:
-            objective = AbsoluteObjective(objective, torch.tensor(self._origin, dtype=torch.float64, device=self.device))
+            objective = AbsoluteObjective(objective, self._origin, self.device)
         plan = memory.plan(self._model, from_origin(obs, self._origin), objective, previous_action=previous_action,
                            directions=self._space.directions(obs), deadline_s=deadline_s)
         plan = dataclasses.replace(plan, mean_obs=to_absolute(plan.mean_obs, self._origin))

@@ -1,6 +1,6 @@
 """Objectives of absolute observations for a model of observations that are seen from an origin."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import torch
 
@@ -14,15 +14,17 @@ class AbsoluteObjective:
 
     Args:
         inner: Objective of absolute observations.
-        origin: Shape (O,), float64, on the device of the planning.
+        origin: O numbers.
+        device: Device of the planning.
 
     Attributes:
         discount: As for the inner objective, which may lack it.
         kind, parameters: As for `captured.ParametricObjective`; likewise.
     """
 
-    def __init__(self, inner: Objective, origin: torch.Tensor) -> None:
-        self._inner, self._origin = inner, origin
+    def __init__(self, inner: Objective, origin: Sequence[float], device: torch.device | str = 'cpu') -> None:
+        self._inner, self._origin = inner, tuple(origin)
+        self._shift = torch.tensor(self._origin, dtype=torch.float64, device=device)
         for name in ('discount', 'parameters'):
             if hasattr(inner, name):
                 setattr(self, name, getattr(inner, name))
@@ -31,16 +33,16 @@ class AbsoluteObjective:
     def kind(self) -> Hashable:
         """None where the inner objective has none."""
         inner = getattr(self._inner, 'kind', None)
-        return None if inner is None else ('absolute', tuple(self._origin.tolist()), inner)
+        return None if inner is None else ('absolute', self._origin, inner)
 
     def at(self, parameters: torch.Tensor) -> 'AbsoluteObjective':
         """See `captured.ParametricObjective.at`."""
-        return AbsoluteObjective(self._inner.at(parameters), self._origin)
+        return AbsoluteObjective(self._inner.at(parameters), self._origin, parameters.device)
 
     def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Rewards, shape (...), of observations seen from the origin, shape (..., O), and actions, shape (..., A)."""
-        return self._inner(obs.double() + self._origin, action).to(obs.dtype)
+        return self._inner(obs.double() + self._shift, action).to(obs.dtype)
 
     def value(self, obs: torch.Tensor) -> torch.Tensor:
         """Value of last observations seen from the origin, shape (...), if the inner objective has a `discount`."""
-        return self._inner.value(obs.double() + self._origin).to(obs.dtype)
+        return self._inner.value(obs.double() + self._shift).to(obs.dtype)

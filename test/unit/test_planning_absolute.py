@@ -15,7 +15,7 @@ from mbrl_ros.planning.planner import PlannerConfig
 from mbrl_ros.planning.returns import particle_returns
 from mbrl_ros.planning.sampling import SamplingPlanner, make_planner
 
-ORIGIN = torch.tensor([5.3e6, 0.0], dtype=torch.float64)
+ORIGIN = 5.3e6, 0.0
 CONFIG = PlannerConfig(horizon=4, population_size=20, num_elites=4, num_iterations=2, num_particles=5, device='cpu')
 
 
@@ -64,7 +64,7 @@ def test_discount_and_value_are_those_of_the_objective_inside():
 
 def test_captured_plans_tell_origins_apart_and_are_the_eager_plans():
     model = Predictor(stand_in(2, 1), backend='torch')
-    marks = [AbsoluteObjective(ToMark(torch.tensor([0.25 + place])), torch.tensor([float(place), 0.0], dtype=torch.float64))
+    marks = [AbsoluteObjective(ToMark(torch.tensor([0.25 + place])), (place, 0.0))
              for place in (8.0, 16.0)]
     assert shared_kind(model, marks[0]) != shared_kind(model, marks[1])
     assert shared_kind(model, AbsoluteObjective(lambda obs, action: obs[..., 0], ORIGIN)) is None
