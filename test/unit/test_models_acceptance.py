@@ -40,9 +40,14 @@ def test_what_is_worse_than_no_model_is_rejected_as_first_model_too(current):
     assert reason.endswith('the mean change alone has 1.0000')
 
 
+def test_a_first_model_that_is_as_bad_as_none_by_chance_is_accepted():
+    assert decide(validation(1.9), None, 1.0, AcceptanceConfig())[0]
+    assert not decide(validation(1.9), None, 1.0, AcceptanceConfig(constant_tolerance=0.5))[0]
+
+
 def test_of_two_that_are_worse_than_no_model_one_that_is_far_better_is_taken():
-    assert decide(validation(1.5), validation(3.0), 1.0, AcceptanceConfig()) == (
-        True, 'accepted: held-out error 1.5000 on 40 transitions, the model in use has 3.0000, the mean change alone has 1.0000')
+    assert decide(validation(3.0), validation(5.0), 1.0, AcceptanceConfig()) == (
+        True, 'accepted: held-out error 3.0000 on 40 transitions, the model in use has 5.0000, the mean change alone has 1.0000')
 
 
 @pytest.mark.parametrize('rmse', [34_656.0, float('nan'), float('inf')])

@@ -108,7 +108,7 @@ def test_a_first_model_that_is_worse_than_none_is_rejected_with_both_figures():
     rng = np.random.default_rng(0)
     obs, action = rng.normal(size=(60, 2)), rng.uniform(-1, 1, size=(60, 1))
     data = transitions(obs, action, obs + rng.standard_cauchy(size=(60, 2)))
-    keen = dataclasses.replace(CONFIG.acceptance, rmse_tolerance=0.0, rmse_floor=0.0)
+    keen = dataclasses.replace(CONFIG.acceptance, constant_tolerance=0.0, rmse_floor=0.0)
     result = train(make_rounds(dataclasses.replace(CONFIG, acceptance=keen)), data)
     assert (result.accepted, result.model_version) == (False, 0)
     assert re.fullmatch(r'rejected: held-out error \d\S+ on \d+ transitions, the mean change alone has \d\S+', result.reason)

@@ -11,6 +11,8 @@ class AcceptanceConfig(Config):
     """How much a candidate may be worse than the model in use, or than a constant change, on the same held-out transitions."""
 
     rmse_tolerance: float = setting(0.1, 'Share by which the candidate\'s error may be larger by chance.', low=0.0, high=1.0)
+    constant_tolerance: float = setting(1.0, 'Share by which a model\'s error may be larger than that of the mean change alone; '
+                                             'few held-out transitions tell little.', low=0.0)
     rmse_floor: float = setting(0.002, 'Difference in error, in output standard deviations, that never matters.', low=0.0)
     nll_tolerance: float = setting(0.5, 'Amount by which the candidate\'s negative log-likelihood a dimension may be larger.',
                                    low=0.0)
@@ -31,16 +33,17 @@ def decide(candidate: Validation, current: Validation | None, constant: float, c
     figures = f'held-out error {candidate.rmse:.4f} on {candidate.num_transitions} transitions'
     if not (candidate.rmse < float('inf') and candidate.nll < float('inf')):
         return False, 'rejected: its predictions are not finite'
-    alone, is_useless = f'the mean change alone has {constant:.4f}', _is_worse(candidate.rmse, constant, config)
+    alone = f'the mean change alone has {constant:.4f}'
+    is_useless = _is_worse(candidate.rmse, constant, config.constant_tolerance, config)
     if current is None:
         return not is_useless, f'rejected: {figures}, {alone}' if is_useless else f'accepted: first model, {figures}'
     compared = f'{figures}, the model in use has {current.rmse:.4f}'
     is_finite = current.rmse < float('inf')
-    if is_useless or not is_finite or _is_worse(current.rmse, constant, config):
+    if is_useless or not is_finite or _is_worse(current.rmse, constant, config.constant_tolerance, config):
         # After a change of the world both may be useless for a while, one less than the other.
-        is_better = not is_useless or not is_finite or _is_worse(current.rmse, candidate.rmse, config)
+        is_better = not is_useless or not is_finite or _is_worse(current.rmse, candidate.rmse, config.rmse_tolerance, config)
         return is_better, f'{"accepted" if is_better else "rejected"}: {compared}, {alone}'
-    if _is_worse(candidate.rmse, current.rmse, config):
+    if _is_worse(candidate.rmse, current.rmse, config.rmse_tolerance, config):
         return False, f'rejected: {compared}'
     if candidate.nll > current.nll + config.nll_tolerance and candidate.rmse > current.rmse - config.rmse_floor:
         return False, (f'rejected: negative log-likelihood {candidate.nll:.2f}, the model in use has {current.nll:.2f}, '
@@ -49,5 +52,5 @@ def decide(candidate: Validation, current: Validation | None, constant: float, c
     return True, f'accepted{worse}: {compared}'
 
 
-def _is_worse(rmse: float, other: float, config: AcceptanceConfig) -> bool:
-    return rmse > max((1.0 + config.rmse_tolerance) * other, other + config.rmse_floor)
+def _is_worse(rmse: float, other: float, tolerance: float, config: AcceptanceConfig) -> bool:
+    return rmse > max((1.0 + tolerance) * other, other + config.rmse_floor)
