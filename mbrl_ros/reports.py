@@ -42,11 +42,11 @@ def report_from_texts(texts: Mapping[str, str], stamp_ns: int, kind: type[Report
 
 
 def text_of(value: Any) -> str:
-    """Text of a value; of a float, the shortest text that parses to the same float."""
+    """Text of a value; of a float, the shortest text that parses to the same float; of sentences, a line each."""
     if isinstance(value, Phase):
         return value.value
     if isinstance(value, tuple):
-        return ' '.join(map(text_of, value))
+        return ('\n' if value and isinstance(value[0], str) else ' ').join(map(text_of, value))
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
@@ -55,6 +55,8 @@ def _parse(text: str, hint: Any) -> Any:
         if text not in ('True', 'False'):
             raise ValueError(text)
         return text == 'True'
+    if hint == tuple[str, ...]:
+        return tuple(text.splitlines())
     if typing.get_origin(hint) is tuple:
         numbers = tuple(map(float, text.split()))
         if len(numbers) != len(typing.get_args(hint)) or not all(map(math.isfinite, numbers)):

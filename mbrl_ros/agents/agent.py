@@ -157,6 +157,8 @@ class LearningReport:
         reason: Why, one sentence with the figures.
         figures: Validation figures of the candidate, by name.
         figures_in_use: Those of the bundle in use on the same transitions; empty without one.
+        origin: As on the candidate's card.
+        warnings: What the experience lacks to be learned from, one sentence each.
     """
 
     groups: Mapping[str, Mapping[str, torch.Tensor]]
@@ -164,6 +166,8 @@ class LearningReport:
     reason: str
     figures: Mapping[str, float]
     figures_in_use: Mapping[str, float]
+    origin: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Learner(Protocol):
@@ -176,8 +180,8 @@ class Learner(Protocol):
             BundleError: The learner cannot read the tensors.
         """
 
-    def held_out(self, stamps_ns: np.ndarray) -> np.ndarray:
-        """Which transitions are never trained on, shape (N,), bool; depends on stamps alone, so all rounds agree."""
+    def held_out(self, transitions: Transitions) -> np.ndarray:
+        """Which transitions are never trained on, shape (N,), bool; depends on stamps and episodes alone, so all rounds agree."""
 
     def surprise(self, transitions: Transitions) -> Surprise | None:
         """How well the bundle in use predicts transitions; None without a bundle, or for a learner that predicts nothing."""

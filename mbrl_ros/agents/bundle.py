@@ -56,6 +56,12 @@ class Contract:
                    space.has_velocities, reward)
 
     @property
+    def obs_names(self) -> tuple[str, ...]:
+        """Entries of an observation."""
+        velocities = tuple(f'velocity of {name}' for name in self.state_names) if self.has_velocities else ()
+        return (*self.state_names, *velocities)
+
+    @property
     def obs_size(self) -> int:
         """O, size of an observation."""
         return len(self.state_names) * (2 if self.has_velocities else 1)
@@ -79,6 +85,7 @@ class Card:
         created_ns: When the bundle was made.
         real_steps: All real control steps made before it, including steps no longer in the buffer and rounds whose bundle was
             rejected.
+        origin: What the agent subtracts from an observation before it becomes float32, O numbers; empty for nothing.
     """
 
     version: int
@@ -88,6 +95,7 @@ class Card:
     figures: Mapping[str, float]
     created_ns: int
     real_steps: int
+    origin: tuple[float, ...] = ()
 
     def check_fits(self, contract: Contract) -> None:
         """Require that the bundle is for this contract.
@@ -224,6 +232,8 @@ def _as_of_a_bundle(metadata: Mapping[str, str]) -> dict[str, str]:
 def _card(metadata: Mapping[str, str]) -> Card:
     hints = typing.get_type_hints(Card)
     del hints['contract']
+    # Files of before origins have none.
+    metadata = {'origin': '[]', **metadata}
     contract = Contract(**{name: _read(metadata, name, hint) for name, hint in typing.get_type_hints(Contract).items()})
     return Card(contract=contract, **{name: _read(metadata, name, hint) for name, hint in hints.items()})
 
@@ -236,7 +246,8 @@ def _read(metadata: Mapping[str, str], name: str, hint: Any) -> Any:
         raise BundleError(f'model metadata lack a readable {name!r}') from None
     value = tuple(value) if isinstance(value, list) else value
     kind = typing.get_origin(hint) or hint
-    entries, entry = {tuple: (value, str), Mapping: (getattr(value, 'values', tuple)(), float)}.get(kind, ((), object))
+    entry = object if kind not in (tuple, Mapping) else float if float in typing.get_args(hint) else str
+    entries = value if kind is tuple else getattr(value, 'values', tuple)()
     if not isinstance(value, kind) or not all(isinstance(part, entry) for part in entries):
         raise BundleError(f'model metadata have {name!r} = {metadata[name]}, which is no {kind.__name__}')
     return value

@@ -24,13 +24,15 @@ from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.delay import predict_effect_state
 from mbrl_ros.models.ensemble.acceptance import AcceptanceConfig, decide
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
-from mbrl_ros.models.ensemble.metrics import Validation, validate
+from mbrl_ros.models.ensemble.metrics import Validation, constant_error, validate
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.precision import PrecisionChooser, stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
-from mbrl_ros.models.ensemble.split import holdout_mask
-from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
+from mbrl_ros.models.ensemble.split import episode_holdout_mask, holdout_mask
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, typical_change
 from mbrl_ros.models.framed import out_of_frame
+from mbrl_ros.models.origin import Origin, from_origin, lost_in_float32, origin_of, to_absolute
+from mbrl_ros.planning.absolute import AbsoluteObjective
 from mbrl_ros.planning.planner import Objective, Planner, PlannerConfig
 from mbrl_ros.planning.sampling import make_planner
 from mbrl_ros.spaces.frame import framed_transitions, imagined_transitions, inner_sizes
@@ -111,17 +113,19 @@ class PetsAgent:
         self._precision = PrecisionChooser(precision, self._planner.device, rows, config.planner.horizon, space.frame)
         self.device = self._planner.device
         self._model: DynamicsModel | None = None
+        self._origin: Origin = ()
 
     def with_bundle(self, bundle: AgentBundle) -> 'PetsAgent':
         """See `Agent.with_bundle`."""
         bundle.card.check_fits(self._contract)
-        return self.with_parameters(_parameters(bundle), bundle.version)
+        return self.with_parameters(_parameters(bundle), bundle.version, bundle.card.origin)
 
-    def with_parameters(self, parameters: DynamicsParameters, version: int = 0) -> 'PetsAgent':
-        """Copy of the agent with an ensemble; raises ConfigError like `with_bundle`."""
+    def with_parameters(self, parameters: DynamicsParameters, version: int = 0, origin: Origin = ()) -> 'PetsAgent':
+        """Copy of the agent with an ensemble of observations seen from an origin; raises ConfigError like `with_bundle`."""
         self._check_memory(parameters.shape)
         agent = copy.copy(self)
         agent.version, agent.is_ready, agent.precision = version, True, self._precision.choose(parameters).precision
+        agent._origin = origin
         agent._model = out_of_frame(self._space.frame, Predictor(parameters, self.device, agent.precision),
                                     self._contract.action_size)
         return agent
@@ -142,13 +146,18 @@ class PetsAgent:
 
     def predict(self, obs: np.ndarray, previous_action: np.ndarray, latency_s: float) -> np.ndarray:
         """See `Agent.predict`."""
-        return predict_effect_state(self._model, obs, previous_action, latency_s, self._contract.period_s)
+        effect = predict_effect_state(self._model, from_origin(obs, self._origin), previous_action, latency_s,
+                                      self._contract.period_s)
+        return to_absolute(effect, self._origin)
 
     def act(self, obs: np.ndarray, goal: np.ndarray | None, memory: Planner, *, objective: Objective,
             previous_action: np.ndarray, deadline_s: float | None = None) -> Decision:
         """See `Agent.act`."""
-        plan = memory.plan(self._model, obs, objective, previous_action=previous_action, directions=self._space.directions(obs),
-                           deadline_s=deadline_s)
+        if self._origin:
+            objective = AbsoluteObjective(objective, self._origin, self.device)
+        plan = memory.plan(self._model, from_origin(obs, self._origin), objective, previous_action=previous_action,
+                           directions=self._space.directions(obs), deadline_s=deadline_s)
+        plan = dataclasses.replace(plan, mean_obs=to_absolute(plan.mean_obs, self._origin))
         return Decision(np.asarray(plan.actions[0], dtype=np.float64), plan.elapsed_s, plan.value, plan.disagreement, plan)
 
     def _check_memory(self, network: EnsembleConfig) -> None:
@@ -160,28 +169,39 @@ class PetsLearner:
 
     def __init__(self, contract: Contract, space: Space, config: PetsLearnerConfig) -> None:
         self._frame, self._config = space.frame, config
+        self._period_ns = round(1e9 * contract.period_s)
         self._trainer = EnsembleTrainer(config.trainer)
+        self._may_have_origin = space.frame is None or space.frame.is_shiftable
+        self._entries = contract.obs_names
         self._parameters: DynamicsParameters | None = None
+        self._origin: Origin = ()
 
     def resume(self, bundle: AgentBundle) -> None:
         """See `Learner.resume`."""
-        self._parameters = _parameters(bundle)
+        self._parameters, self._origin = _parameters(bundle), bundle.card.origin
 
-    def held_out(self, stamps_ns: np.ndarray) -> np.ndarray:
+    def held_out(self, transitions: Transitions) -> np.ndarray:
         """See `Learner.held_out`."""
-        return holdout_mask(stamps_ns, self._config.trainer.holdout_fraction, self._config.trainer.min_holdout)
+        trainer, stamps_ns = self._config.trainer, transitions.stamp_ns
+        shares = trainer.holdout_fraction, trainer.min_holdout
+        if trainer.holdout_by == 'transition':
+            return holdout_mask(stamps_ns, *shares)
+        return episode_holdout_mask(stamps_ns, transitions.episode, self._period_ns, *shares)
 
     def surprise(self, transitions: Transitions) -> Surprise | None:
         """See `Learner.surprise`."""
         if self._parameters is None:
             return None
-        seen = framed_transitions(self._frame, *transitions.dynamics)
+        seen = framed_transitions(self._frame, *_dynamics(transitions, self._origin))
         found = validate(Predictor(self._parameters), *seen, self._parameters.outputs.std.numpy())
         return Surprise(found.surprise, found.typical_error, found.num_transitions)
 
     def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
         """See `Learner.update`."""
-        rows = lesson.transitions.dynamics
+        # Models that are compared have one origin, so that of the first one stays.
+        is_first = self._parameters is None and self._may_have_origin
+        origin = origin_of(lesson.transitions.obs) if is_first else self._origin
+        rows = _dynamics(lesson.transitions, origin)
         data = framed_transitions(self._frame, *rows)
         number = round(self._config.imagined_share * len(data[0]))
         imagined = imagined_transitions(self._frame, *rows, number=number, seed=lesson.seed)
@@ -189,21 +209,29 @@ class PetsLearner:
         if lesson.repeats:
             extras.append([np.tile(values[lesson.recent], (lesson.repeats, 1)) for values in data])
         extra = [np.concatenate(columns) for columns in zip(*extras)] or None
-        result = self._trainer.fit(*data, seed=lesson.seed, keys=lesson.transitions.stamp_ns, initial=self._parameters,
-                                   extra=extra, is_cancelled=is_cancelled)
-        judged, scale = [values[lesson.judged_on] for values in data], result.parameters.outputs.std.numpy()
+        result = self._trainer.fit(*data, seed=lesson.seed, keys=lesson.transitions.stamp_ns, holdout=lesson.held_out,
+                                   initial=self._parameters, extra=extra, is_cancelled=is_cancelled)
+        # Held-out transitions count too, so that an entry that moved in those alone is not measured in units of its standing.
+        judged, scale = [values[lesson.judged_on] for values in data], typical_change(data[0], data[2])
         candidate = validate(Predictor(result.parameters), *judged, scale)
         in_use = validate(Predictor(self._parameters), *judged, scale) if self._parameters else None
-        is_better, reason = decide(candidate, in_use, self._config.acceptance)
+        constant = constant_error(judged[0], judged[2], result.parameters.outputs.mean.numpy(), scale)
+        is_better, reason = decide(candidate, in_use, constant, self._config.acceptance)
+        warnings = lost_in_float32(rows[0], rows[2], origin, self._entries) if self._may_have_origin else ()
         return LearningReport({_GROUP: result.parameters.tensors()}, is_better, reason, _figures(candidate),
-                              _figures(in_use) if in_use else {})
+                              _figures(in_use) if in_use else {}, origin, warnings)
+
+
+def _dynamics(transitions: Transitions, origin: Origin) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    obs, action, next_obs = transitions.dynamics
+    return from_origin(obs, origin), action, from_origin(next_obs, origin)
 
 
 def _parameters(bundle: AgentBundle) -> DynamicsParameters:
     """The ensemble in a bundle.
 
     Raises:
-        BundleError: The tensors are no ensemble, or its sizes contradict the card.
+        BundleError: The tensors are no ensemble, or its sizes or the card's origin contradict the card.
     """
     parameters, contract = DynamicsParameters.from_tensors(bundle.group(_GROUP)), bundle.card.contract
     _, obs_size, action_size = parameters.sizes
@@ -211,6 +239,9 @@ def _parameters(bundle: AgentBundle) -> DynamicsParameters:
     if contract.obs_size != obs_size or contract.action_size > action_size:
         raise BundleError(f'model names {len(contract.state_names)} states and {contract.action_size} actions, '
                           f'but its tensors are for {obs_size} observations and {action_size} actions')
+    origin = bundle.card.origin
+    if len(origin) not in (0, obs_size) or not np.isfinite(origin).all():
+        raise BundleError(f'model needs an origin of {obs_size} finite numbers, or none, got {origin}')
     return parameters
 
 

@@ -34,17 +34,15 @@ class SavedExperience:
     learned_stamp_ns: np.ndarray
 
     def save(self, model: Path) -> None:
-        """Write the file that belongs to a model file; real numbers become float32.
+        """Write the file that belongs to a model file.
 
         Raises:
             BagError: The file cannot be written.
         """
         path = saved_experience_path(model)
-        kept = {name: values.astype(np.float32) if values.dtype == np.float64 else values
-                for name, values in self.transitions.columns().items()}
         temporary = path.with_name(f'.{path.name}')
         try:
-            save_file({**kept, _LEARNED: self.learned_stamp_ns}, temporary, {'format': _FORMAT})
+            save_file({**self.transitions.columns(), _LEARNED: self.learned_stamp_ns}, temporary, {'format': _FORMAT})
             temporary.replace(path)
         except OSError as error:
             raise BagError(f'{path}: cannot be written ({error.strerror})') from None

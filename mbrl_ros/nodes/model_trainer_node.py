@@ -292,6 +292,8 @@ class ModelTrainerNode(Node):
                                  holdout_rmse=report.holdout_rmse, duration_s=report.duration_s, changed=report.changed,
                                  dropped={**self._assembler.dropped, 'the arm was held': self._num_held})
         self.get_logger().info(f'round on {report.num_transitions} transitions, {report.duration_s:.1f} s: {report.reason}')
+        for warning in report.warnings:
+            self.get_logger().warning(warning)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -12,7 +12,13 @@ from mbrl_ros.errors import ShapeError
 
 
 class Frame(Protocol):
-    """Maps observations and their changes to features and back. Leading axes are equal, and arguments are not modified."""
+    """Maps observations and their changes to features and back. Leading axes are equal, and arguments are not modified.
+
+    Attributes:
+        is_shiftable: Whether observations may have an origin, that is, be given less a constant, and be moved likewise.
+    """
+
+    is_shiftable: bool
 
     def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs of a model in the frame.

@@ -116,6 +116,8 @@ class JointToolFrame:
         twist_scale: Twist for an action of 1, m/s, m/s, m/s and rad/s, shape (4,).
     """
 
+    is_shiftable = False
+
     def __init__(self, kinematics: KinematicChain, twist_scale: np.ndarray) -> None:
         self._kinematics, self._tool = kinematics, ToolFrame()
         self._linear, self._yaw = float(twist_scale[0]), float(twist_scale[3])

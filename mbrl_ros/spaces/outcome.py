@@ -87,6 +87,8 @@ class OutcomeFrame:
                  features: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
         self._obs_size, self._is_reward_learned, self._goals = obs_size, is_reward_learned, goals
         self._action_features, self._features = action_features, features
+        # Given functions need observations as they are.
+        self.is_shiftable = features is None and not (is_reward_learned and goals is not None and goals.reward is not None)
         moves = torch.ones(obs_size)
         if goals is not None:
             moves[torch.from_numpy(goals.desired)] = 0.0

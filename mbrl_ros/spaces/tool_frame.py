@@ -53,7 +53,7 @@ class ToolFrame:
         scales: Scales of offsets, heights and closeness, metres, and the order of the cube's symmetry about z.
     """
 
-    obs_size, action_size = 2 * SIZE, 5
+    obs_size, action_size, is_shiftable = 2 * SIZE, 5, False
     scales = _OFFSET_SCALE_M, _HEIGHT_SCALE_M, _CLOSENESS_SCALE_M, _FULL_TURN / _CUBE_TURN
 
     def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -110,7 +110,7 @@ class Rounds:
         fewest = max(self.config.min_transitions, min(round(of_bundle), self.config.max_transitions))
         if len(keys) < fewest:
             return dataclasses.replace(report, reason=f'no round: {len(keys)} transitions, training needs {fewest}')
-        held_out = self._learner.held_out(keys)
+        held_out = self._learner.held_out(rows)
         try:
             changed, drift = self._changed(rows, held_out)
             lesson = self._lesson(rows, held_out, drift, bool(changed), round_index)
@@ -128,13 +128,13 @@ class Rounds:
             report, model_version=self.version, accepted=learned.is_better,
             reason=f'{changed}; {learned.reason}' if changed else learned.reason,
             holdout_rmse=figures.get('holdout_rmse', _NO_FIGURE), holdout_nll=figures.get('holdout_nll', _NO_FIGURE),
-            changed=bool(changed))
+            changed=bool(changed), warnings=learned.warnings)
 
     def _take(self, learned: LearningReport, keys: np.ndarray, report: TrainingReport, real_steps: int) -> None:
         """Make the candidate the bundle in use."""
         card = Card(version=self.version + 1, contract=self._contract, num_transitions=len(keys),
                     trained_episode=report.trained_episode, figures=learned.figures, created_ns=report.stamp_ns,
-                    real_steps=real_steps)
+                    real_steps=real_steps, origin=learned.origin)
         self.current = AgentBundle(card, learned.groups)
         self._learner.resume(self.current)
         self.learned_stamps = keys.copy()

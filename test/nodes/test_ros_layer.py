@@ -111,7 +111,7 @@ def test_an_opening_follows_the_joints_as_a_position_where_they_have_none():
     np.testing.assert_array_equal(back.velocity, applied.velocity)
 
 
-@pytest.mark.parametrize('report', [REPORT, TRAINING])
+@pytest.mark.parametrize('report', [REPORT, TRAINING, dataclasses.replace(TRAINING, warnings=('a is lost', 'so is b'))])
 def test_report_survives_the_message(report):
     assert convert.report_from_msg(convert.report_to_msg(report), type(report)) == report
 

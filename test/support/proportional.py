@@ -98,9 +98,9 @@ class ProportionalLearner:
         """See `Learner.resume`."""
         self._gain = _gain(bundle)
 
-    def held_out(self, stamps_ns: np.ndarray) -> np.ndarray:
+    def held_out(self, transitions: Transitions) -> np.ndarray:
         """See `Learner.held_out`."""
-        return np.zeros(len(stamps_ns), dtype=bool)
+        return np.zeros(len(transitions), dtype=bool)
 
     def surprise(self, transitions: Transitions) -> None:
         """It foresees nothing."""

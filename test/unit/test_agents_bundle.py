@@ -38,6 +38,15 @@ def test_bytes_there_and_back_are_exact(bundle):
     assert again.to_bytes() == data
 
 
+def test_an_origin_is_kept_to_the_last_digit_and_files_without_one_have_none(bundle):
+    card = dataclasses.replace(CARD, origin=(5_300_000.123456789, 0.0, 1.79e9, -4.0))
+    assert AgentBundle.from_bytes(AgentBundle(card, bundle.groups).to_bytes()).card == card
+    assert AgentBundle.from_bytes(resealed(bundle, lambda tensors, metadata: metadata.pop('origin'))).card == CARD
+    for wrong in ('["1.0"]', '1.0', '[null]', '{}'):
+        with pytest.raises(BundleError, match="metadata have 'origin' = .*, which is no tuple"):
+            AgentBundle.from_bytes(resealed(bundle, lambda tensors, metadata, wrong=wrong: metadata.update(origin=wrong)))
+
+
 def test_safetensors_itself_reads_the_message(bundle, tmp_path):
     bundle.save(tmp_path / 'model.safetensors')
     with safetensors.safe_open(tmp_path / 'model.safetensors', 'pt') as file:

@@ -24,14 +24,23 @@ def load(path):
     return SavedExperience.load(path, OBS_SIZE, ACTION_SIZE)
 
 
-def test_what_is_read_is_what_was_kept_in_single_precision(tmp_path):
+def test_what_is_read_is_what_was_kept_to_the_last_digit(tmp_path):
     kept = SavedExperience(rows(30), np.arange(20) * PERIOD_NS)
     kept.save(tmp_path / 'lift.safetensors')
     read = load(tmp_path / 'lift.safetensors')
     for name, values in kept.transitions.columns().items():
-        np.testing.assert_allclose(getattr(read.transitions, name), values, rtol=1e-6)
+        np.testing.assert_array_equal(getattr(read.transitions, name), values)
     np.testing.assert_array_equal(read.learned_stamp_ns, kept.learned_stamp_ns)
     assert saved_experience_path(tmp_path / 'lift.safetensors').name == 'lift.experience.safetensors'
+
+
+def test_files_of_before_have_single_precision_and_are_read(tmp_path):
+    before = rows(30)
+    short = dataclasses.replace(before, obs=before.obs.astype(np.float32), next_obs=before.next_obs.astype(np.float32))
+    SavedExperience(short, before.stamp_ns).save(tmp_path / 'lift.safetensors')
+    joined = load(tmp_path / 'lift.safetensors').followed_by(rows(10, seed=1))
+    np.testing.assert_allclose(joined.obs[:30], before.obs, rtol=1e-6)
+    np.testing.assert_array_equal(joined.obs[30:], rows(10, seed=1).obs)
 
 
 def test_a_model_without_experience_beside_it_has_none(tmp_path):

@@ -10,7 +10,7 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.models.ensemble.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.models.ensemble.linear import LinearPart
 from mbrl_ros.models.ensemble.normalizer import Normalizer
-from mbrl_ros.models.ensemble.split import bootstrap_counts, holdout_mask
+from mbrl_ros.models.ensemble.split import bootstrap_counts, episode_holdout_mask, holdout_mask
 
 CONFIG = EnsembleConfig(ensemble_size=3, hidden_layers=2, hidden_size=16)
 
@@ -88,6 +88,20 @@ def test_constant_column_gets_the_given_scale(value):
     assert torch.isfinite(normalizer.normalize(torch.full((10, 1), value + 1))).all()
 
 
+def test_jitter_at_rest_is_no_scale_and_small_units_and_rare_flags_are():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 5, generator=draw) * torch.tensor([1.0, 0.5, 1e-5, 1e-7, 0.0])
+    x[77, 4] = 1.0
+    scale = Normalizer.fit(x, constant_scale=1.0).std
+    torch.testing.assert_close(scale, torch.tensor([1.0, 0.5, 1e-5, 1.0, 0.0705]), rtol=0.2, atol=0)
+
+
+def test_network_inputs_are_bounded_and_what_is_no_number_stays_so():
+    normalizer = Normalizer(torch.tensor([1.0]), torch.tensor([0.1]))
+    found = normalizer.network_inputs(torch.tensor([[1.2], [1e9], [-torch.inf], [torch.nan]]))
+    torch.testing.assert_close(found.squeeze(1), torch.tensor([2.0, 20.0, -20.0, torch.nan]), equal_nan=True)
+
+
 def test_ridge_finds_the_map_of_each_bootstrap():
     x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     truth = torch.tensor([[1.0, 0.0], [-2.0, 0.5], [0.0, 3.0]])
@@ -104,6 +118,36 @@ def test_held_out_stays_held_out_when_data_arrive():
     assert later.mean() == pytest.approx(0.125, abs=0.03)
     order = np.random.default_rng(1).permutation(2000)
     assert (holdout_mask(keys[order], 0.125) == later[order]).all()
+
+
+def test_one_of_eight_episodes_is_held_out_as_a_whole_and_parts_of_the_first_ones():
+    steps, period_ns = 40, 50_000_000
+    episodes = np.repeat(np.arange(64), steps)
+    stamps_ns = np.arange(len(episodes)) * period_ns
+    mask = episode_holdout_mask(stamps_ns, episodes, period_ns, 0.125)
+    shares = mask.reshape(64, steps).mean(axis=1)
+    assert set(shares[7:]) == {0.0, 1.0}
+    assert (shares[8:].reshape(7, 8).sum(axis=1) == 1.0).all()
+    assert len(set(shares[8:].reshape(7, 8).argmax(axis=1))) > 2
+    parts = mask[:7 * steps].reshape(-1, 10)
+    assert (parts.all(axis=1) | ~parts.any(axis=1)).all()
+    for first in range(1, 8):
+        assert 0.0 < episode_holdout_mask(stamps_ns[:first * 80], episodes[:first * 80], period_ns, 0.125).mean() < 0.2
+
+
+def test_held_out_episodes_stay_held_out_when_data_arrive_or_go():
+    episodes = np.repeat(np.arange(40), 25)
+    stamps_ns = np.arange(1000) * 50_000_000
+    whole = episode_holdout_mask(stamps_ns, episodes, 50_000_000, 0.125)
+    for kept in (slice(300), slice(300, None), slice(411, 777)):
+        np.testing.assert_array_equal(episode_holdout_mask(stamps_ns[kept], episodes[kept], 50_000_000, 0.125), whole[kept])
+
+
+def test_few_transitions_of_an_episode_still_leave_a_holdout_in_a_row():
+    for start in range(0, 300, 7):
+        stamps_ns = (start + np.arange(20)) * 50_000_000
+        mask = episode_holdout_mask(stamps_ns, np.zeros(20), 50_000_000, 0.125, minimum=6)
+        assert 6 <= mask.sum() <= 14 and np.abs(np.diff(mask.astype(int))).sum() <= 4
 
 
 def test_few_transitions_still_leave_a_holdout():

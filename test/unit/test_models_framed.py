@@ -20,6 +20,8 @@ OBS_SIZE, ACTION_SIZE, FEATURES = 4, 2, 3
 class BoatFrame:
     """Of a boat with observation (x, y, heading, speed) and action (rudder, thrust); it adds a feature to the action."""
 
+    is_shiftable = False
+
     def encode(self, obs, action):
         still = torch.zeros_like(obs[..., :3])
         return torch.cat([still, obs[..., 3:]], dim=-1), torch.cat([action, action.prod(dim=-1, keepdim=True)], dim=-1)

@@ -48,7 +48,7 @@ def learned(sizes=SIZES[0], seed=0, offset=0.0):
 
 def predictor(parameters, kind, device='cpu'):
     """Predicts with a kind of compiled code; no faster kind is in the way of AVX2."""
-    return Predictor(parameters, device, *(('float32', 'avx2') if kind == 'avx2' else (kind,)))
+    return Predictor(parameters, device, *(('float32', kind) if kind in ('avx2', 'torch') else (kind,)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Exact:
     def predict(self, obs, action):
         p = self.parameters
         inputs = (torch.cat([obs, action], dim=-1).double() - p.inputs.mean.double()) / p.inputs.std.double()
+        inputs = inputs.clamp(-20.0, 20.0)
         residual, logvar = self.network(inputs)
         linear = inputs @ p.linear.weight.double() + p.linear.bias.double()
         scale = p.outputs.std.double()
@@ -160,7 +161,31 @@ def test_the_result_does_not_depend_on_the_number_of_threads(kind):
     assert torch.equal(found[0], found[2])
 
 
-@pytest.mark.parametrize('kind', COMPILED)
+@pytest.mark.parametrize('kind', [*COMPILED, 'torch'])
+def test_inputs_far_from_all_data_are_those_at_the_bound(kind):
+    parameters = learned()
+    obs, action = batch(parameters, 60)
+    obs = 40.0 * obs
+    mean, std = predictor(parameters, kind).predict(obs, action)
+    exact_mean, exact_std = Exact(parameters).predict(obs, action)
+    tolerance = 2e-4 if kind in ('float32', 'avx2', 'torch') else 0.04
+    assert (mean - exact_mean).abs().max() < tolerance * (exact_mean - obs).abs().max()
+    assert (std - exact_std).abs().max() < tolerance * exact_std.max()
+
+
+@pytest.mark.parametrize('kind', [*COMPILED, 'torch'])
+def test_a_model_gone_mad_moves_by_no_more_than_so_much_a_step(kind):
+    sane = learned()
+    linear = LinearPart(100.0 * torch.ones_like(sane.linear.weight), sane.linear.bias)
+    model = predictor(dataclasses.replace(sane, linear=linear), kind)
+    horizon = 2000
+    draws = ParticleDraws.undrawn(model, horizon, 5, 'tsinf').draw(torch.Generator().manual_seed(0))
+    path = rollout(model, torch.ones(14), torch.ones(40, horizon, 7), draws).abs().amax(dim=(1, 2, 3))
+    assert torch.isfinite(path).all()
+    assert (path[1:] - path[:-1]).max() < 100.0 * 20.0 * 21 * 0.1 + 100.0
+
+
+@pytest.mark.parametrize('kind', [*COMPILED, 'torch'])
 def test_a_value_that_is_not_finite_stays_in_its_row(kind):
     parameters = learned()
     model = predictor(parameters, kind)
@@ -217,9 +242,10 @@ def test_units_far_from_zero_are_as_exact_as_those_near_it(kind):
     inputs = torch.cat([torch.linspace(-300.0, 300.0, 2001), torch.logspace(-30, 0, 61), -torch.logspace(-30, 0, 61)])
     weights = {name: torch.ones_like(value) if name.startswith('weights') else torch.zeros_like(value)
                for name, value in parameters.network.items()}
+    scale = 16.0  # A power of two, which rounds nothing, and keeps the inputs within their bound.
     linear = LinearPart(torch.zeros(1, 2, 1), torch.zeros(1, 1, 1))
-    plain = DynamicsParameters(Normalizer.identity(2), Normalizer.identity(1), linear, torch.ones(1),
-                               {**parameters.network, **weights})
+    plain = DynamicsParameters(Normalizer(torch.zeros(2), torch.full((2,), scale)), Normalizer.identity(1), linear, torch.ones(1),
+                               {**parameters.network, **weights, 'weights.0': scale * weights['weights.0']})
     obs, action = inputs.view(1, -1, 1), torch.zeros(1, len(inputs), 1)
     mean, _ = predictor(plain, kind).predict(obs, action)
     exact = obs.double() + torch.nn.functional.silu(obs.double())

@@ -18,7 +18,7 @@ def predictor():
 def test_folded_prediction_equals_the_plain_formula(hidden_layers):
     parameters = random_parameters(hidden_layers=hidden_layers)
     obs, action = torch.randn(3, 20, 4), torch.randn(3, 20, 1)
-    inputs = parameters.inputs.normalize(torch.cat([obs, action], dim=-1))
+    inputs = parameters.inputs.network_inputs(torch.cat([obs, action], dim=-1))
     with torch.no_grad():
         residual, logvar = parameters.ensemble()(inputs)
     scale = parameters.residual_scale

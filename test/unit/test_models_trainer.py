@@ -1,14 +1,19 @@
 """Training: what it learns, when it stops, and that it repeats."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from support.ensembles import random_parameters
 
 from mbrl_ros.errors import ModelError, ShapeError, TrainingCancelled
-from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.models.ensemble.ensemble import Ensemble, EnsembleConfig
 from mbrl_ros.models.ensemble.metrics import validate
+from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.predictor import Predictor
-from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig
+from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, typical_change
+from mbrl_ros.models.ensemble.warm_start import warm_network
 
 SMALL = EnsembleConfig(ensemble_size=3, hidden_layers=2, hidden_size=32)
 
@@ -35,7 +40,7 @@ def fit(data, *, seed=0, **arguments):
 
 
 def judged(result, data):
-    return validate(Predictor(result.parameters), *data, (data[2] - data[0]).std(axis=0))
+    return validate(Predictor(result.parameters), *data, typical_change(data[0], data[2]))
 
 
 def test_linear_system_is_learned_to_a_thousandth():
@@ -140,6 +145,57 @@ def test_warm_start_survives_other_normalisers():
     assert warm < 0.8 * cold
 
 
+def with_body(count, seed, *, place_m):
+    """Transitions of a pendulum beside a body that is moved, or only jitters at rest."""
+    rng = np.random.default_rng(seed + 100)
+    obs, action, next_obs = pendulum_data(count, seed)
+    place = place_m * rng.normal(size=(count, 1)) + 1e-7 * rng.normal(size=(count, 1))
+    moved = place - np.tanh(0.1 * place) + 1e-7 * rng.normal(size=(count, 1))
+    return np.hstack([obs, place]), action, np.hstack([next_obs, moved])
+
+
+def test_a_body_that_moves_for_the_first_time_is_learned_as_if_nothing_had_been_learned_before():
+    rest, moving = fit(with_body(800, 0, place_m=0.0)), with_body(800, 1, place_m=20.0)
+    warm, cold = (judged(fit(moving, **extra), with_body(500, 2, place_m=20.0)).rmse
+                  for extra in ({'initial': rest.parameters}, {}))
+    assert warm == pytest.approx(cold)
+    assert warm < 0.15
+
+
+def test_an_input_of_another_scale_starts_anew_and_the_rest_of_the_network_goes_on():
+    initial, draw = random_parameters(), torch.Generator().manual_seed(9)
+    fresh = Ensemble(5, 4, initial.shape, generator=draw)
+    inputs = Normalizer(initial.inputs.mean + 0.1, initial.inputs.std * torch.tensor([1.0, 3.0, 300.0, 1.0, 0.01]))
+    warm = warm_network(initial, fresh, inputs, initial.outputs, torch.zeros(4))
+    assert torch.equal(warm.weights[0][:, [2, 4]], fresh.weights[0][:, [2, 4]])
+    raw = torch.randn(3, 50, 5, generator=draw)
+    raw[..., [2, 4]] = initial.inputs.mean[[2, 4]]
+    with torch.no_grad():
+        for network in (warm, fresh):
+            network.weights[0][:, [2, 4]] = 0.0
+        mean, _ = warm(inputs.normalize(raw))
+        before, _ = initial.ensemble()(initial.inputs.normalize(raw))
+    torch.testing.assert_close(mean, before * initial.residual_scale, atol=1e-4, rtol=1e-4)
+
+
+def test_an_input_that_has_gone_beyond_all_that_was_learned_starts_anew():
+    initial = random_parameters()
+    fresh = Ensemble(5, 4, initial.shape, generator=torch.Generator().manual_seed(9))
+    inputs = Normalizer(initial.inputs.mean + initial.inputs.std * torch.tensor([0.0, 25.0, 0.0, 0.0, 0.0]), initial.inputs.std)
+    warm = warm_network(initial, fresh, inputs, initial.outputs, torch.zeros(4))
+    assert torch.equal(warm.weights[0][:, 1], fresh.weights[0][:, 1])
+    assert not torch.equal(warm.weights[0][:, 0], fresh.weights[0][:, 0])
+
+
+def test_outputs_that_never_vary_are_no_reason_to_begin_anew_when_they_are_seen_farther_away():
+    initial, inputs = random_parameters(), random_parameters().inputs
+    initial = dataclasses.replace(initial, outputs=Normalizer(torch.zeros(4), torch.tensor([0.1, 0.1, 0.1, 1e-6])))
+    fresh = Ensemble(5, 4, initial.shape, generator=torch.Generator().manual_seed(9))
+    farther = Normalizer(torch.zeros(4), torch.tensor([0.1, 0.1, 0.1, 1e-3]))
+    assert warm_network(initial, fresh, inputs, farther, torch.full((4,), 1e-3)) is not None
+    assert warm_network(initial, fresh, inputs, farther, torch.zeros(4)) is None
+
+
 def test_initial_parameters_of_another_size_are_left_aside():
     first = fit(linear_data(60), ensemble=EnsembleConfig(ensemble_size=2, hidden_size=8))
     assert fit(linear_data(60), initial=first.parameters, max_steps=5).parameters.sizes == (3, 3, 2)
@@ -151,6 +207,57 @@ def test_joint_that_never_moved_is_predicted_to_stand():
     batch = [torch.as_tensor(values, dtype=torch.float32).expand(3, -1, -1) for values in (obs, action)]
     mean, std = Predictor(fit((obs, action, next_obs)).parameters).predict(*batch)
     assert (mean[..., 3] - 0.3).abs().max() < 1e-5 and std[..., 3].max() < 1e-4
+
+
+@pytest.mark.parametrize('unit', [1.0, 1e-5, 1e5])
+def test_an_entry_in_any_unit_is_learned_and_learned_from(unit):
+    def in_unit(data):
+        obs, action, next_obs = (values.copy() for values in data)
+        obs[:, 1] *= unit
+        next_obs[:, 1] *= unit
+        return obs, action, next_obs
+    data, others = in_unit(linear_data(200)), in_unit(linear_data(500, seed=1))
+    assert judged(fit(data), others).rmse < 2e-3
+
+
+def test_a_flag_that_is_rarely_set_is_learned_from():
+    rng = np.random.default_rng(0)
+    obs, action = rng.normal(size=(1000, 2)), rng.uniform(-1, 1, size=(1000, 1))
+    obs[:, 1] = np.arange(1000) % 200 == 17
+    next_obs = np.stack([obs[:, 0] + action[:, 0] + 5.0 * obs[:, 1], np.roll(obs[:, 1], -1)], axis=1)
+    model = Predictor(fit((obs, action, next_obs)).parameters)
+    mean, _ = model.predict(torch.tensor([[0.0, 0.0], [0.0, 1.0]]).expand(3, 2, 2), torch.zeros(3, 2, 1))
+    np.testing.assert_allclose(mean.mean(dim=0)[:, 0], [0.0, 5.0], atol=0.3)
+
+
+def test_a_body_that_jittered_at_rest_and_then_moves_is_no_huge_input():
+    obs, action, next_obs = linear_data(100)
+    jitter = 1e-7 * np.random.default_rng(1).normal(size=(101, 1))
+    parameters = fit((np.hstack([obs, jitter[:-1]]), action, np.hstack([next_obs, jitter[1:]]))).parameters
+    model = Predictor(parameters)
+    at = torch.zeros(3, 2, 4)
+    at[:, 1, 3] = 0.05
+    mean, _ = model.predict(at, torch.zeros(3, 2, 2))
+    assert (mean[:, 0] - mean[:, 1])[:, :3].abs().max() < 0.02
+    assert (mean - at)[..., 3].abs().max() < 1e-5
+
+
+def test_an_entry_that_moved_in_held_out_rows_alone_is_not_measured_by_its_standing():
+    obs, next_obs = np.zeros((100, 1)), np.zeros((100, 1))
+    next_obs[-10:] = 0.3
+    assert typical_change(obs[:90], next_obs[:90])[0] == pytest.approx(1e-6)
+    assert typical_change(obs, next_obs)[0] == pytest.approx(0.09)
+
+
+def test_arrays_of_a_replay_buffer_are_left_as_they_are():
+    obs = np.arange(10.0).reshape(-1, 1)
+    obs.flags.writeable = False
+    assert typical_change(obs, obs)[0] == pytest.approx(16 * 9 * 2.0**-23)
+
+
+def test_no_scale_is_below_what_float32_can_tell():
+    far = np.full((50, 1), 4000.0)
+    assert typical_change(far, far + 1e-5 * np.arange(50)[:, None])[0] == pytest.approx(16 * 4000 * 2.0**-23)
 
 
 @pytest.mark.parametrize(('count', 'change', 'error', 'text'), [

@@ -1,6 +1,7 @@
 """Which bundle is kept, why, and what a round is given."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -101,6 +102,16 @@ def test_worse_candidate_leaves_the_model_and_says_so():
     result = train(other, data, episode=1)
     assert not result.accepted and result.reason.startswith('rejected: held-out error')
     assert other.current is before and result.model_version == 1
+
+
+def test_a_first_model_that_is_worse_than_none_is_rejected_with_both_figures():
+    rng = np.random.default_rng(0)
+    obs, action = rng.normal(size=(60, 2)), rng.uniform(-1, 1, size=(60, 1))
+    data = transitions(obs, action, obs + rng.standard_cauchy(size=(60, 2)))
+    keen = dataclasses.replace(CONFIG.acceptance, constant_tolerance=0.0, rmse_floor=0.0)
+    result = train(make_rounds(dataclasses.replace(CONFIG, acceptance=keen)), data)
+    assert (result.accepted, result.model_version) == (False, 0)
+    assert re.fullmatch(r'rejected: held-out error \d\S+ on \d+ transitions, the mean change alone has \d\S+', result.reason)
 
 
 def test_changed_arm_is_noticed_and_learned():

@@ -45,9 +45,10 @@ def validate(model: DynamicsModel, obs: np.ndarray, action: np.ndarray, next_obs
         next_obs: Shape (N, O).
         scale: Unit of an error in each dimension, shape (O,); models are compared in the same units.
     """
-    truth = torch.as_tensor(next_obs, dtype=torch.float64)
-    mean, std = model.predict(*(torch.as_tensor(values, dtype=torch.float32).expand(model.ensemble_size, -1, -1)
-                                for values in (obs, action)))
+    start, held = (torch.as_tensor(values, dtype=torch.float32) for values in (obs, action))
+    # Rounding the observation to float32 is no error of the model.
+    truth = start.double() + torch.as_tensor(np.subtract(next_obs, obs, dtype=np.float64))
+    mean, std = model.predict(*(values.expand(model.ensemble_size, -1, -1) for values in (start, held)))
     unit = torch.as_tensor(scale, dtype=torch.float64)
     errors, spread = (mean.double() - truth) / unit, std.double() / unit  # (E, N, O)
     error = errors.mean(dim=0)
@@ -61,3 +62,14 @@ def validate(model: DynamicsModel, obs: np.ndarray, action: np.ndarray, next_obs
         surprise=float(nll.mean(dim=1).clamp(max=_MOST_SURPRISING).mean()),
         num_transitions=len(truth),
     )
+
+
+def constant_error(obs: np.ndarray, next_obs: np.ndarray, change: np.ndarray, scale: np.ndarray) -> float:
+    """Root mean squared error, in units of `scale`, of always predicting one change, shape (O,), in float32 as a model does.
+
+    The mean change of the transitions trained on is a fair measure for an entry whose value a frame predicts, such as a
+    reward, and for a clock, which always moves on.
+    """
+    start = np.asarray(obs, dtype=np.float32)
+    predicted = (start + np.asarray(change, dtype=np.float32)).astype(np.float64) - start
+    return float(np.sqrt(np.square((predicted - np.subtract(next_obs, obs)) / scale).mean()))

@@ -11,8 +11,9 @@ from torch.nn import functional
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.models.ensemble.kernels import fused, native
 from mbrl_ros.models.ensemble.kernels.cuda_rollout import cuda_rollout
+from mbrl_ros.models.ensemble.kernels.folding import FoldedParameters
 from mbrl_ros.models.ensemble.kernels.fused import FusedEnsemble
-from mbrl_ros.models.ensemble.normalizer import Normalizer
+from mbrl_ros.models.ensemble.normalizer import INPUT_BOUND
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.spaces.frame import Frame
 from mbrl_ros.types import DynamicsModel
@@ -146,45 +147,38 @@ def check_batch(model: DynamicsModel, obs: torch.Tensor, action: torch.Tensor) -
 class _Network:
     """All members in torch's batched products.
 
-    The normalisers are folded into the first and last layers and into the linear part. Biases of the layers on the input multiply
-    a column of ones. The learned variance bounds become two factors: exp of the softly bounded log-variance v is exactly
-    `exp(min) + exp(max) * sigmoid(v - max)`. In reduced precision the first layer and the linear part stay float32, because
-    their inputs are raw.
+    Biases of the layers on the input multiply a column of ones, which normalisation leaves as it is. In reduced precision the
+    first layer and the linear part stay float32.
     """
 
     def __init__(self, parameters: DynamicsParameters, device: torch.device, precision: str) -> None:
-        network = parameters.ensemble()
-        raw = Normalizer.identity(parameters.inputs.mean.shape[0])
-        network.rebase(parameters.inputs, raw, parameters.residual_scale * parameters.outputs.std)
-        weights = [weight.detach() for weight in network.weights]
-        biases = [bias.detach() for bias in network.biases]
-        _, size, _ = parameters.sizes
-        maximum = network.max_logvar.detach()
+        folded = FoldedParameters.of(parameters)
         dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
 
         def placed(tensor: torch.Tensor, kind: torch.dtype = torch.float32) -> torch.Tensor:
             return tensor.to(device, kind).contiguous()
 
-        self._first = placed(torch.cat([weights[0], biases[0]], dim=1))                # (E, I + 1, hidden)
-        self._hidden = [(placed(bias, dtype), placed(weight, dtype)) for bias, weight in zip(biases[1:-1], weights[1:-1])]
-        last_bias = biases[-1][..., :size]
-        self._linear = placed(_fold_linear(parameters, last_bias))                     # (E, I + 1, O)
-        self._mean = placed(weights[-1][..., :size], dtype)                            # (E, hidden, O)
-        self._logit = placed(weights[-1][..., size:], dtype)                           # (E, hidden, O)
-        self._logit_bias = placed(biases[-1][..., size:] - maximum, dtype)             # (E, 1, O)
-        self._largest_variance = placed(torch.exp(maximum))
-        self._smallest_variance = placed(torch.exp(network.min_logvar.detach()))
+        self._input_mean = placed(functional.pad(folded.input_mean, (0, 1)))                # (I + 1,)
+        self._input_scale = placed(functional.pad(folded.input_scale, (0, 1), value=1.0))   # (I + 1,)
+        self._first = placed(torch.cat([folded.weights[0], folded.biases[0]], dim=1))       # (E, I + 1, hidden)
+        self._hidden = [(placed(bias, dtype), placed(weight, dtype))
+                        for bias, weight in zip(folded.biases[1:], folded.weights[1:])]
+        self._linear = placed(torch.cat([folded.linear, folded.mean_bias], dim=1))          # (E, I + 1, O)
+        self._mean, self._logit = placed(folded.mean, dtype), placed(folded.logit, dtype)   # each (E, hidden, O)
+        self._logit_bias = placed(folded.logit_bias, dtype)                                 # (E, 1, O)
+        self._largest_variance, self._smallest_variance = placed(folded.largest_variance), placed(folded.smallest_variance)
         self._one = torch.ones(1, 1, 1, device=device)
         self._dtype = dtype
         self._on_cuda, self._is_tf32 = device.type == 'cuda', precision == 'tf32'
 
     def tensors(self) -> list[torch.Tensor]:
         pairs = [tensor for pair in self._hidden for tensor in pair]
-        return [self._first, *pairs, self._linear, self._mean, self._logit, self._logit_bias, self._largest_variance,
-                self._smallest_variance]
+        return [self._input_mean, self._input_scale, self._first, *pairs, self._linear, self._mean, self._logit, self._logit_bias,
+                self._largest_variance, self._smallest_variance]
 
     def predict(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         inputs = torch.cat([obs, action, self._one.expand(*obs.shape[:2], 1)], dim=-1)  # (E, B, I + 1)
+        inputs.sub_(self._input_mean).mul_(self._input_scale).clamp_(-INPUT_BOUND, INPUT_BOUND)
         with self._tf32(False):
             hidden = functional.silu(torch.bmm(inputs, self._first), inplace=True).to(self._dtype)
             mean = torch.baddbmm(obs, inputs, self._linear)
@@ -223,12 +217,3 @@ def precisions(device: torch.device | str, is_supported: Callable[[str], bool] =
     if torch.device(device).type == 'cuda':
         return 'float32', 'tf32', 'bfloat16'
     return 'float32', *(name for name in fused.PRECISIONS[1:] if is_supported(name))
-
-
-def _fold_linear(parameters: DynamicsParameters, network_bias: torch.Tensor) -> torch.Tensor:
-    """Linear map from raw inputs and a one to raw outputs, with the network's last bias added: shape (E, I + 1, O)."""
-    inputs, outputs = parameters.inputs, parameters.outputs
-    scale = outputs.std.double()
-    weight = parameters.linear.weight.double() / inputs.std.double().unsqueeze(-1) * scale
-    bias = parameters.linear.bias.double() * scale + outputs.mean.double() - (inputs.mean.double() @ weight).unsqueeze(1)
-    return torch.cat([weight, bias + network_bias.double()], dim=1).float()

@@ -16,9 +16,12 @@ from mbrl_ros.models.ensemble.linear import LinearPart
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.split import bootstrap_counts, holdout_mask
+from mbrl_ros.models.ensemble.warm_start import warm_network
 
 #: Scale of an output that never varied, far below the resolution of any sensor.
 _CONSTANT_OUTPUT = 1e-6
+#: Smallest scale of an output in last digits of its float32 observation, whose rounding would be a large error otherwise.
+_LAST_DIGITS = 16.0
 _FINAL_RATE = 0.02
 _FEWEST_TRAINED_ON = 4
 _SMALLEST_RESIDUAL = 1e-4
@@ -31,6 +34,8 @@ class TrainerConfig(Config):
     ensemble: EnsembleConfig = section(EnsembleConfig, 'The networks.')
     holdout_fraction: float = setting(0.125, 'Share of the transitions held out for validation.', low=0.01, high=0.5)
     min_holdout: int = setting(6, 'Fewest transitions held out.', low=1)
+    holdout_by: str = setting('transition', 'What is held out: single transitions, or whole episodes and, of the first seven, '
+                                            'parts of ten steps.', choices=('transition', 'episode'))
     ridge: float = setting(0.01, 'Penalty on the linear part, in units of one sample.', low=1e-9)
     learning_rate: float = setting(3e-3, 'First step size of Adam; it falls along a half cosine.', low=1e-6, high=0.1)
     batch_size: int = setting(64, 'Transitions a gradient step and member.', low=1)
@@ -66,18 +71,19 @@ class EnsembleTrainer:
         self.config = config
 
     def fit(self, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, *, seed: int, keys: np.ndarray | None = None,
-            initial: DynamicsParameters | None = None, extra: Sequence[np.ndarray] | None = None,
-            is_cancelled: Callable[[], bool] = bool) -> TrainingResult:
+            holdout: np.ndarray | None = None, initial: DynamicsParameters | None = None,
+            extra: Sequence[np.ndarray] | None = None, is_cancelled: Callable[[], bool] = bool) -> TrainingResult:
         """Train one round.
 
         Args:
             obs: Shape (N, O).
             action: Shape (N, A).
             next_obs: Shape (N, O).
-            seed: Seed of initial weights and batches; bootstraps and held-out set follow from the keys. The same seed and data
-                give the same bytes.
+            seed: Seed of initial weights and batches; bootstraps follow from the keys. The same seed and data give the same
+                bytes.
             keys: Integers that identify the transitions over all rounds, shape (N,); their index by default.
-            initial: Parameters to start from, used if `warm_start` is set and the sizes agree.
+            holdout: Which transitions are held out, shape (N,), bool; by default it follows from the keys.
+            initial: Parameters to start from, used if `warm_start` is set and `warm_network` finds sizes and scales alike.
             extra: Further obs, action and next_obs to train on; none of them is held out.
             is_cancelled: Asked between validations.
 
@@ -90,7 +96,7 @@ class EnsembleTrainer:
         members = config.ensemble.ensemble_size
         _check(obs, action, next_obs)
         keys = np.arange(len(obs)) if keys is None else np.asarray(keys)
-        holdout = holdout_mask(keys, config.holdout_fraction, config.min_holdout)
+        holdout = holdout_mask(keys, config.holdout_fraction, config.min_holdout) if holdout is None else holdout
         if (~holdout).sum() < _FEWEST_TRAINED_ON:
             raise ModelError(f'training needs at least {config.min_holdout + _FEWEST_TRAINED_ON} transitions, got {len(obs)}')
         seen = torch.as_tensor(~holdout)
@@ -101,23 +107,24 @@ class EnsembleTrainer:
             seen = torch.cat([seen, seen.new_ones(len(extra[0]))])
         x = torch.as_tensor(np.concatenate([obs, action], axis=1), dtype=torch.float32)
         y = torch.as_tensor(np.asarray(next_obs) - np.asarray(obs), dtype=torch.float32)
-        inputs = Normalizer.fit(x[seen], constant_scale=1.0)
-        outputs = Normalizer.fit(y[seen], constant_scale=_CONSTANT_OUTPUT)
-        x, y = inputs.normalize(x), outputs.normalize(y)
+        smallest_change = _smallest_change(x[seen, :y.shape[1]])
+        inputs, outputs = Normalizer.fit(x[seen], constant_scale=1.0), _change_normalizer(y[seen], smallest_change)
+        x, y = inputs.network_inputs(x), outputs.normalize(y)
         counts = torch.as_tensor(bootstrap_counts(keys[seen.numpy()], members, seed=0))
         generator = torch.Generator().manual_seed(seed)
         network = Ensemble(x.shape[1], y.shape[1], config.ensemble, generator=generator)
-        rows, explained = x.expand(members, -1, -1), torch.zeros(members, *y.shape)
-        if is_warm := config.warm_start and initial is not None and _same_shapes(initial, network):
-            network = initial.ensemble(config.ensemble)
-            network.rebase(initial.inputs, inputs, initial.residual_scale * initial.outputs.std / outputs.std)
+        rows = x.expand(members, -1, -1)
+        explained = torch.zeros(members, *y.shape)
+        is_warm = config.warm_start and initial is not None
+        if warm := warm_network(initial, network, inputs, outputs, smallest_change) if is_warm else None:
+            network = warm
             # Fitting the linear part to the errors of the earlier network continues from the earlier model.
             with torch.no_grad():
                 explained, _ = network(rows)
         linear = LinearPart.fit(x[seen], (y - explained)[:, seen], counts, config.ridge)
         errors = y - linear(rows)  # (E, N, O)
         scale = _residual_scale(errors[:, seen], counts)
-        if is_warm:
+        if warm:
             network.rebase(inputs, inputs, 1.0 / scale)
         dtype = product_type(config.precision, config.ensemble.hidden_size, config.batch_size)
         batches = BootstrapBatches(x[seen].to(dtype), errors[:, seen] / scale, counts, config.batch_size, generator)
@@ -149,6 +156,13 @@ class EnsembleTrainer:
         return np.stack(keeper.curves), keeper.best, steps
 
 
+def typical_change(obs: np.ndarray, next_obs: np.ndarray) -> np.ndarray:
+    """Unit of errors on these transitions, (N, O) each: the scale that training on all of them would have, shape (O,)."""
+    # Copied, because torch warns about read-only arrays, such as those of the replay buffer.
+    start, change = (torch.from_numpy(np.array(values, dtype=np.float32)) for values in (obs, np.subtract(next_obs, obs)))
+    return _change_normalizer(change, _smallest_change(start)).std.numpy()
+
+
 class _BestMembers:
     """Each member's weights at its best validation; a non-finite loss is never best."""
 
@@ -172,16 +186,21 @@ class _BestMembers:
         self.curves.append(loss.numpy())
 
 
+def _change_normalizer(change: torch.Tensor, smallest_change: torch.Tensor) -> Normalizer:
+    fitted = Normalizer.fit(change, constant_scale=_CONSTANT_OUTPUT)
+    return Normalizer(fitted.mean, fitted.std.maximum(smallest_change))
+
+
+def _smallest_change(obs: torch.Tensor) -> torch.Tensor:
+    """Smallest scale of a change, shape (O,), that is not the rounding of observations, shape (N, O)."""
+    return _LAST_DIGITS * torch.finfo(torch.float32).eps * obs.abs().amax(dim=0)
+
+
 def _residual_scale(errors: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Spread of the linear part's errors, shape (O,), on rows outside of each member's own bootstrap."""
     unseen = (counts == 0).unsqueeze(-1)
     spread = (torch.square(errors) * unseen).sum(dim=(0, 1)) / unseen.sum().clamp(min=1)
     return spread.sqrt().clamp(min=_SMALLEST_RESIDUAL)
-
-
-def _same_shapes(parameters: DynamicsParameters, network: Ensemble) -> bool:
-    own, other = parameters.network, network.state_dict()
-    return own.keys() == other.keys() and all(own[name].shape == other[name].shape for name in own)
 
 
 def _cosine(progress: float) -> float:

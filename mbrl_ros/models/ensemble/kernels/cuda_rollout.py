@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.models.ensemble.kernels.folding import FoldedParameters, padded, whole
+from mbrl_ros.models.ensemble.normalizer import INPUT_BOUND
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 
 _SOURCE = Path(__file__).with_name('rollout.cu')
@@ -150,8 +151,8 @@ def _kernel(obs_size: int, action_size: int, units: int, layers: int, device: to
     there_are = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
     if shared_bytes + _BARRIERS_BYTES > there_are:
         raise RuntimeError(f'{units} units need {shared_bytes} bytes of shared memory, there are {there_are}')
-    sizes = {'OBS': obs_size, 'ACTION': action_size, 'UNITS': units, 'LAYERS': layers}
-    source = [*(f'#define {name} {size}' for name, size in sizes.items()), _product('multiply_layer', tiles),
+    constants = {'OBS': obs_size, 'ACTION': action_size, 'UNITS': units, 'LAYERS': layers, 'INPUT_BOUND': f'{INPUT_BOUND}f'}
+    source = [*(f'#define {name} {value}' for name, value in constants.items()), _product('multiply_layer', tiles),
               _product('multiply_last', 2 * obs_tiles), _SOURCE.read_text(encoding='utf-8')]
     return _Kernel('\n'.join(source), shared_bytes, device)
 

@@ -11,8 +11,9 @@ from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 class FoldedParameters:
     """The change of an observation, in its own units, as a network and a linear part of normalised inputs.
 
-    Inputs are normalised before they are rounded, so that an entry that varies little far from zero keeps its digits. The
-    variance is `smallest_variance + largest_variance * sigmoid(logit)`.
+    Inputs are normalised before they are rounded, so that an entry that varies little far from zero keeps its digits, and limited
+    to `INPUT_BOUND`, as in training. The variance is exp of the softly bounded log-variance, which is exactly
+    `smallest_variance + largest_variance * sigmoid(logit)`.
 
     Attributes:
         input_mean: Shape (I,), I = O + A.

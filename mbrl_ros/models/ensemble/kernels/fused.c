@@ -14,6 +14,8 @@
 /* As in native.py; must increase with every change of the arguments between Python and C. */
 #define INTERFACE 2
 #define MAX_LAYERS 10
+/* Largest normalised input, as in normalizer.py. */
+#define INPUT_BOUND 20.0f
 #define EXPORT __attribute__((visibility("default")))
 
 /* Scales of the features of `spaces/tool_frame.py`. */

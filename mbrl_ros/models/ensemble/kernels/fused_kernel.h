@@ -120,7 +120,8 @@ TARGET static void NAME(step)(const Network *net, int member, NAME(Tile) *tile) 
             const FLOATS mean = OF_FLOATS(all)(net->input_mean[i]), scale = OF_FLOATS(all)(net->input_scale[i]);
             const float *from = (i < size ? strip->features : strip->inputs) + i * lanes;
             for (int r = 0; r < lanes; r += FLOAT_LANES)
-                OF_FLOATS(store)(strip->inputs + i * lanes + r, (OF_FLOATS(load)(from + r) - mean) * scale);
+                OF_FLOATS(store)(strip->inputs + i * lanes + r,
+                                 OF_FLOATS(within)((OF_FLOATS(load)(from + r) - mean) * scale, INPUT_BOUND));
         }
         for (int i = 0; i < inputs; i += GROUP) {
             for (int r = 0; r < lanes; r += SPAN) {

@@ -4,10 +4,10 @@
  * to the last, activations in shared memory. While one layer is computed, the weights of the next one are fetched. Two warpgroups
  * share a layer; each computes half of its columns.
  *
- * Compiled in, see cuda_rollout.py: OBS, ACTION, UNITS of each hidden layer, LAYERS of them, and the functions multiply_layer and
- * multiply_last, which add the product of 64 rows and 16 columns of activations with the weights of a warpgroup's columns. In shared
- * memory matrices lie in cores of 8 rows of 16 bytes, one after another: of activations down the rows, then along the inner axis; of
- * weights, whose rows here are columns, along the inner axis first. */
+ * Compiled in, see cuda_rollout.py: OBS, ACTION, UNITS of each hidden layer, LAYERS of them, INPUT_BOUND, and the functions
+ * multiply_layer and multiply_last, which add the product of 64 rows and 16 columns of activations with the weights of a warpgroup's
+ * columns. In shared memory matrices lie in cores of 8 rows of 16 bytes, one after another: of activations down the rows, then along
+ * the inner axis; of weights, whose rows here are columns, along the inner axis first. */
 
 #define ROWS 64
 #define THREADS 256
@@ -58,6 +58,11 @@ __device__ __forceinline__ unsigned pair(float low, float high) {
     unsigned packed;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
     return packed;
+}
+
+/* Limit a normalised input; NaN stays NaN. */
+__device__ __forceinline__ float within(float value) {
+    return value > INPUT_BOUND ? INPUT_BOUND : value < -INPUT_BOUND ? -INPUT_BOUND : value;
 }
 
 __device__ __forceinline__ float silu(float value) {
@@ -159,7 +164,7 @@ roll_out(const float *start, const float *actions, const int *members, const flo
         for (int index = 0; index < 4 * OBS_TILES; index++) {
             const int column = (group * OBS_TILES + index / 4) * 8 + column_of_lane + index % 2, place = row + index / 2 % 2 * 8;
             if (column < OBS) {
-                const float value = (obs[index] - __ldg(inputs + column)) * __ldg(scales + column);
+                const float value = within((obs[index] - __ldg(inputs + column)) * __ldg(scales + column));
                 exact[place * EXACT_STRIDE + column] = value;
                 *(unsigned short *)(input + column / 8 * COLUMNS_BYTES + place * 16 + column % 8 * 2)
                     = (unsigned short)pair(value, 0.0f);
@@ -169,7 +174,7 @@ roll_out(const float *start, const float *actions, const int *members, const flo
         for (int index = 0; index < UP(ROWS * ACTION, THREADS); index++) {
             const int at = threadIdx.x + index * THREADS, place = at / ACTION, column = OBS + at % ACTION;
             if (at < ROWS * ACTION) {
-                const float value = (ahead[index] - __ldg(inputs + column)) * __ldg(scales + column);
+                const float value = within((ahead[index] - __ldg(inputs + column)) * __ldg(scales + column));
                 exact[place * EXACT_STRIDE + column] = value;
                 *(unsigned short *)(input + column / 8 * COLUMNS_BYTES + place * 16 + column % 8 * 2)
                     = (unsigned short)pair(value, 0.0f);
