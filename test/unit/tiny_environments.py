@@ -151,7 +151,8 @@ for _name, _kind, _limit, _arguments in (
         ('Unbounded-v0', Odd, 12, {'actions': Box(-np.inf, 1.0, (2,), np.float32)}),
         ('Pixels-v0', Odd, 12, {'observations': Box(0, 255, (4, 4), np.uint8)}),
         ('Broken-v0', Odd, 12, {'paid': float('nan')}), ('Breaking-v0', Breaking, 12, {}),
-        ('Unpaid-v0', Odd, 12, {'paid': -1.0}), ('Long-v0', Slider, 40, {}), ('Far-v0', Far, 12, {}), ('Interrupted-v0', Interrupted, 12, {}),
+        ('Unpaid-v0', Odd, 12, {'paid': -1.0}), ('Long-v0', Slider, 40, {}), ('Far-v0', Far, 12, {}),
+        ('Interrupted-v0', Interrupted, 12, {}),
         ('InterruptedLater-v0', InterruptedLater, 12, {}), ('Terminated-v0', Terminated, 12, {}),
         ('InterruptedEarly-v0', Interrupted, 12, {'early': True})):
     gymnasium.register(f'tiny/{_name}', _kind, max_episode_steps=_limit, kwargs=_arguments)
