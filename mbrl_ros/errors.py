@@ -70,6 +70,10 @@ class BagError(MbrlError):
     """A recording cannot be read or written."""
 
 
+class DemonstrationError(MbrlError):
+    """Demonstrations cannot be used: a recording is damaged or of another environment, or who demonstrates fails."""
+
+
 class LaunchError(MbrlError):
     """A launch file cannot be run; the message names file and line."""
 

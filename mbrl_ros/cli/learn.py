@@ -13,6 +13,7 @@ from mbrl_ros.errors import MbrlError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mbrl_ros.experience.demonstrations import DemonstratedEpisode
     from mbrl_ros.runs.env_loop import EnvLoop
     from mbrl_ros.runs.learning_run import LearningRun
     from mbrl_ros.runs.task_loop import TaskLoop
@@ -32,8 +33,9 @@ def learn(
     agent: Annotated[str | None, typer.Option(help='Agent that learns and acts, a name or module:KIND; that of --config, or '
                                                    'pets, by default.')] = None,
     robot: Annotated[str | None, typer.Option(help='Robot profile of a task; panda by default.')] = None,
-    demos: Annotated[list[Path] | None, typer.Option(help='Bag of demonstrations to begin with instead of scripted ones; may be '
-                                                          'given several times.')] = None,
+    demos: Annotated[list[str] | None, typer.Option(help='Demonstrations to begin with; may be given several times. For a task a '
+                                                         'bag, instead of scripted ones; for an environment an .npz file, '
+                                                         'minari:<dataset>, or a policy as module:function.')] = None,
     reward: Annotated[str | None, typer.Option(help='Reward of an environment: environment (its compute_reward), learned, '
                                                     'built-in or module:function; its compute_reward where it has one, or else '
                                                     'learned, by default.')] = None,
@@ -45,8 +47,8 @@ def learn(
     import torch
     from rich.console import Console
 
-    from mbrl_ros.experience.demonstrations import load_demonstrations
     from mbrl_ros.runs.learning_run import LearningRun
+    from mbrl_ros.runs.run_folder import require_no_run
 
     torch.set_num_threads(threads)
     console = Console()
@@ -54,14 +56,16 @@ def learn(
         refuse_options({'--reward': reward, '--features': features}, 'is for an environment, which needs --env')
         loop = _task_loop(task or 'lift', robot or 'panda', config, changes or (), agent)
     else:
-        refuse_options({'--task': task, '--robot': robot, '--demos': demos}, 'is for a task, which excludes --env')
+        refuse_options({'--task': task, '--robot': robot}, 'is for a task, which excludes --env')
         loop = _env_loop(env, reward, features, config, changes or (), agent)
+    folder = out or Path('runs') / f'{loop.file_name}-{seed}'
     with contextlib.closing(loop):
         shown = ()
         if demos:
-            shown = load_demonstrations(demos, loop.robot, loop.name, loop.task.space, loop.period_s,
-                                        on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
-        run = LearningRun(loop, seed=seed, folder=out or Path('runs') / f'{loop.file_name}-{seed}', resume=resume, shown=shown)
+            refuse_options({'--demos': resume}, 'the run has its demonstrations already, and --resume goes on with it')
+            require_no_run(folder)
+            shown = _task_shown(loop, demos, console) if env is None else _env_shown(loop, demos, seed, console)
+        run = LearningRun(loop, seed=seed, folder=folder, resume=resume, shown=shown)
         ended_by = _follow(run, steps, console, shows_recorded=not resume)
         if run.board.scores:
             console.print(f'learning curve: {run.draw()}', highlight=False)
@@ -82,6 +86,20 @@ def _env_loop(env: str, reward: str | None, features: str | None, config: Path |
     from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
 
     return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes, agent), reward=reward, features=features)
+
+
+def _task_shown(loop: 'TaskLoop', demos: Sequence[str], console: 'Console') -> 'list[DemonstratedEpisode]':
+    from mbrl_ros.experience.demonstrations import load_demonstrations
+
+    return load_demonstrations(demos, loop.robot, loop.name, loop.task.space, loop.period_s,
+                               on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
+
+
+def _env_shown(loop: 'EnvLoop', demos: Sequence[str], seed: int, console: 'Console') -> 'list[DemonstratedEpisode]':
+    from mbrl_ros.runs.env_demonstrations import load_env_demonstrations
+
+    with console.status('demonstrations …'):
+        return load_env_demonstrations(demos, loop, seed=seed)
 
 
 def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> Exception | None:

@@ -7,7 +7,11 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from torch.nn import functional
 
+from mbrl_ros.environments.bounds import Misfit, misfit
 from mbrl_ros.errors import ConfigError
+
+#: By how much an action of a recording or of a user's policy may be beyond its bounds, as a share of the range.
+_TOLERANCE = 1e-3
 
 
 class ActionMap(Protocol):
@@ -16,16 +20,21 @@ class ActionMap(Protocol):
     Attributes:
         size: A.
         num_units: U, numbers of an action in the environment's units.
+        space: The environment's space of actions.
     """
 
     size: int
     num_units: int
+    space: Space
 
     def of_agent(self, action: np.ndarray) -> Any:
         """The environment's action for an agent's, shape (A,); values beyond [-1, 1] count as -1 or 1."""
 
     def to_agent(self, actions: np.ndarray) -> np.ndarray:
         """The agent's actions, shape (N, A), for the environment's, shape (N, ...)."""
+
+    def misfit(self, actions: np.ndarray) -> Misfit | None:
+        """The first of actions in the environment's units, shape (N, ...), that is not one of the space; None if all are."""
 
     def features(self, action: torch.Tensor) -> torch.Tensor:
         """What the dynamics depend on, shape (..., A), of the agent's actions (..., A)."""
@@ -38,14 +47,14 @@ class BoxActions:
     """Bounded real numbers; -1 and 1 are the bounds. Implements `ActionMap`."""
 
     def __init__(self, space: Box) -> None:
-        self._space, self.size = space, int(np.prod(space.shape))
+        self.space, self.size = space, int(np.prod(space.shape))
         self.num_units = self.size
         low, high = (np.asarray(bound, dtype=np.float64).ravel() for bound in (space.low, space.high))
         self._middle, self._half = 0.5 * (low + high), 0.5 * (high - low)
 
     def of_agent(self, action: np.ndarray) -> np.ndarray:
         """See `ActionMap.of_agent`; shape and type are the space's."""
-        space, scaled = self._space, self._middle + self._half * np.clip(action, -1.0, 1.0)
+        space, scaled = self.space, self._middle + self._half * np.clip(action, -1.0, 1.0)
         # Rounding to the space's type may exceed a bound slightly.
         return np.clip(scaled.reshape(space.shape).astype(space.dtype), space.low, space.high)
 
@@ -53,6 +62,11 @@ class BoxActions:
         """See `ActionMap.to_agent`; an entry whose bounds are equal becomes 0."""
         from_middle = np.reshape(actions, (len(actions), -1)) - self._middle
         return np.clip(from_middle / np.where(self._half > 0.0, self._half, 1.0), -1.0, 1.0)
+
+    def misfit(self, actions: np.ndarray) -> Misfit | None:
+        """See `ActionMap.misfit`."""
+        values = np.reshape(actions, (len(actions), -1)).astype(np.float64)
+        return misfit(values, self.space.low.ravel(), self.space.high.ravel(), _names(self.size), tolerance=_TOLERANCE)
 
     def features(self, action: torch.Tensor) -> torch.Tensor:
         """See `ActionMap.features`."""
@@ -71,7 +85,7 @@ class Choices:
     """
 
     def __init__(self, space: Discrete | MultiDiscrete | MultiBinary) -> None:
-        self._space = space
+        self.space = space
         if isinstance(space, Discrete):
             self._counts, starts = [int(space.n)], [int(space.start)]
         elif isinstance(space, MultiBinary):
@@ -87,15 +101,25 @@ class Choices:
         """See `ActionMap.of_agent`."""
         parts = np.split(np.asarray(action), np.cumsum(self._counts)[:-1])
         chosen = self._starts + [int(np.argmax(part)) for part in parts]
-        if isinstance(self._space, Discrete):
-            return self._space.dtype.type(chosen[0])
-        return chosen.reshape(self._space.shape).astype(self._space.dtype)
+        if isinstance(self.space, Discrete):
+            return self.space.dtype.type(chosen[0])
+        return chosen.reshape(self.space.shape).astype(self.space.dtype)
 
     def to_agent(self, actions: np.ndarray) -> np.ndarray:
         """See `ActionMap.to_agent`; the chosen option is 1, the others are -1."""
         indices = np.reshape(actions, (len(actions), -1)).astype(np.int64) - self._starts
         return np.concatenate([np.where(np.arange(count) == indices[:, [place]], 1.0, -1.0)
                                for place, count in enumerate(self._counts)], axis=1)
+
+    def misfit(self, actions: np.ndarray) -> Misfit | None:
+        """See `ActionMap.misfit`."""
+        values, names = np.reshape(actions, (len(actions), -1)).astype(np.float64), _names(self.num_units)
+        if found := misfit(values, self._starts, self._starts + np.array(self._counts) - 1, names):
+            return found
+        if len(between := np.argwhere(values != np.round(values))):
+            row, column = between[0]
+            return Misfit(int(row), f'{names[column]} is {values[row, column]:g}, which is no whole number')
+        return None
 
     def features(self, action: torch.Tensor) -> torch.Tensor:
         """See `ActionMap.features`: 1 for the chosen option, 0 for the others."""
@@ -122,3 +146,7 @@ def action_map(space: Space, env_id: str) -> ActionMap:
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise ConfigError(f'{env_id} has actions {space}, not all of them bounded; what can be planned has finite bounds')
     return BoxActions(space)
+
+
+def _names(count: int) -> list[str]:
+    return [f'action[{index}]' for index in range(count)]

@@ -13,7 +13,7 @@ from mbrl_ros.errors import ConfigError, MeasurementError
 #: Keys of an observation of an environment with goals; the goal is the last.
 _GOAL_KEYS = ('observation', 'achieved_goal', 'desired_goal')
 #: Names under which environments tell success.
-_SUCCESS = ('is_success', 'success')
+SUCCESS = ('is_success', 'success')
 #: Seed of the trial.
 _TRIAL = 0
 
@@ -34,6 +34,8 @@ class FlatEnvironment:
 
     Attributes:
         env_id: Id of the environment.
+        space: Its own space of observations.
+        raw_obs: Newest observation as the environment gave it.
         obs_names: Names of the O entries of an observation.
         actions: The map of its actions.
         action_names: Names of the A entries of an action.
@@ -50,11 +52,11 @@ class FlatEnvironment:
         self.env_id = env_id
         self._env = ForeignEnvironment(env_id, render=render)
         try:
-            self._space = self._env.observation_space
-            self.obs_names = tuple(_names(self._space, env_id))
+            self.space = self._env.observation_space
+            self.obs_names = tuple(_names(self.space, env_id))
             self.actions = action_map(self._env.action_space, env_id)
             self.action_names = tuple(f'action[{index}]' for index in range(self.actions.size))
-            self.is_achieved, self.is_goal = (_entries(self._space, key) for key in _GOAL_KEYS[1:])
+            self.is_achieved, self.is_goal = (_entries(self.space, key) for key in _GOAL_KEYS[1:])
             self.max_steps, self.period_s = self._env.max_steps, self._env.period_s
             self._try()
         except (ConfigError, MeasurementError) as error:
@@ -67,8 +69,8 @@ class FlatEnvironment:
         Raises:
             MeasurementError: The environment raised an exception, or the observation is not finite or does not fit its space.
         """
-        obs, _ = self._env.reset(seed)
-        return self._flat(obs)
+        self.raw_obs, _ = self._env.reset(seed)
+        return self._flat(self.raw_obs)
 
     def step(self, action: np.ndarray) -> Stepped:
         """Hold an action, shape (A,), in [-1, 1], for a step; returns what Gymnasium does, the observation as (O,), float64.
@@ -77,6 +79,7 @@ class FlatEnvironment:
             MeasurementError: As for `reset`, or the reward is no finite number.
         """
         stepped = self._env.step(self.actions.of_agent(action))
+        self.raw_obs = stepped.obs
         return stepped._replace(obs=self._flat(stepped.obs))
 
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
@@ -85,8 +88,15 @@ class FlatEnvironment:
         Raises:
             MeasurementError: The environment raised an exception, or returned something else.
         """
-        parts = (_unflat(self._space[key], values) for key, values in zip(_GOAL_KEYS[1:], (achieved, desired)))
+        parts = (_unflat(self.space[key], values) for key, values in zip(_GOAL_KEYS[1:], (achieved, desired)))
         return self._env.compute_reward(*parts)
+
+    def ends(self, terminated: bool, success: bool | None) -> bool:
+        """Whether the last step of an episode was an end, which the model learns.
+
+        Where success ends an episode, its place depends on the goal, and to stay there would be as good.
+        """
+        return terminated and not (success and self.is_goal.any())
 
     def picture(self) -> np.ndarray:
         """Render the environment, shape (height, width, 3), uint8.
@@ -117,12 +127,12 @@ class FlatEnvironment:
 
     def _flat(self, obs: Any) -> np.ndarray:
         try:
-            values = np.asarray(flatten(self._space, obs), dtype=np.float64)
+            values = np.asarray(flatten(self.space, obs), dtype=np.float64)
         except Exception as error:  # Gymnasium's error depends on what the environment returned.
-            raise MeasurementError(f'{self.env_id} gave an observation that does not fit its space {self._space} '
+            raise MeasurementError(f'{self.env_id} gave an observation that does not fit its space {self.space} '
                                    f'({type(error).__name__}: {error})') from None
         if values.shape != (len(self.obs_names),):
-            raise MeasurementError(f'{self.env_id} gave an observation of {values.size} numbers, its space {self._space} has '
+            raise MeasurementError(f'{self.env_id} gave an observation of {values.size} numbers, its space {self.space} has '
                                    f'{len(self.obs_names)}')
         if not np.isfinite(values).all():
             name = self.obs_names[int(np.argmin(np.isfinite(values)))]
@@ -142,7 +152,7 @@ def has_goals(env_id: str) -> bool:
 
 def success_of(info: dict[str, Any]) -> bool | None:
     """Success by an environment's word; None if it says nothing of it."""
-    told = np.asarray(next((info[name] for name in _SUCCESS if name in info), None))
+    told = np.asarray(next((info[name] for name in SUCCESS if name in info), None))
     return bool(told.item()) if told.size == 1 and told.dtype.kind in 'biuf' else None
 
 

@@ -1,4 +1,4 @@
-"""Demonstrated episodes from bags, for a learning run to begin with; without ROS."""
+"""Demonstrated episodes, for a learning run to begin with, and how those of tasks are read from bags; without ROS."""
 
 import dataclasses
 import json
@@ -29,17 +29,17 @@ class DemonstratedEpisode:
     """One demonstrated episode.
 
     Attributes:
-        bag: Path of the recording.
+        source: Path of the recording, or whatever else names where the episode is from.
         steps: Control steps of the episode.
-        success: Whether the goal was reached and held.
-        distance_m: Distance from the goal at the end.
+        success: Whether the goal was reached and held; None if that is not known.
+        distance_m: Distance from the goal at the end; NaN without a goal.
         episode_return: Sum of rewards.
         transitions: Control steps with complete data, at least one and at most `steps`.
     """
 
-    bag: str
+    source: str
     steps: int
-    success: bool
+    success: bool | None
     distance_m: float
     episode_return: float
     transitions: Transitions
@@ -97,11 +97,11 @@ class _Chapter:
         return (transition.episode == self.last.episode and self.stamps_ns[0] <= transition.stamp_ns
                 and (is_open or transition.stamp_ns < self.last.stamp_ns))
 
-    def episode_of(self, bag: str, transitions: list[Transition]) -> DemonstratedEpisode:
+    def episode_of(self, source: str, transitions: list[Transition]) -> DemonstratedEpisode:
         """The episode, with these control steps."""
         last = self.last
-        return DemonstratedEpisode(bag, max(last.step, len(transitions)), last.success, last.distance_m, last.episode_return,
-                                   Transitions.gathered(transitions))
+        return DemonstratedEpisode(source, max(last.step, len(transitions)), last.success, last.distance_m,
+                                   last.episode_return, Transitions.gathered(transitions))
 
 
 def _reports_and_task(path: Path) -> tuple[list[EpisodeReport], str]:

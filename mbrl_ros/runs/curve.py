@@ -41,9 +41,10 @@ def save_return_curve(scores: Sequence[EpisodeScore], path: Path, *, title: str)
     """
     is_told = any(score.success is not None for score in scores)
     figure, (top, *middle, bottom) = _panels(2 + is_told, title)
-    steps, exploring = _steps(scores), _is_of(Phase.EXPLORING, scores)
+    steps, shown, exploring = _steps(scores), _is_of(Phase.DEMONSTRATED, scores), _is_of(Phase.EXPLORING, scores)
     returns = np.array([score.episode_return for score in scores])
-    for chosen, colour, marker, label in ((exploring, 'grey', 'x', 'random actions'), (~exploring, 'tab:blue', 'o', 'planned')):
+    for chosen, colour, marker, label in ((shown, 'tab:blue', '^', 'demonstrated'), (exploring, 'grey', 'x', 'random actions'),
+                                          (~(shown | exploring), 'tab:blue', 'o', 'planned')):
         if chosen.any():
             top.scatter(steps[chosen], returns[chosen], c=colour, marker=marker, label=label, s=28, zorder=3)
     mean = [returns[max(0, end - RECENT):end].mean() for end in range(1, len(scores) + 1)]

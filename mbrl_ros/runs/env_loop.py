@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from mbrl_ros.config import setting, suggestion
 from mbrl_ros.environments.adapter import FlatEnvironment, file_name, has_goals, success_of
 from mbrl_ros.environments.functions import load_features
 from mbrl_ros.environments.goals import RewardOfGoals
+from mbrl_ros.environments.recordings import RecordedEpisode
 from mbrl_ros.environments.rewards import KNOWN, load_reward
 from mbrl_ros.errors import ConfigError, MbrlError, PlanningError
 from mbrl_ros.planning.planner import Objective
@@ -23,7 +24,7 @@ from mbrl_ros.runs.curve import save_return_curve
 from mbrl_ros.runs.playing import LEARNING, Episode, Relearn, Step, play_out
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.outcome import GivenReward, Goals, OutcomeSpace, learned_reward
-from mbrl_ros.types import GOAL_SIZE, Phase
+from mbrl_ros.types import GOAL_SIZE, TAGS, Phase
 
 #: Robot in the contract of an environment.
 ROBOT = 'gymnasium'
@@ -43,7 +44,8 @@ class EnvLoopConfig(RunConfig):
     """
 
     max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
-    explorations: int = setting(1, 'First episodes, of random actions.', low=0)
+    demonstrations: int = setting(10, 'Episodes of each policy that --demos names.', low=1)
+    explorations: int = setting(1, 'First episodes of random actions, after the demonstrations.', low=0)
     steps_per_round: int = setting(0, 'Control steps from one round of training within an episode to the next; 0 trains only '
                                       'after episodes.', low=0)
     effector: tuple[str, ...] = setting((), 'Entries of the observation that say where the part of the arm is that moves what is '
@@ -79,6 +81,9 @@ class EnvLoop:
 
     Raises:
         ConfigError: The environment, reward or features do not exist or cannot be used, or the environment cannot be drawn.
+
+    Attributes:
+        env: The environment.
     """
 
     demonstrations, has_goal = 0, False
@@ -86,21 +91,21 @@ class EnvLoop:
     def __init__(self, env_id: str, config: EnvLoopConfig, *, reward: str | None = None, features: str | None = None,
                  render: bool = False) -> None:
         self.config, self.name, self.file_name = config, env_id, file_name(env_id)
-        self._env = FlatEnvironment(env_id, render=render)
+        self.env = FlatEnvironment(env_id, render=render)
         try:
-            self._reward = reward or (ENVIRONMENT if self._env.has_reward_of_goals else LEARNED)
-            self.max_episode_steps = _max_steps(self._env, config)
-            effector = _effector(self._env, config.effector)
-            self._objective = _objective(self._env, self._reward, effector)
-            self.space = _space(self._env, self._reward, effector, features)
+            self._reward = reward or (ENVIRONMENT if self.env.has_reward_of_goals else LEARNED)
+            self.max_episode_steps = _max_steps(self.env, config)
+            effector = _effector(self.env, config.effector)
+            self._objective = _objective(self.env, self._reward, effector)
+            self.space = _space(self.env, self._reward, effector, features)
             if render:
-                self._env.picture()
+                self.env.picture()
         except MbrlError:
-            self._env.close()
+            self.env.close()
             raise
         self.identity = {'env': env_id, 'reward': self._reward, 'features': features}
         self.steps_per_round, self.is_reward_learned = config.steps_per_round, self._reward == LEARNED
-        self.tells_success, self.period_s = self._env.tells_success, self._env.period_s
+        self.tells_success, self.period_s = self.env.tells_success, self.env.period_s
         self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=env_id, period_s=self.period_s,
                                     reward=self._reward)
         self.agent = config.kind.make_agent(self.contract, self.space, config.agent_config.acting())
@@ -108,7 +113,7 @@ class EnvLoop:
     def prepare(self) -> None:
         """See `playing.Runner.prepare`; raises ConfigError also for a reward that is not finite in the trial."""
         try:
-            self.agent.prepare(self._observed(self._env.trial_obs), self._objective)
+            self.agent.prepare(self._observed(self.env.trial_obs), self._objective)
         except PlanningError as error:
             raise ConfigError(f'{self.name} cannot be planned in with the reward {self._reward!r}: {error}') from None
 
@@ -124,7 +129,7 @@ class EnvLoop:
         """
         env_seed, plan_seed, action_seed = episode_seeds(seed, stream, episode)
         memory = None if agent is None else agent.reset(plan_seed)
-        first = self._observed(self._env.reset(env_seed))
+        first = self._observed(self.env.reset(env_seed))
 
         def decide(obs: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray, float | None, str | None]:
             if agent is None:
@@ -144,16 +149,40 @@ class EnvLoop:
 
         rng = np.random.default_rng(action_seed)
         phase = Phase.EXPLORING if agent is None else Phase.RUNNING
-        play = _EnvPlay(self._env, phase.value, first, self.max_episode_steps, decide, self._observed)
+        play = _EnvPlay(self.env, phase.value, first, self.max_episode_steps, decide, self._observed)
         return play_out(play, on_step, every=self.steps_per_round if relearn else 0, on_part=learn)
 
     def demonstrate(self, *, seed: int, episode: int, on_step: Callable[[], None] = lambda: None) -> Episode:
-        """There are no demonstrations of environments.
+        """Environments have no expert of their own; `follow` plays one that is given.
 
         Raises:
             ConfigError: Always.
         """
-        raise ConfigError(f'there are no demonstrations of {self.name}')
+        raise ConfigError(f'{self.name} has no expert of its own')
+
+    def follow(self, policy: Callable[[Any], np.ndarray], *, seed: int, episode: int) -> Episode:
+        """Run one episode of a policy as a demonstration; the seed decides the environment's chance.
+
+        Args:
+            policy: From an observation, as the environment gives it, to the agent's action, shape (A,).
+            seed, episode: As for `play`, of learning.
+
+        Raises:
+            MeasurementError: As for `play`.
+        """
+        first = self._observed(self.env.reset(episode_seeds(seed, LEARNING, episode)[0]))
+        return play_out(_EnvPlay(self.env, Phase.DEMONSTRATED.value, first, self.max_episode_steps,
+                                 lambda _obs, _previous: (policy(self.env.raw_obs), None, None), self._observed))
+
+    def recorded(self, episode: RecordedEpisode) -> Episode:
+        """A recorded episode as a demonstration that `follow` would have given."""
+        count = len(episode.action)
+        reward, ended = np.concatenate([[0.0], episode.reward]), np.zeros(count + 1)
+        ended[-1] = self.env.ends(episode.terminated, episode.success)
+        obs = np.array([self._observed(*values) for values in zip(episode.obs, reward, ended)])
+        return Episode(Phase.DEMONSTRATED.value, episode.success, float('nan'), float(episode.reward.sum()), np.array([]), (),
+                       obs, episode.action, episode.reward, np.full((count, GOAL_SIZE), np.nan),
+                       np.full(count, TAGS[Phase.DEMONSTRATED], dtype=np.uint8), episode.terminated)
 
     def picture(self, width: int, height: int) -> np.ndarray:
         """Picture of the environment as it is now, shape (height, width, 3), uint8, with black margins.
@@ -163,7 +192,7 @@ class EnvLoop:
         """
         from PIL import Image, ImageOps
 
-        return np.asarray(ImageOps.pad(Image.fromarray(self._env.picture()), (width, height)))
+        return np.asarray(ImageOps.pad(Image.fromarray(self.env.picture()), (width, height)))
 
     def draw(self, scores: Sequence[EpisodeScore], path: Path, *, seed: int) -> None:
         """Draw return, success if the environment tells it, and model error over control steps and write a PNG."""
@@ -171,7 +200,7 @@ class EnvLoop:
 
     def close(self) -> None:
         """Close the environment."""
-        self._env.close()
+        self.env.close()
 
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
         outcome = [reward, ended] if self.is_reward_learned else [ended]
@@ -199,9 +228,7 @@ class _EnvPlay:
         action, elapsed_s, failure = self._decide(self.obs, self._previous)
         own, reward, self.terminated, truncated, info = self._env.step(action)
         self.success = success_of(info)
-        # Where success ends an episode, its place depends on the goal, and to stay there would be as good.
-        ended = self.terminated and not (self.success and self._env.is_goal.any())
-        self.obs, self._previous = self._observed(own, reward, ended), action
+        self.obs, self._previous = self._observed(own, reward, self._env.ends(self.terminated, self.success)), action
         self._num_steps += 1
         self.episode_return += reward
         self.is_over = self.terminated or truncated or self._num_steps >= self._max_steps

@@ -79,13 +79,13 @@ class LearningRun:
     def __init__(self, loop: Runner, *, seed: int, folder: Path, resume: bool = False,
                  shown: Sequence[DemonstratedEpisode] = ()) -> None:
         if resume and shown:
-            raise ConfigError(f'{folder}: the run has its demonstrations already; to go on with it, leave the bags out')
+            raise ConfigError(f'{folder}: the run has its demonstrations already; to go on with it, leave --demos out')
         loop.prepare()
         self._folder, self._checkpoint, self._seed, self.loop = folder, folder / 'checkpoint.safetensors', seed, loop
         identity = {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}
-        bags = {'demos': list(dict.fromkeys(episode.bag for episode in shown))} if shown else {}
+        sources = {'demos': list(dict.fromkeys(episode.source for episode in shown))} if shown else {}
         if not resume:
-            begin(folder, {**identity, **bags})
+            begin(folder, {**identity, **sources})
         elif require_same(folder, identity).get('demos') and not self._checkpoint.exists():
             raise ConfigError(f'{folder}: holds a run that ended before its demonstrations were kept; '
                               'begin anew in another folder')

@@ -46,6 +46,7 @@ class Notes:
         of_reward = _of_reward(rows) if is_last_random and self._loop.is_reward_learned else ()
         return (*_of_plans(index, episode), *of_reward, *new)
 
+
 def require_plans(scores: Sequence[EpisodeScore], newest: Episode) -> None:
     """Check that at least one of the last three episodes had a plan; `newest` is the last of them.
 
@@ -59,12 +60,14 @@ def require_plans(scores: Sequence[EpisodeScore], newest: Episode) -> None:
 
 def _of_reward(rows: Transitions) -> tuple[str, ...]:
     """Tell a reward that never varied, unless episodes were ended for good: then ends can be learned, and avoided or sought."""
-    num_random = int((rows.tags & Tag.EXPLORED != 0).sum())
+    num_random, num_shown = (int((rows.tags & tag != 0).sum()) for tag in (Tag.EXPLORED, Tag.DEMONSTRATED))
     if num_random == 0 or len(np.unique(rows.reward)) != 1 or rows.terminated.any():
         return ()
-    return (f"the reward was {rows.reward[0]:g} in all {num_random} random steps, so there's nothing to learn it from: give one "
-            'with --reward module:function, or --reward environment where it has goals, demonstrate with --demos, or explore '
-            'longer (explorations in the settings)',)
+    steps, show = (f'{num_random} random steps', 'demonstrate') if num_shown == 0 else (
+        f'{num_shown} demonstrated and {num_random} random steps', 'demonstrate steps with another one')
+    return (f"the reward was {rows.reward[0]:g} in all {steps}, so there's nothing to learn it from: give one with --reward "
+            f'module:function, or --reward environment where it has goals, {show} with --demos, or explore longer (explorations '
+            'in the settings)',)
 
 
 def _of_plans(index: int, episode: Episode) -> tuple[str, ...]:

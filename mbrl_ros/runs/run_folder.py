@@ -53,6 +53,16 @@ def require_same(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def require_no_run(folder: Path) -> None:
+    """Require that a folder holds no run yet.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if (folder / CONFIG).exists():
+        raise ConfigError(f'{folder}: holds a run already; go on with it by --resume, or name another folder')
+
+
 def begin(folder: Path, identity: Mapping[str, Any]) -> None:
     """Make the folder of a new run.
 
@@ -60,8 +70,7 @@ def begin(folder: Path, identity: Mapping[str, Any]) -> None:
         ConfigError: The folder holds a run already, or cannot be written.
     """
     path = folder / CONFIG
-    if path.exists():
-        raise ConfigError(f'{folder}: holds a run already; go on with it by --resume, or name another folder')
+    require_no_run(folder)
     if folder.is_file():
         raise ConfigError(f'{folder}: cannot be written, it is a file')
     try:

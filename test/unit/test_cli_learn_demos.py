@@ -122,7 +122,7 @@ def test_a_bag_that_cannot_be_used_is_refused_before_anything_is_written(tmp_pat
 
 
 def test_a_run_that_goes_on_takes_no_other_bags(learned, bags, learn):
-    with pytest.raises(ConfigError, match='run: the run has its demonstrations already; to go on with it, leave the bags out'):
+    with pytest.raises(ConfigError, match='run: the run has its demonstrations already; to go on with it, leave --demos out'):
         learn(learned._folder, bags=bags, resume=True)
 
 
