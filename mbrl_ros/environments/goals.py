@@ -77,3 +77,10 @@ class RewardOfGoals:
         """Rewards, shape (N,), as a step would give them, of next observations, shape (N, O): never guided."""
         rows = obs.double().numpy()
         return torch.from_numpy(self._env.compute_reward(rows[:, self.achieved], rows[:, self.desired])).to(obs)
+
+    def are_reached(self, obs: np.ndarray) -> np.ndarray | None:
+        """Whether observations, shape (N, O), are at their goals by the sparse reward, shape (N,); None for a dense reward."""
+        if not self.is_sparse:
+            return None
+        goals = obs[:, self.desired]
+        return self._env.compute_reward(obs[:, self.achieved], goals) == self._env.compute_reward(goals, goals)

@@ -197,12 +197,8 @@ class _Recording:
 
     def _reached(self) -> np.ndarray | None:
         """Whether the sparse reward of each step is that of being at the goal, shape (T,); None if that tells nothing."""
-        env = self._env
-        if not env.has_reward_of_goals or not RewardOfGoals(env).is_sparse:
-            return None
-        goals = self._next_obs[:, env.is_goal]
-        reached = self._reward == env.compute_reward(goals, goals)
-        return None if reached.all() else reached
+        reached = RewardOfGoals(self._env).are_reached(self._next_obs) if self._env.has_reward_of_goals else None
+        return None if reached is None or reached.all() else reached
 
 
 def _member(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:

@@ -49,21 +49,22 @@ class EnvEvaluation:
         """Figures over all episodes, with Student's 95 % interval of the mean return; NaN for a single episode.
 
         The interval of the success rate is Wilson's. Figures of success are None if no episode tells it; if only some do, the
-        others count as failures.
+        others count as failures. `of_a_way` are those of the episodes that did not begin at the goal; None if none did, or that
+        is not known.
         """
         from scipy.stats import sem, t
 
         returns = np.array([outcome.episode_return for outcome in outcomes])
         half = sem(returns) * t.ppf(0.975, len(returns) - 1) if len(returns) > 1 else float('nan')
         is_told = any(outcome.success is not None for outcome in outcomes)
-        successes = sum(bool(outcome.success) for outcome in outcomes)
+        ways = [outcome for outcome in outcomes if not outcome.began_at_goal]
         return {
             'env': self.env_id, 'episodes': len(outcomes), 'mean_return': float(returns.mean()),
             'ci95': [float(returns.mean() - half), float(returns.mean() + half)], 'min_return': float(returns.min()),
             'max_return': float(returns.max()), 'median_return': float(np.median(returns)),
             'mean_steps': float(np.mean([outcome.steps for outcome in outcomes])),
-            'successes': successes if is_told else None, 'success_rate': successes / len(outcomes) if is_told else None,
-            'success_ci95': list(wilson_interval(successes, len(outcomes))) if is_told else None,
+            **(_successes(outcomes) if is_told else dict.fromkeys(('successes', 'success_rate', 'success_ci95'))),
+            'of_a_way': {'episodes': len(ways), **_successes(ways)} if is_told and 0 < len(ways) < len(outcomes) else None,
             **common_figures(self, outcomes),
         }
 
@@ -75,7 +76,19 @@ class EnvEvaluation:
             f'{figures["min_return"]:.1f} to {figures["max_return"]:.1f})')
         lines = [f'{self.env_id}: mean return {figures["mean_return"]:.1f} {over}', f'mean steps {figures["mean_steps"]:.0f}']
         if figures['successes'] is not None:
-            rate, least, most = (100 * share for share in (figures['success_rate'], *figures['success_ci95']))
-            lines.insert(1, f'{figures["successes"]} of {figures["episodes"]} episodes succeeded ({rate:.0f} %, 95 % interval '
-                            f'{least:.0f} to {most:.0f} %)')
+            lines.insert(1, f'{figures["successes"]} of {figures["episodes"]} episodes succeeded ({_rate_in_words(figures)})')
+        if way := figures['of_a_way']:
+            lines.insert(2, f'of the {way["episodes"]} that did not begin at the goal {way["successes"]} ({_rate_in_words(way)})')
         return lines
+
+
+def _successes(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Number and rate of successes, with Wilson's 95 % interval, of at least one outcome."""
+    successes = sum(bool(outcome.success) for outcome in outcomes)
+    return {'successes': successes, 'success_rate': successes / len(outcomes),
+            'success_ci95': list(wilson_interval(successes, len(outcomes)))}
+
+
+def _rate_in_words(figures: Mapping[str, Any]) -> str:
+    rate, least, most = (100 * share for share in (figures['success_rate'], *figures['success_ci95']))
+    return f'{rate:.0f} %, 95 % interval {least:.0f} to {most:.0f} %'

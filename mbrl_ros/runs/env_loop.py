@@ -11,7 +11,7 @@ import torch
 from mbrl_ros.agents.agent import Agent
 from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.agents.settings import RunConfig
-from mbrl_ros.config import setting, suggestion
+from mbrl_ros.config import setting
 from mbrl_ros.environments.adapter import FlatEnvironment, file_name, has_goals, success_of
 from mbrl_ros.environments.functions import load_features
 from mbrl_ros.environments.goals import RewardOfGoals
@@ -96,8 +96,9 @@ class EnvLoop:
             self._reward = reward or (ENVIRONMENT if self.env.has_reward_of_goals else LEARNED)
             self.max_episode_steps = _max_steps(self.env, config)
             effector = _effector(self.env, config.effector)
-            self._objective = _objective(self.env, self._reward, effector)
-            self.space = _space(self.env, self._reward, effector, features)
+            self._goals = RewardOfGoals(self.env, effector) if self.env.has_reward_of_goals else None
+            self._objective = _objective(self.env, self._reward, self._goals)
+            self.space = _space(self.env, self._reward, self._goals, effector, features)
             if render:
                 self.env.picture()
         except MbrlError:
@@ -150,7 +151,8 @@ class EnvLoop:
         rng = np.random.default_rng(action_seed)
         phase = Phase.EXPLORING if agent is None else Phase.RUNNING
         play = _EnvPlay(self.env, phase.value, first, self.max_episode_steps, decide, self._observed)
-        return play_out(play, on_step, every=self.steps_per_round if relearn else 0, on_part=learn)
+        episode = play_out(play, on_step, every=self.steps_per_round if relearn else 0, on_part=learn)
+        return dataclasses.replace(episode, began_at_goal=self._is_at_goal(first))
 
     def demonstrate(self, *, seed: int, episode: int, on_step: Callable[[], None] = lambda: None) -> Episode:
         """Environments have no expert of their own; `follow` plays one that is given.
@@ -202,6 +204,11 @@ class EnvLoop:
         """Close the environment."""
         self.env.close()
 
+    def _is_at_goal(self, obs: np.ndarray) -> bool | None:
+        """Whether an observation is at its goal; None if a reward of goals does not tell."""
+        reached = self._goals.are_reached(obs[None]) if self._goals else None
+        return None if reached is None else bool(reached[0])
+
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
         outcome = [reward, ended] if self.is_reward_learned else [ended]
         return np.concatenate([own, outcome])
@@ -250,18 +257,18 @@ def _max_steps(env: FlatEnvironment, config: EnvLoopConfig) -> int:
 def _effector(env: FlatEnvironment, names: Sequence[str]) -> np.ndarray | None:
     """Indices of the effector's entries in an observation; None if it is not known."""
     if unknown := [name for name in names if name not in env.obs_names]:
-        raise ConfigError(f'{env.env_id} has no entry {unknown[0]!r} for the setting effector'
-                          f'{suggestion(unknown[0], env.obs_names)}; its entries are {", ".join(env.obs_names)}')
+        raise ConfigError(f'{env.env_id} has no entry {unknown[0]!r} for the setting effector; its entries are '
+                          f'{", ".join(env.obs_names)}')
     if names and len(names) != env.is_goal.sum():
         raise ConfigError(f'{env.env_id} has goals of {env.is_goal.sum()} numbers, and the setting effector names {len(names)}')
     return np.array([env.obs_names.index(name) for name in names]) if names else None
 
 
-def _objective(env: FlatEnvironment, reward: str, effector: np.ndarray | None) -> Objective:
+def _objective(env: FlatEnvironment, reward: str, goals: RewardOfGoals | None) -> Objective:
     if reward == LEARNED:
         return learned_reward
     if reward == ENVIRONMENT:
-        function = RewardOfGoals(env, effector)
+        function = goals or RewardOfGoals(env)  # Raises, and says what is missing.
     elif reward == BUILT_IN:
         if env.env_id not in KNOWN:
             raise ConfigError(f'there is no built-in reward for {env.env_id}; there is one for {", ".join(sorted(KNOWN))}; '
@@ -272,11 +279,10 @@ def _objective(env: FlatEnvironment, reward: str, effector: np.ndarray | None) -
     return GivenReward(function, env.actions.units)
 
 
-def _space(env: FlatEnvironment, reward: str, effector: np.ndarray | None, features: str | None) -> OutcomeSpace:
-    goals = None
-    if env.is_goal.any():
-        goals = Goals(np.flatnonzero(env.is_achieved), np.flatnonzero(env.is_goal), effector,
-                      RewardOfGoals(env).of_step if env.has_reward_of_goals else None)
+def _space(env: FlatEnvironment, reward: str, goals: RewardOfGoals | None, effector: np.ndarray | None,
+           features: str | None) -> OutcomeSpace:
+    entries = Goals(np.flatnonzero(env.is_achieved), np.flatnonzero(env.is_goal), effector, goals and goals.of_step)
     function = features and load_features(features, torch.from_numpy(env.trial_obs).float())
-    return OutcomeSpace(env.obs_names, env.action_names, is_reward_learned=reward == LEARNED, goals=goals,
+    return OutcomeSpace(env.obs_names, env.action_names, is_reward_learned=reward == LEARNED,
+                        goals=entries if env.is_goal.any() else None,
                         action_features=env.actions.features, features=function, features_name=features or '')

@@ -51,6 +51,7 @@ class Outcome:
         distance_m: Distance from the goal at the end; NaN without a goal.
         episode_return: Sum of rewards.
         plan_ms: Time of each plan.
+        began_at_goal: As of the episode.
     """
 
     success: bool | None
@@ -58,11 +59,13 @@ class Outcome:
     distance_m: float
     episode_return: float
     plan_ms: tuple[float, ...]
+    began_at_goal: bool | None = None
 
     @classmethod
     def of(cls, episode: Episode) -> 'Outcome':
         """Outcome of an episode."""
-        return cls(episode.success, episode.steps, episode.distance_m, episode.episode_return, tuple(1e3 * episode.plan_s))
+        return cls(episode.success, episode.steps, episode.distance_m, episode.episode_return, tuple(1e3 * episode.plan_s),
+                   episode.began_at_goal)
 
 
 def common_figures(evaluation: AnyEvaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:

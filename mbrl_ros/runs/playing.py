@@ -36,6 +36,7 @@ class Episode:
         tags: `Tag` of each step, shape (T,), uint8.
         terminated: Whether the last step ended the episode for good, e.g. with success; otherwise a limit did.
         is_over: Whether the episode has ended; false for the first part of one that goes on.
+        began_at_goal: Whether it began where it was to end; None if that is not known.
     """
 
     phase: str
@@ -51,6 +52,7 @@ class Episode:
     tags: np.ndarray
     terminated: bool
     is_over: bool = True
+    began_at_goal: bool | None = None
 
     @property
     def steps(self) -> int:

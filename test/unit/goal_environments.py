@@ -38,6 +38,21 @@ class Point(gymnasium.Env):
         return {'observation': np.array([1.0]), 'achieved_goal': self.place.copy(), 'desired_goal': self.goal.copy()}
 
 
+class Table(Point):
+    """A hand that the actions move, and a thing at rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = Dict({**self.observation_space.spaces, 'observation': _ANYWHERE})
+
+    def obs(self):
+        return {**super().obs(), 'observation': self.place.copy(), 'achieved_goal': np.zeros(2)}
+
+    def step(self, action):
+        obs, *_ = super().step(action)
+        return obs, self.compute_reward(obs['achieved_goal'], self.goal, {}), False, False, {'is_success': False}
+
+
 class Elsewhere(Point):
     """What it computes is not what a step pays."""
 
@@ -85,8 +100,8 @@ class Keys(gymnasium.Env):
 
 
 for _name, _kind, _arguments in (
-        ('Sparse-v0', Point, {'ends': True}), ('Dense-v0', Point, {'kind': 'dense'}), ('Elsewhere-v0', Elsewhere, {}),
-        ('OneByOne-v0', OneByOne, {}), ('Plain-v0', Plain, {}), ('Keys-v0', Keys, {}),
+        ('Sparse-v0', Point, {'ends': True}), ('Dense-v0', Point, {'kind': 'dense'}), ('Table-v0', Table, {}),
+        ('Elsewhere-v0', Elsewhere, {}), ('OneByOne-v0', OneByOne, {}), ('Plain-v0', Plain, {}), ('Keys-v0', Keys, {}),
         ('Chords-v0', Keys, {'actions': MultiDiscrete([3, 2], start=[-1, 0])}),
         ('Switches-v0', Keys, {'actions': MultiBinary(2)})):
     gymnasium.register(f'goal/{_name}', _kind, max_episode_steps=10, kwargs=_arguments)

@@ -272,6 +272,17 @@ def test_successes_have_wilsons_interval_and_are_put_into_words(learned):
     assert some_silent['success_rate'] == 0.82
 
 
+def test_successes_of_episodes_that_began_elsewhere_are_told_too(learned):
+    evaluation = EnvEvaluation(SLIDER, CONFIG, learned.model)
+    outcomes = [Outcome(index < 30, 12, float('nan'), 0.0, (1.0,), index < 10) for index in range(50)]
+    figures = evaluation.summary(outcomes)
+    assert figures['of_a_way'] == {'episodes': 40, 'successes': 20, 'success_rate': 0.5,
+                                   'success_ci95': list(wilson_interval(20, 40))}
+    assert evaluation.in_words(figures)[1:3] == ['30 of 50 episodes succeeded (60 %, 95 % interval 46 to 72 %)',
+                                                 'of the 40 that did not begin at the goal 20 (50 %, 95 % interval 35 to 65 %)']
+    assert evaluation.summary(outcomes[10:])['of_a_way'] is None
+
+
 def test_one_episode_has_no_interval(learned, settings):
     result = command('evaluate', '--env', SLIDER, '--model', learned.model, '--config', settings, '--episodes', 1)
     assert result.exit_code == 0, result.output

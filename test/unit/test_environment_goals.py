@@ -133,6 +133,34 @@ def test_goals_are_learned_to_be_reached(name, tmp_path):
     assert np.median(last) < (0.45 if name == 'Plain' else 0.15)  # Random motion ends at 0.85.
 
 
+def test_an_episode_that_begins_at_its_goal_is_known():
+    with loop('Sparse') as sparse, loop('Dense') as dense:
+        episode = sparse.play(None, seed=0, episode=0)
+        assert episode.began_at_goal is False
+        assert dense.play(None, seed=0, episode=0).began_at_goal is None
+        at_goal = episode.obs[0].copy()
+        at_goal[ACHIEVED] = at_goal[DESIRED] + 0.01
+        assert sparse._is_at_goal(at_goal) is True
+
+
+def test_an_effector_guides_to_what_is_to_be_moved_and_is_an_input():
+    names = [f'obs.observation[{index}]' for index in range(2)]
+    with loop('Table', dataclasses.replace(CONFIG, effector=tuple(names))) as made_loop:
+        obs = torch.zeros(3, 7)
+        obs[1, made_loop.env.obs_names.index(names[0])] = 1.0
+        guided = made_loop._goals(obs[:, :6])
+        assert guided[0] == guided[2] > guided[1]
+        assert made_loop.space.frame.encode(obs, torch.zeros(3, 2))[1][:, 2:].tolist() == [[0.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize(('names', 'text'), [
+    (('obs.observatoin[0]', 'obs.observation[1]'), r"no entry 'obs.observatoin\[0\]' for the setting effector; its entries are obs.achieved_goal.0., .*"),
+    (('obs.observation[0]',), 'has goals of 2 numbers, and the setting effector names 1')])
+def test_what_is_no_effector_is_refused(names, text):
+    with pytest.raises(ConfigError, match=text):
+        EnvLoop('goal_environments:goal/Table-v0', dataclasses.replace(CONFIG, effector=names))
+
+
 def test_an_end_by_success_is_no_end_for_the_model():
     with loop('Sparse') as made_loop:
         episodes = [made_loop.play(None, seed=0, episode=episode) for episode in range(400)]
