@@ -154,7 +154,8 @@ def test_an_effector_guides_to_what_is_to_be_moved_and_is_an_input():
 
 
 @pytest.mark.parametrize(('names', 'text'), [
-    (('obs.observatoin[0]', 'obs.observation[1]'), r"no entry 'obs.observatoin\[0\]' for the setting effector; its entries are obs.achieved_goal.0., .*"),
+    (('obs.observatoin[0]', 'obs.observation[1]'),
+     r"no entry 'obs.observatoin\[0\]' for the setting effector; its entries are obs.achieved_goal.0., .*"),
     (('obs.observation[0]',), 'has goals of 2 numbers, and the setting effector names 1')])
 def test_what_is_no_effector_is_refused(names, text):
     with pytest.raises(ConfigError, match=text):
