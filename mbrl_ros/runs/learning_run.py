@@ -86,7 +86,7 @@ class LearningRun:
         sources = {'demos': list(dict.fromkeys(episode.source for episode in shown))} if shown else {}
         if not resume:
             begin(folder, {**identity, **sources})
-        elif require_same(folder, identity).get('demos') and not self._checkpoint.exists():
+        elif require_same(folder, identity, type(loop.config)().to_mapping()).get('demos') and not self._checkpoint.exists():
             raise ConfigError(f'{folder}: holds a run that ended before its demonstrations were kept; '
                               'begin anew in another folder')
         self._demonstrations, self._is_untrained = loop.demonstrations, False

@@ -34,8 +34,10 @@ def kept_identity(folder: Path) -> dict[str, Any]:
     return {**kept, 'settings': settings}
 
 
-def require_same(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+def require_same(folder: Path, identity: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Require that the run in a folder has this identity, and return the identity in the folder.
+
+    A setting that the run was kept without, because it did not exist yet, counts as its default in `defaults`, nested.
 
     Raises:
         ConfigError: The identities differ, or as for `kept_identity`.
@@ -46,7 +48,7 @@ def require_same(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     agents = [settings['agent'] for settings in (kept['settings'], wanted['settings'])]
     if agents[0] != agents[1]:
         raise ConfigError(f'{folder}: holds a run of the agent {agents[0]!r}, here it is {agents[1]!r}')
-    there, here = flat(kept['settings']), flat(wanted['settings'])
+    there, here = {**flat(yaml.safe_load(yaml.safe_dump(dict(defaults)))), **flat(kept['settings'])}, flat(wanted['settings'])
     if different := [name for name in {**there, **here} if there.get(name) != here.get(name)]:
         told = ', '.join(f'{name} ({there.get(name, "none")} there, {here.get(name, "none")} here)' for name in different)
         raise ConfigError(f'{folder}: holds a run with other settings: {told}')

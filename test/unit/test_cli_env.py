@@ -175,6 +175,18 @@ def test_another_run_is_not_gone_on_with(learned, changes, named):
         learn(learned.folder, resume=True, **changes)
 
 
+def test_a_run_from_before_a_setting_existed_is_gone_on_with_at_its_default(tmp_path):
+    kept = learn(tmp_path / 'run', episodes=1)
+    config = yaml.safe_load((kept.folder / 'config.yaml').read_text())
+    del config['settings']['effector'], config['settings']['learner']['trainer']['holdout_by']
+    (kept.folder / 'config.yaml').write_text(yaml.safe_dump(config))
+    assert len(learn(kept.folder, episodes=1, resume=True).scores) == 2
+    del config['settings']['explorations']
+    (kept.folder / 'config.yaml').write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match=r'other settings: explorations \(1 there, 4 here\)'):
+        learn(kept.folder, resume=True)
+
+
 def test_a_model_whose_reward_was_learned_is_no_model_for_a_given_reward(learned):
     with contextlib.closing(EnvLoop(SLIDER, CONFIG, reward=f'{__name__}:mark_reward')) as loop, \
             pytest.raises(ModelMismatchError, match='has state_names .*reward, ended, here it is'):
