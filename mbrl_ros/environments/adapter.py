@@ -42,7 +42,8 @@ class FlatEnvironment:
         is_achieved: Which entries are the achieved goal, shape (O,), bool; all false without goals.
         is_goal: Which entries are the desired goal, likewise.
         tells_success: Whether `success` is known.
-        has_reward_of_goals: Whether `compute_reward` agrees with the rewards of its steps, and takes many goals at once.
+        has_reward_of_goals: Whether `compute_reward` agrees with the rewards of its steps.
+        takes_many_goals: Whether it takes many goals at once, so that it is fast.
         max_steps: Steps after which the environment itself ends an episode; None for no limit.
         period_s: Duration of a step; 1 s if the environment does not define it.
         trial_obs: An observation, shape (O,).
@@ -88,8 +89,9 @@ class FlatEnvironment:
         Raises:
             MeasurementError: The environment raised an exception, or returned something else.
         """
-        parts = (_unflat(self.space[key], values) for key, values in zip(_GOAL_KEYS[1:], (achieved, desired)))
-        return self._env.compute_reward(*parts)
+        if self.takes_many_goals:
+            return self._reward_of(achieved, desired)
+        return np.array([self._reward_of(*pair) for pair in zip(achieved, desired)])
 
     def ends(self, terminated: bool, success: bool | None) -> bool:
         """Whether the last step of an episode was an end, which the model learns.
@@ -115,15 +117,25 @@ class FlatEnvironment:
         self.reset(_TRIAL)
         stepped = self.step(np.zeros(self.actions.size))
         self.trial_obs, self.tells_success = stepped.obs, success_of(stepped.info) is not None
-        self.has_reward_of_goals = bool(self.is_goal.any()) and self._env.has_compute_reward and self._computes(stepped)
+        self.has_reward_of_goals = self.takes_many_goals = False
+        if self.is_goal.any() and self._env.has_compute_reward:
+            self._try_goals(stepped)
 
-    def _computes(self, stepped: Stepped) -> bool:
-        """Whether `compute_reward` gives the reward of a step, for one goal and for a batch alike."""
-        goals = [np.stack([stepped.obs[chosen]] * 2) for chosen in (self.is_achieved, self.is_goal)]
+    def _try_goals(self, stepped: Stepped) -> None:
+        """Note whether `compute_reward` gives the reward of a step, and for many goals what it gives for each of them."""
+        achieved, desired = stepped.obs[self.is_achieved], stepped.obs[self.is_goal]
+        pairs = np.array([achieved, desired, achieved]), np.array([desired, desired, achieved])
         try:
-            return np.allclose(self.compute_reward(*goals), stepped.reward, rtol=1e-4, atol=1e-4)
+            one_by_one = self.compute_reward(*pairs)
+            self.has_reward_of_goals = bool(np.isclose(one_by_one[0], stepped.reward, rtol=1e-4, atol=1e-4))
+            self.takes_many_goals = bool(np.allclose(self._reward_of(*pairs), one_by_one, rtol=1e-4, atol=1e-4))
         except MeasurementError:
-            return False
+            pass  # What it cannot do is noted as such.
+
+    def _reward_of(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
+        """Reward of a pair of goals, shape (G,) each, or of batches, shape (B, G) each."""
+        parts = (_unflat(self.space[key], values) for key, values in zip(_GOAL_KEYS[1:], (achieved, desired)))
+        return self._env.compute_reward(*parts, shape=achieved.shape[:-1])
 
     def _flat(self, obs: Any) -> np.ndarray:
         try:
@@ -180,8 +192,10 @@ def _entries(space: Space, key: str) -> np.ndarray:
 
 
 def _unflat(space: Space, values: np.ndarray) -> Any:
-    """A batch of flat values, shape (B, G), in the shape of the space."""
-    if isinstance(space, Dict):
-        rows = [unflatten(space, row) for row in values]
-        return {key: np.stack([row[key] for row in rows]) for key in space.spaces}
-    return values.reshape(len(values), *space.shape)
+    """Flat values, shape (G,) or (B, G), in the shape of the space."""
+    if not isinstance(space, Dict):
+        return values.reshape(*values.shape[:-1], *space.shape)
+    if values.ndim == 1:
+        return unflatten(space, values)
+    rows = [unflatten(space, row) for row in values]
+    return {key: np.stack([row[key] for row in rows]) for key in space.spaces}

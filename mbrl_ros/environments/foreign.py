@@ -96,19 +96,17 @@ class ForeignEnvironment:
         return Stepped(obs, self._number(reward, 'the reward', 'a finite number'),
                        self._flag(terminated, 'terminated'), self._flag(truncated, 'truncated'), info)
 
-    def compute_reward(self, achieved: Any, desired: Any) -> np.ndarray:
-        """Rewards, shape (B,), float64, of batches of achieved and desired goals.
+    def compute_reward(self, achieved: Any, desired: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Rewards of achieved and desired goals, float64, of a shape: () for one pair of goals, (B,) for batches of them.
 
         Raises:
             MeasurementError: The environment raised an exception, or returned something else.
         """
-        count = len(next(iter(achieved.values())) if isinstance(achieved, dict) else achieved)
         with self._calls('compute_reward'):
             rewards = np.asarray(self._env.unwrapped.compute_reward(achieved, desired, {}), dtype=np.float64)
-        if rewards.shape != (count,):
-            raise MeasurementError(f'{self.env_id}: compute_reward returned {_kind(rewards)} for {count} goals, where shape '
-                                   f'({count},) fits')
-        return rewards
+        if rewards.shape != shape and (shape or rewards.size != 1):
+            raise MeasurementError(f'{self.env_id}: compute_reward returned {_kind(rewards)}, where shape {shape} fits')
+        return rewards.reshape(shape)
 
     def render(self) -> np.ndarray:
         """Picture, shape (height, width, 3), uint8.

@@ -45,8 +45,8 @@ class RewardOfGoals:
             raise ConfigError(f'{env.env_id} has no goals to compute rewards of: its observations are no Dict of observation, '
                               'achieved_goal and desired_goal')
         if not env.has_reward_of_goals:
-            raise ConfigError(f'{env.env_id} has no compute_reward(achieved_goal, desired_goal, info) that takes many goals at '
-                              'once and agrees with the rewards of its steps; have the reward learned, by --reward learned')
+            raise ConfigError(f'{env.env_id} has no compute_reward(achieved_goal, desired_goal, info) that agrees '
+                              'with the rewards of its steps; have the reward learned, by --reward learned')
         self._env, self._effector = env, effector
         self.achieved, self.desired = np.flatnonzero(env.is_achieved), np.flatnonzero(env.is_goal)
         achieved, desired = env.trial_obs[self.achieved], env.trial_obs[self.desired]

@@ -93,7 +93,8 @@ class EnvLoop:
         self.config, self.name, self.file_name = config, env_id, file_name(env_id)
         self.env = FlatEnvironment(env_id, render=render)
         try:
-            self._reward = reward or (ENVIRONMENT if self.env.has_reward_of_goals else LEARNED)
+            is_quick = self.env.has_reward_of_goals and self.env.takes_many_goals
+            self._reward = reward or (ENVIRONMENT if is_quick else LEARNED)
             self.max_episode_steps = _max_steps(self.env, config)
             effector = _effector(self.env, config.effector)
             self._goals = RewardOfGoals(self.env, effector) if self.env.has_reward_of_goals else None

@@ -69,7 +69,7 @@ def test_the_environments_reward_of_goals_is_the_default_where_it_agrees(name, d
 
 
 @pytest.mark.parametrize(('name', 'text'), [
-    ('Elsewhere', 'has no compute_reward.* that takes many goals at once and agrees with the rewards of its steps'),
+    ('Elsewhere', 'has no compute_reward.* that agrees with the rewards of its steps'),
     ('Plain', 'has no compute_reward'), ('Keys', 'has no goals to compute rewards of')])
 def test_a_reward_of_goals_that_is_not_there_is_refused(name, text):
     with pytest.raises(ConfigError, match=text):
@@ -193,3 +193,10 @@ def test_what_are_no_features_is_refused(name, text):
 def test_a_reward_of_a_function_is_not_the_environments():
     with pytest.raises(ConfigError, match='there is no built-in reward'):
         EnvLoop('goal_environments:goal/Dense-v0', CONFIG, reward=BUILT_IN)
+
+
+def test_a_reward_of_one_goal_at_a_time_can_be_planned_with_too():
+    with loop('OneByOne', reward=ENVIRONMENT) as made_loop, loop('Sparse') as quick:
+        assert not made_loop.env.takes_many_goals and quick.env.takes_many_goals
+        obs = torch.rand(4, 3, 5, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(made_loop._goals(obs), quick._goals(obs))
