@@ -30,6 +30,7 @@ from mbrl_ros.models.ensemble.precision import PrecisionChooser, stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.ensemble.split import episode_holdout_mask, holdout_mask
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, typical_change
+from mbrl_ros.models.extrapolation import never_back
 from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.models.origin import Origin, from_origin, lost_in_float32, origin_of, to_absolute
 from mbrl_ros.planning.absolute import AbsoluteObjective
@@ -217,7 +218,9 @@ class PetsLearner:
         in_use = validate(Predictor(self._parameters), *judged, scale) if self._parameters else None
         constant = constant_error(judged[0], judged[2], result.parameters.outputs.mean.numpy(), scale)
         is_better, reason = decide(candidate, in_use, constant, self._config.acceptance)
-        warnings = lost_in_float32(rows[0], rows[2], origin, self._entries) if self._may_have_origin else ()
+        warnings = never_back(lesson.transitions.obs, lesson.transitions.episode, self._entries)
+        if self._may_have_origin:
+            warnings += lost_in_float32(rows[0], rows[2], origin, self._entries)
         return LearningReport({_GROUP: result.parameters.tensors()}, is_better, reason, _figures(candidate),
                               _figures(in_use) if in_use else {}, origin, warnings)
 
