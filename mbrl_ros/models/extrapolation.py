@@ -19,6 +19,6 @@ def never_back(obs: np.ndarray, episodes: np.ndarray, names: tuple[str, ...]) ->
         return ()
     lowest, highest = (function.reduceat(obs, begins, axis=0) for function in (np.minimum, np.maximum))
     grows, falls = (lowest[1:] > highest[:-1]).all(axis=0), (highest[1:] < lowest[:-1]).all(axis=0)
-    return tuple(f'{name} only {"grows" if grows[index] else "falls"} from episode to episode, so that a model has to extrapolate '
-                 'it in each; leave it out of the observation, or have it begin anew with each episode'
+    return tuple(f'{name} only {"grows" if grows[index] else "falls"} from episode to episode, so that a model has to '
+                 'extrapolate it in each; leave it out of the observation, or have it begin anew with each episode'
                  for index, name in enumerate(names) if grows[index] or falls[index])
