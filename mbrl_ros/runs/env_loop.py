@@ -63,9 +63,9 @@ class EnvLoopConfig(RunConfig):
         """
         name = file_name(env_id)
         known = (own.stem for own in (share_directory() / 'config' / 'envs').glob('*.yaml'))
-        family = max((stem for stem in known if name.startswith(stem)), key=len, default='default')
-        fallbacks = (family, 'goals') if has_goals(env_id) else (family,)
-        return cls.read('envs', (name, *fallbacks, 'default'), path or config_file('envs', family), changes, agent)
+        family = max((stem for stem in known if name.startswith(stem)), key=len, default='')
+        sections = (name, family or name, *(('goals',) if has_goals(env_id) else ()), 'default')
+        return cls.read('envs', sections, path or config_file('envs', family or 'default'), changes, agent)
 
 
 class EnvLoop:

@@ -105,6 +105,12 @@ def test_no_action_changes_a_goal_and_only_a_learned_reward_depends_on_it():
     assert learned.moved(obs, torch.ones(3, 7))[0, :5].tolist() == [1.0, 2.0, 2.0, 3.0, 5.0]
 
 
+def test_settings_for_goals_come_before_the_default_ones():
+    with_goals, without = (EnvLoopConfig.of_env(f'goal_environments:goal/{name}-v0') for name in ('Sparse', 'Keys'))
+    assert with_goals.planner.propagation == 'expectation' and without.planner.propagation == 'tsinf'
+    assert with_goals.learner == without.learner
+
+
 def test_a_learned_reward_is_relabelled_in_hindsight():
     rng = np.random.default_rng(0)
     obs, next_obs, action = rng.normal(size=(40, 7)), rng.normal(size=(40, 7)), rng.normal(size=(40, 2))
