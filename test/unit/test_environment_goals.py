@@ -105,6 +105,24 @@ def test_no_action_changes_a_goal_and_only_a_learned_reward_depends_on_it():
     assert learned.moved(obs, torch.ones(3, 7))[0, :5].tolist() == [1.0, 2.0, 2.0, 3.0, 5.0]
 
 
+def test_closeness_to_a_known_effector_is_a_further_input():
+    goals = Goals(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]))
+    apart, at_it = torch.tensor([0.3, 0.4, 9.0, 9.0, 0.0, 0.0, 0.0]), torch.zeros(7)
+    encode = OutcomeFrame(6, is_reward_learned=False, goals=goals).encode
+    _, inputs = encode(torch.stack([apart, at_it]), torch.ones(2, 2))
+    np.testing.assert_allclose(inputs[0], [1.0, 1.0, 0.3, 0.4, np.log(0.5)], atol=3e-3)
+    assert torch.isfinite(inputs).all() and inputs[1, -1] < inputs[0, -1]
+    without = OutcomeFrame(6, is_reward_learned=False, goals=dataclasses.replace(goals, effector=None))
+    assert without.encode(apart, torch.ones(2))[1].tolist() == [1.0, 1.0]
+
+
+def test_a_distance_between_entries_allows_no_origins_of_their_own():
+    goals = Goals(np.array([0, 1]), np.array([2, 3]))
+    assert OutcomeFrame(6, is_reward_learned=False, goals=goals).is_shiftable
+    known = dataclasses.replace(goals, effector=np.array([4, 5]))
+    assert not OutcomeFrame(6, is_reward_learned=False, goals=known).is_shiftable
+
+
 def test_settings_for_goals_come_before_the_default_ones():
     with_goals, without = (EnvLoopConfig.of_env(f'goal_environments:goal/{name}-v0') for name in ('Sparse', 'Keys'))
     assert with_goals.planner.propagation == 'expectation' and without.planner.propagation == 'tsinf'
