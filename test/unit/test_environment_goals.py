@@ -12,9 +12,13 @@ from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.environments.functions import load_features
 from mbrl_ros.environments.goals import RewardOfGoals
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.models.ensemble.precision import stand_in
 from mbrl_ros.runs.env_loop import BUILT_IN, ENVIRONMENT, LEARNED, EnvLoop, EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
-from mbrl_ros.spaces.frame import imagined_transitions
+from mbrl_ros.runs.playing import EVALUATION
+from mbrl_ros.runs.playing import LEARNING as STREAM
+from mbrl_ros.spaces.frame import imagined_transitions, inner_sizes
 from mbrl_ros.spaces.outcome import Goals, OutcomeFrame, features_name
 
 ACHIEVED, DESIRED = np.array([0, 1]), np.array([2, 3])
@@ -121,6 +125,21 @@ def test_a_distance_between_entries_allows_no_origins_of_their_own():
     assert OutcomeFrame(6, is_reward_learned=False, goals=goals).is_shiftable
     known = dataclasses.replace(goals, effector=np.array([4, 5]))
     assert not OutcomeFrame(6, is_reward_learned=False, goals=known).is_shiftable
+
+
+def test_detours_are_held_and_only_learning_makes_them():
+    actions = {}
+    for detours in (0.0, 1.0):
+        with loop('Dense', dataclasses.replace(CONFIG, detours=detours)) as made_loop:
+            sizes = inner_sizes(made_loop.space.frame, made_loop.contract.obs_size, made_loop.contract.action_size)
+            agent = made_loop.agent.with_parameters(stand_in(*sizes, EnsembleConfig(hidden_layers=1, hidden_size=16)))
+            for stream in (STREAM, EVALUATION, STREAM):
+                played = made_loop.play(agent, seed=0, episode=0, stream=stream).action
+                np.testing.assert_array_equal(actions.setdefault((detours, stream), played), played)
+    np.testing.assert_array_equal(actions[0.0, EVALUATION], actions[1.0, EVALUATION])
+    planned, random = actions[0.0, STREAM], actions[1.0, STREAM]
+    assert len(random) == 10 and 2 <= len(np.unique(random, axis=0)) < 10
+    assert not np.isin(random, planned).any()
 
 
 def test_settings_for_goals_come_before_the_default_ones():
