@@ -30,6 +30,8 @@ from mbrl_ros.types import GOAL_SIZE, TAGS, Phase
 ROBOT = 'gymnasium'
 #: Values of `reward` that do not name a function.
 LEARNED, BUILT_IN, ENVIRONMENT = 'learned', 'built-in', 'environment'
+#: Steps of the longest detour.
+_LONGEST_DETOUR = 5
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.10 has none.
@@ -48,6 +50,8 @@ class EnvLoopConfig(RunConfig):
     explorations: int = setting(1, 'First episodes of random actions, after the demonstrations.', low=0)
     steps_per_round: int = setting(0, 'Control steps from one round of training within an episode to the next; 0 trains only '
                                       'after episodes.', low=0)
+    detours: float = setting(0.0, 'Probability that a planned control step of learning begins a detour: one random action, held '
+                                  'for one to five steps. Evaluations make none.', low=0.0, high=1.0)
     effector: tuple[str, ...] = setting((), 'Entries of the observation that say where the part of the arm is that moves what is '
                                             'achieved, in the axes and units of the goals, as obs.observation[0]; () if nothing '
                                             'has to be touched, or it is not known.')
@@ -63,9 +67,9 @@ class EnvLoopConfig(RunConfig):
         """
         name = file_name(env_id)
         known = (own.stem for own in (share_directory() / 'config' / 'envs').glob('*.yaml'))
-        family = max((stem for stem in known if name.startswith(stem)), key=len, default='default')
-        fallbacks = (family, 'goals') if has_goals(env_id) else (family,)
-        return cls.read('envs', (name, *fallbacks, 'default'), path or config_file('envs', family), changes, agent)
+        family = max((stem for stem in known if name.startswith(stem)), key=len, default='')
+        sections = (name, family or name, *(('goals',) if has_goals(env_id) else ()), 'default')
+        return cls.read('envs', sections, path or config_file('envs', family or 'default'), changes, agent)
 
 
 class EnvLoop:
@@ -123,8 +127,8 @@ class EnvLoop:
              on_step: Callable[[], None] = lambda: None, relearn: Relearn | None = None) -> Episode:
         """Run one episode; see `playing.Runner.play`.
 
-        The seed decides the environment's chance, plans and random actions. If planning fails, the step's action is the middle of
-        the range, and the step says why. The episode's success is what the environment says at its last step.
+        The seed decides the environment's chance, plans, random actions and detours. If planning fails, the step's action is the
+        middle of the range, and the step says why. The episode's success is what the environment says at its last step.
 
         Raises:
             MeasurementError: An observation or reward of the environment is not finite.
@@ -140,7 +144,7 @@ class EnvLoop:
                 decision = agent.act(obs, None, memory, objective=self._objective, previous_action=previous)
             except PlanningError as error:
                 return np.zeros_like(previous), None, str(error)
-            return decision.action, decision.elapsed_s, None
+            return detours.instead_of(decision.action), decision.elapsed_s, None
 
         def learn(so_far: Episode) -> None:
             nonlocal agent, memory
@@ -150,6 +154,7 @@ class EnvLoop:
             agent = learned
 
         rng = np.random.default_rng(action_seed)
+        detours = _Detours(self.config.detours if stream == LEARNING else 0.0, rng)
         phase = Phase.EXPLORING if agent is None else Phase.RUNNING
         play = _EnvPlay(self.env, phase.value, first, self.max_episode_steps, decide, self._observed)
         episode = play_out(play, on_step, every=self.steps_per_round if relearn else 0, on_part=learn)
@@ -213,6 +218,28 @@ class EnvLoop:
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
         outcome = [reward, ended] if self.is_reward_learned else [ended]
         return np.concatenate([own, outcome])
+
+
+class _Detours:
+    """Random actions, each held for a few steps, in place of some planned ones.
+
+    A planner tries only what its model promises. If the model is wrong about the rest, for example that a pushed body goes on by
+    itself when the arm lets go, planned steps alone do not show it.
+    """
+
+    def __init__(self, probability: float, rng: np.random.Generator) -> None:
+        self._probability, self._rng = probability, rng
+        self._left, self._action = 0, np.empty(0)
+
+    def instead_of(self, action: np.ndarray) -> np.ndarray:
+        """The action of a detour under way or begun now, else the planned one, shape (A,)."""
+        if not self._left and self._rng.random() < self._probability:
+            self._left = int(self._rng.integers(1, _LONGEST_DETOUR, endpoint=True))
+            self._action = self._rng.uniform(-1.0, 1.0, len(action))
+        if not self._left:
+            return action
+        self._left -= 1
+        return self._action
 
 
 class _EnvPlay:

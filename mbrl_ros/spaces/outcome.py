@@ -13,6 +13,8 @@ import torch
 #: Last entry of an observation after the end of an episode; far from 0, the episode goes on, and 1, it ends here.
 OVER = 10.0
 _ENDS = 0.5
+#: Distance of the effector, in the units of the goals, below which closeness hardly grows.
+_TOUCHING = 1e-3
 _NAME, _WITH = 'outcome', ' with '
 
 RewardFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -87,8 +89,9 @@ class OutcomeFrame:
                  features: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
         self._obs_size, self._is_reward_learned, self._goals = obs_size, is_reward_learned, goals
         self._action_features, self._features = action_features, features
-        # Given functions need observations as they are.
-        self.is_shiftable = features is None and not (is_reward_learned and goals is not None and goals.reward is not None)
+        # Given functions and distances between entries need observations as they are.
+        self.is_shiftable = features is None and (goals is None or (
+            goals.effector is None and not (is_reward_learned and goals.reward is not None)))
         moves = torch.ones(obs_size)
         if goals is not None:
             moves[torch.from_numpy(goals.desired)] = 0.0
@@ -97,12 +100,15 @@ class OutcomeFrame:
     def encode(self, obs: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The environment's own observation, zeros in place of the rest; the action with further features.
 
-        Further features are those given, and where what is achieved is, as seen from the effector.
+        Further features are those given and, where the effector is known, its offset from what is achieved and the logarithm of
+        their distance. A body moves when it is touched and rests a little farther away. The logarithm resolves that for bodies of
+        any size; given the offset alone, networks predicted that a resting body creeps.
         """
         own, rest = self._parts(obs)
         inputs = [action if self._action_features is None else self._action_features(action)]
         if self._goals is not None and self._goals.effector is not None:
-            inputs.append(own[..., self._goals.achieved] - own[..., self._goals.effector])
+            seen = own[..., self._goals.achieved] - own[..., self._goals.effector]
+            inputs += [seen, torch.log(torch.linalg.vector_norm(seen, dim=-1, keepdim=True) + _TOUCHING)]
         if self._features is not None:
             inputs.append(self._features(own))
         if self._goals is not None and not self._is_reward_learned:

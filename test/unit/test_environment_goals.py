@@ -12,9 +12,13 @@ from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.environments.functions import load_features
 from mbrl_ros.environments.goals import RewardOfGoals
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
+from mbrl_ros.models.ensemble.precision import stand_in
 from mbrl_ros.runs.env_loop import BUILT_IN, ENVIRONMENT, LEARNED, EnvLoop, EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
-from mbrl_ros.spaces.frame import imagined_transitions
+from mbrl_ros.runs.playing import EVALUATION
+from mbrl_ros.runs.playing import LEARNING as STREAM
+from mbrl_ros.spaces.frame import imagined_transitions, inner_sizes
 from mbrl_ros.spaces.outcome import Goals, OutcomeFrame, features_name
 
 ACHIEVED, DESIRED = np.array([0, 1]), np.array([2, 3])
@@ -103,6 +107,45 @@ def test_no_action_changes_a_goal_and_only_a_learned_reward_depends_on_it():
     assert learned.encode(obs, action)[0][0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 0.0, 0.0]
     assert learned.change(obs, obs + 1.0)[0].tolist() == [1.0, 1.0, 0.0, 0.0, 1.0, 6.0, 7.0]
     assert learned.moved(obs, torch.ones(3, 7))[0, :5].tolist() == [1.0, 2.0, 2.0, 3.0, 5.0]
+
+
+def test_closeness_to_a_known_effector_is_a_further_input():
+    goals = Goals(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]))
+    apart, at_it = torch.tensor([0.3, 0.4, 9.0, 9.0, 0.0, 0.0, 0.0]), torch.zeros(7)
+    encode = OutcomeFrame(6, is_reward_learned=False, goals=goals).encode
+    _, inputs = encode(torch.stack([apart, at_it]), torch.ones(2, 2))
+    np.testing.assert_allclose(inputs[0], [1.0, 1.0, 0.3, 0.4, np.log(0.5)], atol=3e-3)
+    assert torch.isfinite(inputs).all() and inputs[1, -1] < inputs[0, -1]
+    without = OutcomeFrame(6, is_reward_learned=False, goals=dataclasses.replace(goals, effector=None))
+    assert without.encode(apart, torch.ones(2))[1].tolist() == [1.0, 1.0]
+
+
+def test_a_distance_between_entries_allows_no_origins_of_their_own():
+    goals = Goals(np.array([0, 1]), np.array([2, 3]))
+    assert OutcomeFrame(6, is_reward_learned=False, goals=goals).is_shiftable
+    known = dataclasses.replace(goals, effector=np.array([4, 5]))
+    assert not OutcomeFrame(6, is_reward_learned=False, goals=known).is_shiftable
+
+
+def test_detours_are_held_and_only_learning_makes_them():
+    actions = {}
+    for detours in (0.0, 1.0):
+        with loop('Dense', dataclasses.replace(CONFIG, detours=detours)) as made_loop:
+            sizes = inner_sizes(made_loop.space.frame, made_loop.contract.obs_size, made_loop.contract.action_size)
+            agent = made_loop.agent.with_parameters(stand_in(*sizes, EnsembleConfig(hidden_layers=1, hidden_size=16)))
+            for stream in (STREAM, EVALUATION, STREAM):
+                played = made_loop.play(agent, seed=0, episode=0, stream=stream).action
+                np.testing.assert_array_equal(actions.setdefault((detours, stream), played), played)
+    np.testing.assert_array_equal(actions[0.0, EVALUATION], actions[1.0, EVALUATION])
+    planned, random = actions[0.0, STREAM], actions[1.0, STREAM]
+    assert len(random) == 10 and 2 <= len(np.unique(random, axis=0)) < 10
+    assert not np.isin(random, planned).any()
+
+
+def test_settings_for_goals_come_before_the_default_ones():
+    with_goals, without = (EnvLoopConfig.of_env(f'goal_environments:goal/{name}-v0') for name in ('Sparse', 'Keys'))
+    assert with_goals.planner.propagation == 'expectation' and without.planner.propagation == 'tsinf'
+    assert with_goals.learner == without.learner
 
 
 def test_a_learned_reward_is_relabelled_in_hindsight():
