@@ -193,7 +193,7 @@ def test_an_effector_guides_to_what_is_to_be_moved_and_is_an_input():
         obs[1, made_loop.env.obs_names.index(names[0])] = 1.0
         guided = made_loop._goals(obs[:, :6])
         assert guided[0] == guided[2] > guided[1]
-        assert made_loop.space.frame.encode(obs, torch.zeros(3, 2))[1][:, 2:].tolist() == [[0.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
+        assert made_loop.space.frame.encode(obs, torch.zeros(3, 2))[1][:, 2:4].tolist() == [[0.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize(('names', 'text'), [
