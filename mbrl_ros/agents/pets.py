@@ -6,7 +6,8 @@ members of the ensemble, and the agent takes the first action of the best sequen
 
 Note:
     The default optimiser is iCEM (Pinneri et al. 2020) instead of CEM, the ensemble has a linear part beside the networks, and
-    the dynamics are learned in the frame of the space, if it has one.
+    the dynamics are learned in the frame of the space, if it has one. Where demonstrations are imitated, the agent takes the best
+    of the imitating policy's rollouts instead of searching; see `planning.policy_rollouts`.
 """
 
 import copy
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
@@ -32,17 +34,19 @@ from mbrl_ros.models.ensemble.split import episode_holdout_mask, holdout_mask
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer, TrainerConfig, typical_change
 from mbrl_ros.models.extrapolation import never_back
 from mbrl_ros.models.framed import out_of_frame
+from mbrl_ros.models.imitation import ImitationConfig, Policy, imitate
 from mbrl_ros.models.origin import Origin, from_origin, lost_in_float32, origin_of, to_absolute
 from mbrl_ros.planning.absolute import AbsoluteObjective
 from mbrl_ros.planning.planner import Objective, Planner, PlannerConfig
+from mbrl_ros.planning.policy_rollouts import PolicyRollouts, PolicyRolloutsConfig
 from mbrl_ros.planning.sampling import make_planner
 from mbrl_ros.spaces.frame import framed_transitions, imagined_transitions, inner_sizes
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.training.rounds import RoundsConfig
-from mbrl_ros.types import DynamicsModel
+from mbrl_ros.types import DynamicsModel, Tag
 
-#: Group of a bundle with the ensemble's tensors.
-_GROUP = 'model'
+#: Groups of a bundle with the ensemble's tensors, and with those of the policy if demonstrations are imitated.
+_GROUP, _POLICY = 'model', 'policy'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,7 @@ class PetsLearnerConfig(RoundsConfig):
                                          'share of the real ones; where a frame can tell.', low=0.0, high=10.0)
     trainer: TrainerConfig = section(TrainerConfig, 'One round.')
     acceptance: AcceptanceConfig = section(AcceptanceConfig, 'Which model is kept.')
+    imitation: ImitationConfig = section(ImitationConfig, 'The policy that imitates demonstrations.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +65,7 @@ class PetsActingConfig(ActingConfig):
     """How PETS acts."""
 
     planner: PlannerConfig = section(PlannerConfig, 'The planner.')
+    policy_rollouts: PolicyRolloutsConfig = section(PolicyRolloutsConfig, 'Plans where demonstrations are imitated.')
     network: EnsembleConfig = section(EnsembleConfig, 'Sizes of the networks to get ready for, before the first of them comes.')
 
     @classmethod
@@ -80,18 +86,27 @@ class PetsConfig(AgentConfig, PetsLearningConfig):
     """How PETS acts and learns."""
 
     planner: PlannerConfig = section(PlannerConfig, 'The planner.')
+    policy_rollouts: PolicyRolloutsConfig = section(PolicyRolloutsConfig, 'Plans where demonstrations are imitated.')
 
     def acting(self) -> PetsActingConfig:
-        """The planner, and the networks that the learner trains."""
-        return PetsActingConfig(planner=self.planner, network=self.learner.trainer.ensemble)
+        """How to plan, and the networks that the learner trains."""
+        return PetsActingConfig(planner=self.planner, policy_rollouts=self.policy_rollouts, network=self.learner.trainer.ensemble)
 
     def evaluated(self) -> 'PetsConfig':
         """The same settings without the bonus for disagreement."""
         return dataclasses.replace(self, planner=self.planner.without_exploring())
 
 
+@dataclasses.dataclass(frozen=True)
+class _Memory:
+    """What changes while an agent acts: the planner, with its warm start and generator, and the generator of rollouts."""
+
+    planner: Planner
+    rollouts: PolicyRollouts
+
+
 class PetsAgent:
-    """Plans every control step; implements `Agent`. Its memory is the planner, with its warm start and generator.
+    """Plans every control step; implements `Agent`.
 
     Arguments are those of `AgentMaker`. If the agent has to be repeatable, the precision `auto` means float32; otherwise it means
     the fastest one measured, which may differ between runs.
@@ -113,20 +128,24 @@ class PetsAgent:
         rows = config.planner.population_size * config.planner.num_particles
         self._precision = PrecisionChooser(precision, self._planner.device, rows, config.planner.horizon, space.frame)
         self.device = self._planner.device
+        self._rollouts = PolicyRollouts(config.policy_rollouts, self.device, max_action_change)
         self._model: DynamicsModel | None = None
+        self._policy: Policy | None = None
         self._origin: Origin = ()
 
     def with_bundle(self, bundle: AgentBundle) -> 'PetsAgent':
         """See `Agent.with_bundle`."""
         bundle.card.check_fits(self._contract)
-        return self.with_parameters(_parameters(bundle), bundle.version, bundle.card.origin)
+        agent = self.with_parameters(_parameters(bundle), bundle.version, bundle.card.origin)
+        agent._policy = _policy(bundle, self.device)
+        return agent
 
     def with_parameters(self, parameters: DynamicsParameters, version: int = 0, origin: Origin = ()) -> 'PetsAgent':
         """Copy of the agent with an ensemble of observations seen from an origin; raises ConfigError like `with_bundle`."""
         self._check_memory(parameters.shape)
         agent = copy.copy(self)
         agent.version, agent.is_ready, agent.precision = version, True, self._precision.choose(parameters).precision
-        agent._origin = origin
+        agent._origin, agent._policy = origin, None
         agent._model = out_of_frame(self._space.frame, Predictor(parameters, self.device, agent.precision),
                                     self._contract.action_size)
         return agent
@@ -140,10 +159,11 @@ class PetsAgent:
         self._planner.prepare(self.with_parameters(parameters)._model, obs, objective)
         return f'planning on {self.device} in {choice}'
 
-    def reset(self, seed: int) -> Planner:
+    def reset(self, seed: int) -> _Memory:
         """See `Agent.reset`."""
         self._planner.reset(seed)
-        return self._planner
+        self._rollouts.reset(seed)
+        return _Memory(self._planner, self._rollouts)
 
     def predict(self, obs: np.ndarray, previous_action: np.ndarray, latency_s: float) -> np.ndarray:
         """See `Agent.predict`."""
@@ -151,13 +171,17 @@ class PetsAgent:
                                       self._contract.period_s)
         return to_absolute(effect, self._origin)
 
-    def act(self, obs: np.ndarray, goal: np.ndarray | None, memory: Planner, *, objective: Objective,
+    def act(self, obs: np.ndarray, goal: np.ndarray | None, memory: _Memory, *, objective: Objective,
             previous_action: np.ndarray, deadline_s: float | None = None) -> Decision:
         """See `Agent.act`."""
         if self._origin:
             objective = AbsoluteObjective(objective, self._origin, self.device)
-        plan = memory.plan(self._model, from_origin(obs, self._origin), objective, previous_action=previous_action,
-                           directions=self._space.directions(obs), deadline_s=deadline_s)
+        seen = from_origin(obs, self._origin)
+        if self._policy is not None:
+            plan = memory.rollouts.plan(self._model, self._policy, seen, objective, previous_action)
+        else:
+            plan = memory.planner.plan(self._model, seen, objective, previous_action=previous_action,
+                                       directions=self._space.directions(obs), deadline_s=deadline_s)
         plan = dataclasses.replace(plan, mean_obs=to_absolute(plan.mean_obs, self._origin))
         return Decision(np.asarray(plan.actions[0], dtype=np.float64), plan.elapsed_s, plan.value, plan.disagreement, plan)
 
@@ -173,13 +197,14 @@ class PetsLearner:
         self._period_ns = round(1e9 * contract.period_s)
         self._trainer = EnsembleTrainer(config.trainer)
         self._may_have_origin = space.frame is None or space.frame.is_shiftable
-        self._entries = contract.obs_names
+        self._entries, self._relations = contract.obs_names, getattr(space, 'relations', None)
         self._parameters: DynamicsParameters | None = None
+        self._policy: Policy | None = None
         self._origin: Origin = ()
 
     def resume(self, bundle: AgentBundle) -> None:
         """See `Learner.resume`."""
-        self._parameters, self._origin = _parameters(bundle), bundle.card.origin
+        self._parameters, self._policy, self._origin = _parameters(bundle), _policy(bundle), bundle.card.origin
 
     def held_out(self, transitions: Transitions) -> np.ndarray:
         """See `Learner.held_out`."""
@@ -221,8 +246,22 @@ class PetsLearner:
         warnings = never_back(lesson.transitions.obs, lesson.transitions.episode, self._entries)
         if self._may_have_origin:
             warnings += lost_in_float32(rows[0], rows[2], origin, self._entries)
-        return LearningReport({_GROUP: result.parameters.tensors()}, is_better, reason, _figures(candidate),
-                              _figures(in_use) if in_use else {}, origin, warnings)
+        groups = {_GROUP: result.parameters.tensors()}
+        if policy := self._imitated(lesson, origin, is_cancelled):
+            groups[_POLICY] = policy.tensors()
+        return LearningReport(groups, is_better, reason, _figures(candidate), _figures(in_use) if in_use else {}, origin,
+                              warnings)
+
+    def _imitated(self, lesson: Lesson, origin: Origin, is_cancelled: Callable[[], bool]) -> Policy | None:
+        """Policy that imitates demonstrated steps: a new one where there are more of them than the one in use knows."""
+        config = self._config.imitation
+        if not config.max_steps:
+            return None
+        shown = lesson.transitions.take(lesson.transitions.tags & (Tag.DEMONSTRATED | Tag.HELD) == Tag.DEMONSTRATED)
+        if len(shown) <= (self._policy.num_steps if self._policy else 0):
+            return self._policy
+        return imitate(from_origin(shown.obs, origin), shown.action, config, relations=self._relations, origin=origin,
+                       seed=lesson.seed, is_cancelled=is_cancelled)
 
 
 def _dynamics(transitions: Transitions, origin: Origin) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -246,6 +285,14 @@ def _parameters(bundle: AgentBundle) -> DynamicsParameters:
     if len(origin) not in (0, obs_size) or not np.isfinite(origin).all():
         raise BundleError(f'model needs an origin of {obs_size} finite numbers, or none, got {origin}')
     return parameters
+
+
+def _policy(bundle: AgentBundle, device: torch.device | str = 'cpu') -> Policy | None:
+    """The policy in a bundle, None without one; raises BundleError if its tensors are none."""
+    if _POLICY not in bundle.groups:
+        return None
+    contract = bundle.card.contract
+    return Policy.from_tensors(bundle.group(_POLICY), contract.obs_size, contract.action_size, device)
 
 
 def _figures(validation: Validation) -> dict[str, float]:

@@ -38,6 +38,12 @@ class Goals:
     effector: np.ndarray | None = None
     reward: Callable[[torch.Tensor], torch.Tensor] | None = None
 
+    @property
+    def relations(self) -> np.ndarray:
+        """Entries (from, to) of the ways to the goal and, if known, from the effector to what is achieved, shape (2, K, G)."""
+        ways = [(self.achieved, self.desired)] + ([] if self.effector is None else [(self.effector, self.achieved)])
+        return np.array(ways).swapaxes(0, 1)
+
 
 class OutcomeSpace:
     """An environment's own observation, then reward and end; implements `space.Space`.
@@ -51,6 +57,9 @@ class OutcomeSpace:
         features: Further inputs of the model, shape (..., F), of the environment's own observations, shape (..., O); none by
             default.
         features_name: Name of `features`, which becomes part of the space's.
+
+    Attributes:
+        relations: `Goals.relations`; None without goals.
     """
 
     version, has_velocities, is_directed = 1, False, False
@@ -61,6 +70,7 @@ class OutcomeSpace:
         self.name = f'{_NAME}{_WITH}{features_name}' if features_name else _NAME
         self.state_names = (*obs_names, *(('reward', 'ended') if is_reward_learned else ('ended',)))
         self.action_names = action_names
+        self.relations = None if goals is None else goals.relations
         self.frame = OutcomeFrame(len(obs_names), is_reward_learned=is_reward_learned, goals=goals,
                                   action_features=action_features, features=features)
 

@@ -23,6 +23,9 @@ class Space(Protocol):
         has_velocities: Whether an observation has velocities; otherwise it has the entries alone.
         frame: Frame in which the dynamics are learned; None learns them on observations directly.
         is_directed: Whether `directions` returns directions to search actions along.
+
+    A space may have an attribute `relations`: entries (from, to) of an observation whose differences matter, shape (2, K, G),
+    for a policy that imitates.
     """
 
     name: str

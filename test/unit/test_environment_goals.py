@@ -145,7 +145,7 @@ def test_detours_are_held_and_only_learning_makes_them():
 def test_settings_for_goals_come_before_the_default_ones():
     with_goals, without = (EnvLoopConfig.of_env(f'goal_environments:goal/{name}-v0') for name in ('Sparse', 'Keys'))
     assert with_goals.planner.propagation == 'expectation' and without.planner.propagation == 'tsinf'
-    assert with_goals.learner == without.learner
+    assert with_goals.learner.trainer == without.learner.trainer and with_goals.learner.imitation.max_steps > 0
 
 
 def test_a_learned_reward_is_relabelled_in_hindsight():
