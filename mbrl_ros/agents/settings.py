@@ -66,7 +66,7 @@ class RunConfig(Config):
         except ConfigError as error:
             raise ConfigError(f'{place}{error}') from None
         whole = cls if _names(kind) <= _names(cls) else extended(cls, kind)
-        for key in set(values) - _names(whole):
+        for key in [key for key in values if key not in _names(whole)]:
             if owners := [name for name in AGENTS if key in _names(agent_kind(name).config)]:
                 raise ConfigError(f'{place}{key!r} is a setting of the agent {owners[0]!r}, and this is for {agent!r}')
         return super(RunConfig, whole).from_mapping(values, where)
