@@ -212,8 +212,8 @@ class Transition:
         episode: Index of the episode.
         goal: Goal that was pursued, base frame, shape (3,), metres; NaN without one.
         reward: Reward of the step; NaN if unknown. The nodes leave it unknown, because goal and weights determine it.
-        terminated: Whether the episode ended for good with this step, as by success.
-        truncated: Whether a limit ended the episode with this step.
+        terminated: Whether the episode ended for good with this step, so that there is no reward after it.
+        truncated: Whether the episode ended with this step, but could have gone on, as after a success or at a limit.
         tags: Who chose the action.
     """
 

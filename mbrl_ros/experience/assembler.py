@@ -203,9 +203,8 @@ class TransitionAssembler:
             return {'episode': 0, 'tags': tags}
         after = self._report_at(command.stamp_ns + self._period_ns)
         has_ended = after.episode != report.episode or not after.phase.is_episode
-        is_success = after.episode == report.episode and after.success
-        return {'episode': report.episode, 'goal': report.goal_m, 'terminated': has_ended and is_success,
-                'truncated': has_ended and not is_success, 'tags': tags | TAGS.get(report.phase, Tag(0))}
+        return {'episode': report.episode, 'goal': report.goal_m, 'truncated': has_ended,
+                'tags': tags | TAGS.get(report.phase, Tag(0))}
 
     def _report_at(self, stamp_ns: int) -> EpisodeReport | None:
         """The report in force at a moment."""

@@ -12,6 +12,7 @@ from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.space import Space
+from mbrl_ros.tasks.reward import RewardFunction
 from mbrl_ros.types import TAGS, Phase
 
 #: Learning and evaluation draw their episodes from different streams of a seed.
@@ -34,7 +35,7 @@ class Episode:
         reward: Reward of each step, shape (T,).
         goal: Goal at each step, shape (T, 3); NaN without a goal.
         tags: `Tag` of each step, shape (T,), uint8.
-        terminated: Whether the last step ended the episode for good, e.g. with success; otherwise a limit did.
+        terminated: Whether the last step ended the episode for good, so that no reward could follow.
         is_over: Whether the episode has ended; false for the first part of one that goes on.
         began_at_goal: Whether it began where it was to end; None if that is not known.
     """
@@ -164,6 +165,7 @@ class Runner(Protocol):
         contract: What a bundle has to be for.
         period_s: Control period.
         space: Space of observations and actions.
+        wanted: Reward of any transition, for learners of policies.
         agent: The agent, without a bundle yet.
         demonstrations: Number of first episodes that the scripted expert plays.
         max_episode_steps: Control steps of the longest episode.
@@ -180,6 +182,7 @@ class Runner(Protocol):
     contract: Contract
     period_s: float
     space: Space
+    wanted: RewardFunction
     agent: Agent
     demonstrations: int
     max_episode_steps: int

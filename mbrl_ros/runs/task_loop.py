@@ -62,6 +62,7 @@ class TaskLoop:
         self.config, self.robot, self._repeatable = config, load_robot(robot), repeatable
         self.task = make_task(task, self.robot, config.rewards, actions=config.actions)
         self.space, self.period_s, self.demonstrations = self.task.space, 1.0 / config.control_rate_hz, config.demonstrations
+        self.wanted = self.task
         self.name = self.file_name = self.task.name
         self.max_episode_steps = config.max_episode_steps
         self.identity = {'task': self.name, 'robot': robot}
@@ -143,11 +144,11 @@ class _TaskPlay:
                  phase: Phase, episode: int, more: _More) -> None:
         self._task, self._arm, self._controller, self._progress, self._more = task, arm, controller, progress, more
         self._state, self._phase, self._episode = state, phase, episode
-        self.phase, self.obs = phase.value, task.space.observe(state)
+        self.phase, self.obs, self.terminated = phase.value, task.space.observe(state), False
 
     goal = property(lambda self: self._progress.goal)
     is_over = property(lambda self: self._progress.is_over)
-    success = terminated = property(lambda self: self._progress.success)
+    success = property(lambda self: self._progress.success)
     distance_m = property(lambda self: self._progress.distance_m)
     episode_return = property(lambda self: self._progress.episode_return)
 

@@ -11,6 +11,7 @@ from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.spaces.tabletop import BODY, GRIP, OPENING, SIZE, TILT, TOOL
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.spaces.tool_frame import ToolFrame
+from mbrl_ros.spaces.view import PlainView
 from mbrl_ros.types import ArmCommand, RobotState
 
 #: Actions of tasks over a table: the tool's twist or joint velocities, each with the opening.
@@ -52,6 +53,7 @@ class JointToolSpace(ToolSpace):
         self.tilt, self.home = TILT, robot.home_rad
         self.is_directed = len(robot.joints) >= _AXES
         self.frame = JointToolFrame(kinematics, self._resolver.scale)
+        self.view = PlainView(2 * len(self.state_names), has_goal=True)
 
     def observe(self, state: RobotState) -> np.ndarray:
         """See `ActionSpace.observe`."""

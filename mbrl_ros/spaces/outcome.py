@@ -10,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from mbrl_ros.spaces.view import PlainView
+
 #: Last entry of an observation after the end of an episode; far from 0, the episode goes on, and 1, it ends here.
 OVER = 10.0
 _ENDS = 0.5
@@ -60,6 +62,7 @@ class OutcomeSpace:
 
     Attributes:
         relations: `Goals.relations`; None without goals.
+        view: What a policy sees: the environment's own observation.
     """
 
     version, has_velocities, is_directed = 1, False, False
@@ -71,6 +74,7 @@ class OutcomeSpace:
         self.state_names = (*obs_names, *(('reward', 'ended') if is_reward_learned else ('ended',)))
         self.action_names = action_names
         self.relations = None if goals is None else goals.relations
+        self.view = PlainView(len(obs_names), has_goal=False)
         self.frame = OutcomeFrame(len(obs_names), is_reward_learned=is_reward_learned, goals=goals,
                                   action_features=action_features, features=features)
 
@@ -182,3 +186,31 @@ class GivenReward:
         """Rewards, shape (...), of observations (o, ended), shape (..., O + 1), and actions in [-1, 1], shape (..., A)."""
         reward = self._function(obs[..., :-1], self._units(action).expand(*obs.shape[:-1], -1))
         return torch.where(obs[..., -1] < 0.5 * OVER, reward, 0.0)
+
+
+class OutcomeReward:
+    """An objective for observations with outcomes as what is wanted of a policy; implements `tasks.reward.RewardFunction`.
+
+    Goals of an environment are entries of its observations, so there are no others.
+    """
+
+    has_goal = False
+
+    def __init__(self, objective: RewardFunction) -> None:
+        self._objective = objective
+
+    def reward(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """See `tasks.reward.RewardFunction.reward`."""
+        return self._objective(obs, action)
+
+    def is_within(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """It is not known, shape (N,)."""
+        return torch.zeros(obs.shape[:-1], dtype=torch.bool)
+
+    def achieved(self, obs: torch.Tensor) -> torch.Tensor:
+        """Positions that are not there, shape (N, 3), NaN."""
+        return torch.full((*obs.shape[:-1], 3), float('nan'))
+
+    def is_over(self, obs: torch.Tensor) -> torch.Tensor:
+        """See `tasks.reward.RewardFunction.is_over`."""
+        return obs[..., -1].abs() > _ENDS

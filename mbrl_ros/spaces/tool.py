@@ -8,6 +8,8 @@ from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.robots.twist import TWIST_SIZE, TwistConfig, TwistResolver
 from mbrl_ros.spaces.tabletop import GRIP
 from mbrl_ros.spaces.tool_frame import ToolFrame
+from mbrl_ros.spaces.tool_view import ToolView
+from mbrl_ros.spaces.view import View
 from mbrl_ros.types import ArmCommand, RobotState, body_joint_names
 
 #: Largest observed speeds of a body, m/s and rad/s. A body that slips out of the fingers may have any speed, and the yaw rate
@@ -32,6 +34,7 @@ class ToolSpace:
 
     Attributes:
         tilt: Entries of an observation with the tool's tilt, 0 if it points down; None here, where twists keep it upright.
+        view: What a policy sees.
         home: Home of the joints in an observation, rad; empty here, where twists keep them near it.
     """
 
@@ -48,6 +51,7 @@ class ToolSpace:
         self.action_names = ('twist_x', 'twist_y', 'twist_z', 'twist_yaw', robot.gripper.name)
         self.raw_names = (*robot.state_names, *body_joint_names(body))
         self.frame = ToolFrame()
+        self.view: View = ToolView(self.frame)
         self.tilt: slice | None = None
         self.home: tuple[float, ...] = ()
 

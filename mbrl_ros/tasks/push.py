@@ -82,7 +82,7 @@ class PushTask(TableTask):
         """
         config, tool, body = self.config, obs[..., TOOL], obs[..., BODY]
         left = self.distance(obs, goal)
-        way = (goal[:2] - body[..., :2]) / left.unsqueeze(-1)
+        way = (goal[..., :2] - body[..., :2]) / left.unsqueeze(-1)
         near_goal = 1.0 - torch.tanh(left / config.settled_m)
         offset = body[..., :2] - tool[..., :2]
         ahead = (offset * way).sum(dim=-1)

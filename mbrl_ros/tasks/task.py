@@ -20,6 +20,7 @@ class Task(abc.ABC):
     Attributes:
         name: Key of `TASKS`.
         rewards: Terms that are rewards; the others are costs.
+        has_goal: As `reward.RewardFunction`.
         space: Space of observations and actions.
         state_names: Entries of the observation: their positions, then their velocities.
         action_names: The A entries of an action.
@@ -32,6 +33,7 @@ class Task(abc.ABC):
 
     name: ClassVar[str]
     rewards: ClassVar[tuple[str, ...]] = ()
+    has_goal: ClassVar[bool] = True
     goal_tolerance_m: float
     settle_s: float
 
@@ -64,6 +66,10 @@ class Task(abc.ABC):
     def values(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> dict[str, torch.Tensor]:
         """Terms by name before weighting, in the order of the weights; the goal has the dtype and device of `obs`."""
 
+    def is_over(self, obs: torch.Tensor) -> torch.Tensor:
+        """Nothing ends a task for good: a success ends the episode, but the reward would go on; shape (...), bool."""
+        return torch.zeros(obs.shape[:-1], dtype=torch.bool, device=obs.device)
+
     def distance(self, obs: torch.Tensor, goal: torch.Tensor | Sequence[float]) -> torch.Tensor:
         """Distance to the goal, metres, shape (...) for obs of shape (..., O)."""
         achieved = self.achieved(obs)
@@ -87,7 +93,7 @@ class Task(abc.ABC):
         Args:
             obs: Observations after the actions, shape (..., O).
             action: Shape (..., A), normalised to [-1, 1].
-            goal: Position in the base frame, shape (3,), metres.
+            goal: Positions in the base frame, shape (..., 3), metres.
             weights: Weights of the terms; the task's own by default.
         """
         goal, factors = (torch.as_tensor(numbers, dtype=obs.dtype, device=obs.device)
