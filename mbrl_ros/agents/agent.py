@@ -17,6 +17,7 @@ from mbrl_ros.config import Config
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.spaces.space import Space
+from mbrl_ros.tasks.reward import RewardFunction
 from mbrl_ros.types import Plan
 
 
@@ -251,7 +252,7 @@ class AgentKind:
         learning: The section `learner` alone.
         config: Settings of agent and learner.
         make_agent: Makes the agent.
-        make_learner: Makes the learner from contract, space and the settings in the section `learner`.
+        make_learner: Makes the learner from contract, space, the settings in the section `learner`, and what is wanted.
     """
 
     summary: str
@@ -259,4 +260,4 @@ class AgentKind:
     learning: type[Config]
     config: type[AgentConfig]
     make_agent: AgentMaker
-    make_learner: Callable[[Contract, Space, Any], Learner]
+    make_learner: Callable[[Contract, Space, Any, RewardFunction], Learner]

@@ -42,11 +42,12 @@ from mbrl_ros.planning.policy_rollouts import PolicyRollouts, PolicyRolloutsConf
 from mbrl_ros.planning.sampling import make_planner
 from mbrl_ros.spaces.frame import framed_transitions, imagined_transitions, inner_sizes
 from mbrl_ros.spaces.space import Space
+from mbrl_ros.tasks.reward import RewardFunction
 from mbrl_ros.training.rounds import RoundsConfig
 from mbrl_ros.types import DynamicsModel, Tag
 
 #: Groups of a bundle with the ensemble's tensors, and with those of the policy if demonstrations are imitated.
-_GROUP, _POLICY = 'model', 'policy'
+MODEL_GROUP, _POLICY = 'model', 'policy'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,7 @@ class PetsAgent:
     def with_bundle(self, bundle: AgentBundle) -> 'PetsAgent':
         """See `Agent.with_bundle`."""
         bundle.card.check_fits(self._contract)
-        agent = self.with_parameters(_parameters(bundle), bundle.version, bundle.card.origin)
+        agent = self.with_parameters(parameters_of(bundle), bundle.version, bundle.card.origin)
         agent._policy = _policy(bundle, self.device)
         return agent
 
@@ -192,7 +193,7 @@ class PetsAgent:
 class PetsLearner:
     """Fits the ensemble in the frame of the space; implements `Learner`. Arguments are those of `AgentKind.make_learner`."""
 
-    def __init__(self, contract: Contract, space: Space, config: PetsLearnerConfig) -> None:
+    def __init__(self, contract: Contract, space: Space, config: PetsLearnerConfig, wanted: RewardFunction | None = None) -> None:
         self._frame, self._config = space.frame, config
         self._period_ns = round(1e9 * contract.period_s)
         self._trainer = EnsembleTrainer(config.trainer)
@@ -204,7 +205,7 @@ class PetsLearner:
 
     def resume(self, bundle: AgentBundle) -> None:
         """See `Learner.resume`."""
-        self._parameters, self._policy, self._origin = _parameters(bundle), _policy(bundle), bundle.card.origin
+        self._parameters, self._policy, self._origin = parameters_of(bundle), _policy(bundle), bundle.card.origin
 
     def held_out(self, transitions: Transitions) -> np.ndarray:
         """See `Learner.held_out`."""
@@ -246,7 +247,7 @@ class PetsLearner:
         warnings = never_back(lesson.transitions.obs, lesson.transitions.episode, self._entries)
         if self._may_have_origin:
             warnings += lost_in_float32(rows[0], rows[2], origin, self._entries)
-        groups = {_GROUP: result.parameters.tensors()}
+        groups = {MODEL_GROUP: result.parameters.tensors()}
         if policy := self._imitated(lesson, origin, is_cancelled):
             groups[_POLICY] = policy.tensors()
         return LearningReport(groups, is_better, reason, _figures(candidate), _figures(in_use) if in_use else {}, origin,
@@ -269,13 +270,13 @@ def _dynamics(transitions: Transitions, origin: Origin) -> tuple[np.ndarray, np.
     return from_origin(obs, origin), action, from_origin(next_obs, origin)
 
 
-def _parameters(bundle: AgentBundle) -> DynamicsParameters:
+def parameters_of(bundle: AgentBundle) -> DynamicsParameters:
     """The ensemble in a bundle.
 
     Raises:
         BundleError: The tensors are no ensemble, or its sizes or the card's origin contradict the card.
     """
-    parameters, contract = DynamicsParameters.from_tensors(bundle.group(_GROUP)), bundle.card.contract
+    parameters, contract = DynamicsParameters.from_tensors(bundle.group(MODEL_GROUP)), bundle.card.contract
     _, obs_size, action_size = parameters.sizes
     # A frame may make more features of an action than the action has entries; only the frame could check them.
     if contract.obs_size != obs_size or contract.action_size > action_size:

@@ -12,7 +12,11 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.modules import first_line, working_directory_modules
 
 DEFAULT_AGENT = 'pets'
-AGENTS: dict[str, str] = {'pets': 'mbrl_ros.agents.pets:KIND'}
+AGENTS: dict[str, str] = {
+    'pets': 'mbrl_ros.agents.pets:KIND',
+    'mbpo': 'mbrl_ros.agents.mbpo:KIND',
+    'sac': 'mbrl_ros.agents.sac:KIND',
+}
 
 
 def agent_kind(name: str) -> AgentKind:

@@ -94,7 +94,7 @@ class ModelTrainerNode(Node):
         self._assembler = TransitionAssembler(self._robot, self._task.space, period_s, config.assembler, in_order=config.lockstep)
         self._buffer = ReplayBuffer(self._task.obs_size, self._task.action_size, config.capacity)
         contract = Contract.of(agent, self._task.space, robot=self._robot.name, task=config.task, period_s=period_s)
-        learner = kind.make_learner(contract, self._task.space, config.learner)
+        learner = kind.make_learner(contract, self._task.space, config.learner, self._task)
         self._rounds = Rounds(learner, contract, config.learner, seed=config.seed)
         # Without learning, no round has to wait for transitions.
         schedule = config.schedule if config.learning else dataclasses.replace(config.schedule, patience_s=0.0)

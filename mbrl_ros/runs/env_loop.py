@@ -23,7 +23,7 @@ from mbrl_ros.resources import config_file, share_directory
 from mbrl_ros.runs.curve import save_return_curve
 from mbrl_ros.runs.playing import LEARNING, Episode, Relearn, Step, play_out
 from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.spaces.outcome import GivenReward, Goals, OutcomeSpace, learned_reward
+from mbrl_ros.spaces.outcome import GivenReward, Goals, OutcomeReward, OutcomeSpace, learned_reward
 from mbrl_ros.types import GOAL_SIZE, TAGS, Phase
 
 #: Robot in the contract of an environment.
@@ -103,6 +103,7 @@ class EnvLoop:
             effector = _effector(self.env, config.effector)
             self._goals = RewardOfGoals(self.env, effector) if self.env.has_reward_of_goals else None
             self._objective = _objective(self.env, self._reward, self._goals)
+            self.wanted = OutcomeReward(self._objective)
             self.space = _space(self.env, self._reward, self._goals, effector, features)
             if render:
                 self.env.picture()

@@ -91,7 +91,7 @@ class LearningRun:
                               'begin anew in another folder')
         self._demonstrations, self._is_untrained = loop.demonstrations, False
         settings = loop.config.agent_config.learner
-        learner = loop.config.kind.make_learner(loop.contract, loop.space, settings)
+        learner = loop.config.kind.make_learner(loop.contract, loop.space, settings, loop.wanted)
         self.rounds = Rounds(learner, loop.contract, settings, seed=seed)
         self._notes, self._reports = Notes(loop), []
         self._buffer = ReplayBuffer(loop.contract.obs_size, loop.contract.action_size, sys.maxsize)

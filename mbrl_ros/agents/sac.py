@@ -1,0 +1,84 @@
+"""SAC: soft actor-critic from real transitions alone (Haarnoja et al. 2018, arXiv:1812.05905).
+
+Each round makes many updates from all transitions so far, demonstrations included (Ball et al. 2023, arXiv:2302.02948), some of
+them on the way to goals that were achieved later (Andrychowicz et al. 2017, arXiv:1707.01495). Demonstrations are imitated before
+the first update.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from mbrl_ros.agents.agent import AgentConfig, AgentKind, LearningReport, Lesson
+from mbrl_ros.agents.bundle import AgentBundle, Contract
+from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
+from mbrl_ros.config import Config, part, section
+from mbrl_ros.experience.buffer import Transitions
+from mbrl_ros.models.actor_critic.experience import Steps
+from mbrl_ros.models.actor_critic.learning import PolicyLearning, PolicyLearningConfig
+from mbrl_ros.spaces.space import Space
+from mbrl_ros.spaces.view import view_of
+from mbrl_ros.tasks.reward import RewardFunction
+from mbrl_ros.training.rounds import RoundsConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class SacLearnerConfig(RoundsConfig):
+    """How the policy is trained."""
+
+    policy: PolicyLearningConfig = section(PolicyLearningConfig, 'The policy.')
+
+
+@dataclasses.dataclass(frozen=True)
+class SacLearningConfig(Config):
+    """How SAC learns."""
+
+    learner: SacLearnerConfig = section(SacLearnerConfig, 'How to train.')
+
+
+@dataclasses.dataclass(frozen=True)
+class SacConfig(PolicyActingConfig, AgentConfig, SacLearningConfig):
+    """How SAC acts and learns."""
+
+    def acting(self) -> PolicyActingConfig:
+        """See `AgentConfig.acting`."""
+        return part(self, PolicyActingConfig)
+
+    def evaluated(self) -> 'SacConfig':
+        """The same settings without exploration."""
+        return dataclasses.replace(self, exploration=0.0)
+
+
+class SacLearner:
+    """Trains actor and critics; implements `Learner`. Arguments are those of `AgentKind.make_learner`.
+
+    Every round's policy is taken: without a model nothing but acting shows whether it is better.
+    """
+
+    def __init__(self, contract: Contract, space: Space, config: SacLearnerConfig, wanted: RewardFunction) -> None:
+        view = view_of(space, contract.obs_size)
+        self._policy = PolicyLearning(view, wanted, contract.action_size, config.policy)
+
+    def resume(self, bundle: AgentBundle) -> None:
+        """See `Learner.resume`."""
+        self._policy.resume(bundle.groups)
+
+    def held_out(self, transitions: Transitions) -> np.ndarray:
+        """See `Learner.held_out`; none."""
+        return np.zeros(len(transitions), dtype=bool)
+
+    def surprise(self, transitions: Transitions) -> None:
+        """See `Learner.surprise`; it predicts nothing."""
+
+    def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
+        """See `Learner.update`."""
+        generator = torch.Generator().manual_seed(lesson.seed)
+        steps, episode = Steps.of(lesson.transitions), torch.from_numpy(lesson.transitions.episode.copy())
+        self._policy.train(steps, episode, lambda _: None, generator, is_cancelled)
+        return LearningReport(self._policy.groups(), True, 'the policy learned on', {}, {})
+
+
+KIND = AgentKind('policy and critics, learned from real steps', PolicyActingConfig, SacLearningConfig, SacConfig, PolicyAgent,
+                 SacLearner)
