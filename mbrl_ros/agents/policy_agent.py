@@ -14,13 +14,18 @@ from mbrl_ros.config import setting
 from mbrl_ros.errors import PlanningError
 from mbrl_ros.models.actor_critic.imagination import disagreement
 from mbrl_ros.models.actor_critic.learning import LearnedPolicy
+from mbrl_ros.models.actor_critic.networks import Networks
 from mbrl_ros.models.delay import predict_effect_state
+from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.spaces.view import view_of
 from mbrl_ros.types import GOAL_SIZE, DynamicsModel
+
+#: Units of a hidden layer of the policy that is acted with once to warm up.
+_STAND_IN_SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +62,12 @@ class PolicyAgent:
         return agent
 
     def prepare(self, obs: np.ndarray, objective: Objective) -> str:
-        """See `Agent.prepare`; a policy needs no preparation."""
+        """See `Agent.prepare`."""
+        inputs, outputs = self._view.num_features, 2 * self._contract.action_size
+        stand_in = copy.copy(self)
+        stand_in._policy = LearnedPolicy(Normalizer.identity(inputs),
+                                         Networks(1, inputs, outputs, _STAND_IN_SIZE, generator=torch.Generator()))
+        stand_in.act(obs, np.zeros(GOAL_SIZE), stand_in.reset(0), objective=objective, previous_action=np.zeros(outputs // 2))
         return 'acting with a policy'
 
     def reset(self, seed: int) -> np.random.Generator:
