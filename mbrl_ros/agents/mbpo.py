@@ -5,8 +5,7 @@ on both in equal parts.
 
 Note:
     Imagined rewards are lower where the ensemble disagrees (Yu et al. 2020, arXiv:2005.13239), demonstrations are imitated before
-    the first update and filtered by their value after it (Nair et al. 2018, arXiv:1709.10089), and goals are replaced in
-    hindsight.
+    the first update and in each (Nair et al. 2018, arXiv:1709.10089), and goals are replaced in hindsight.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), which may imitate demonstrations as well.
 
 Note:
-    Targets contain no entropy, so that values are expected returns. The imitation term counts where the critics value the
-    demonstrated action above the actor's (the filter of Nair et al. 2018, arXiv:1709.10089, section V).
+    Targets contain no entropy, so that values are expected returns. The actor's loss has a term for the distance from actions to
+    imitate (Nair et al. 2018, arXiv:1709.10089, section V; without the filter there, with which the first updates forgot them).
 """
 
 import copy
@@ -138,7 +138,7 @@ class SoftActorCritic:
         self._descend(self._of_critics, functional.huber_loss(values, target, delta=_FAR))
         _follow(self._targets, self.critics, self._config.target_rate)
         if learns_actor:
-            self._update_actor(batch, values.detach().mean(dim=0))
+            self._update_actor(batch)
             _follow(self.average, self.actor, self._config.average_rate)
 
     @torch.no_grad()
@@ -148,22 +148,15 @@ class SoftActorCritic:
         after = self._values(self._targets, batch.next_features, action).amin(dim=0)
         return self._config.reward_scale * batch.reward + self._config.discount * batch.goes_on * after
 
-    def _update_actor(self, batch: Batch, shown_value: torch.Tensor) -> None:
-        """One step of actor and temperature; `shown_value` is that of the batch's actions, shape (B,)."""
+    def _update_actor(self, batch: Batch) -> None:
         action, log_density = sampled_action(self.actor, batch.features, self._noise(batch.action))
         temperature = self._log_temperature.detach().exp()
         loss = (temperature * log_density - self._values(self.critics, batch.features, action).amin(dim=0)).mean()
         if self._config.imitation and batch.is_shown.any():
-            loss = loss + self._config.imitation * self._distance_from_shown(batch, shown_value)
+            loss = loss + self._config.imitation * (self._away(batch.features, batch.action) * batch.is_shown).mean()
         self._descend(self._of_actor, loss)
         missing = log_density.detach().mean() + _ENTROPY_OF_ENTRY * batch.action.shape[1]
         self._descend(self._of_temperature, -(self._log_temperature.exp() * missing).sum())
-
-    def _distance_from_shown(self, batch: Batch, shown_value: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            own_value = self._values(self.critics, batch.features, mean_action(self.actor, batch.features)).mean(dim=0)
-            counts = batch.is_shown & (shown_value > own_value)
-        return (self._away(batch.features, batch.action) * counts).mean()
 
     def _away(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Squared distance of the actor from actions to imitate, shape (B,)."""
