@@ -178,7 +178,7 @@ class PetsAgent:
             objective = AbsoluteObjective(objective, self._origin, self.device)
         seen = from_origin(obs, self._origin)
         if self._policy is not None:
-            plan = memory.rollouts.plan(self._model, self._policy, seen, objective, previous_action)
+            plan = memory.rollouts.plan(self._model, self._policy, seen, objective, previous_action, deadline_s)
         else:
             plan = memory.planner.plan(self._model, seen, objective, previous_action=previous_action,
                                        directions=self._space.directions(obs), deadline_s=deadline_s)

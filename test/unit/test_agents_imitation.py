@@ -40,6 +40,16 @@ def test_a_run_with_demonstrations_plans_with_a_policy_and_goes_on_exactly(tmp_p
     assert AgentBundle.from_bytes(whole.to_bytes()).group('policy').keys() == whole.group('policy').keys()
 
 
+def test_a_plan_with_a_policy_keeps_to_the_deadline(tmp_path):
+    bundle, _ = learned(tmp_path / 'run', SETTINGS, steps=50)
+    with contextlib.closing(EnvLoop(SPARSE, EnvLoopConfig.from_mapping(SETTINGS))) as loop:
+        agent, obs = loop.agent.with_bundle(bundle), np.zeros(loop.contract.obs_size)
+        lengths = [len(agent.act(obs, None, agent.reset(0), objective=lambda obs, action: obs[..., 0],
+                                 previous_action=np.zeros(loop.contract.action_size), deadline_s=limit_s).plan.actions)
+                   for limit_s in (0.0, None)]
+    assert lengths == [1, SETTINGS['policy_rollouts']['horizon']]
+
+
 def test_nothing_is_imitated_by_default_nor_without_demonstrations(tmp_path):
     without = {**SETTINGS, 'learner': {**SETTINGS['learner'], 'imitation': {}}}
     bundle, _ = learned(tmp_path / 'off', without, steps=60)
