@@ -60,6 +60,7 @@ class OutcomeSpace:
 
     Attributes:
         relations: `Goals.relations`; None without goals.
+        bounded_names: The learned reward, if there is one.
     """
 
     version, has_velocities, is_directed = 1, False, False
@@ -70,6 +71,7 @@ class OutcomeSpace:
         self.name = f'{_NAME}{_WITH}{features_name}' if features_name else _NAME
         self.state_names = (*obs_names, *(('reward', 'ended') if is_reward_learned else ('ended',)))
         self.action_names = action_names
+        self.bounded_names = ('reward',) if is_reward_learned else ()
         self.relations = None if goals is None else goals.relations
         self.frame = OutcomeFrame(len(obs_names), is_reward_learned=is_reward_learned, goals=goals,
                                   action_features=action_features, features=features)
