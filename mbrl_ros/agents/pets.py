@@ -12,7 +12,7 @@ Note:
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -242,8 +242,10 @@ class PetsLearner:
         extra = [np.concatenate(columns) for columns in zip(*extras)] or None
         result = self._trainer.fit(*data, seed=lesson.seed, keys=lesson.transitions.stamp_ns, holdout=lesson.held_out,
                                    initial=self._parameters, extra=extra, is_cancelled=is_cancelled)
-        # Held-out transitions count too, so that an entry that moved in those alone is not measured in units of its standing.
-        judged, scale = [values[lesson.judged_on] for values in data], typical_change(data[0], data[2])
+        # Held-out and imagined transitions count too, so that an entry that moved in those alone is not measured in units of its
+        # standing.
+        obs, _, next_obs = (np.concatenate(columns) for columns in zip(data, *extras))
+        judged, scale = [values[lesson.judged_on] for values in data], typical_change(obs, next_obs)
         candidate = validate(Predictor(result.parameters), *judged, scale)
         in_use = validate(Predictor(self._parameters), *judged, scale) if self._parameters else None
         constant = constant_error(judged[0], judged[2], result.parameters.outputs.mean.numpy(), scale)
@@ -255,17 +257,17 @@ class PetsLearner:
         if policy := self._imitated(lesson, origin, is_cancelled):
             groups[_POLICY] = policy.tensors()
         if self._bounded:
-            groups[_LARGEST] = self._largest_in(data, *extras)
+            # No frame changes these entries.
+            groups[_LARGEST] = {name: torch.tensor([next_obs[:, self._entries.index(name)].max()]) for name in self._bounded}
         return LearningReport(groups, is_better, reason, _figures(candidate), _figures(in_use) if in_use else {}, origin,
                               warnings)
 
-    def _largest_in(self, *parts: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-        """Largest values of the bounded entries, which no frame changes, among framed transitions (obs, action, next_obs)."""
-        reached = np.concatenate([next_obs for _, _, next_obs in parts])
-        return {name: torch.tensor([reached[:, self._entries.index(name)].max()]) for name in self._bounded}
-
     def _imitated(self, lesson: Lesson, origin: Origin, is_cancelled: Callable[[], bool]) -> Policy | None:
-        """Policy that imitates demonstrated steps: a new one where there are more of them than the one in use knows."""
+        """Policy that imitates demonstrated steps: a new one where there are more of them than the one in use knows.
+
+        It goes with its candidate, and a rejected one takes it along. The next round then imitates again: a policy that only the
+        learner kept would be missing in a resumed run.
+        """
         config = self._config.imitation
         if not config.max_steps:
             return None

@@ -66,7 +66,8 @@ class EnvLoop:
             env.close()
             raise
         self.identity = {'env': self.name, 'reward': self._reward, 'features': features}
-        self.steps_per_round, self.is_reward_learned = config.steps_per_round, self._reward == LEARNED
+        self.steps_per_round = config.steps_per_round
+        self.needs_rewards = self._reward == LEARNED and self._goals is None  # Otherwise there is hindsight.
         self.tells_success, self.period_s = env.tells_success, env.period_s
         self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=self.name, period_s=self.period_s,
                                     reward=self._reward)
@@ -177,7 +178,7 @@ class EnvLoop:
         return None if reached is None else bool(reached[0])
 
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
-        outcome = [reward, ended] if self.is_reward_learned else [ended]
+        outcome = [reward, ended] if self._reward == LEARNED else [ended]
         return np.concatenate([own, outcome])
 
 

@@ -171,7 +171,7 @@ class Runner(Protocol):
         steps_per_round: Control steps from one round of training within an episode to the next; 0 for none.
         has_goal: Whether episodes have a distance from a goal.
         tells_success: Whether episodes have a success.
-        is_reward_learned: Whether the reward is learned with the dynamics.
+        needs_rewards: Whether the reward is learned, and from experienced rewards alone.
     """
 
     config: LoopConfig
@@ -187,7 +187,7 @@ class Runner(Protocol):
     steps_per_round: int
     has_goal: bool
     tells_success: bool
-    is_reward_learned: bool
+    needs_rewards: bool
 
     def prepare(self) -> None:
         """Prepare the agent for the weights that learning will make.

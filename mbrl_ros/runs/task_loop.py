@@ -56,7 +56,7 @@ class TaskLoop:
         task: The task for this robot.
     """
 
-    has_goal, tells_success, is_reward_learned, steps_per_round = True, True, False, 0
+    has_goal, tells_success, needs_rewards, steps_per_round = True, True, False, 0
 
     def __init__(self, task: str, config: TaskLoopConfig, make_world: WorldMaker, robot: str = 'panda',
                  object_kind: str = 'cube', *, repeatable: bool = True) -> None:

@@ -117,6 +117,13 @@ def test_a_reward_that_never_varies_is_told_once_after_the_random_episodes(tmp_p
     assert told[1][0].startswith("the reward was -1 in all 24 random steps, so there's nothing to learn it from: give one with ")
 
 
+def test_a_reward_of_goals_is_learned_in_hindsight_and_needs_no_variety(tmp_path):
+    with run_in(tmp_path, 'goal_environments:goal/Sparse-v0', reward=LEARNED) as run:
+        done = list(itertools.islice(run.episodes(9999), 2))
+    assert {value for one in some(done) for value in one.episode.reward} == {-1.0}
+    assert all(one.notes == () for one in done)
+
+
 @pytest.mark.parametrize(('env_id', 'reward'), [
     (SLIDER, LEARNED), (UNPAID, REWARD), ('tiny_environments:tiny/Walled-v0', LEARNED)])
 def test_a_reward_that_varies_or_is_given_or_ends_that_can_be_learned_are_not_told(env_id, reward, tmp_path):
