@@ -237,6 +237,7 @@ class PetsLearner:
         number = round(self._config.imagined_share * len(data[0]))
         imagined = imagined_transitions(self._frame, *rows, number=number, seed=lesson.seed)
         extras = [imagined] if imagined else []
+        seen, _, reached = (np.concatenate(columns) for columns in zip(data, *extras))
         if lesson.repeats:
             extras.append([np.tile(values[lesson.recent], (lesson.repeats, 1)) for values in data])
         extra = [np.concatenate(columns) for columns in zip(*extras)] or None
@@ -244,8 +245,7 @@ class PetsLearner:
                                    initial=self._parameters, extra=extra, is_cancelled=is_cancelled)
         # Held-out and imagined transitions count too, so that an entry that moved in those alone is not measured in units of its
         # standing.
-        obs, _, next_obs = (np.concatenate(columns) for columns in zip(data, *extras))
-        judged, scale = [values[lesson.judged_on] for values in data], typical_change(obs, next_obs)
+        judged, scale = [values[lesson.judged_on] for values in data], typical_change(seen, reached)
         candidate = validate(Predictor(result.parameters), *judged, scale)
         in_use = validate(Predictor(self._parameters), *judged, scale) if self._parameters else None
         constant = constant_error(judged[0], judged[2], result.parameters.outputs.mean.numpy(), scale)
@@ -258,7 +258,7 @@ class PetsLearner:
             groups[_POLICY] = policy.tensors()
         if self._bounded:
             # No frame changes these entries.
-            groups[_LARGEST] = {name: torch.tensor([next_obs[:, self._entries.index(name)].max()]) for name in self._bounded}
+            groups[_LARGEST] = {name: torch.tensor([reached[:, self._entries.index(name)].max()]) for name in self._bounded}
         return LearningReport(groups, is_better, reason, _figures(candidate), _figures(in_use) if in_use else {}, origin,
                               warnings)
 
