@@ -192,7 +192,7 @@ class _EnvPlay:
     def __init__(self, env: FlatEnvironment, phase: str, obs: np.ndarray, max_steps: int,
                  decide: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float | None, str | None]],
                  observed: Callable[[np.ndarray, float, bool], np.ndarray]) -> None:
-        self.env, self._max_steps, self._decide, self._observed = env, max_steps, decide, observed
+        self._env, self._max_steps, self._decide, self._observed = env, max_steps, decide, observed
         self._num_steps, self._previous = 0, np.zeros(len(env.action_names))
         self.phase, self.obs, self.goal = phase, obs, np.full(GOAL_SIZE, np.nan)
         self.is_over, self.terminated, self.success = max_steps == 0, False, None
@@ -201,9 +201,9 @@ class _EnvPlay:
     def step(self) -> Step:
         """See `playing.Play.step`."""
         action, elapsed_s, failure = self._decide(self.obs, self._previous)
-        own, reward, self.terminated, truncated, info = self.env.step(action)
+        own, reward, self.terminated, truncated, info = self._env.step(action)
         self.success = success_of(info)
-        self.obs, self._previous = self._observed(own, reward, self.env.ends(self.terminated, self.success)), action
+        self.obs, self._previous = self._observed(own, reward, self._env.ends(self.terminated, self.success)), action
         self._num_steps += 1
         self.episode_return += reward
         self.is_over = self.terminated or truncated or self._num_steps >= self._max_steps
