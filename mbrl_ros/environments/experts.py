@@ -8,6 +8,7 @@ from mbrl_ros.environments.actions import ActionMap
 from mbrl_ros.environments.functions import imported
 from mbrl_ros.errors import DemonstrationError
 from mbrl_ros.modules import first_line
+from mbrl_ros.signals import Ended
 
 
 class Expert:
@@ -32,6 +33,8 @@ class Expert:
         """
         try:
             returned = self._function(obs)
+        except Ended:
+            raise
         except (Exception, SystemExit) as error:  # Users' functions may raise anything.
             raise DemonstrationError(f'expert {self._name!r} raised {type(error).__name__}: {first_line(error)}') from None
         action, shape = _numbers(returned), self._actions.space.shape

@@ -25,6 +25,7 @@ from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import LEARNING as LEARNING_STREAM
 from mbrl_ros.runs.scores import EpisodeScore
+from mbrl_ros.signals import Ended
 from mbrl_ros.types import Tag
 
 SLIDER, WALLED, PARTS, UNPAID = (f'tiny_environments:tiny/{name}-v0' for name in ('Slider', 'Walled', 'Parts', 'Unpaid'))
@@ -57,6 +58,10 @@ def raising(obs):
 
 def leaving(obs):
     raise SystemExit(3)
+
+
+def ended(obs):
+    raise Ended(143)
 
 
 def pair(obs):
@@ -280,6 +285,11 @@ def test_what_an_expert_does_amiss_is_one_line_before_anything_is_written(env_id
     assert isinstance(result.exception, DemonstrationError)
     assert str(result.exception) == f'expert {named(act)!r} {text}'
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_signal_that_interrupts_an_expert_ends_the_program():
+    with pytest.raises(Ended):
+        load(named(ended))
 
 
 def test_an_expert_that_is_not_there_is_refused():
