@@ -14,7 +14,8 @@ import torch
 
 from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.environments.rewards import KNOWN, load_reward
-from mbrl_ros.runs.env_loop import BUILT_IN, EnvLoop, EnvLoopConfig, episode_seeds
+from mbrl_ros.runs.env_loop import BUILT_IN, EnvLoop, episode_seeds
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import LEARNING
 
@@ -49,7 +50,7 @@ class Budget:
 
     def config(self) -> EnvLoopConfig:
         """The budget as this project's settings; everything else as `config/envs/default.yaml` has it."""
-        default = EnvLoopConfig.of_env('default')
+        default = EnvLoopConfig.of_env('default', has_goals=False)
         planner = dataclasses.replace(
             default.planner, horizon=self.horizon, population_size=self.population, num_elites=self.elites,
             num_iterations=self.iterations, num_particles=self.particles, device='cpu')
@@ -62,7 +63,7 @@ class Budget:
 def ours(problem: Problem, budget: Budget, seed: int, episodes: int) -> dict[str, Any]:
     """Learn as `mbrl-ros learn --env` does; figures by name."""
     returns, steps, plan_s, begin_s = [], [], [], time.monotonic()
-    with closing(EnvLoop(problem.env_id, budget.config(), reward=problem.reward)) as loop, \
+    with closing(EnvLoop(FlatEnvironment(problem.env_id), budget.config(), reward=problem.reward)) as loop, \
             tempfile.TemporaryDirectory() as folder:
         run = LearningRun(loop, seed=seed, folder=Path(folder) / 'run')
         for done in run.episodes(10**9):

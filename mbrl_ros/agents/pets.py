@@ -36,7 +36,7 @@ from mbrl_ros.models.extrapolation import never_back
 from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.models.imitation import ImitationConfig, Policy, imitate
 from mbrl_ros.models.origin import Origin, from_origin, lost_in_float32, origin_of, to_absolute
-from mbrl_ros.planning.absolute import AbsoluteObjective
+from mbrl_ros.planning.objectives import AbsoluteObjective, BoundedObjective
 from mbrl_ros.planning.planner import Objective, Planner, PlannerConfig
 from mbrl_ros.planning.policy_rollouts import PolicyRollouts, PolicyRolloutsConfig
 from mbrl_ros.planning.sampling import make_planner
@@ -46,8 +46,9 @@ from mbrl_ros.tasks.reward import RewardFunction
 from mbrl_ros.training.rounds import RoundsConfig
 from mbrl_ros.types import DynamicsModel, Tag
 
-#: Groups of a bundle with the ensemble's tensors, and with those of the policy if demonstrations are imitated.
-MODEL_GROUP, _POLICY = 'model', 'policy'
+#: Groups of a bundle: the ensemble's tensors, those of the policy if demonstrations are imitated, and by the names of bounded
+#: entries of an observation, if there are any, their largest experienced values.
+MODEL_GROUP, _POLICY, _LARGEST = 'model', 'policy', 'largest'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +134,13 @@ class PetsAgent:
         self._model: DynamicsModel | None = None
         self._policy: Policy | None = None
         self._origin: Origin = ()
+        self._largest: tuple[float, ...] = ()
 
     def with_bundle(self, bundle: AgentBundle) -> 'PetsAgent':
         """See `Agent.with_bundle`."""
         bundle.card.check_fits(self._contract)
         agent = self.with_parameters(parameters_of(bundle), bundle.version, bundle.card.origin)
-        agent._policy = _policy(bundle, self.device)
+        agent._policy, agent._largest = _policy(bundle, self.device), _largest(bundle)
         return agent
 
     def with_parameters(self, parameters: DynamicsParameters, version: int = 0, origin: Origin = ()) -> 'PetsAgent':
@@ -146,7 +148,7 @@ class PetsAgent:
         self._check_memory(parameters.shape)
         agent = copy.copy(self)
         agent.version, agent.is_ready, agent.precision = version, True, self._precision.choose(parameters).precision
-        agent._origin, agent._policy = origin, None
+        agent._origin, agent._policy, agent._largest = origin, None, ()
         agent._model = out_of_frame(self._space.frame, Predictor(parameters, self.device, agent.precision),
                                     self._contract.action_size)
         return agent
@@ -177,9 +179,11 @@ class PetsAgent:
         """See `Agent.act`."""
         if self._origin:
             objective = AbsoluteObjective(objective, self._origin, self.device)
+        if self._largest:
+            objective = BoundedObjective(objective, self._largest, self.device)
         seen = from_origin(obs, self._origin)
         if self._policy is not None:
-            plan = memory.rollouts.plan(self._model, self._policy, seen, objective, previous_action)
+            plan = memory.rollouts.plan(self._model, self._policy, seen, objective, previous_action, deadline_s)
         else:
             plan = memory.planner.plan(self._model, seen, objective, previous_action=previous_action,
                                        directions=self._space.directions(obs), deadline_s=deadline_s)
@@ -199,6 +203,7 @@ class PetsLearner:
         self._trainer = EnsembleTrainer(config.trainer)
         self._may_have_origin = space.frame is None or space.frame.is_shiftable
         self._entries, self._relations = contract.obs_names, getattr(space, 'relations', None)
+        self._bounded = getattr(space, 'bounded_names', ())
         self._parameters: DynamicsParameters | None = None
         self._policy: Policy | None = None
         self._origin: Origin = ()
@@ -233,13 +238,15 @@ class PetsLearner:
         number = round(self._config.imagined_share * len(data[0]))
         imagined = imagined_transitions(self._frame, *rows, number=number, seed=lesson.seed)
         extras = [imagined] if imagined else []
+        seen, _, reached = (np.concatenate(columns) for columns in zip(data, *extras))
         if lesson.repeats:
             extras.append([np.tile(values[lesson.recent], (lesson.repeats, 1)) for values in data])
         extra = [np.concatenate(columns) for columns in zip(*extras)] or None
         result = self._trainer.fit(*data, seed=lesson.seed, keys=lesson.transitions.stamp_ns, holdout=lesson.held_out,
                                    initial=self._parameters, extra=extra, is_cancelled=is_cancelled)
-        # Held-out transitions count too, so that an entry that moved in those alone is not measured in units of its standing.
-        judged, scale = [values[lesson.judged_on] for values in data], typical_change(data[0], data[2])
+        # Held-out and imagined transitions count too, so that an entry that moved in those alone is not measured in units of its
+        # standing.
+        judged, scale = [values[lesson.judged_on] for values in data], typical_change(seen, reached)
         candidate = validate(Predictor(result.parameters), *judged, scale)
         in_use = validate(Predictor(self._parameters), *judged, scale) if self._parameters else None
         constant = constant_error(judged[0], judged[2], result.parameters.outputs.mean.numpy(), scale)
@@ -250,11 +257,18 @@ class PetsLearner:
         groups = {MODEL_GROUP: result.parameters.tensors()}
         if policy := self._imitated(lesson, origin, is_cancelled):
             groups[_POLICY] = policy.tensors()
+        if self._bounded:
+            # No frame changes these entries.
+            groups[_LARGEST] = {name: torch.tensor([reached[:, self._entries.index(name)].max()]) for name in self._bounded}
         return LearningReport(groups, is_better, reason, _figures(candidate), _figures(in_use) if in_use else {}, origin,
                               warnings)
 
     def _imitated(self, lesson: Lesson, origin: Origin, is_cancelled: Callable[[], bool]) -> Policy | None:
-        """Policy that imitates demonstrated steps: a new one where there are more of them than the one in use knows."""
+        """Policy that imitates demonstrated steps: a new one where there are more of them than the one in use knows.
+
+        It goes with its candidate, and a rejected one takes it along. The next round then imitates again: a policy that only the
+        learner kept would be missing in a resumed run.
+        """
         config = self._config.imitation
         if not config.max_steps:
             return None
@@ -294,6 +308,21 @@ def _policy(bundle: AgentBundle, device: torch.device | str = 'cpu') -> Policy |
         return None
     contract = bundle.card.contract
     return Policy.from_tensors(bundle.group(_POLICY), contract.obs_size, contract.action_size, device)
+
+
+def _largest(bundle: AgentBundle) -> tuple[float, ...]:
+    """Largest value of each entry of an observation that a plan may count on; empty if none is bounded.
+
+    Raises:
+        BundleError: The bundle bounds an entry that there is not, or by something else than a number.
+    """
+    if _LARGEST not in bundle.groups:
+        return ()
+    names, bounds = bundle.card.contract.obs_names, bundle.group(_LARGEST)
+    for name, bound in bounds.items():
+        if name not in names or bound.shape != (1,) or bound.isnan():
+            raise BundleError(f'model bounds {name!r} by {bound.tolist()}, where an entry of the observation and one number fit')
+    return tuple(float(bounds[name]) if name in bounds else float('inf') for name in names)
 
 
 def _figures(validation: Validation) -> dict[str, float]:

@@ -13,7 +13,6 @@ from mbrl_ros.errors import MbrlError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mbrl_ros.experience.demonstrations import DemonstratedEpisode
     from mbrl_ros.runs.env_loop import EnvLoop
     from mbrl_ros.runs.learning_run import LearningRun
     from mbrl_ros.runs.task_loop import TaskLoop
@@ -35,7 +34,7 @@ def learn(
     robot: Annotated[str | None, typer.Option(help='Robot profile of a task; panda by default.')] = None,
     demos: Annotated[list[str] | None, typer.Option(help='Demonstrations to begin with; may be given several times. For a task a '
                                                          'bag, instead of scripted ones; for an environment an .npz file, '
-                                                         'minari:<dataset>, or a policy as module:function.')] = None,
+                                                         'minari:<dataset>, or an expert as module:function.')] = None,
     reward: Annotated[str | None, typer.Option(help='Reward of an environment: environment (its compute_reward), learned, '
                                                     'built-in or module:function; its compute_reward where it has one, or else '
                                                     'learned, by default.')] = None,
@@ -64,7 +63,9 @@ def learn(
         if demos:
             refuse_options({'--demos': resume}, 'the run has its demonstrations already, and --resume goes on with it')
             require_no_run(folder)
-            shown = _task_shown(loop, demos, console) if env is None else _env_shown(loop, demos, seed, console)
+            with console.status('demonstrations …'):
+                shown = loop.load_demonstrations(
+                    demos, seed=seed, on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
         run = LearningRun(loop, seed=seed, folder=folder, resume=resume, shown=shown)
         ended_by = _follow(run, steps, console, shows_recorded=not resume)
         if run.board.scores:
@@ -83,23 +84,17 @@ def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str
 
 def _env_loop(env: str, reward: str | None, features: str | None, config: Path | None, changes: Sequence[str],
               agent: str | None) -> 'EnvLoop':
-    from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
+    from mbrl_ros.environments.adapter import FlatEnvironment, has_goals
+    from mbrl_ros.runs.env_loop import EnvLoop
+    from mbrl_ros.runs.env_settings import EnvLoopConfig
 
-    return EnvLoop(env, EnvLoopConfig.of_env(env, config, changes, agent), reward=reward, features=features)
-
-
-def _task_shown(loop: 'TaskLoop', demos: Sequence[str], console: 'Console') -> 'list[DemonstratedEpisode]':
-    from mbrl_ros.experience.demonstrations import load_demonstrations
-
-    return load_demonstrations(demos, loop.robot, loop.name, loop.task.space, loop.period_s,
-                               on_damage=lambda line: console.print(line, highlight=False, soft_wrap=True))
-
-
-def _env_shown(loop: 'EnvLoop', demos: Sequence[str], seed: int, console: 'Console') -> 'list[DemonstratedEpisode]':
-    from mbrl_ros.runs.env_demonstrations import load_env_demonstrations
-
-    with console.status('demonstrations …'):
-        return load_env_demonstrations(demos, loop, seed=seed)
+    made = FlatEnvironment(env)
+    try:
+        settings = EnvLoopConfig.of_env(env, config, changes, agent, has_goals=has_goals(made.obs_names))
+    except MbrlError:
+        made.close()
+        raise
+    return EnvLoop(made, settings, reward=reward, features=features)
 
 
 def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> Exception | None:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from mbrl_ros.environments.bounds import Misfit, misfit
 from mbrl_ros.errors import ConfigError
 
-#: By how much an action of a recording or of a user's policy may be beyond its bounds, as a share of the range.
+#: By how much an action of a recording or of a user's expert may be beyond its bounds, as a share of the range.
 _TOLERANCE = 1e-3
 
 

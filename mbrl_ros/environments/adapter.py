@@ -1,5 +1,6 @@
 """A Gymnasium environment with flat observations and actions in [-1, 1]; others are refused before any work starts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ class FlatEnvironment:
         render: Whether `picture` will be called.
 
     Raises:
-        ConfigError: There is no such environment, it needs something that is not installed, a space is not supported, or the
-            trial failed.
+        ConfigError: There is no such environment, it needs something that is not installed, a space is not supported, the
+            trial failed, or it cannot be drawn.
 
     Attributes:
         env_id: Id of the environment.
@@ -60,6 +61,8 @@ class FlatEnvironment:
             self.is_achieved, self.is_goal = (_entries(self.space, key) for key in _GOAL_KEYS[1:])
             self.max_steps, self.period_s = self._env.max_steps, self._env.period_s
             self._try()
+            if render:
+                self.picture()
         except (ConfigError, MeasurementError) as error:
             self._env.close()
             raise ConfigError(str(error)) from None
@@ -152,14 +155,9 @@ class FlatEnvironment:
         return values
 
 
-def has_goals(env_id: str) -> bool:
-    """Whether an environment has goals; false also for one that cannot be made, which `FlatEnvironment` explains."""
-    try:
-        env = FlatEnvironment(env_id)
-    except ConfigError:
-        return False
-    env.close()
-    return bool(env.is_goal.any())
+def has_goals(obs_names: Sequence[str]) -> bool:
+    """Whether the environment whose observations have entries of these names has goals."""
+    return all(any(name.startswith((f'obs.{key}[', f'obs.{key}.')) for name in obs_names) for key in _GOAL_KEYS)
 
 
 def success_of(info: dict[str, Any]) -> bool | None:

@@ -13,6 +13,7 @@ from gymnasium.spaces import Space
 
 from mbrl_ros.errors import ConfigError, MeasurementError
 from mbrl_ros.modules import first_line, working_directory_modules
+from mbrl_ros.signals import Ended
 
 _RESET = 'Gymnasium\'s reset(*, seed=None, options=None) returns observation and info'
 _STEP = 'Gymnasium\'s step(action) returns observation, reward, terminated, truncated and info'
@@ -148,6 +149,8 @@ class ForeignEnvironment:
         """Run the environment's code; an error of the first call may come from another `convention` of calls."""
         try:
             yield
+        except Ended:
+            raise
         except (Exception, SystemExit) as error:  # Environments may raise anything.
             hint = f'; {convention}' if convention and what not in self._has_worked else ''
             raise MeasurementError(f'{self.env_id}: {what} raised {type(error).__name__}: {first_line(error)}{hint}') from None
@@ -164,6 +167,8 @@ def _made(env_id: str, render: bool) -> gymnasium.Env:
         raise ConfigError(f'{env_id} needs what is not installed: {first_line(error)}') from None
     except gymnasium.error.Error as error:
         raise ConfigError(first_line(error)) from None
+    except Ended:
+        raise
     except (Exception, SystemExit) as error:  # Environments may raise anything.
         raise ConfigError(f'{env_id} cannot be made: {type(error).__name__}: {first_line(error)}') from None
 

@@ -5,8 +5,7 @@ demonstrations, all candidates resemble what was shown, and the model only has t
 the policy's mean would stall. Wang and Ba 2020 (POPLIN, arXiv:1906.08649) let a policy propose to a search.
 
 Note:
-    POPLIN goes on searching from the proposals; here they are the only candidates. There is no deadline, as a plan is one batch
-    of rollouts.
+    POPLIN goes on searching from the proposals; here they are the only candidates.
 """
 
 import dataclasses
@@ -19,6 +18,7 @@ import torch
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import PlanningError
+from mbrl_ros.planning.deadline import Deadline
 from mbrl_ros.planning.optimisers.base import limit_changes
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.planning.propagation import disagreement
@@ -39,7 +39,7 @@ class PolicyRolloutsConfig(Config):
 
     num_rollouts: int = setting(32, 'Rollouts to choose among: of the members\' mean, of each member, and of members with noise.',
                                 low=1, high=10_000)
-    horizon: int = setting(12, 'Control steps looked ahead (H).', low=1, high=200)
+    horizon: int = setting(12, 'Control steps looked ahead (H); fewer when a deadline comes first.', low=1, high=200)
     noise_std: float = setting(0.15, 'Standard deviation of the noise, normalised action.', low=0.0, high=2.0)
     noise_steps: int = setting(2, 'Steps for which noise stays the same.', low=1, high=200)
 
@@ -51,14 +51,14 @@ class PolicyRollouts:
         config: Settings.
         device: Device of models and policies.
         max_change: Largest change of an action within one step, shape (A,); None for no limit.
-        clock: Seconds, monotonic; only to report the planning time.
+        clock: Seconds, monotonic; read only to honour deadlines and to report the planning time.
     """
 
     def __init__(self, config: PolicyRolloutsConfig, device: torch.device | str = 'cpu', max_change: np.ndarray | None = None, *,
                  clock: Callable[[], float] = time.perf_counter) -> None:
         self._config, self._clock = config, clock
         self._max_change = None if max_change is None else torch.as_tensor(max_change, dtype=torch.float32, device=device)
-        self._generator = torch.Generator(device)
+        self._generator, self._finish_s = torch.Generator(device), 0.0
 
     def reset(self, seed: int) -> None:
         """Seed all randomness anew."""
@@ -66,8 +66,11 @@ class PolicyRollouts:
 
     @torch.inference_mode()
     def plan(self, model: DynamicsModel, policy: ProposingPolicy, obs: np.ndarray, objective: Objective,
-             previous_action: np.ndarray) -> Plan:
+             previous_action: np.ndarray, deadline_s: float | None = None) -> Plan:
         """Plan one control tick; of equal rollouts the mean's is taken.
+
+        All rollouts advance together, and are compared as far as they have come. The first step is always made, whatever the
+        deadline. Another one is made only if there is time left for the slowest step so far and for the end of the last plan.
 
         Args:
             model: Dynamics snapshot; never modified.
@@ -75,14 +78,16 @@ class PolicyRollouts:
             obs: Observation at the moment the first action takes effect, shape (O,).
             objective: Reward of a step; its sum over the horizon is maximised.
             previous_action: Action in effect until then, shape (A,).
+            deadline_s: Planning time allowed from the call on. None looks ahead as far as configured, which is repeatable.
 
         Raises:
-            PlanningError: No rollout has a finite return.
+            PlanningError: No rollout has a finite return, or the deadline is NaN.
             ShapeError: The objective's rewards do not fit.
         """
-        begin, device = self._clock(), self._generator.device
+        device = self._generator.device
+        deadline = Deadline(deadline_s, self._finish_s, self._clock, device)
         start, previous = (torch.as_tensor(values, dtype=torch.float32, device=device) for values in (obs, previous_action))
-        actions, path = self._rollouts(model, policy, start, previous)
+        actions, path = self._rollouts(model, policy, start, previous, deadline)
         returns = particle_returns(objective, path, actions, start, model)[0]
         values = torch.where(torch.isfinite(returns), returns, -torch.inf)
         order = torch.sort(values, descending=True, stable=True).indices
@@ -94,15 +99,19 @@ class PolicyRollouts:
         mean_obs = torch.cat([start.unsqueeze(0), path[:, 0, best]])
         kept = order[:len(order) - num_nonfinite]
         spread = disagreement(model, mean_obs[:-1], actions[best])
-        return Plan(_array(actions[best]), float(values[best]), 0.0, _array(mean_obs), float(spread),
-                    _array(actions[kept]), _array(values[kept]), 1, num_nonfinite, self._clock() - begin)
+        plan = Plan(_array(actions[best]), float(values[best]), 0.0, _array(mean_obs), float(spread),
+                    _array(actions[kept]), _array(values[kept]), 1, num_nonfinite, self._clock() - deadline.begin)
+        self._finish_s = plan.elapsed_s - (deadline.ended - deadline.begin)
+        return plan
 
     def _rollouts(self, model: DynamicsModel, policy: ProposingPolicy, start: torch.Tensor,
-                  previous: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Actions, shape (N, H, A), and the path that they lead along, shape (H, 1, N, O)."""
+                  previous: torch.Tensor, deadline: Deadline) -> tuple[torch.Tensor, torch.Tensor]:
+        """Actions, shape (N, h, A), of h steps in time, and the path that they lead along, shape (h, 1, N, O)."""
         config, count = self._config, self._config.num_rollouts
         obs, actions, path, index = start.expand(count, -1), [], [], torch.arange(count, device=start.device)
         for step in range(config.horizon):
+            if step and not deadline.leaves(1):
+                break
             proposed = policy.actions(obs)  # (E, N, A)
             members = len(proposed)
             # Rollout 0 is of the mean, then members take turns; noise begins with the second turn.
@@ -116,6 +125,7 @@ class PolicyRollouts:
             copies = (part.expand(model.ensemble_size, -1, -1).contiguous() for part in (obs, previous))
             obs = model.predict(*copies)[0].mean(dim=0)
             path.append(obs)
+            deadline.end_part()
         path = torch.stack(path).unsqueeze(1)
         # Carry NaN or infinity of any step into the last one.
         path[-1].add_(path.sum(dim=(0, 3)).unsqueeze(-1), alpha=0.0)

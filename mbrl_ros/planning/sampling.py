@@ -9,6 +9,7 @@ import torch
 
 from mbrl_ros.errors import ConfigError, PlanningError, ShapeError
 from mbrl_ros.planning.captured import CapturedSearch, CudaRecorder, Recorder, shared_kind
+from mbrl_ros.planning.deadline import Deadline
 from mbrl_ros.planning.optimisers.base import Optimiser
 from mbrl_ros.planning.optimisers.registry import make_optimiser
 from mbrl_ros.planning.planner import HIDDEN_UNITS, Objective, PlannerConfig, plan_bytes, resolve_device
@@ -132,27 +133,19 @@ class SamplingPlanner:
             PlanningError: As for `Planner.plan`, or the deadline is NaN.
             ShapeError, ConfigError: As for `Planner.plan`.
         """
-        start = self._clock()
-        if deadline_s is not None and math.isnan(deadline_s):
-            raise PlanningError('deadline_s needs a number of seconds, or None for no deadline, got nan')
+        deadline = Deadline(deadline_s, self._finish_s, self._clock, self.device)
         if directions is not None:
             self._direct(directions)
         search = self._loaded(model, obs, objective, previous_action, proposals)
         search.steps[BEGIN]()
-        num_iterations = self.config.num_iterations
-        slowest_s, ended, done = 0.0, start, 0
-        for iteration in range(num_iterations):
-            left_s = math.inf if deadline_s is None else start + deadline_s - self._finish_s - ended
-            if iteration and left_s < slowest_s:
-                break
-            search.steps[iteration, iteration + 1 == num_iterations or left_s < 2.0 * slowest_s]()
-            if deadline_s is not None and self.device.type == 'cuda':
-                torch.cuda.current_stream(self.device).synchronize()  # Only finished work counts against the deadline.
-            now = self._clock()
-            slowest_s, ended, done = max(slowest_s, now - ended), now, iteration + 1
+        num_iterations, done = self.config.num_iterations, 0
+        while done < num_iterations and (not done or deadline.leaves(1)):
+            search.steps[done, done + 1 == num_iterations or not deadline.leaves(2)]()
+            deadline.end_part()
+            done += 1
         search.steps[FINISH]()
-        plan = self._result(search, done, start)
-        self._finish_s = plan.elapsed_s - (ended - start)
+        plan = self._result(search, done, deadline.begin)
+        self._finish_s = plan.elapsed_s - (deadline.ended - deadline.begin)
         return plan
 
     def _direct(self, directions: np.ndarray) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from mbrl_ros.agents.bundle import AgentBundle
-from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig
+from mbrl_ros.environments.adapter import FlatEnvironment
+from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.evaluation import Outcome, common_figures, wilson_interval
 from mbrl_ros.spaces.outcome import features_name
 
@@ -37,13 +39,13 @@ class EnvEvaluation:
         """The runner that plays the episodes; the model says which features it takes, and whether its reward is learned.
 
         Raises:
-            ConfigError: As for `EnvLoop`.
+            ConfigError: As for `FlatEnvironment` and `EnvLoop`.
             BundleError: The model cannot be read.
         """
         contract = AgentBundle.load(self.model).card.contract
         reward = self.reward or (LEARNED if 'reward' in contract.state_names else BUILT_IN)
-        return EnvLoop(self.env_id, self.config.evaluated(), reward=reward, features=features_name(contract.space),
-                       render=self.pictures)
+        return EnvLoop(FlatEnvironment(self.env_id, render=self.pictures), self.config.evaluated(), reward=reward,
+                       features=features_name(contract.space))
 
     def summary(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """Figures over all episodes, with Student's 95 % interval of the mean return; NaN for a single episode.

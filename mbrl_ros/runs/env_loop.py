@@ -3,24 +3,25 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from mbrl_ros.agents.agent import Agent
 from mbrl_ros.agents.bundle import Contract
-from mbrl_ros.agents.settings import RunConfig
-from mbrl_ros.config import setting
-from mbrl_ros.environments.adapter import FlatEnvironment, file_name, has_goals, success_of
+from mbrl_ros.environments.adapter import FlatEnvironment, file_name, success_of
 from mbrl_ros.environments.functions import load_features
 from mbrl_ros.environments.goals import RewardOfGoals
 from mbrl_ros.environments.recordings import RecordedEpisode
 from mbrl_ros.environments.rewards import KNOWN, load_reward
 from mbrl_ros.errors import ConfigError, MbrlError, PlanningError
+from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 from mbrl_ros.planning.planner import Objective
-from mbrl_ros.resources import config_file, share_directory
 from mbrl_ros.runs.curve import save_return_curve
+from mbrl_ros.runs.detours import Detours
+from mbrl_ros.runs.env_demonstrations import load_env_demonstrations
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.playing import LEARNING, Episode, Relearn, Step, play_out
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.outcome import GivenReward, Goals, OutcomeReward, OutcomeSpace, learned_reward
@@ -30,61 +31,20 @@ from mbrl_ros.types import GOAL_SIZE, TAGS, Phase
 ROBOT = 'gymnasium'
 #: Values of `reward` that do not name a function.
 LEARNED, BUILT_IN, ENVIRONMENT = 'learned', 'built-in', 'environment'
-#: Steps of the longest detour.
-_LONGEST_DETOUR = 5
-
-if TYPE_CHECKING:
-    from typing import Self  # Python 3.10 has none.
-
-
-@dataclasses.dataclass(frozen=True)
-class EnvLoopConfig(RunConfig):
-    """How an environment is learned and played.
-
-    `config/envs` has files for some environments, by their names or how these begin, and `default` for all others. The agent has
-    settings for an environment, for those of such a file, for `goals`, all others with goals, or for `default`.
-    """
-
-    max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
-    demonstrations: int = setting(10, 'Episodes of each policy that --demos names.', low=1)
-    explorations: int = setting(1, 'First episodes of random actions, after the demonstrations.', low=0)
-    steps_per_round: int = setting(0, 'Control steps from one round of training within an episode to the next; 0 trains only '
-                                      'after episodes.', low=0)
-    detours: float = setting(0.0, 'Probability that a planned control step of learning begins a detour: one random action, held '
-                                  'for one to five steps. Evaluations make none.', low=0.0, high=1.0)
-    effector: tuple[str, ...] = setting((), 'Entries of the observation that say where the part of the arm is that moves what is '
-                                            'achieved, in the axes and units of the goals, as obs.observation[0]; () if nothing '
-                                            'has to be touched, or it is not known.')
-
-    @classmethod
-    def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None) -> 'Self':
-        """Read the settings of an environment: from `path`, else from a file in `config/envs`.
-
-        `env_id` is as for `gymnasium.make`, the other arguments as for `RunConfig.read`.
-
-        Raises:
-            ConfigError: There is no such file or agent, or a key or value does not fit.
-        """
-        name = file_name(env_id)
-        known = (own.stem for own in (share_directory() / 'config' / 'envs').glob('*.yaml'))
-        family = max((stem for stem in known if name.startswith(stem)), key=len, default='')
-        sections = (name, family or name, *(('goals',) if has_goals(env_id) else ()), 'default')
-        return cls.read('envs', sections, path or config_file('envs', family or 'default'), changes, agent)
 
 
 class EnvLoop:
     """Runs episodes of one environment; implements `playing.Runner`.
 
     Args:
-        env_id: As for `gymnasium.make`.
+        env: The environment, which the loop closes, also if this raises.
         config: Settings.
         reward: `learned` with the dynamics, `environment` for the `compute_reward` of an environment with goals, `built-in` for
             one of `environments.rewards`, or `module:function`; by default the environment's where it has one, else learned.
         features: Further inputs of the model, as `module:function`; see `environments.functions.load_features`.
-        render: Whether `picture` will be called.
 
     Raises:
-        ConfigError: The environment, reward or features do not exist or cannot be used, or the environment cannot be drawn.
+        ConfigError: Reward or features do not exist or cannot be used, or settings do not fit the environment.
 
     Attributes:
         env: The environment.
@@ -92,28 +52,25 @@ class EnvLoop:
 
     demonstrations, has_goal = 0, False
 
-    def __init__(self, env_id: str, config: EnvLoopConfig, *, reward: str | None = None, features: str | None = None,
-                 render: bool = False) -> None:
-        self.config, self.name, self.file_name = config, env_id, file_name(env_id)
-        self.env = FlatEnvironment(env_id, render=render)
+    def __init__(self, env: FlatEnvironment, config: EnvLoopConfig, *, reward: str | None = None,
+                 features: str | None = None) -> None:
+        self.env, self.config, self.name, self.file_name = env, config, env.env_id, file_name(env.env_id)
         try:
-            is_quick = self.env.has_reward_of_goals and self.env.takes_many_goals
-            self._reward = reward or (ENVIRONMENT if is_quick else LEARNED)
-            self.max_episode_steps = _max_steps(self.env, config)
-            effector = _effector(self.env, config.effector)
-            self._goals = RewardOfGoals(self.env, effector) if self.env.has_reward_of_goals else None
-            self._objective = _objective(self.env, self._reward, self._goals)
+            self._reward = reward or (ENVIRONMENT if env.has_reward_of_goals and env.takes_many_goals else LEARNED)
+            self.max_episode_steps = _max_steps(env, config)
+            effector = _effector(env, config.effector)
+            self._goals = RewardOfGoals(env, effector) if env.has_reward_of_goals else None
+            self._objective = _objective(env, self._reward, self._goals)
             self.wanted = OutcomeReward(self._objective)
-            self.space = _space(self.env, self._reward, self._goals, effector, features)
-            if render:
-                self.env.picture()
+            self.space = _space(env, self._reward, self._goals, effector, features)
         except MbrlError:
-            self.env.close()
+            env.close()
             raise
-        self.identity = {'env': env_id, 'reward': self._reward, 'features': features}
-        self.steps_per_round, self.is_reward_learned = config.steps_per_round, self._reward == LEARNED
-        self.tells_success, self.period_s = self.env.tells_success, self.env.period_s
-        self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=env_id, period_s=self.period_s,
+        self.identity = {'env': self.name, 'reward': self._reward, 'features': features}
+        self.steps_per_round = config.steps_per_round
+        self.needs_rewards = self._reward == LEARNED and self._goals is None  # Otherwise there is hindsight.
+        self.tells_success, self.period_s = env.tells_success, env.period_s
+        self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=self.name, period_s=self.period_s,
                                     reward=self._reward)
         self.agent = config.kind.make_agent(self.contract, self.space, config.agent_config.acting())
 
@@ -155,7 +112,7 @@ class EnvLoop:
             agent = learned
 
         rng = np.random.default_rng(action_seed)
-        detours = _Detours(self.config.detours if stream == LEARNING else 0.0, rng)
+        detours = Detours(self.config.detours if stream == LEARNING else 0.0, rng)
         phase = Phase.EXPLORING if agent is None else Phase.RUNNING
         play = _EnvPlay(self.env, phase.value, first, self.max_episode_steps, decide, self._observed)
         episode = play_out(play, on_step, every=self.steps_per_round if relearn else 0, on_part=learn)
@@ -169,11 +126,16 @@ class EnvLoop:
         """
         raise ConfigError(f'{self.name} has no expert of its own')
 
-    def follow(self, policy: Callable[[Any], np.ndarray], *, seed: int, episode: int) -> Episode:
-        """Run one episode of a policy as a demonstration; the seed decides the environment's chance.
+    def load_demonstrations(self, sources: Sequence[str], *, seed: int,
+                            on_damage: Callable[[str], None] = lambda _: None) -> list[DemonstratedEpisode]:
+        """See `playing.Runner.load_demonstrations` and `env_demonstrations`; what is damaged is refused."""
+        return load_env_demonstrations(sources, self, seed=seed)
+
+    def follow(self, expert: Callable[[Any], np.ndarray], *, seed: int, episode: int) -> Episode:
+        """Run one episode of an expert as a demonstration; the seed decides the environment's chance.
 
         Args:
-            policy: From an observation, as the environment gives it, to the agent's action, shape (A,).
+            expert: From an observation, as the environment gives it, to the agent's action, shape (A,).
             seed, episode: As for `play`, of learning.
 
         Raises:
@@ -181,7 +143,7 @@ class EnvLoop:
         """
         first = self._observed(self.env.reset(episode_seeds(seed, LEARNING, episode)[0]))
         return play_out(_EnvPlay(self.env, Phase.DEMONSTRATED.value, first, self.max_episode_steps,
-                                 lambda _obs, _previous: (policy(self.env.raw_obs), None, None), self._observed))
+                                 lambda _obs, _previous: (expert(self.env.raw_obs), None, None), self._observed))
 
     def recorded(self, episode: RecordedEpisode) -> Episode:
         """A recorded episode as a demonstration that `follow` would have given."""
@@ -217,30 +179,8 @@ class EnvLoop:
         return None if reached is None else bool(reached[0])
 
     def _observed(self, own: np.ndarray, reward: float = 0.0, ended: bool = False) -> np.ndarray:
-        outcome = [reward, ended] if self.is_reward_learned else [ended]
+        outcome = [reward, ended] if self._reward == LEARNED else [ended]
         return np.concatenate([own, outcome])
-
-
-class _Detours:
-    """Random actions, each held for a few steps, in place of some planned ones.
-
-    A planner tries only what its model promises. If the model is wrong about the rest, for example that a pushed body goes on by
-    itself when the arm lets go, planned steps alone do not show it.
-    """
-
-    def __init__(self, probability: float, rng: np.random.Generator) -> None:
-        self._probability, self._rng = probability, rng
-        self._left, self._action = 0, np.empty(0)
-
-    def instead_of(self, action: np.ndarray) -> np.ndarray:
-        """The action of a detour under way or begun now, else the planned one, shape (A,)."""
-        if not self._left and self._rng.random() < self._probability:
-            self._left = int(self._rng.integers(1, _LONGEST_DETOUR, endpoint=True))
-            self._action = self._rng.uniform(-1.0, 1.0, len(action))
-        if not self._left:
-            return action
-        self._left -= 1
-        return self._action
 
 
 class _EnvPlay:

@@ -1,6 +1,7 @@
 """From the options of `mbrl-ros evaluate` to an evaluation; options that were left out follow from the model and its run."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,10 +9,12 @@ from typing import Any, TypeVar
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.settings import RunConfig
 from mbrl_ros.config import load_yaml, with_changes
+from mbrl_ros.environments.adapter import has_goals
 from mbrl_ros.errors import ModelMismatchError
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.env_evaluation import EnvEvaluation
-from mbrl_ros.runs.env_loop import ROBOT, EnvLoopConfig
+from mbrl_ros.runs.env_loop import ROBOT
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.run_folder import CONFIG, kept_identity
 from mbrl_ros.runs.task_evaluation import Evaluation
 from mbrl_ros.runs.world import WorldMaker
@@ -64,7 +67,8 @@ class EvaluationRequest:
         contract = self._agreed_contract()
         run = self._run(contract)
         if contract.robot == ROBOT:
-            config = self._settings(EnvLoopConfig, EnvLoopConfig.of_env, contract, run)
+            read = functools.partial(EnvLoopConfig.of_env, has_goals=has_goals(contract.obs_names))
+            config = self._settings(EnvLoopConfig, read, contract, run)
             reward = self.reward or contract.reward or run.get('reward')
             return EnvEvaluation(contract.task, config, self.model, self.seed, reward, self.pictures)
         config = self._settings(TaskLoopConfig, TaskLoopConfig.of_task, contract, run)

@@ -43,7 +43,7 @@ class Notes:
         warnings = dict.fromkeys(warning for report in reports for warning in report.warnings)
         new = [warning for warning in warnings if warning not in self._warnings]
         self._warnings.update(new)
-        of_reward = _of_reward(rows) if is_last_random and self._loop.is_reward_learned else ()
+        of_reward = _of_reward(rows) if is_last_random and self._loop.needs_rewards else ()
         return (*_of_plans(index, episode), *of_reward, *new)
 
 
@@ -66,8 +66,7 @@ def _of_reward(rows: Transitions) -> tuple[str, ...]:
     steps, show = (f'{num_random} random steps', 'demonstrate') if num_shown == 0 else (
         f'{num_shown} demonstrated and {num_random} random steps', 'demonstrate steps with another one')
     return (f"the reward was {rows.reward[0]:g} in all {steps}, so there's nothing to learn it from: give one with --reward "
-            f'module:function, or --reward environment where it has goals, {show} with --demos, or explore longer (explorations '
-            'in the settings)',)
+            f'module:function, {show} with --demos, or explore longer (explorations in the settings)',)
 
 
 def _of_plans(index: int, episode: Episode) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from mbrl_ros.agents.agent import Agent, AgentConfig, AgentKind
 from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.experience.buffer import Transitions
+from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.tasks.reward import RewardFunction
@@ -172,7 +173,7 @@ class Runner(Protocol):
         steps_per_round: Control steps from one round of training within an episode to the next; 0 for none.
         has_goal: Whether episodes have a distance from a goal.
         tells_success: Whether episodes have a success.
-        is_reward_learned: Whether the reward is learned with the dynamics.
+        needs_rewards: Whether the reward is learned, and from experienced rewards alone.
     """
 
     config: LoopConfig
@@ -189,7 +190,7 @@ class Runner(Protocol):
     steps_per_round: int
     has_goal: bool
     tells_success: bool
-    is_reward_learned: bool
+    needs_rewards: bool
 
     def prepare(self) -> None:
         """Prepare the agent for the weights that learning will make.
@@ -220,6 +221,21 @@ class Runner(Protocol):
 
         Raises:
             ConfigError: There is no expert.
+        """
+
+    def load_demonstrations(self, sources: Sequence[str], *, seed: int,
+                            on_damage: Callable[[str], None] = lambda _: None) -> list[DemonstratedEpisode]:
+        """Demonstrated episodes that others have shown, in their order.
+
+        Args:
+            sources: Bags of a task; files, datasets or experts of an environment.
+            seed: Seed of the run, which decides how the episodes of an expert begin.
+            on_damage: Called with a line for each damaged part that was skipped.
+
+        Raises:
+            BagError, DemonstrationError: A source cannot be used.
+            ConfigError: There is no such expert.
+            MeasurementError: The environment failed while an expert was played.
         """
 
     def picture(self, width: int, height: int) -> np.ndarray:

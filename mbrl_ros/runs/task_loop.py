@@ -20,6 +20,7 @@ from mbrl_ros.control.guarded import GuardedArm
 from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.control.tick import TickInputs
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.experience.demonstrations import DemonstratedEpisode, load_demonstrations
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.curve import save_learning_curve
 from mbrl_ros.runs.playing import LEARNING, Episode, Relearn, Step, play_out
@@ -55,7 +56,7 @@ class TaskLoop:
         task: The task for this robot.
     """
 
-    has_goal, tells_success, is_reward_learned, steps_per_round = True, True, False, 0
+    has_goal, tells_success, needs_rewards, steps_per_round = True, True, False, 0
 
     def __init__(self, task: str, config: TaskLoopConfig, make_world: WorldMaker, robot: str = 'panda',
                  object_kind: str = 'cube', *, repeatable: bool = True) -> None:
@@ -106,6 +107,11 @@ class TaskLoop:
             return {'demonstrated': scripted.on_report(report)}
 
         return self._run(Phase.DEMONSTRATED, show, seed=seed, episode=episode, stream=LEARNING, on_step=on_step)
+
+    def load_demonstrations(self, sources: Sequence[str], *, seed: int,
+                            on_damage: Callable[[str], None] = lambda _: None) -> list[DemonstratedEpisode]:
+        """See `playing.Runner.load_demonstrations`; bags need no seed."""
+        return load_demonstrations(sources, self.robot, self.name, self.space, self.period_s, on_damage=on_damage)
 
     def picture(self, width: int, height: int) -> np.ndarray:
         """Picture of the scene as it is now, shape (height, width, 3), uint8."""

@@ -63,6 +63,7 @@ class OutcomeSpace:
     Attributes:
         relations: `Goals.relations`; None without goals.
         view: What a policy sees: the environment's own observation.
+        bounded_names: The learned reward, if there is one.
     """
 
     version, has_velocities, is_directed = 1, False, False
@@ -73,6 +74,7 @@ class OutcomeSpace:
         self.name = f'{_NAME}{_WITH}{features_name}' if features_name else _NAME
         self.state_names = (*obs_names, *(('reward', 'ended') if is_reward_learned else ('ended',)))
         self.action_names = action_names
+        self.bounded_names = ('reward',) if is_reward_learned else ()
         self.relations = None if goals is None else goals.relations
         self.view = PlainView(len(obs_names), has_goal=False)
         self.frame = OutcomeFrame(len(obs_names), is_reward_learned=is_reward_learned, goals=goals,

@@ -25,7 +25,8 @@ class Space(Protocol):
         is_directed: Whether `directions` returns directions to search actions along.
 
     A space may have an attribute `relations`: entries (from, to) of an observation whose differences matter, shape (2, K, G),
-    for a policy that imitates; and an attribute `view`, what a learned policy sees, see `view.view_of`.
+    for a policy that imitates. It may have a `view`, what a learned policy sees, see `view.view_of`. It may have `bounded_names`:
+    entries that a frame leaves as they are, of which plans count on no larger values than experience has.
     """
 
     name: str

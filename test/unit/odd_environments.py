@@ -4,6 +4,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from mbrl_ros.signals import Ended
+
 
 class Even(gymnasium.Env):
     """Keeps them all."""
@@ -46,6 +48,8 @@ KINDS = [
     _returning('ArraysOfOne', 'step', (_OBS, np.array([2.5], np.float32), np.array([False]), np.bool_(False), {})),
     _raising('Raising', 'step', RuntimeError('the bench is off\nsecond line')),
     _raising('Exiting', 'reset', SystemExit(3)),
+    _raising('EndedAtReset', 'reset', Ended(143)), _raising('EndedAtStep', 'step', Ended(143)),
+    _raising('EndedAtMake', '__init__', Ended(143)),
     type('NoSeed', (Even,), {'reset': lambda self: (_OBS, {})}),
     *(type(f'Dt{name}', (Even,), {'dt': value}) for name, value in (
         ('Zero', 0.0), ('Negative', -0.1), ('Nan', float('nan')), ('Text', 'fast'), ('Pair', np.zeros(2)),

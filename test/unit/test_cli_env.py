@@ -22,13 +22,15 @@ from typer.testing import CliRunner
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.cli.main import app
+from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.errors import ConfigError, MeasurementError, ModelMismatchError
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.ensemble.trainer import EnsembleTrainer
 from mbrl_ros.models.framed import FramedModel
 from mbrl_ros.resources import share_directory
 from mbrl_ros.runs.env_evaluation import EnvEvaluation
-from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, EnvLoopConfig, episode_seeds
+from mbrl_ros.runs.env_loop import BUILT_IN, LEARNED, EnvLoop, episode_seeds
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.evaluation import Outcome, wilson_interval
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import EVALUATION
@@ -79,7 +81,7 @@ class Kept:
 
 
 def learn(folder, *, env_id=SLIDER, episodes=None, reward=LEARNED, **arguments):
-    with contextlib.closing(EnvLoop(env_id, CONFIG, reward=reward)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(env_id), CONFIG, reward=reward)) as loop:
         run = LearningRun(loop, seed=SEED, folder=folder, **arguments)
         progress = list(itertools.islice(run.episodes(STEPS), episodes))
         run.draw()
@@ -93,7 +95,7 @@ def learned(tmp_path_factory):
 
 def untrained(path, env_id, **arguments):
     """Leave a model for an environment that knows nothing of it."""
-    with contextlib.closing(EnvLoop(env_id, CONFIG, **arguments)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(env_id), CONFIG, **arguments)) as loop:
         untrained_bundle(loop.contract).save(path)
     return path
 
@@ -133,7 +135,7 @@ def test_outcomes_are_entries_of_the_observations(learned):
 
 
 def test_an_end_is_learned_and_no_plan_runs_into_it():
-    with contextlib.closing(EnvLoop(WALLED, CONFIG)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(WALLED), CONFIG)) as loop:
         explored = [loop.play(None, seed=SEED, episode=episode) for episode in range(40)]
         assert all(done.obs[-1, 2] == (done.obs[-1, 0] > 0.7) and not done.obs[:-1, 2].any() for done in explored)
         data = (np.concatenate(parts) for parts in zip(*((done.obs[:-1], done.action, done.obs[1:]) for done in explored)))
@@ -188,14 +190,15 @@ def test_a_run_from_before_a_setting_existed_is_gone_on_with_at_its_default(tmp_
 
 
 def test_a_model_whose_reward_was_learned_is_no_model_for_a_given_reward(learned):
-    with contextlib.closing(EnvLoop(SLIDER, CONFIG, reward=f'{__name__}:mark_reward')) as loop, \
+    with contextlib.closing(EnvLoop(FlatEnvironment(SLIDER), CONFIG, reward=f'{__name__}:mark_reward')) as loop, \
             pytest.raises(ModelMismatchError, match='has state_names .*reward, ended, here it is'):
         loop.agent.with_bundle(AgentBundle.load(learned.model))
 
 
 def test_a_model_without_memory_for_its_plans_is_not_played_with(learned):
     config = dataclasses.replace(CONFIG, planner=dataclasses.replace(CONFIG.planner, population_size=1000, max_memory_mb=1))
-    with contextlib.closing(EnvLoop(SLIDER, config)) as loop, pytest.raises(ConfigError, match='5 members and 3 observations'):
+    with contextlib.closing(EnvLoop(FlatEnvironment(SLIDER), config)) as loop, \
+            pytest.raises(ConfigError, match='5 members and 3 observations'):
         loop.agent.with_bundle(AgentBundle.load(learned.model))
 
 
@@ -209,24 +212,24 @@ def test_an_environment_that_breaks_is_named(tmp_path):
 
 def test_an_episode_without_any_limit_is_refused():
     with pytest.raises(ConfigError, match='sets no limit to an episode; its settings need a max_episode_steps above 0'):
-        EnvLoop('tiny_environments:tiny/Endless-v0', CONFIG)
+        EnvLoop(FlatEnvironment('tiny_environments:tiny/Endless-v0'), CONFIG)
     config = dataclasses.replace(CONFIG, max_episode_steps=3)
-    with contextlib.closing(EnvLoop('tiny_environments:tiny/Endless-v0', config)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment('tiny_environments:tiny/Endless-v0'), config)) as loop:
         assert loop.play(None, seed=0, episode=0).steps == 3
 
 
 def test_a_built_in_reward_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(ConfigError, match='no built-in reward for .*Slider-v0; there is one for HalfCheetah-v5, Pendulum-v1'):
-        EnvLoop(SLIDER, CONFIG, reward=BUILT_IN)
+        EnvLoop(FlatEnvironment(SLIDER), CONFIG, reward=BUILT_IN)
 
 
 def test_every_environment_has_settings():
-    assert EnvLoopConfig.of_env('Some-v0') == EnvLoopConfig.of_env('default')
+    assert EnvLoopConfig.of_env('Some-v0', has_goals=False) == EnvLoopConfig.of_env('default', has_goals=False)
     names = [path.stem for path in (share_directory() / 'config' / 'envs').glob('*.yaml')]
     for name in names:
-        EnvLoopConfig.of_env(name)
+        EnvLoopConfig.of_env(name, has_goals=False)
     with pytest.raises(ConfigError, match='none.yaml: cannot be read'):
-        EnvLoopConfig.of_env('Some-v0', Path('none.yaml'))
+        EnvLoopConfig.of_env('Some-v0', Path('none.yaml'), has_goals=False)
 
 
 @pytest.mark.parametrize(('words', 'text'), [
@@ -311,7 +314,7 @@ def test_ctrl_c_leaves_a_curve_of_what_was_learned(settings, tmp_path):
 
 
 def test_evaluation_sees_other_episodes_than_learning(learned):
-    with contextlib.closing(EnvLoop(SLIDER, CONFIG)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(SLIDER), CONFIG)) as loop:
         agent = loop.agent.with_bundle(AgentBundle.load(learned.model))
         first, again = (loop.play(agent, seed=SEED, episode=3, stream=EVALUATION).obs for _ in range(2))
     np.testing.assert_array_equal(first, again)

@@ -22,9 +22,11 @@ from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.agents.codec import AGENT, DYNAMICS, decode, encode
 from mbrl_ros.agents.registry import AGENTS
 from mbrl_ros.cli.main import app
+from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.errors import MbrlError
 from mbrl_ros.resources import config_file, model_file
-from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.env_loop import EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.evaluation_request import EvaluationRequest
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.live_evaluation import processes
@@ -32,7 +34,7 @@ from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_sim.tabletop import make_task_world
 
-OTHER, SLIDER = 'proportional', 'tiny_environments:tiny/Slider-v0'
+OTHER, SLIDER, SPARSE = 'proportional', 'tiny_environments:tiny/Slider-v0', 'goal_environments:goal/Sparse-v0'
 TINY = ['max_episode_steps=9', 'explorations=1', 'planner.horizon=2', 'planner.population_size=8', 'planner.num_elites=2',
         'planner.num_iterations=1', 'learner.min_transitions=12', 'learner.trainer.max_steps=5',
         'learner.trainer.ensemble.hidden_size=8']
@@ -127,15 +129,22 @@ def test_the_command_needs_no_more_than_the_model(folder, tmp_path):
 
 @pytest.mark.parametrize('reward', ['learned', f'{__name__}:other_reward'])
 def test_the_card_of_a_model_of_an_environment_says_its_reward(tmp_path, reward):
-    with contextlib.closing(EnvLoop(SLIDER, EnvLoopConfig.of_env(SLIDER), reward=reward)) as loop:
+    config = EnvLoopConfig.of_env(SLIDER, has_goals=False)
+    with contextlib.closing(EnvLoop(FlatEnvironment(SLIDER), config, reward=reward)) as loop:
         untrained_bundle(loop.contract).save(tmp_path / 'model.safetensors')
         evaluation = request(tmp_path / 'model.safetensors')
-        assert (evaluation.env_id, evaluation.reward, evaluation.config) == (SLIDER, reward, loop.config)
+        assert (evaluation.env_id, evaluation.reward, evaluation.config) == (SLIDER, reward, config)
     text = refused(tmp_path, 'evaluate', '--model', tmp_path / 'model.safetensors', '--reward', 'math:pi')
     assert text.endswith(f"was learned with the reward {reward!r}, here it is 'math:pi'")
     for option, *value in (('--task', 'reach'), ('--robot', 'panda'), ('--object', 'duck'), ('--live',)):
         text = refused(tmp_path, 'evaluate', '--model', tmp_path / 'model.safetensors', option, *value)
         assert text.endswith(f'is of the environment {SLIDER!r}, for which there is no {option}')
+
+
+def test_a_model_of_an_environment_with_goals_has_the_settings_for_goals(tmp_path):
+    with contextlib.closing(EnvLoop(FlatEnvironment(SPARSE), EnvLoopConfig.of_env(SPARSE, has_goals=True))) as loop:
+        untrained_bundle(loop.contract).save(tmp_path / 'model.safetensors')
+        assert request(tmp_path / 'model.safetensors').config == loop.config != EnvLoopConfig.of_env(SPARSE, has_goals=False)
 
 
 def test_a_live_evaluation_is_of_the_models_agent_with_the_settings_of_the_nodes(folder, tmp_path, other_agent):

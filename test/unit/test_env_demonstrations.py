@@ -1,4 +1,4 @@
-"""A run in an environment begins with demonstrations, of a file or a policy; what does not fit is refused."""
+"""A run in an environment begins with demonstrations, of a file or an expert; what does not fit is refused."""
 
 import contextlib
 import functools
@@ -16,14 +16,16 @@ from support.recordings import columns, recorded, saved, to_goal, to_mark
 from typer.testing import CliRunner
 
 from mbrl_ros.cli.main import app
+from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.environments.bounds import misfit
 from mbrl_ros.errors import ConfigError, DemonstrationError
 from mbrl_ros.runs import curve
-from mbrl_ros.runs.env_demonstrations import load_env_demonstrations
-from mbrl_ros.runs.env_loop import LEARNED, EnvLoop, EnvLoopConfig, episode_seeds
+from mbrl_ros.runs.env_loop import LEARNED, EnvLoop, episode_seeds
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import LEARNING as LEARNING_STREAM
 from mbrl_ros.runs.scores import EpisodeScore
+from mbrl_ros.signals import Ended
 from mbrl_ros.types import Tag
 
 SLIDER, WALLED, PARTS, UNPAID = (f'tiny_environments:tiny/{name}-v0' for name in ('Slider', 'Walled', 'Parts', 'Unpaid'))
@@ -58,6 +60,10 @@ def leaving(obs):
     raise SystemExit(3)
 
 
+def ended(obs):
+    raise Ended(143)
+
+
 def pair(obs):
     return np.zeros(1), None
 
@@ -86,7 +92,7 @@ def late(obs):
     return [0, 2]
 
 
-def policy(function):
+def named(function):
     return f'{function.__module__}:{function.__name__}'
 
 
@@ -108,12 +114,12 @@ def settings(tmp_path):
 
 
 def loop(env_id=SLIDER, **arguments):
-    return contextlib.closing(EnvLoop(env_id, CONFIG, **arguments))
+    return contextlib.closing(EnvLoop(FlatEnvironment(env_id), CONFIG, **arguments))
 
 
 def load(*sources, env_id=SLIDER, seed=0, **arguments):
     with loop(env_id, **arguments) as made_loop:
-        return load_env_demonstrations(list(map(str, sources)), made_loop, seed=seed)
+        return made_loop.load_demonstrations(list(map(str, sources)), seed=seed)
 
 
 def bent(array, row, value):
@@ -130,8 +136,8 @@ def command(*words):
 @pytest.mark.parametrize(('env_id', 'act', 'reward'), [
     (SLIDER, to_mark, LEARNED), (WALLED, to_mark, LEARNED), (PARTS, with_parts, LEARNED), (SPARSE, to_goal, None),
     (SPARSE, to_goal, LEARNED), (DENSE, to_goal, None), (PLAIN, to_goal, None), (CHORDS, chord, None)])
-def test_a_recording_teaches_what_the_policy_teaches_that_it_is_of(env_id, act, reward, tmp_path):
-    played = load(policy(act), env_id=env_id, seed=4, reward=reward)
+def test_a_recording_teaches_what_the_expert_teaches_that_it_is_of(env_id, act, reward, tmp_path):
+    played = load(named(act), env_id=env_id, seed=4, reward=reward)
     arrays = recorded(env_id, act, [episode_seeds(4, LEARNING_STREAM, index)[0] for index in range(3)])
     read = load(saved(tmp_path / 'demos.npz', arrays), env_id=env_id, reward=reward)
     assert [(one.steps, one.success) for one in read] == [(one.steps, one.success) for one in played]
@@ -141,9 +147,9 @@ def test_a_recording_teaches_what_the_policy_teaches_that_it_is_of(env_id, act, 
             np.testing.assert_allclose(mine[name], theirs[name], atol=1e-5, err_msg=name)
 
 
-def test_a_policy_is_given_the_environments_observation_and_seeds_of_the_run():
-    first, again, other = (load(policy(to_goal), env_id=SPARSE, seed=seed) for seed in (0, 0, 1))
-    assert len(first) == 3 and all(one.source == policy(to_goal) for one in first)
+def test_an_expert_is_given_the_environments_observation_and_seeds_of_the_run():
+    first, again, other = (load(named(to_goal), env_id=SPARSE, seed=seed) for seed in (0, 0, 1))
+    assert len(first) == 3 and all(one.source == named(to_goal) for one in first)
     np.testing.assert_equal(columns(first), columns(again))
     assert first[0].transitions.obs[0, 2] != other[0].transitions.obs[0, 2] != first[1].transitions.obs[0, 2]
     assert all((one.transitions.tags == int(Tag.DEMONSTRATED)).all() for one in first)
@@ -274,32 +280,37 @@ def test_what_is_no_source_is_told_those_that_are(source):
     (CHORDS, half, 'returned an action that does not fit: action[0] is 0.5, which is no whole number'),
     (CHORDS, late, 'returned an action that does not fit: action[1] is 2, 1 beyond the bound 1'),
 ])
-def test_what_a_policy_does_amiss_is_one_line_before_anything_is_written(env_id, act, text, settings, tmp_path):
-    result = command('--env', env_id, '--config', settings, '--out', tmp_path / 'run', '--demos', policy(act))
+def test_what_an_expert_does_amiss_is_one_line_before_anything_is_written(env_id, act, text, settings, tmp_path):
+    result = command('--env', env_id, '--config', settings, '--out', tmp_path / 'run', '--demos', named(act))
     assert isinstance(result.exception, DemonstrationError)
-    assert str(result.exception) == f'policy {policy(act)!r} {text}'
+    assert str(result.exception) == f'expert {named(act)!r} {text}'
     assert not (tmp_path / 'run').exists()
 
 
-def test_a_policy_that_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match=rf"policy '{__name__}:nobody' cannot be had \(AttributeError"):
+def test_a_signal_that_interrupts_an_expert_ends_the_program():
+    with pytest.raises(Ended):
+        load(named(ended))
+
+
+def test_an_expert_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match=rf"expert '{__name__}:nobody' cannot be had \(AttributeError"):
         load(f'{__name__}:nobody')
 
 
 def test_numbers_of_any_type_are_an_action():
-    assert load(policy(in_the_middle))[0].transitions.action.tolist() == 12 * [[0.0]]
+    assert load(named(in_the_middle))[0].transitions.action.tolist() == 12 * [[0.0]]
 
 
-def test_the_command_begins_with_files_and_policies_and_counts_their_steps(slides, settings, tmp_path):
+def test_the_command_begins_with_files_and_experts_and_counts_their_steps(slides, settings, tmp_path):
     path = saved(tmp_path / 'demos.npz', slides)
     result = command('--env', SLIDER, '--steps', 96, '--config', settings, '--out', tmp_path / 'run', '--demos', path, '--demos',
-                     policy(to_mark))
+                     named(to_mark))
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.output.splitlines()]
     phases = ('demonstrated', 'exploring', 'running')
     assert [line[:3] for line in lines if line[2:3] and line[2] in phases] == [
         [str(index), str(12 * index + 12), phase] for index, phase in enumerate([*6 * phases[:1], *phases[1:]])]
-    assert yaml.safe_load((tmp_path / 'run' / 'config.yaml').read_text())['demos'] == [str(path), policy(to_mark)]
+    assert yaml.safe_load((tmp_path / 'run' / 'config.yaml').read_text())['demos'] == [str(path), named(to_mark)]
     assert (tmp_path / 'run' / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
 
 
@@ -310,7 +321,7 @@ def test_a_run_goes_on_without_its_demonstrations_and_takes_no_others(slides, se
     path.unlink()
     result = command(*words, '--resume', '--steps', 60)
     assert result.exit_code == 0 and ' running ' in result.output, result.output
-    for source in (path, policy(raising)):
+    for source in (path, named(raising)):
         refused = command(*words, '--resume', '--demos', source)
         assert str(refused.exception) == '--demos: the run has its demonstrations already, and --resume goes on with it'
         refused = command(*words, '--demos', source)
@@ -319,7 +330,7 @@ def test_a_run_goes_on_without_its_demonstrations_and_takes_no_others(slides, se
 
 def test_a_model_is_learned_of_demonstrations_alone(slides, tmp_path):
     with loop() as made_loop:
-        shown = load_env_demonstrations([str(saved(tmp_path / 'demos.npz', slides))], made_loop, seed=0)
+        shown = made_loop.load_demonstrations([str(saved(tmp_path / 'demos.npz', slides))], seed=0)
         run = LearningRun(made_loop, seed=0, folder=tmp_path / 'run', shown=shown)
         list(run.episodes(36))
         assert run.rounds.current.version == 1 and run.total_steps == 36
@@ -338,7 +349,7 @@ def test_the_curve_of_returns_tells_demonstrations_from_plans(tmp_path, monkeypa
 
 def test_a_reward_that_never_varied_is_told_of_those_too_who_demonstrated(tmp_path):
     with loop(UNPAID) as made_loop:
-        shown = load_env_demonstrations([policy(to_mark)], made_loop, seed=0)
+        shown = made_loop.load_demonstrations([named(to_mark)], seed=0)
         run = LearningRun(made_loop, seed=0, folder=tmp_path / 'run', shown=shown)
         [first] = itertools.islice(run.episodes(999), 1)
     assert first.notes[0].startswith("the reward was -1 in all 36 demonstrated and 12 random steps, so there's nothing to learn")

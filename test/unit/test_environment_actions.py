@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from test_environment_goals import CONFIG, made
 
 from mbrl_ros.environments.actions import action_map
+from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.runs.env_loop import EnvLoop
 from mbrl_ros.runs.learning_run import LearningRun
 
@@ -52,7 +53,7 @@ def test_discrete_actions_have_the_type_of_the_space(name, chosen):
 
 @pytest.mark.parametrize('name', ['Keys', 'Chords'])
 def test_discrete_actions_are_planned(name, tmp_path):
-    with contextlib.closing(EnvLoop(f'goal_environments:goal/{name}-v0', CONFIG)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(f'goal_environments:goal/{name}-v0'), CONFIG)) as loop:
         run = LearningRun(loop, seed=0, folder=tmp_path / 'run')
         done = list(itertools.islice(run.episodes(200), 12))
     assert np.mean([abs(progress.episode.obs[-1, 0] - 0.6) for progress in done[-5:]]) < 0.25

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from mbrl_ros.environments.adapter import FlatEnvironment
+from mbrl_ros.environments.adapter import FlatEnvironment, has_goals
 from mbrl_ros.environments.functions import load_features
 from mbrl_ros.environments.goals import RewardOfGoals
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.precision import stand_in
-from mbrl_ros.runs.env_loop import BUILT_IN, ENVIRONMENT, LEARNED, EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.env_loop import BUILT_IN, ENVIRONMENT, LEARNED, EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.playing import LEARNING as STREAM
@@ -36,7 +37,7 @@ def made(name):
 
 
 def loop(name, config=CONFIG, **arguments):
-    return contextlib.closing(EnvLoop(f'goal_environments:goal/{name}-v0', config, **arguments))
+    return contextlib.closing(EnvLoop(FlatEnvironment(f'goal_environments:goal/{name}-v0'), config, **arguments))
 
 
 def offsets(obs):
@@ -77,7 +78,7 @@ def test_the_environments_reward_of_goals_is_the_default_where_it_agrees(name, d
     ('Plain', 'has no compute_reward'), ('Keys', 'has no goals to compute rewards of')])
 def test_a_reward_of_goals_that_is_not_there_is_refused(name, text):
     with pytest.raises(ConfigError, match=text):
-        EnvLoop(f'goal_environments:goal/{name}-v0', CONFIG, reward=ENVIRONMENT)
+        EnvLoop(FlatEnvironment(f'goal_environments:goal/{name}-v0'), CONFIG, reward=ENVIRONMENT)
 
 
 def test_a_sparse_reward_is_guided_and_a_dense_one_is_not():
@@ -143,9 +144,16 @@ def test_detours_are_held_and_only_learning_makes_them():
 
 
 def test_settings_for_goals_come_before_the_default_ones():
-    with_goals, without = (EnvLoopConfig.of_env(f'goal_environments:goal/{name}-v0') for name in ('Sparse', 'Keys'))
+    with_goals, without = (EnvLoopConfig.of_env('goal_environments:goal/Some-v0', has_goals=told) for told in (True, False))
     assert with_goals.planner.propagation == 'expectation' and without.planner.propagation == 'tsinf'
     assert with_goals.learner.trainer == without.learner.trainer and with_goals.learner.imitation.max_steps > 0
+
+
+def test_goals_are_seen_by_the_names_of_entries():
+    with made('Sparse') as with_goals, made('Keys') as without:
+        assert has_goals(with_goals.obs_names) and not has_goals(without.obs_names)
+    names = ('obs.observation[0]', 'obs.achieved_goal.x[0]', 'obs.desired_goals[0]')
+    assert not has_goals(names) and has_goals((*names, 'obs.desired_goal.x[0]'))
 
 
 def test_a_learned_reward_is_relabelled_in_hindsight():
@@ -202,7 +210,7 @@ def test_an_effector_guides_to_what_is_to_be_moved_and_is_an_input():
     (('obs.observation[0]',), 'has goals of 2 numbers, and the setting effector names 1')])
 def test_what_is_no_effector_is_refused(names, text):
     with pytest.raises(ConfigError, match=text):
-        EnvLoop('goal_environments:goal/Table-v0', dataclasses.replace(CONFIG, effector=names))
+        EnvLoop(FlatEnvironment('goal_environments:goal/Table-v0'), dataclasses.replace(CONFIG, effector=names))
 
 
 def test_an_end_by_success_is_no_end_for_the_model():
@@ -235,7 +243,7 @@ def test_what_are_no_features_is_refused(name, text):
 
 def test_a_reward_of_a_function_is_not_the_environments():
     with pytest.raises(ConfigError, match='there is no built-in reward'):
-        EnvLoop('goal_environments:goal/Dense-v0', CONFIG, reward=BUILT_IN)
+        EnvLoop(FlatEnvironment('goal_environments:goal/Dense-v0'), CONFIG, reward=BUILT_IN)
 
 
 def test_a_reward_of_one_goal_at_a_time_can_be_planned_with_too():

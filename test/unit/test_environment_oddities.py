@@ -7,6 +7,7 @@ import pytest
 
 from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.signals import Ended
 
 _RESET = 'Gymnasium\'s reset(*, seed=None, options=None) returns observation and info'
 _STEP = 'Gymnasium\'s step(action) returns observation, reward, terminated, truncated and info'
@@ -42,6 +43,12 @@ def test_a_broken_convention_is_one_line(name, texts):
     assert f'odd/{name}-v0' in str(refusal.value) and '\n' not in str(refusal.value)
     for text in texts:
         assert text in str(refusal.value)
+
+
+@pytest.mark.parametrize('call', ['Make', 'Reset', 'Step'])
+def test_a_signal_ends_the_program_whatever_it_interrupts(call):
+    with pytest.raises(Ended), made(f'EndedAt{call}'):
+        pass
 
 
 def test_arrays_of_one_are_numbers():

@@ -12,9 +12,10 @@ import pytest
 from support.asserts import some
 from support.recordings import columns, recorded, saved, to_goal, to_mark
 
+from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.errors import DemonstrationError
-from mbrl_ros.runs.env_demonstrations import load_env_demonstrations
-from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.env_loop import EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 
 SLIDER, WALLED, PARTS = (f'tiny_environments:tiny/{name}-v0' for name in ('Slider', 'Walled', 'Parts'))
 SPARSE, CHORDS = (f'goal_environments:goal/{name}-v0' for name in ('Sparse', 'Chords'))
@@ -60,8 +61,8 @@ def datasets(root, tmp_path, monkeypatch):
 
 
 def load(source, env_id=SLIDER):
-    with contextlib.closing(EnvLoop(env_id, EnvLoopConfig.from_mapping({}))) as loop:
-        return load_env_demonstrations([str(source)], loop, seed=0)
+    with contextlib.closing(EnvLoop(FlatEnvironment(env_id), EnvLoopConfig.from_mapping({}))) as loop:
+        return loop.load_demonstrations([str(source)], seed=0)
 
 
 @pytest.mark.parametrize(('name', 'env_id', 'act'), [('tiny/slide-v0', SLIDER, to_mark), ('tiny/goals-v0', SPARSE, to_goal)])

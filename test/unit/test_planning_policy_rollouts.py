@@ -1,9 +1,9 @@
-"""A plan is the best of a policy's rollouts, within bounds and limits of change, and never one that diverges."""
+"""A plan is the best of a policy's rollouts, in time, within bounds and limits of change, and never one that diverges."""
 
 import numpy as np
 import pytest
 import torch
-from support.planning_problems import MODEL, OBS, reward
+from support.planning_problems import MODEL, OBS, TickingClock, reward
 
 from mbrl_ros.errors import PlanningError
 from mbrl_ros.planning.policy_rollouts import PolicyRollouts, PolicyRolloutsConfig
@@ -11,10 +11,10 @@ from mbrl_ros.planning.propagation import ParticleDraws, rollout
 from mbrl_ros.planning.returns import particle_returns
 
 
-def planned(policy, model=MODEL, **arguments):
+def planned(policy, model=MODEL, deadline_s=None, **arguments):
     rollouts = PolicyRollouts(PolicyRolloutsConfig(num_rollouts=6, horizon=4), **arguments)
     rollouts.reset(3)
-    return rollouts.plan(model, policy, OBS, reward, np.zeros(1))
+    return rollouts.plan(model, policy, OBS, reward, np.zeros(1), deadline_s)
 
 
 class Constant:
@@ -65,3 +65,31 @@ def test_rollouts_that_diverge_are_never_chosen():
     model.bound = -2.0
     with pytest.raises(PlanningError, match='none of 6 rollouts'):
         planned(Constant(0.0), model)
+
+
+@pytest.mark.parametrize(('deadline_s', 'steps'), [(0.0, 1), (1.5, 1), (2.0, 2), (3.9, 3), (100.0, 4)])
+def test_rollouts_stop_where_the_next_step_would_end_after_the_deadline(deadline_s, steps):
+    plan = planned(Constant(-0.5, 0.7), deadline_s=deadline_s, clock=TickingClock())  # Read once a step: each lasts 1 s.
+    whole = planned(Constant(-0.5, 0.7))
+    assert plan.actions.shape == (steps, 1) and plan.mean_obs.shape == (steps + 1, 2)
+    assert plan.elites.shape == (6, steps, 1) and plan.value == plan.elite_values.max()
+    # The rollouts are those of a whole plan, as far as they have come.
+    np.testing.assert_array_equal(np.sort(plan.elites[:, 0, 0]), np.sort(whole.elites[:, 0, 0]))
+
+
+def test_what_the_end_of_a_plan_takes_is_left_for_it():
+    readings = iter([0.0, 1.0, 2.0, 4.0, 10.0, 11.0, 12.0, 14.0])  # Two steps of 1 s each, then 2 s to put the plan together.
+    rollouts = PolicyRollouts(PolicyRolloutsConfig(num_rollouts=6, horizon=4), clock=lambda: next(readings))
+    for deadline_s in (2.5, 4.5):
+        plan = rollouts.plan(MODEL, Constant(0.2), OBS, reward, np.zeros(1), deadline_s)
+        assert len(plan.actions) == 2 and plan.elapsed_s == 4.0
+
+
+def test_the_clock_does_not_matter_without_a_deadline():
+    slow = planned(Constant(-0.5, 0.7), clock=TickingClock(1000.0))
+    np.testing.assert_array_equal(slow.elites, planned(Constant(-0.5, 0.7)).elites)
+
+
+def test_a_deadline_that_is_no_number_is_refused():
+    with pytest.raises(PlanningError, match='deadline_s needs a number of seconds, or None for no deadline, got nan'):
+        planned(Constant(0.2), deadline_s=float('nan'))

@@ -13,10 +13,11 @@ from support.asserts import some
 from typer.testing import CliRunner
 
 from mbrl_ros.cli.main import app
-from mbrl_ros.environments.adapter import success_of
+from mbrl_ros.environments.adapter import FlatEnvironment, success_of
 from mbrl_ros.errors import PlanningError
 from mbrl_ros.runs.comparison_runs import Comparison, train_missing
-from mbrl_ros.runs.env_loop import LEARNED, EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.env_loop import LEARNED, EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.notes import Notes, require_plans
 from mbrl_ros.runs.scores import EpisodeScore
@@ -42,7 +43,7 @@ def near_reward(obs, action):
 
 @contextlib.contextmanager
 def run_in(folder, env_id=SLIDER, *, config=CONFIG, reward=LEARNED, resume=False):
-    with contextlib.closing(EnvLoop(env_id, config, reward=reward)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(env_id), config, reward=reward)) as loop:
         yield LearningRun(loop, seed=1, folder=folder, resume=resume)
 
 
@@ -88,7 +89,7 @@ def test_the_command_ends_with_the_error_after_the_curve(tmp_path):
     (0, ()), (6, ()), (7, ('episode 5 had no plan in 7 of 12 steps: last',)),
     (12, ('episode 5 had no plan: last; after 3 such episodes in a row the run ends',))])
 def test_an_episode_is_told_if_most_of_its_plans_failed(failed, told):
-    with contextlib.closing(EnvLoop(SLIDER, CONFIG)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(SLIDER), CONFIG)) as loop:
         played = loop.play(None, seed=0, episode=0)
         episode = dataclasses.replace(played, failures=(*(failed - 1) * ('first',), 'last')[:failed],
                                       plan_s=np.full(12 - failed, 0.01))
@@ -114,6 +115,13 @@ def test_a_reward_that_never_varies_is_told_once_after_the_random_episodes(tmp_p
     told = notes_of(tmp_path / 'run', UNPAID, 4)
     assert [len(notes) for notes in told] == [0, 1, 0, 0]
     assert told[1][0].startswith("the reward was -1 in all 24 random steps, so there's nothing to learn it from: give one with ")
+
+
+def test_a_reward_of_goals_is_learned_in_hindsight_and_needs_no_variety(tmp_path):
+    with run_in(tmp_path, 'goal_environments:goal/Sparse-v0', reward=LEARNED) as run:
+        done = list(itertools.islice(run.episodes(9999), 2))
+    assert {value for one in some(done) for value in one.episode.reward} == {-1.0}
+    assert all(one.notes == () for one in done)
 
 
 @pytest.mark.parametrize(('env_id', 'reward'), [

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from support.asserts import some
 
-from mbrl_ros.runs.env_loop import LEARNED, EnvLoop, EnvLoopConfig
+from mbrl_ros.environments.adapter import FlatEnvironment
+from mbrl_ros.runs.env_loop import LEARNED, EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.types import Tag
 
@@ -25,7 +27,7 @@ TIMES = {'plan_ms_p50': None, 'plan_ms_p99': None, 'wall_s': None}
 @contextlib.contextmanager
 def run_in(folder, *, config=CONFIG, resume=False):
     """A run, and what each of its rounds was given: index of the round, newest whole episode, experience, version after it."""
-    with contextlib.closing(EnvLoop(LONG, config, reward=LEARNED)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(LONG), config, reward=LEARNED)) as loop:
         run, given = LearningRun(loop, seed=5, folder=folder, resume=resume), []
         make = run.rounds.round
 
@@ -65,8 +67,8 @@ def test_the_agent_acts_with_the_newest_model_and_the_score_has_the_last_one_of_
     assert versions[1] > versions[0]  # A round within an episode was accepted.
     assert [one.score.model_version for one in done] == [0, versions[2], versions[5]]
     without = dataclasses.replace(CONFIG, steps_per_round=0)
-    with contextlib.closing(EnvLoop(LONG, without, reward=LEARNED)) as loop, \
-            contextlib.closing(EnvLoop(LONG, CONFIG, reward=LEARNED)) as other:
+    with contextlib.closing(EnvLoop(FlatEnvironment(LONG), without, reward=LEARNED)) as loop, \
+            contextlib.closing(EnvLoop(FlatEnvironment(LONG), CONFIG, reward=LEARNED)) as other:
         assert loop.steps_per_round == 0 and other.steps_per_round == 15
 
 

@@ -1,4 +1,4 @@
-"""Objectives are given absolute observations, whatever the origin of those that a model predicts."""
+"""Objectives are given absolute observations, whatever the origin of those that a model predicts, and none beyond a bound."""
 
 import dataclasses
 
@@ -8,8 +8,8 @@ from support.graph_recorder import GraphRecorder
 
 from mbrl_ros.models.ensemble.precision import stand_in
 from mbrl_ros.models.ensemble.predictor import Predictor
-from mbrl_ros.planning.absolute import AbsoluteObjective
 from mbrl_ros.planning.captured import shared_kind
+from mbrl_ros.planning.objectives import AbsoluteObjective, BoundedObjective
 from mbrl_ros.planning.optimisers.registry import make_optimiser
 from mbrl_ros.planning.planner import PlannerConfig
 from mbrl_ros.planning.returns import particle_returns
@@ -60,6 +60,16 @@ def test_discount_and_value_are_those_of_the_objective_inside():
     torch.testing.assert_close(returns[0], torch.tensor([[-250.0 * 1.75 - 0.25 / 8]]))
     torch.testing.assert_close(returns[1], torch.tensor([[-750.0]]))
     assert not hasattr(AbsoluteObjective(ToMark(MARK), ORIGIN), 'discount')
+
+
+def test_nothing_beyond_a_bound_counts():
+    obs = torch.tensor([[5.0, 3.0], [1.0, -9.0], [torch.nan, 0.0]])
+    bounded = BoundedObjective(lambda obs, action: obs.sum(dim=-1), (2.0, torch.inf))
+    torch.testing.assert_close(bounded(obs, torch.zeros(3, 1)), torch.tensor([5.0, -8.0, torch.nan]), equal_nan=True)
+    inner, path = Discounted(torch.zeros(1)), torch.full((1, 1, 1, 2), 5.0)
+    torch.testing.assert_close(particle_returns(BoundedObjective(inner, (2.0, torch.inf)), path, torch.zeros(1, 1, 1)),
+                               torch.tensor([[-2000.0 + 0.5 * 2.0]]))
+    assert BoundedObjective(inner, (2.0, 1.0)).kind != BoundedObjective(inner, (2.0, 3.0)).kind
 
 
 def test_captured_plans_tell_origins_apart_and_are_the_eager_plans():

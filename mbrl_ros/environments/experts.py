@@ -8,9 +8,10 @@ from mbrl_ros.environments.actions import ActionMap
 from mbrl_ros.environments.functions import imported
 from mbrl_ros.errors import DemonstrationError
 from mbrl_ros.modules import first_line
+from mbrl_ros.signals import Ended
 
 
-class Policy:
+class Expert:
     """A user's function that acts.
 
     Args:
@@ -22,7 +23,7 @@ class Policy:
     """
 
     def __init__(self, name: str, actions: ActionMap) -> None:
-        self._name, self._function, self._actions = name, imported('policy', name), actions
+        self._name, self._function, self._actions = name, imported('expert', name), actions
 
     def __call__(self, obs: Any) -> np.ndarray:
         """The agent's action, shape (A,), for an observation as the environment gives it.
@@ -32,14 +33,16 @@ class Policy:
         """
         try:
             returned = self._function(obs)
+        except Ended:
+            raise
         except (Exception, SystemExit) as error:  # Users' functions may raise anything.
-            raise DemonstrationError(f'policy {self._name!r} raised {type(error).__name__}: {first_line(error)}') from None
+            raise DemonstrationError(f'expert {self._name!r} raised {type(error).__name__}: {first_line(error)}') from None
         action, shape = _numbers(returned), self._actions.space.shape
         if action is None or action.shape != shape:
             kind = f'an array of shape {action.shape}' if action is not None else type(returned).__name__
-            raise DemonstrationError(f'policy {self._name!r} returned {kind}, where an action, an array of shape {shape}, fits')
+            raise DemonstrationError(f'expert {self._name!r} returned {kind}, where an action, an array of shape {shape}, fits')
         if found := self._actions.misfit(action[None]):
-            raise DemonstrationError(f'policy {self._name!r} returned an action that does not fit: {found.text}')
+            raise DemonstrationError(f'expert {self._name!r} returned an action that does not fit: {found.text}')
         return self._actions.to_agent(action[None])[0]
 
 
