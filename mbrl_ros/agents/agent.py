@@ -252,6 +252,7 @@ class AgentKind:
         config: Settings of agent and learner.
         make_agent: Makes the agent.
         make_learner: Makes the learner from contract, space and the settings in the section `learner`.
+        is_tabular: Whether it needs a space with a `numbering`; others need one without.
     """
 
     summary: str
@@ -260,3 +261,4 @@ class AgentKind:
     config: type[AgentConfig]
     make_agent: AgentMaker
     make_learner: Callable[[Contract, Space, Any], Learner]
+    is_tabular: bool = False

@@ -1,4 +1,4 @@
-"""Episodes of a Gymnasium environment with continuous actions, for the stack's agents and learners."""
+"""Episodes of a Gymnasium environment, for the stack's agents and learners."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ import torch
 
 from mbrl_ros.agents.agent import Agent
 from mbrl_ros.agents.bundle import Contract
+from mbrl_ros.agents.registry import DEFAULT_AGENT, agent_kind
 from mbrl_ros.agents.settings import RunConfig
 from mbrl_ros.config import setting
 from mbrl_ros.environments.adapter import FlatEnvironment, file_name, has_goals, success_of
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 class EnvLoopConfig(RunConfig):
     """How an environment is learned and played.
 
-    `config/envs` has files for some environments, by their names or how these begin, and `default` for all others. The agent has
-    settings for an environment, for those of such a file, for `goals`, all others with goals, or for `default`.
+    `config/envs` has files for some environments, by their names or how these begin, and `default` for all others, or `tabular` if
+    the agent has tables. The agent has settings for an environment, for those of such a file, for `goals`, all others with goals,
+    or for `default`.
     """
 
     max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
@@ -69,7 +71,8 @@ class EnvLoopConfig(RunConfig):
         known = (own.stem for own in (share_directory() / 'config' / 'envs').glob('*.yaml'))
         family = max((stem for stem in known if name.startswith(stem)), key=len, default='')
         sections = (name, family or name, *(('goals',) if has_goals(env_id) else ()), 'default')
-        return cls.read('envs', sections, path or config_file('envs', family or 'default'), changes, agent)
+        others = 'tabular' if agent_kind(agent or DEFAULT_AGENT).is_tabular else 'default'
+        return cls.read('envs', sections, path or config_file('envs', family or others), changes, agent)
 
 
 class EnvLoop:
@@ -97,6 +100,7 @@ class EnvLoop:
         self.config, self.name, self.file_name = config, env_id, file_name(env_id)
         self.env = FlatEnvironment(env_id, render=render)
         try:
+            _check_agent(self.env, config)
             is_quick = self.env.has_reward_of_goals and self.env.takes_many_goals
             self._reward = reward or (ENVIRONMENT if is_quick else LEARNED)
             self.max_episode_steps = _max_steps(self.env, config)
@@ -146,9 +150,9 @@ class EnvLoop:
                 return np.zeros_like(previous), None, str(error)
             return detours.instead_of(decision.action), decision.elapsed_s, None
 
-        def learn(so_far: Episode) -> None:
+        def learn(newest: Episode) -> None:
             nonlocal agent, memory
-            learned = relearn(so_far)
+            learned = relearn(newest)
             if agent is None and learned is not None:
                 memory, play.phase = learned.reset(plan_seed), Phase.RUNNING.value
             agent = learned
@@ -275,6 +279,13 @@ def episode_seeds(seed: int, stream: int, episode: int) -> tuple[int, ...]:
     return tuple(map(int, np.random.SeedSequence([seed, stream, episode]).generate_state(3)))
 
 
+def _check_agent(env: FlatEnvironment, config: EnvLoopConfig) -> None:
+    """Raise ConfigError if observations are choices, which only agents with tables take; those check what else they need."""
+    if env.choices is not None and not config.kind.is_tabular:
+        raise ConfigError(f'{env.env_id} has observations {env.space}, from which the agent {config.agent!r} cannot learn; agents '
+                          f'with tables can, as dyna_q')
+
+
 def _max_steps(env: FlatEnvironment, config: EnvLoopConfig) -> int:
     limits = [limit for limit in (env.max_steps, config.max_episode_steps) if limit]
     if not limits:
@@ -313,4 +324,5 @@ def _space(env: FlatEnvironment, reward: str, goals: RewardOfGoals | None, effec
     function = features and load_features(features, torch.from_numpy(env.trial_obs).float())
     return OutcomeSpace(env.obs_names, env.action_names, is_reward_learned=reward == LEARNED,
                         goals=entries if env.is_goal.any() else None,
-                        action_features=env.actions.features, features=function, features_name=features or '')
+                        action_features=env.actions.features, features=function, features_name=features or '',
+                        numbering=env.numbering)

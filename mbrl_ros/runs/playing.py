@@ -35,7 +35,7 @@ class Episode:
         goal: Goal at each step, shape (T, 3); NaN without a goal.
         tags: `Tag` of each step, shape (T,), uint8.
         terminated: Whether the last step ended the episode for good, e.g. with success; otherwise a limit did.
-        is_over: Whether the episode has ended; false for the first part of one that goes on.
+        is_over: Whether the episode has ended; false for a part of one that goes on.
         began_at_goal: Whether it began where it was to end; None if that is not known.
     """
 
@@ -67,7 +67,7 @@ class Episode:
                               tags=self.tags)
 
 
-#: From the first part of an episode to the agent to go on with; None goes on with random actions.
+#: From the newest part of an episode to the agent to go on with; None goes on with random actions.
 Relearn = Callable[[Episode], Agent | None]
 
 
@@ -120,16 +120,17 @@ def play_out(play: Play, on_step: Callable[[], None] = lambda: None, *, every: i
         play: The episode.
         on_step: Called before each control step.
         every: Control steps from one call of `on_part` to the next; 0 for no calls.
-        on_part: Called with the episode so far, while it is not over.
+        on_part: Called with the newest `every` steps, while the episode is not over.
     """
     obs, goals, phases, steps = [play.obs], [], [], []
 
-    def so_far() -> Episode:
+    def since(begin: int) -> Episode:
+        made = steps[begin:]
         return Episode(play.phase, play.success, play.distance_m, play.episode_return,
-                       np.array([step.elapsed_s for step in steps if step.elapsed_s is not None]),
-                       tuple(step.failure for step in steps if step.failure is not None), np.array(obs),
-                       np.array([step.action for step in steps]), np.array([step.reward for step in steps]), np.array(goals),
-                       np.array([TAGS.get(Phase(phase), 0) for phase in phases], dtype=np.uint8), play.terminated, play.is_over)
+                       np.array([step.elapsed_s for step in made if step.elapsed_s is not None]),
+                       tuple(step.failure for step in made if step.failure is not None), np.array(obs[begin:]),
+                       np.array([step.action for step in made]), np.array([step.reward for step in made]), np.array(goals[begin:]),
+                       np.array([TAGS.get(Phase(phase), 0) for phase in phases[begin:]], dtype=np.uint8), play.terminated, play.is_over)
 
     while not play.is_over:
         on_step()
@@ -138,8 +139,8 @@ def play_out(play: Play, on_step: Callable[[], None] = lambda: None, *, every: i
         steps.append(play.step())
         obs.append(play.obs)
         if every and len(steps) % every == 0 and not play.is_over:
-            on_part(so_far())
-    return so_far()
+            on_part(since(len(steps) - every))
+    return since(0)
 
 
 class LoopConfig(Protocol):
@@ -205,8 +206,8 @@ class Runner(Protocol):
             episode: Index of the episode.
             stream: `LEARNING` or `EVALUATION`.
             on_step: Called before each control step, e.g. to take a picture.
-            relearn: Called after every `steps_per_round` control steps, unless the episode is over; a runner in which this is 0
-                never calls it.
+            relearn: Called with these steps after every `steps_per_round` control steps, unless the episode is over; a runner in
+                which this is 0 never calls it.
 
         Raises:
             MeasurementError: An environment returned values that are not finite.

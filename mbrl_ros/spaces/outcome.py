@@ -10,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from mbrl_ros.spaces.numbering import Numbering
+
 #: Last entry of an observation after the end of an episode; far from 0, the episode goes on, and 1, it ends here.
 OVER = 10.0
 _ENDS = 0.5
@@ -57,6 +59,7 @@ class OutcomeSpace:
         features: Further inputs of the model, shape (..., F), of the environment's own observations, shape (..., O); none by
             default.
         features_name: Name of `features`, which becomes part of the space's.
+        numbering: Numbers of states and actions, if they are finitely many.
 
     Attributes:
         relations: `Goals.relations`; None without goals.
@@ -66,10 +69,11 @@ class OutcomeSpace:
 
     def __init__(self, obs_names: tuple[str, ...], action_names: tuple[str, ...], *, is_reward_learned: bool,
                  goals: Goals | None = None, action_features: Callable[[torch.Tensor], torch.Tensor] | None = None,
-                 features: Callable[[torch.Tensor], torch.Tensor] | None = None, features_name: str = '') -> None:
+                 features: Callable[[torch.Tensor], torch.Tensor] | None = None, features_name: str = '',
+                 numbering: Numbering | None = None) -> None:
         self.name = f'{_NAME}{_WITH}{features_name}' if features_name else _NAME
         self.state_names = (*obs_names, *(('reward', 'ended') if is_reward_learned else ('ended',)))
-        self.action_names = action_names
+        self.action_names, self.numbering = action_names, numbering
         self.relations = None if goals is None else goals.relations
         self.frame = OutcomeFrame(len(obs_names), is_reward_learned=is_reward_learned, goals=goals,
                                   action_features=action_features, features=features)

@@ -25,7 +25,7 @@ class Space(Protocol):
         is_directed: Whether `directions` returns directions to search actions along.
 
     A space may have an attribute `relations`: entries (from, to) of an observation whose differences matter, shape (2, K, G),
-    for a policy that imitates.
+    for a policy that imitates. One of finitely many states and actions has an attribute `numbering`, a `Numbering`.
     """
 
     name: str
