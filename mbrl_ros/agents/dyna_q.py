@@ -262,15 +262,15 @@ def _numbering(contract: Contract, space: Space) -> Numbering:
         raise ConfigError(f'the agent {contract.agent!r} has a table of states and actions, so both need to be Discrete, '
                           f'MultiDiscrete or MultiBinary; those of {contract.task} are not')
     if numbering.num_states * numbering.num_actions > _LARGEST_TABLE:
-        raise ConfigError(f'{contract.task} has {numbering.num_states:,} states and {numbering.num_actions:,} actions; a table of '
-                          f'the agent {contract.agent!r} has at most {_LARGEST_TABLE:,} entries')
+        raise ConfigError(f'{contract.task} has {numbering.num_states:,} states and {numbering.num_actions:,} actions; a table '
+                          f'of the agent {contract.agent!r} has at most {_LARGEST_TABLE:,} entries')
     if contract.reward != _OF_STEPS:
         raise ConfigError(f'the agent {contract.agent!r} learns from the rewards of steps, so --reward is to be left out, '
                           f'got {contract.reward!r}')
     return numbering
 
 
-KIND = AgentKind('table of values, planned with the last outcomes', DynaQActingConfig, DynaQLearningConfig, DynaQConfig, DynaQAgent,
-                 DynaQLearner, is_tabular=True)
+KIND = AgentKind('table of values, planned with the last outcomes', DynaQActingConfig, DynaQLearningConfig, DynaQConfig,
+                 DynaQAgent, DynaQLearner, is_tabular=True)
 KIND_PLUS = AgentKind('the same, with a bonus for what was long untried', DynaQActingConfig, DynaQPlusLearningConfig,
                       DynaQPlusConfig, DynaQAgent, DynaQLearner, is_tabular=True)

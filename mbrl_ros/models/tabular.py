@@ -84,8 +84,10 @@ def table_of(tensors: Mapping[str, torch.Tensor], name: str, shape: tuple[int, .
     Raises:
         BundleError: It is missing, has another shape or type, or a number of it is not finite.
     """
-    table = tensors[name].numpy() if name in tensors else np.empty(0)
+    if name not in tensors:
+        raise BundleError(f'there is no table {name}')
+    table = tensors[name].numpy()
     if table.shape != shape or table.dtype != kind or not np.isfinite(table).all():
         raise BundleError(f'{name} needs finite {np.dtype(kind).name} of shape {shape}, '
-                          f'got {table.dtype.name} of shape {table.shape}' if name in tensors else f'there is no table {name}')
+                          f'got {table.dtype.name} of shape {table.shape}')
     return table

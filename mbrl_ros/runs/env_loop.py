@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 class EnvLoopConfig(RunConfig):
     """How an environment is learned and played.
 
-    `config/envs` has files for some environments, by their names or how these begin, and `default` for all others, or `tabular` if
-    the agent has tables. The agent has settings for an environment, for those of such a file, for `goals`, all others with goals,
-    or for `default`.
+    `config/envs` has files for some environments, by their names or how these begin; for all others `tabular` if the agent has
+    tables, else `default`. The agent has settings for an environment, for those of such a file, for `goals`, all others with
+    goals, or for `default`.
     """
 
     max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
@@ -282,8 +282,8 @@ def episode_seeds(seed: int, stream: int, episode: int) -> tuple[int, ...]:
 def _check_agent(env: FlatEnvironment, config: EnvLoopConfig) -> None:
     """Raise ConfigError if observations are choices, which only agents with tables take; those check what else they need."""
     if env.choices is not None and not config.kind.is_tabular:
-        raise ConfigError(f'{env.env_id} has observations {env.space}, from which the agent {config.agent!r} cannot learn; agents '
-                          f'with tables can, as dyna_q')
+        raise ConfigError(f'{env.env_id} has observations {env.space}, from which the agent {config.agent!r} cannot learn; an '
+                          'agent with tables can, such as dyna_q')
 
 
 def _max_steps(env: FlatEnvironment, config: EnvLoopConfig) -> int:

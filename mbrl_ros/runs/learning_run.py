@@ -194,7 +194,8 @@ class LearningRun:
         """Take over recorded episodes; `episodes` learns from them first."""
         for index, episode in enumerate(shown):
             rows = episode.transitions
-            self._buffer.extend(dataclasses.replace(rows, stamp_ns=self._stamps_ns(0, len(rows)), episode=np.full(len(rows), index)))
+            stamps_ns = self._stamps_ns(0, len(rows))
+            self._buffer.extend(dataclasses.replace(rows, stamp_ns=stamps_ns, episode=np.full(len(rows), index)))
             nan = float('nan')
             self.board.add(EpisodeScore(
                 episode=index, total_steps=self.total_steps + episode.steps, phase=Phase.DEMONSTRATED.value,

@@ -126,11 +126,12 @@ def play_out(play: Play, on_step: Callable[[], None] = lambda: None, *, every: i
 
     def since(begin: int) -> Episode:
         made = steps[begin:]
+        tags = np.array([TAGS.get(Phase(phase), 0) for phase in phases[begin:]], dtype=np.uint8)
         return Episode(play.phase, play.success, play.distance_m, play.episode_return,
                        np.array([step.elapsed_s for step in made if step.elapsed_s is not None]),
                        tuple(step.failure for step in made if step.failure is not None), np.array(obs[begin:]),
-                       np.array([step.action for step in made]), np.array([step.reward for step in made]), np.array(goals[begin:]),
-                       np.array([TAGS.get(Phase(phase), 0) for phase in phases[begin:]], dtype=np.uint8), play.terminated, play.is_over)
+                       np.array([step.action for step in made]), np.array([step.reward for step in made]),
+                       np.array(goals[begin:]), tags, play.terminated, play.is_over)
 
     while not play.is_over:
         on_step()
