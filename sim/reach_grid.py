@@ -96,7 +96,7 @@ class ReachGrid(gymnasium.Env):
         return np.array([*self._tool, *self._goal])
 
     def _info(self) -> dict[str, Any]:
-        return {'joints_rad': self._joints_rad[self._tool], 'is_success': self._tool == self._goal}
+        return {'joints_rad': self._joints_rad[self._tool].copy(), 'is_success': self._tool == self._goal}
 
 
 def distances(free: np.ndarray, goal: tuple[int, int]) -> np.ndarray:

@@ -47,6 +47,8 @@ class DynaQLearnerConfig(RoundsConfig):
     planning_steps: int = setting(50, 'Planning updates for each real step; 0 is Q-learning.', low=0)
     learning_rate: float = setting(0.1, 'Share of the error that an update takes back.', low=1e-6, high=1.0)
     discount: float = setting(0.95, 'Discount of rewards for each step.', low=0.0, high=1.0)
+    initial_value: float = setting(0.0, 'Value of an action before it was tried. The higher it is, the more the agent tries '
+                                        'before it keeps to what it knows.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +119,11 @@ class _Tables:
     surprised_ns: np.ndarray
 
     @classmethod
-    def blank(cls, numbering: Numbering) -> '_Tables':
-        """Tables before the first step."""
+    def blank(cls, numbering: Numbering, value: float) -> '_Tables':
+        """Tables before the first step, with a value of each action."""
         shape = numbering.num_states, numbering.num_actions
-        return cls(np.zeros(shape), TabularModel.untried(*shape), np.full(1, -1, dtype=np.int64), np.empty(0, dtype=np.int64))
+        return cls(np.full(shape, value), TabularModel.untried(*shape), np.full(1, -1, dtype=np.int64),
+                   np.empty(0, dtype=np.int64))
 
     @classmethod
     def of_bundle(cls, bundle: AgentBundle, numbering: Numbering) -> '_Tables':
@@ -211,7 +214,7 @@ class DynaQLearner:
 
     def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
         """See `Learner.update`."""
-        before = self._tables or _Tables.blank(self._numbering)
+        before = self._tables or _Tables.blank(self._numbering, self._config.initial_value)
         stamps_ns = lesson.transitions.stamp_ns
         new = lesson.transitions.take(slice(np.searchsorted(stamps_ns, before.seen_ns[0], side='right'), None))
         if not len(new):

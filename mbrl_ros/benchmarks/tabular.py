@@ -106,8 +106,8 @@ class ChangeStudy:
                    f'{sum(row["finds"] for row in of):.0f} of {len(of)} go the shortest way in the end, {self.shortest} steps')
 
 
-def run_tabular_benchmark(names: Sequence[str], *, seeds: int, json_path: Path | None) -> None:
-    """Run studies with seeds from 0 on, print their figures, and write all of them as JSON if a path is given.
+def run_tabular_benchmark(names: Sequence[str], *, seeds: Sequence[int], json_path: Path | None) -> None:
+    """Run studies with some seeds, print their figures, and write all of them as JSON if a path is given.
 
     Raises:
         ConfigError: There is no such study, or the file cannot be written.
@@ -118,8 +118,8 @@ def run_tabular_benchmark(names: Sequence[str], *, seeds: int, json_path: Path |
     figures = {}
     for name in names or STUDIES:
         study = STUDIES[name]
-        figures[name] = [{'seed': seed, **row} for seed in range(seeds) for row in study.run(seed)]
-        print(f'{name} ({study.env_id}), {seeds} seeds', *study.in_words(figures[name]), sep='\n', flush=True)
+        figures[name] = [{'seed': seed, **row} for seed in seeds for row in study.run(seed)]
+        print(f'{name} ({study.env_id}), seeds {seeds[0]} to {seeds[-1]}', *study.in_words(figures[name]), sep='\n', flush=True)
     if json_path is not None:
         write_figures(json_path, figures)
 
