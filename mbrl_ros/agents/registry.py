@@ -12,8 +12,11 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.modules import first_line, working_directory_modules
 
 DEFAULT_AGENT = 'pets'
-AGENTS: dict[str, str] = {'pets': 'mbrl_ros.agents.pets:KIND', 'dyna_q': 'mbrl_ros.agents.dyna_q:KIND',
-                          'dyna_q_plus': 'mbrl_ros.agents.dyna_q:KIND_PLUS'}
+AGENTS: dict[str, str] = {
+    'pets': 'mbrl_ros.agents.pets:KIND',
+    'dyna_q': 'mbrl_ros.agents.dyna_q:KIND',
+    'dyna_q_plus': 'mbrl_ros.agents.dyna_q:KIND_PLUS',
+}
 
 
 def agent_kind(name: str) -> AgentKind:

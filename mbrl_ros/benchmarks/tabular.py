@@ -180,7 +180,7 @@ def _of_grid(env: gymnasium.Env) -> list[Start]:
 
 
 STUDIES: dict[str, Study | ChangeStudy] = {
-    'maze': Study('mbrl_ros/DynaMaze-v0', (0, 5, 50), (1, 2, 3, 5, 10, 20, 50), lambda _: [(_reset, 16)],
+    'maze': Study('mbrl_ros/DynaMaze-v0', (0, 5, 50), (1, 2, 3, 5, 10, 20), lambda _: [(_reset, 16)],
                   'at most 16 steps, two above the shortest way'),
     'cliff': Study('CliffWalking-v1', (5, 50), (1, 2, 3, 4, 5, 10, 15, 20), lambda _: [(_reset, 13)],
                    '13 steps, the shortest way'),

@@ -185,8 +185,9 @@ def test_tables_that_do_not_fit_are_refused(spoil, text):
     report = DynaQLearner(contract, space, DynaQLearnerConfig()).update(lesson(steps(numbering, [(0, 0, 0.0, 0, '')])), bool)
     groups = {group: dict(tensors) for group, tensors in report.groups.items()}
     spoil(groups)
+    spoiled = bundled(contract, dataclasses.replace(report, groups=groups))
     with pytest.raises(BundleError, match=text):
-        DynaQAgent(contract, space, DynaQActingConfig()).with_bundle(bundled(contract, dataclasses.replace(report, groups=groups)))
+        DynaQAgent(contract, space, DynaQActingConfig()).with_bundle(spoiled)
 
 
 def test_numbers_of_several_choices_are_those_of_their_combinations():

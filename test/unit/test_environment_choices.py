@@ -60,7 +60,7 @@ def test_choices_with_real_actions_have_no_numbers():
 
 
 def test_an_observation_that_is_no_option_is_named():
-    with pytest.raises(ConfigError, match=r'door/Half-v0 gave an observation that does not fit .*obs.0. is 0.5, which is no whole'):
+    with pytest.raises(ConfigError, match=r'Half-v0 gave an observation that does not fit .*obs.0. is 0.5, which is no whole'):
         FlatEnvironment(f'{HERE}:door/Half-v0')
     with contextlib.closing(FlatEnvironment(f'{HERE}:door/Beyond-v0')) as env, \
             pytest.raises(MeasurementError, match=r'does not fit its space Discrete\(3\): obs.0. is 7, 5 beyond the bound 2'):
