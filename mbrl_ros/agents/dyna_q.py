@@ -5,9 +5,9 @@ then `planning_steps` more from remembered steps. Dyna-Q+ adds a bonus to rememb
 action was last tried, so that plans lead to where the world may have changed. The agent takes an action of largest value.
 
 Note:
-    With `steps_per_round: 1` this is the algorithm of the book. With fewer rounds the agent acts with older values meanwhile;
-    the updates are the same. Where outcomes are left to chance, the model of the last outcome still takes all of them in turn,
-    but it is Dyna's model of a deterministic world: values are those of a mixture that favours recent outcomes.
+    With `steps_per_round: 1` this is the algorithm of the book. With fewer rounds the agent acts with older values meanwhile. The
+    model is that of a deterministic world: where chance decides, planning takes the last outcome for certain, so that values
+    favour recent outcomes.
 """
 
 import copy
