@@ -1,8 +1,8 @@
 """The simulated arm: a PyBullet world, a driver's command interface to it, and Gymnasium environments.
 
-Importing this package registers `mbrl_sim/Reach-v0`, `mbrl_sim/Push-v0`, `mbrl_sim/Lift-v0` and `mbrl_sim/PickPlace-v0` with
-Gymnasium. The tasks over the table take control rate and episode length from `config/tasks`. Only `arm_simulator_node` and `wire`
-know ROS.
+Importing this package registers `mbrl_sim/Reach-v0`, `mbrl_sim/Push-v0`, `mbrl_sim/Lift-v0`, `mbrl_sim/PickPlace-v0` and
+`mbrl_sim/ReachGrid-v0` with Gymnasium. The tasks over the table take control rate and episode length from `config/tasks`. Only
+`arm_simulator_node` and `wire` know ROS.
 """
 
 import gymnasium
@@ -23,5 +23,6 @@ def _register(task: str, name: str) -> None:
                        kwargs={'task': task, **rate})
 
 
+gymnasium.register('mbrl_sim/ReachGrid-v0', 'mbrl_sim.reach_grid:ReachGrid', max_episode_steps=500)
 for _task, _name in ENVIRONMENTS.items():
     _register(_task, _name)

@@ -17,7 +17,7 @@ from mbrl_ros.config import Config
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.spaces.space import Space
-from mbrl_ros.tasks.reward import RewardFunction
+from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.types import Plan
 
 
@@ -253,6 +253,7 @@ class AgentKind:
         config: Settings of agent and learner.
         make_agent: Makes the agent.
         make_learner: Makes the learner from contract, space, the settings in the section `learner`, and what is wanted.
+        is_tabular: Whether it needs a space with a `numbering`; others need one without.
     """
 
     summary: str
@@ -260,4 +261,5 @@ class AgentKind:
     learning: type[Config]
     config: type[AgentConfig]
     make_agent: AgentMaker
-    make_learner: Callable[[Contract, Space, Any, RewardFunction], Learner]
+    make_learner: Callable[[Contract, Space, Any, GoalReward], Learner]
+    is_tabular: bool = False

@@ -29,7 +29,7 @@ from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.spaces.view import view_of
-from mbrl_ros.tasks.reward import RewardFunction
+from mbrl_ros.tasks.reward import GoalReward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class MbpoLearner:
     whole episode will go.
     """
 
-    def __init__(self, contract: Contract, space: Space, config: MbpoLearnerConfig, wanted: RewardFunction) -> None:
+    def __init__(self, contract: Contract, space: Space, config: MbpoLearnerConfig, wanted: GoalReward) -> None:
         self._contract, self._frame, self._config, self._wanted = contract, space.frame, config, wanted
         self._view = view_of(space, contract.obs_size)
         self._ensemble = PetsLearner(contract, space, config)

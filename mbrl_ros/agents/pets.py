@@ -42,7 +42,7 @@ from mbrl_ros.planning.policy_rollouts import PolicyRollouts, PolicyRolloutsConf
 from mbrl_ros.planning.sampling import make_planner
 from mbrl_ros.spaces.frame import framed_transitions, imagined_transitions, inner_sizes
 from mbrl_ros.spaces.space import Space
-from mbrl_ros.tasks.reward import RewardFunction
+from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.training.rounds import RoundsConfig
 from mbrl_ros.types import DynamicsModel, Tag
 
@@ -197,7 +197,7 @@ class PetsAgent:
 class PetsLearner:
     """Fits the ensemble in the frame of the space; implements `Learner`. Arguments are those of `AgentKind.make_learner`."""
 
-    def __init__(self, contract: Contract, space: Space, config: PetsLearnerConfig, wanted: RewardFunction | None = None) -> None:
+    def __init__(self, contract: Contract, space: Space, config: PetsLearnerConfig, wanted: GoalReward | None = None) -> None:
         self._frame, self._config = space.frame, config
         self._period_ns = round(1e9 * contract.period_s)
         self._trainer = EnsembleTrainer(config.trainer)

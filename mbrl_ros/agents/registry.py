@@ -16,6 +16,8 @@ AGENTS: dict[str, str] = {
     'pets': 'mbrl_ros.agents.pets:KIND',
     'mbpo': 'mbrl_ros.agents.mbpo:KIND',
     'sac': 'mbrl_ros.agents.sac:KIND',
+    'dyna_q': 'mbrl_ros.agents.dyna_q:KIND',
+    'dyna_q_plus': 'mbrl_ros.agents.dyna_q:KIND_PLUS',
 }
 
 

@@ -20,7 +20,7 @@ from mbrl_ros.models.actor_critic.experience import Steps
 from mbrl_ros.models.actor_critic.learning import PolicyLearning, PolicyLearningConfig
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.spaces.view import view_of
-from mbrl_ros.tasks.reward import RewardFunction
+from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.training.rounds import RoundsConfig
 
 
@@ -57,7 +57,7 @@ class SacLearner:
     Every round's policy is taken: without a model nothing but acting shows whether it is better.
     """
 
-    def __init__(self, contract: Contract, space: Space, config: SacLearnerConfig, wanted: RewardFunction) -> None:
+    def __init__(self, contract: Contract, space: Space, config: SacLearnerConfig, wanted: GoalReward) -> None:
         view = view_of(space, contract.obs_size)
         self._policy = PolicyLearning(view, wanted, contract.action_size, config.policy)
 

@@ -79,3 +79,20 @@ def budget(
     benchmark = BudgetBenchmark(robot, seed, goals, episodes, model, precision, threads,
                                 BudgetGrid.quick() if quick else BudgetGrid())
     run_budget_benchmark(benchmark, json_path=json_path, plot_path=plot)
+
+
+@app.command()
+def tabular(
+    study: Annotated[list[str] | None, typer.Option(help='What to learn: maze, cliff, taxi, grid, blocking, shortcut; may be '
+                                                         'given several times, all by default.')] = None,
+    seeds: Annotated[int, typer.Option(min=1, help='Number of seeds.')] = 10,
+    first_seed: Annotated[int, typer.Option(min=0, help='The first of them.')] = 0,
+    json_path: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file as JSON.')] = None,
+) -> None:
+    """Learn small discrete environments with Dyna-Q and Dyna-Q+, and look at the greedy ways after so many episodes."""
+    import torch
+
+    from mbrl_ros.benchmarks.tabular import run_tabular_benchmark
+
+    torch.set_num_threads(1)
+    run_tabular_benchmark(study or (), seeds=range(first_seed, first_seed + seeds), json_path=json_path)

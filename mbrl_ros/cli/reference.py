@@ -27,6 +27,12 @@ def parameters() -> None:
 
 
 @app.command()
+def agent(name: str) -> None:
+    """Every setting of an agent."""
+    typer.echo(agent_reference(name))
+
+
+@app.command()
 def holds() -> None:
     """Every reason for which the controller keeps the arm still."""
     typer.echo(hold_reference())
@@ -37,10 +43,16 @@ def parameter_reference() -> str:
     sections = []
     for node, path in NODES.items():
         sections.append(f'## {node}\n\n{_parameter_table(node_config(path.partition(":")[0]))}')
-        for agent in AGENTS if node in _PARTS else ():
-            part = getattr(agent_kind(agent), _PARTS[node])
-            sections.append(f'### {node} with `agent` {agent}\n\n{_parameter_table(part)}')
+        # No node takes an agent with tables.
+        kinds = {name: agent_kind(name) for name in AGENTS} if node in _PARTS else {}
+        sections += [f'### {node} with `agent` {name}\n\n{_parameter_table(getattr(kind, _PARTS[node]))}'
+                     for name, kind in kinds.items() if not kind.is_tabular]
     return '\n\n'.join(sections)
+
+
+def agent_reference(name: str) -> str:
+    """A table row for each setting of an agent; raises ConfigError if there is none of this name."""
+    return _parameter_table(agent_kind(name).config)
 
 
 def hold_reference() -> str:

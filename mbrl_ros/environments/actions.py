@@ -10,6 +10,8 @@ from torch.nn import functional
 from mbrl_ros.environments.bounds import Misfit, misfit
 from mbrl_ros.errors import ConfigError
 
+#: Spaces of choices.
+CHOICES = (Discrete, MultiDiscrete, MultiBinary)
 #: By how much an action of a recording or of a user's expert may be beyond its bounds, as a share of the range.
 _TOLERANCE = 1e-3
 
@@ -82,39 +84,47 @@ class Choices:
     """One or several choices among a finite number each; an agent has a number for each option, and the largest is chosen.
 
     An action in the environment's units has the index of each choice. Implements `ActionMap`.
+
+    Args:
+        space: The space.
+        noun: What a choice is called in `misfit`.
+
+    Attributes:
+        counts: Number of options of each choice.
+        starts: First index of each choice.
     """
 
-    def __init__(self, space: Discrete | MultiDiscrete | MultiBinary) -> None:
-        self.space = space
+    def __init__(self, space: Discrete | MultiDiscrete | MultiBinary, noun: str = 'action') -> None:
+        self.space, self._noun = space, noun
         if isinstance(space, Discrete):
-            self._counts, starts = [int(space.n)], [int(space.start)]
+            self.counts, starts = [int(space.n)], [int(space.start)]
         elif isinstance(space, MultiBinary):
-            self._counts = [2] * int(np.prod(space.shape))
-            starts = [0] * len(self._counts)
+            self.counts = [2] * int(np.prod(space.shape))
+            starts = [0] * len(self.counts)
         else:
-            self._counts = [int(count) for count in np.ravel(space.nvec)]
+            self.counts = [int(count) for count in np.ravel(space.nvec)]
             starts = [int(start) for start in np.ravel(space.start)]
-        self._starts = np.array(starts)
-        self.size, self.num_units = sum(self._counts), len(self._counts)
+        self.starts = np.array(starts)
+        self.size, self.num_units = sum(self.counts), len(self.counts)
 
     def of_agent(self, action: np.ndarray) -> Any:
         """See `ActionMap.of_agent`."""
-        parts = np.split(np.asarray(action), np.cumsum(self._counts)[:-1])
-        chosen = self._starts + [int(np.argmax(part)) for part in parts]
+        parts = np.split(np.asarray(action), np.cumsum(self.counts)[:-1])
+        chosen = self.starts + [int(np.argmax(part)) for part in parts]
         if isinstance(self.space, Discrete):
             return self.space.dtype.type(chosen[0])
         return chosen.reshape(self.space.shape).astype(self.space.dtype)
 
     def to_agent(self, actions: np.ndarray) -> np.ndarray:
         """See `ActionMap.to_agent`; the chosen option is 1, the others are -1."""
-        indices = np.reshape(actions, (len(actions), -1)).astype(np.int64) - self._starts
+        indices = np.reshape(actions, (len(actions), -1)).astype(np.int64) - self.starts
         return np.concatenate([np.where(np.arange(count) == indices[:, [place]], 1.0, -1.0)
-                               for place, count in enumerate(self._counts)], axis=1)
+                               for place, count in enumerate(self.counts)], axis=1)
 
     def misfit(self, actions: np.ndarray) -> Misfit | None:
         """See `ActionMap.misfit`."""
-        values, names = np.reshape(actions, (len(actions), -1)).astype(np.float64), _names(self.num_units)
-        if found := misfit(values, self._starts, self._starts + np.array(self._counts) - 1, names):
+        values, names = np.reshape(actions, (len(actions), -1)).astype(np.float64), _names(self.num_units, self._noun)
+        if found := misfit(values, self.starts, self.starts + np.array(self.counts) - 1, names):
             return found
         if len(between := np.argwhere(values != np.round(values))):
             row, column = between[0]
@@ -123,13 +133,13 @@ class Choices:
 
     def features(self, action: torch.Tensor) -> torch.Tensor:
         """See `ActionMap.features`: 1 for the chosen option, 0 for the others."""
-        return torch.cat([functional.one_hot(part.argmax(dim=-1), part.shape[-1]) for part in action.split(self._counts, dim=-1)],
+        return torch.cat([functional.one_hot(part.argmax(dim=-1), part.shape[-1]) for part in action.split(self.counts, dim=-1)],
                          dim=-1).to(action)
 
     def units(self, action: torch.Tensor) -> torch.Tensor:
         """See `ActionMap.units`."""
-        chosen = torch.stack([part.argmax(dim=-1) for part in action.split(self._counts, dim=-1)], dim=-1)
-        return chosen.to(action) + torch.from_numpy(self._starts).to(action)
+        chosen = torch.stack([part.argmax(dim=-1) for part in action.split(self.counts, dim=-1)], dim=-1)
+        return chosen.to(action) + torch.from_numpy(self.starts).to(action)
 
 
 def action_map(space: Space, env_id: str) -> ActionMap:
@@ -138,7 +148,7 @@ def action_map(space: Space, env_id: str) -> ActionMap:
     Raises:
         ConfigError: Nothing can be planned in such a space.
     """
-    if isinstance(space, (Discrete, MultiDiscrete, MultiBinary)):
+    if isinstance(space, CHOICES):
         return Choices(space)
     if not isinstance(space, Box) or np.dtype(space.dtype).kind != 'f' or np.prod(space.shape) < 1:
         raise ConfigError(f'{env_id} has actions {space}; what can be planned is Box of float32 or float64, Discrete, '
@@ -148,5 +158,5 @@ def action_map(space: Space, env_id: str) -> ActionMap:
     return BoxActions(space)
 
 
-def _names(count: int) -> list[str]:
-    return [f'action[{index}]' for index in range(count)]
+def _names(count: int, noun: str = 'action') -> list[str]:
+    return [f'{noun}[{index}]' for index in range(count)]

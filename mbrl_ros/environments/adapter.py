@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Space
-from gymnasium.spaces.utils import flatdim, flatten, unflatten
+from gymnasium.spaces.utils import flatdim, flatten, flatten_space, unflatten
 
-from mbrl_ros.environments.actions import action_map
+from mbrl_ros.environments.actions import CHOICES, Choices, action_map
+from mbrl_ros.environments.bounds import Misfit, misfit
 from mbrl_ros.environments.foreign import ForeignEnvironment, Stepped
 from mbrl_ros.errors import ConfigError, MeasurementError
+from mbrl_ros.spaces.numbering import Numbering
 
 #: Keys of an observation of an environment with goals; the goal is the last.
 _GOAL_KEYS = ('observation', 'achieved_goal', 'desired_goal')
@@ -22,8 +24,8 @@ _TRIAL = 0
 class FlatEnvironment:
     """An environment whose observations and actions are vectors.
 
-    A Dict observation is concatenated in the order of its space, which for a plain dictionary is alphabetical. An episode is
-    begun and a step made at once, as a trial.
+    A Dict observation is concatenated in the order of its space, which for a plain dictionary is alphabetical. One of choices has
+    the chosen options. An episode is begun and a step made at once, as a trial.
 
     Args:
         env_id: Id for `gymnasium.make`, such as `Name-v0` or `module:Name-v0`.
@@ -39,6 +41,7 @@ class FlatEnvironment:
         raw_obs: Newest observation as the environment gave it.
         obs_names: Names of the O entries of an observation.
         actions: The map of its actions.
+        choices: The choices of an observation; None if it is of real numbers.
         action_names: Names of the A entries of an action.
         is_achieved: Which entries are the achieved goal, shape (O,), bool; all false without goals.
         is_goal: Which entries are the desired goal, likewise.
@@ -55,6 +58,7 @@ class FlatEnvironment:
         self._env = ForeignEnvironment(env_id, render=render)
         try:
             self.space = self._env.observation_space
+            self.choices = Choices(self.space, 'obs') if isinstance(self.space, CHOICES) else None
             self.obs_names = tuple(_names(self.space, env_id))
             self.actions = action_map(self._env.action_space, env_id)
             self.action_names = tuple(f'action[{index}]' for index in range(self.actions.size))
@@ -103,6 +107,20 @@ class FlatEnvironment:
         """
         return terminated and not (success and self.is_goal.any())
 
+    @property
+    def numbering(self) -> Numbering | None:
+        """Numbers of states and actions; None unless both are choices."""
+        if self.choices is None or not isinstance(self.actions, Choices):
+            return None
+        return Numbering(tuple(self.choices.counts), tuple(self.choices.starts.tolist()), tuple(self.actions.counts))
+
+    def misfit(self, obs: np.ndarray, tolerance: float) -> Misfit | None:
+        """The first of observations, shape (N, O), that does not fit the space; see `bounds.misfit`."""
+        if self.choices is not None:
+            return self.choices.misfit(obs)
+        bounds = flatten_space(self.space)
+        return misfit(obs, bounds.low, bounds.high, self.obs_names, tolerance=tolerance)
+
     def picture(self) -> np.ndarray:
         """Render the environment, shape (height, width, 3), uint8.
 
@@ -142,7 +160,8 @@ class FlatEnvironment:
 
     def _flat(self, obs: Any) -> np.ndarray:
         try:
-            values = np.asarray(flatten(self.space, obs), dtype=np.float64)
+            flat = np.ravel(obs) if self.choices else flatten(self.space, obs)
+            values = np.asarray(flat, dtype=np.float64)
         except Exception as error:  # Gymnasium's error depends on what the environment returned.
             raise MeasurementError(f'{self.env_id} gave an observation that does not fit its space {self.space} '
                                    f'({type(error).__name__}: {error})') from None
@@ -152,6 +171,8 @@ class FlatEnvironment:
         if not np.isfinite(values).all():
             name = self.obs_names[int(np.argmin(np.isfinite(values)))]
             raise MeasurementError(f'{self.env_id} gave an observation that is not finite, in {name}')
+        if self.choices and (found := self.choices.misfit(values[None])):
+            raise MeasurementError(f'{self.env_id} gave an observation that does not fit its space {self.space}: {found.text}')
         return values
 
 
@@ -175,17 +196,19 @@ def _names(space: Space, env_id: str, key: str = '') -> list[str]:
     """Names of the entries in the order of `flatten`."""
     if isinstance(space, Dict):
         return [name for part, inner in space.spaces.items() for name in _names(inner, env_id, f'{key}.{part}')]
+    if isinstance(space, CHOICES) and not key:
+        return [f'obs[{index}]' for index in range(int(np.prod(space.shape)))]
     if not isinstance(space, Box) or np.dtype(space.dtype).kind != 'f':
         where = f' at {key[1:]!r}' if key else ''
-        raise ConfigError(f'{env_id} has observations {space}{where}; what can be learned is Box of float32 or float64, or a '
-                          'Dict of those')
+        raise ConfigError(f'{env_id} has observations {space}{where}; what can be learned is Box of float32 or float64, a '
+                          'Dict of those, Discrete, MultiDiscrete or MultiBinary')
     return [f'obs{key}[{index}]' for index in range(int(np.prod(space.shape)))]
 
 
 def _entries(space: Space, key: str) -> np.ndarray:
     """Which entries of the flat observation are those of a key of a space with goals, bool; none of another space."""
     if not isinstance(space, Dict) or not set(_GOAL_KEYS) <= set(space.spaces):
-        return np.zeros(flatdim(space), dtype=bool)
+        return np.zeros(len(_names(space, '')), dtype=bool)
     return np.concatenate([np.full(flatdim(part), name == key) for name, part in space.spaces.items()])
 
 

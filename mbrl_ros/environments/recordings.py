@@ -14,10 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from gymnasium.spaces import Dict, Space
-from gymnasium.spaces.utils import flatten_space
 
 from mbrl_ros.environments.adapter import SUCCESS, FlatEnvironment
-from mbrl_ros.environments.bounds import misfit
 from mbrl_ros.environments.goals import RewardOfGoals
 from mbrl_ros.errors import DemonstrationError
 from mbrl_ros.modules import first_line
@@ -154,8 +152,7 @@ class _Recording:
         """Observations as the agent's, shape (T, O), after a look at their bounds."""
         env = self._env
         values = np.concatenate([rows[name].reshape(self._count, -1) for name in array_names(env.space, kind)], axis=1)
-        bounds = flatten_space(env.space)
-        if found := misfit(values, bounds.low, bounds.high, env.obs_names, tolerance=_TOLERANCE):
+        if found := env.misfit(values, _TOLERANCE):
             raise DemonstrationError(f'in {kind} at step {found.row} {found.text}')
         return values.astype(np.float64)
 

@@ -1,4 +1,4 @@
-"""Episodes of a Gymnasium environment with continuous actions, for the stack's agents and learners."""
+"""Episodes of a Gymnasium environment, for the stack's agents and learners."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -56,6 +56,7 @@ class EnvLoop:
                  features: str | None = None) -> None:
         self.env, self.config, self.name, self.file_name = env, config, env.env_id, file_name(env.env_id)
         try:
+            _check_agent(env, config)
             self._reward = reward or (ENVIRONMENT if env.has_reward_of_goals and env.takes_many_goals else LEARNED)
             self.max_episode_steps = _max_steps(env, config)
             effector = _effector(env, config.effector)
@@ -104,9 +105,9 @@ class EnvLoop:
                 return np.zeros_like(previous), None, str(error)
             return detours.instead_of(decision.action), decision.elapsed_s, None
 
-        def learn(so_far: Episode) -> None:
+        def learn(newest: Episode) -> None:
             nonlocal agent, memory
-            learned = relearn(so_far)
+            learned = relearn(newest)
             if agent is None and learned is not None:
                 memory, play.phase = learned.reset(plan_seed), Phase.RUNNING.value
             agent = learned
@@ -216,6 +217,13 @@ def episode_seeds(seed: int, stream: int, episode: int) -> tuple[int, ...]:
     return tuple(map(int, np.random.SeedSequence([seed, stream, episode]).generate_state(3)))
 
 
+def _check_agent(env: FlatEnvironment, config: EnvLoopConfig) -> None:
+    """Raise ConfigError if observations are choices, which only agents with tables take; those check what else they need."""
+    if env.choices is not None and not config.kind.is_tabular:
+        raise ConfigError(f'{env.env_id} has observations {env.space}, from which the agent {config.agent!r} cannot learn; an '
+                          'agent with tables can, such as dyna_q')
+
+
 def _max_steps(env: FlatEnvironment, config: EnvLoopConfig) -> int:
     limits = [limit for limit in (env.max_steps, config.max_episode_steps) if limit]
     if not limits:
@@ -254,4 +262,5 @@ def _space(env: FlatEnvironment, reward: str, goals: RewardOfGoals | None, effec
     function = features and load_features(features, torch.from_numpy(env.trial_obs).float())
     return OutcomeSpace(env.obs_names, env.action_names, is_reward_learned=reward == LEARNED,
                         goals=entries if env.is_goal.any() else None,
-                        action_features=env.actions.features, features=function, features_name=features or '')
+                        action_features=env.actions.features, features=function, features_name=features or '',
+                        numbering=env.numbering)

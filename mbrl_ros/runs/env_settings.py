@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mbrl_ros.agents.registry import DEFAULT_AGENT, agent_kind
 from mbrl_ros.agents.settings import RunConfig
 from mbrl_ros.config import setting
 from mbrl_ros.environments.adapter import file_name
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 class EnvLoopConfig(RunConfig):
     """How an environment is learned and played.
 
-    `config/envs` has files for some environments, by their names or how these begin, and `default` for all others. The agent has
-    settings for an environment, for those of such a file, for `goals`, all others with goals, or for `default`.
+    `config/envs` has files for some environments, by their names or how these begin; for all others `tabular` if the agent has
+    tables, else `default`. The agent has settings for an environment, for those of such a file, for `goals`, all others with
+    goals, or for `default`.
     """
 
     max_episode_steps: int = setting(0, 'Steps after which an episode ends; 0 leaves that to the environment.', low=0)
@@ -52,4 +54,5 @@ class EnvLoopConfig(RunConfig):
         known = (own.stem for own in (share_directory() / 'config' / 'envs').glob('*.yaml'))
         family = max((stem for stem in known if name.startswith(stem)), key=len, default='')
         sections = (name, family or name, *(('goals',) if has_goals else ()), 'default')
-        return cls.read('envs', sections, path or config_file('envs', family or 'default'), changes, agent)
+        others = 'tabular' if agent_kind(agent or DEFAULT_AGENT).is_tabular else 'default'
+        return cls.read('envs', sections, path or config_file('envs', family or others), changes, agent)

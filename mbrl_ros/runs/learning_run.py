@@ -148,7 +148,8 @@ class LearningRun:
         index = len(self.board.scores)
         episode = self._played(index, on_step)
         model = self.rounds.current
-        self._buffer.extend(episode.transitions(self._stamps_ns(episode.steps), index))
+        rows = episode.transitions(self._stamps_ns(0, episode.steps), index)
+        self._buffer.extend(rows.take(slice(self._num_collected, None)))
         training = self._train_after(index) if index + 1 >= self._demonstrations else None
         score = self._score(episode, index, model if episode.phase == Phase.RUNNING.value else None)
         self.board.add(dataclasses.replace(score, wall_s=time.monotonic() - begin_s))
@@ -167,8 +168,8 @@ class LearningRun:
         if index < self._first_planned:
             return self.loop.play(None, seed=self._seed, episode=index, on_step=on_step)
 
-        def relearn(so_far: Episode) -> Agent | None:
-            self._train_within(index, so_far)
+        def relearn(newest: Episode) -> Agent | None:
+            self._train_within(index, newest)
             return self._agent
 
         return self.loop.play(self._agent, seed=self._seed, episode=index, on_step=on_step, relearn=relearn)
@@ -193,7 +194,8 @@ class LearningRun:
         """Take over recorded episodes; `episodes` learns from them first."""
         for index, episode in enumerate(shown):
             rows = episode.transitions
-            self._buffer.extend(dataclasses.replace(rows, stamp_ns=self._stamps_ns(len(rows)), episode=np.full(len(rows), index)))
+            stamps_ns = self._stamps_ns(0, len(rows))
+            self._buffer.extend(dataclasses.replace(rows, stamp_ns=stamps_ns, episode=np.full(len(rows), index)))
             nan = float('nan')
             self.board.add(EpisodeScore(
                 episode=index, total_steps=self.total_steps + episode.steps, phase=Phase.DEMONSTRATED.value,
@@ -202,18 +204,24 @@ class LearningRun:
         self._demonstrations, self._is_untrained = len(shown), True
         self._keep()
 
-    def _stamps_ns(self, steps: int) -> np.ndarray:
-        """Stamps of the control steps of the next episode."""
-        return (self.total_steps + np.arange(steps)) * round(self.loop.contract.period_s * _NANOSECONDS)
+    @property
+    def _num_collected(self) -> int:
+        """Control steps of the next episode that are in the buffer already."""
+        return len(self._buffer) - self.total_steps
+
+    def _stamps_ns(self, begin: int, steps: int) -> np.ndarray:
+        """Stamps of control steps of the next episode, from one on."""
+        return (self.total_steps + begin + np.arange(steps)) * round(self.loop.contract.period_s * _NANOSECONDS)
 
     def _train_after(self, index: int) -> TrainingReport:
         """Make the round of training after an episode."""
         return self._train(self._buffer.arrays(), index, index)
 
-    def _train_within(self, index: int, so_far: Episode) -> TrainingReport:
-        """Make a round of training within an episode, whose first part is not in the buffer yet."""
-        rows = Transitions.joined([self._buffer.arrays(), so_far.transitions(self._stamps_ns(so_far.steps), index)])
-        return self._train(rows, index - 1, index + _WITHIN * (so_far.steps // self.loop.steps_per_round))
+    def _train_within(self, index: int, newest: Episode) -> TrainingReport:
+        """Make a round of training within an episode, after the newest part of it."""
+        self._buffer.extend(newest.transitions(self._stamps_ns(self._num_collected, newest.steps), index))
+        part = self._num_collected // self.loop.steps_per_round
+        return self._train(self._buffer.arrays(), index - 1, index + _WITHIN * part)
 
     def _train(self, rows: Transitions, episode: int, round_index: int) -> TrainingReport:
         report = self.rounds.round(rows, episode=episode, round_index=round_index, stamp_ns=int(rows.stamp_ns[-1]))

@@ -13,7 +13,7 @@ from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 from mbrl_ros.runs.scores import EpisodeScore
 from mbrl_ros.spaces.space import Space
-from mbrl_ros.tasks.reward import RewardFunction
+from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.types import TAGS, Phase
 
 #: Learning and evaluation draw their episodes from different streams of a seed.
@@ -37,7 +37,7 @@ class Episode:
         goal: Goal at each step, shape (T, 3); NaN without a goal.
         tags: `Tag` of each step, shape (T,), uint8.
         terminated: Whether the last step ended the episode for good, so that no reward could follow.
-        is_over: Whether the episode has ended; false for the first part of one that goes on.
+        is_over: Whether the episode has ended; false for a part of one that goes on.
         began_at_goal: Whether it began where it was to end; None if that is not known.
     """
 
@@ -69,7 +69,7 @@ class Episode:
                               tags=self.tags)
 
 
-#: From the first part of an episode to the agent to go on with; None goes on with random actions.
+#: From the newest part of an episode to the agent to go on with; None goes on with random actions.
 Relearn = Callable[[Episode], Agent | None]
 
 
@@ -122,16 +122,18 @@ def play_out(play: Play, on_step: Callable[[], None] = lambda: None, *, every: i
         play: The episode.
         on_step: Called before each control step.
         every: Control steps from one call of `on_part` to the next; 0 for no calls.
-        on_part: Called with the episode so far, while it is not over.
+        on_part: Called with the newest `every` steps, while the episode is not over.
     """
     obs, goals, phases, steps = [play.obs], [], [], []
 
-    def so_far() -> Episode:
+    def since(begin: int) -> Episode:
+        made = steps[begin:]
+        tags = np.array([TAGS.get(Phase(phase), 0) for phase in phases[begin:]], dtype=np.uint8)
         return Episode(play.phase, play.success, play.distance_m, play.episode_return,
-                       np.array([step.elapsed_s for step in steps if step.elapsed_s is not None]),
-                       tuple(step.failure for step in steps if step.failure is not None), np.array(obs),
-                       np.array([step.action for step in steps]), np.array([step.reward for step in steps]), np.array(goals),
-                       np.array([TAGS.get(Phase(phase), 0) for phase in phases], dtype=np.uint8), play.terminated, play.is_over)
+                       np.array([step.elapsed_s for step in made if step.elapsed_s is not None]),
+                       tuple(step.failure for step in made if step.failure is not None), np.array(obs[begin:]),
+                       np.array([step.action for step in made]), np.array([step.reward for step in made]),
+                       np.array(goals[begin:]), tags, play.terminated, play.is_over)
 
     while not play.is_over:
         on_step()
@@ -140,8 +142,8 @@ def play_out(play: Play, on_step: Callable[[], None] = lambda: None, *, every: i
         steps.append(play.step())
         obs.append(play.obs)
         if every and len(steps) % every == 0 and not play.is_over:
-            on_part(so_far())
-    return so_far()
+            on_part(since(len(steps) - every))
+    return since(0)
 
 
 class LoopConfig(Protocol):
@@ -183,7 +185,7 @@ class Runner(Protocol):
     contract: Contract
     period_s: float
     space: Space
-    wanted: RewardFunction
+    wanted: GoalReward
     agent: Agent
     demonstrations: int
     max_episode_steps: int
@@ -209,8 +211,8 @@ class Runner(Protocol):
             episode: Index of the episode.
             stream: `LEARNING` or `EVALUATION`.
             on_step: Called before each control step, e.g. to take a picture.
-            relearn: Called after every `steps_per_round` control steps, unless the episode is over; a runner in which this is 0
-                never calls it.
+            relearn: Called with these steps after every `steps_per_round` control steps, unless the episode is over; a runner in
+                which this is 0 never calls it.
 
         Raises:
             MeasurementError: An environment returned values that are not finite.

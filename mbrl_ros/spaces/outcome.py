@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from mbrl_ros.spaces.numbering import Numbering
 from mbrl_ros.spaces.view import PlainView
 
 #: Last entry of an observation after the end of an episode; far from 0, the episode goes on, and 1, it ends here.
@@ -59,6 +60,7 @@ class OutcomeSpace:
         features: Further inputs of the model, shape (..., F), of the environment's own observations, shape (..., O); none by
             default.
         features_name: Name of `features`, which becomes part of the space's.
+        numbering: Numbers of states and actions, if they are finitely many.
 
     Attributes:
         relations: `Goals.relations`; None without goals.
@@ -70,10 +72,11 @@ class OutcomeSpace:
 
     def __init__(self, obs_names: tuple[str, ...], action_names: tuple[str, ...], *, is_reward_learned: bool,
                  goals: Goals | None = None, action_features: Callable[[torch.Tensor], torch.Tensor] | None = None,
-                 features: Callable[[torch.Tensor], torch.Tensor] | None = None, features_name: str = '') -> None:
+                 features: Callable[[torch.Tensor], torch.Tensor] | None = None, features_name: str = '',
+                 numbering: Numbering | None = None) -> None:
         self.name = f'{_NAME}{_WITH}{features_name}' if features_name else _NAME
         self.state_names = (*obs_names, *(('reward', 'ended') if is_reward_learned else ('ended',)))
-        self.action_names = action_names
+        self.action_names, self.numbering = action_names, numbering
         self.bounded_names = ('reward',) if is_reward_learned else ()
         self.relations = None if goals is None else goals.relations
         self.view = PlainView(len(obs_names), has_goal=False)
@@ -191,7 +194,7 @@ class GivenReward:
 
 
 class OutcomeReward:
-    """An objective for observations with outcomes as what is wanted of a policy; implements `tasks.reward.RewardFunction`.
+    """An objective for observations with outcomes as what is wanted of a policy; implements `tasks.reward.GoalReward`.
 
     Goals of an environment are entries of its observations, so there are no others.
     """
@@ -202,7 +205,7 @@ class OutcomeReward:
         self._objective = objective
 
     def reward(self, obs: torch.Tensor, action: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        """See `tasks.reward.RewardFunction.reward`."""
+        """See `tasks.reward.GoalReward.reward`."""
         return self._objective(obs, action)
 
     def is_within(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
@@ -214,5 +217,5 @@ class OutcomeReward:
         return torch.full((*obs.shape[:-1], 3), float('nan'))
 
     def is_over(self, obs: torch.Tensor) -> torch.Tensor:
-        """See `tasks.reward.RewardFunction.is_over`."""
+        """See `tasks.reward.GoalReward.is_over`."""
         return obs[..., -1].abs() > _ENDS

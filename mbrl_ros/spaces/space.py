@@ -26,7 +26,8 @@ class Space(Protocol):
 
     A space may have an attribute `relations`: entries (from, to) of an observation whose differences matter, shape (2, K, G),
     for a policy that imitates. It may have a `view`, what a learned policy sees, see `view.view_of`. It may have `bounded_names`:
-    entries that a frame leaves as they are, of which plans count on no larger values than experience has.
+    entries that a frame leaves as they are, of which plans count on no larger values than experience has. One of finitely many
+    states and actions has a `numbering`, a `Numbering`.
     """
 
     name: str

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 
 
-class RewardFunction(Protocol):
+class GoalReward(Protocol):
     """What is wanted of a policy: the reward of any transition for any goal. A `tasks.Task` is one.
 
     Attributes:

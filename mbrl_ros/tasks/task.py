@@ -20,7 +20,7 @@ class Task(abc.ABC):
     Attributes:
         name: Key of `TASKS`.
         rewards: Terms that are rewards; the others are costs.
-        has_goal: As `reward.RewardFunction`.
+        has_goal: As `reward.GoalReward`.
         space: Space of observations and actions.
         state_names: Entries of the observation: their positions, then their velocities.
         action_names: The A entries of an action.

@@ -119,7 +119,7 @@ class Rounds:
             return dataclasses.replace(report, reason=f'no round: {error}')
         # Only now, so that a round without a candidate leaves its new transitions to the next one.
         self.drift = drift
-        if (~np.isin(keys, self.judged_stamps)).sum() >= _FEWEST_NEW:
+        if (~_among(keys, self.judged_stamps)).sum() >= _FEWEST_NEW:
             self.judged_stamps = keys.copy()
         if learned.is_better:
             self._take(learned, keys, report, len(transitions) if real_steps is None else real_steps)
@@ -142,8 +142,13 @@ class Rounds:
     def _changed(self, rows: Transitions, held_out: np.ndarray) -> tuple[str, DriftState]:
         """Description of a change since the bundle in use was trained, empty for none, and the new state of the detector."""
         keys = rows.stamp_ns
-        new, own = ~np.isin(keys, self.judged_stamps), held_out & np.isin(keys, self.learned_stamps)
-        if self.current is None or new.sum() < _FEWEST_NEW or not own.any():
+        new = ~_among(keys, self.judged_stamps)
+        if self.current is None or new.sum() < _FEWEST_NEW:
+            return '', self.drift
+        own = _among(keys, self.learned_stamps)
+        if held_out.any():
+            own &= held_out  # A learner that holds nothing out knows how surprising transitions were before it learned from them.
+        if not own.any():
             return '', self.drift
         recent, before = (self._learner.surprise(rows.take(mask)) for mask in (new, own))
         if recent is None or before is None:
@@ -155,9 +160,9 @@ class Rounds:
     def _lesson(self, rows: Transitions, held_out: np.ndarray, drift: DriftState, has_changed: bool, round_index: int) -> Lesson:
         """The learner's lesson; transitions since the last change are repeated to make up `recent_share`."""
         keys = rows.stamp_ns
-        since = held_out & ~np.isin(keys, self.learned_stamps)
-        # After a change only the transitions since then show how good a candidate is.
-        judged_on = since if has_changed and since.any() else held_out
+        judged_on = held_out
+        if has_changed and (since := held_out & ~_among(keys, self.learned_stamps)).any():
+            judged_on = since  # After a change only the transitions since then show how good a candidate is.
         recent, repeats = (keys >= drift.changed_ns) & ~held_out, 0
         if drift.changed_ns != NEVER_NS and recent.any():
             share = self.config.drift.recent_share
@@ -165,3 +170,8 @@ class Rounds:
             repeats = max(round(wanted / recent.sum()) - 1, 0)
         seed = (self._seed * _SEED_STRIDE + round_index) % _SEED_BOUND
         return Lesson(rows, held_out, judged_on, recent, repeats, seed)
+
+
+def _among(keys: np.ndarray, stamps: np.ndarray) -> np.ndarray:
+    """Which keys, shape (N,), are among stamps, bool; both identify, which makes this ten times faster."""
+    return np.isin(keys, stamps, assume_unique=True)

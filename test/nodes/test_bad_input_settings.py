@@ -69,6 +69,11 @@ def test_an_unknown_agent_is_named_with_what_may_be_meant(node):
     assert refuse(node, '-p', 'agent:=pest') == "error: there is no agent 'pest'; did you mean 'pets'?"
 
 
+@pytest.mark.parametrize('node', ['model_trainer', 'mpc_controller'])
+def test_an_agent_with_tables_has_nothing_to_do_with_an_arm(node):
+    assert "the agent 'dyna_q' has a table of states and actions" in refuse(node, '-p', 'agent:=dyna_q')
+
+
 def test_a_model_of_another_task_is_named():
     line = refuse('model_trainer', '-p', 'task:=lift', '-p', 'model:=push')
     assert line.startswith('error: ') and "'push'" in line

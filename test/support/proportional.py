@@ -20,7 +20,7 @@ from mbrl_ros.planning.planner import Objective
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.space import Space
-from mbrl_ros.tasks.reward import RewardFunction
+from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.training.rounds import RoundsConfig
 
 _POSITION = slice(0, 3)
@@ -92,7 +92,7 @@ class ProportionalAgent:
 class ProportionalLearner:
     """Begins with a small gain, and doubles it when an episode of the agent ended short of its goal; implements `Learner`."""
 
-    def __init__(self, contract: Contract, space: Space, config: RoundsConfig, wanted: RewardFunction) -> None:
+    def __init__(self, contract: Contract, space: Space, config: RoundsConfig, wanted: GoalReward) -> None:
         self._gain = 0.0
 
     def resume(self, bundle: AgentBundle) -> None:

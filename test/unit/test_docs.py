@@ -1,12 +1,13 @@
 """The pages say what the code says. Run as a program, this file rewrites their generated tables."""
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
 import pytest
 
-from mbrl_ros.cli.reference import hold_reference, parameter_reference
+from mbrl_ros.cli.reference import agent_reference, hold_reference, parameter_reference
 from mbrl_ros.resources import share_directory
 from mbrl_ros.ros import topics
 from mbrl_ros.types import EpisodeReport, TrainingReport
@@ -16,6 +17,7 @@ DOCS = ROOT / 'docs'
 GENERATED = {
     'parameters.md': ('mbrl-ros reference parameters', parameter_reference),
     'safety.md': ('mbrl-ros reference holds', hold_reference),
+    'tabular.md': ('mbrl-ros reference agent dyna_q_plus', functools.partial(agent_reference, 'dyna_q_plus')),
 }
 PAGES = sorted([*DOCS.glob('*.md'), *ROOT.glob('*.md')])
 

@@ -50,7 +50,7 @@ def test_an_episode_is_its_steps_in_order_and_the_last_one_says_how_it_ended(ter
     assert episode.failures == ('no plan',)
 
 
-@pytest.mark.parametrize(('steps', 'parts'), [(5, [2, 4]), (4, [2])])
+@pytest.mark.parametrize(('steps', 'parts'), [(5, 2), (4, 1)])
 def test_an_episode_is_given_in_part_every_so_many_steps_but_not_at_its_end(steps, parts):
     given, play = [], Countdown(steps, terminated=False)
 
@@ -59,9 +59,10 @@ def test_an_episode_is_given_in_part_every_so_many_steps_but_not_at_its_end(step
         play.phase = 'running'
 
     whole = play_out(play, every=2, on_part=on_part)
-    assert [part.steps for part in given] == parts and whole.steps == steps
-    for part in given:
-        rows, same = part.transitions(np.arange(part.steps), 7), whole.transitions(np.arange(steps), 7).take(slice(part.steps))
+    assert [part.steps for part in given] == parts * [2] and whole.steps == steps
+    for index, part in enumerate(given):
+        begin, end = 2 * index, 2 * index + 2
+        rows, same = part.transitions(np.arange(begin, end), 7), whole.transitions(np.arange(steps), 7).take(slice(begin, end))
         for name, values in rows.columns().items():
             np.testing.assert_array_equal(values, same.columns()[name])
         assert not rows.truncated.any()

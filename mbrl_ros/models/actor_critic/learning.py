@@ -12,7 +12,7 @@ from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled
 from mbrl_ros.models.actor_critic.soft_actor_critic import ActorCriticConfig, Batch, SoftActorCritic, Tensors
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.spaces.view import View
-from mbrl_ros.tasks.reward import RewardFunction
+from mbrl_ros.tasks.reward import GoalReward
 
 #: Largest normalised feature in either direction.
 _BOUND = 10.0
@@ -94,7 +94,7 @@ class PolicyLearning:
         config: Settings.
     """
 
-    def __init__(self, view: View, wanted: RewardFunction, action_size: int, config: PolicyLearningConfig) -> None:
+    def __init__(self, view: View, wanted: GoalReward, action_size: int, config: PolicyLearningConfig) -> None:
         self._view, self._wanted, self._action_size, self._config = view, wanted, action_size, config
         self._inputs: Normalizer | None = None
         self._learning: SoftActorCritic | None = None
