@@ -192,7 +192,7 @@ class DynaQLearner:
     Arguments are those of `AgentKind.make_learner`; raises ConfigError like `DynaQAgent`.
     """
 
-    def __init__(self, contract: Contract, space: Space, config: DynaQLearnerConfig, wanted: GoalReward) -> None:
+    def __init__(self, contract: Contract, space: Space, config: DynaQLearnerConfig, wanted: GoalReward | None = None) -> None:
         self._config, self._numbering = config, _numbering(contract, space)
         self._tables: _Tables | None = None
 

@@ -15,9 +15,11 @@ from mbrl_ros.agents.agent import Agent
 from mbrl_ros.benchmarks.figures import write_figures
 from mbrl_ros.config import suggestion
 from mbrl_ros.environments.actions import Choices
+from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.environments.mazes import Maze
 from mbrl_ros.errors import ConfigError
-from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.env_loop import EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.outputs import require_writable
 from mbrl_sim.reach_grid import distances
@@ -126,8 +128,8 @@ def run_tabular_benchmark(names: Sequence[str], *, seeds: Sequence[int], json_pa
 
 def learned(env_id: str, agent: str, changes: Sequence[str], seed: int) -> Iterator[tuple[int, Agent]]:
     """Steps of each learning episode, and the agent with what was learned so far, without exploration."""
-    config = EnvLoopConfig.of_env(env_id, changes=changes, agent=agent)
-    with contextlib.closing(EnvLoop(env_id, config)) as loop, tempfile.TemporaryDirectory() as folder:
+    config = EnvLoopConfig.of_env(env_id, changes=changes, agent=agent, has_goals=False)
+    with contextlib.closing(EnvLoop(FlatEnvironment(env_id), config)) as loop, tempfile.TemporaryDirectory() as folder:
         run = LearningRun(loop, seed=seed, folder=Path(folder))
         greedy = config.kind.make_agent(loop.contract, loop.space, config.agent_config.evaluated().acting())
         for done in run.episodes(_ENDLESS):

@@ -22,8 +22,10 @@ from mbrl_ros.agents.dyna_q import (
     DynaQPlusLearnerConfig,
 )
 from mbrl_ros.agents.registry import agent_kind
+from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.errors import BundleError, ConfigError, ModelError, TrainingCancelled
-from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.env_loop import EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.spaces.numbering import Numbering
@@ -200,7 +202,7 @@ def test_numbers_of_several_choices_are_those_of_their_combinations():
 
 
 def run_in(folder, *, env=MAZE, agent='dyna_q', changes=(), resume=False, seed=3):
-    loop = EnvLoop(env, EnvLoopConfig.of_env(env, changes=changes, agent=agent))
+    loop = EnvLoop(FlatEnvironment(env), EnvLoopConfig.of_env(env, changes=changes, agent=agent, has_goals=False))
     return contextlib.closing(loop), LearningRun(loop, seed=seed, folder=folder, resume=resume)
 
 
@@ -250,13 +252,15 @@ def test_more_planning_takes_fewer_steps(maze, tmp_path):
 def test_a_bundle_acts_in_another_process_as_in_this_one(maze):
     code = f"""
 from mbrl_ros.agents.bundle import AgentBundle
-from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
-loop = EnvLoop({MAZE!r}, EnvLoopConfig.of_env({MAZE!r}, agent='dyna_q'))
+from mbrl_ros.environments.adapter import FlatEnvironment
+from mbrl_ros.runs.env_loop import EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
+loop = EnvLoop(FlatEnvironment({MAZE!r}), EnvLoopConfig.of_env({MAZE!r}, agent='dyna_q', has_goals=False))
 episode = loop.play(loop.agent.with_bundle(AgentBundle.load({str(maze[0] / 'model.safetensors')!r})), seed=5, episode=1)
 print(episode.action.tobytes().hex())
 """
     there = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()
-    with contextlib.closing(EnvLoop(MAZE, EnvLoopConfig.of_env(MAZE, agent='dyna_q'))) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(MAZE), EnvLoopConfig.of_env(MAZE, agent='dyna_q', has_goals=False))) as loop:
         agent = loop.agent.with_bundle(AgentBundle.load(maze[0] / 'model.safetensors'))
         assert loop.play(agent, seed=5, episode=1).action.tobytes().hex() == there
 
@@ -268,7 +272,7 @@ print(episode.action.tobytes().hex())
     (MAZE, 'dyna_q', {'reward': 'test_agents_dyna_q:some_reward'}, "'dyna_q' learns from the rewards of steps, so --reward is")])
 def test_what_does_not_fit_a_table_is_refused_in_a_sentence(env, agent, options, text):
     with pytest.raises(ConfigError, match=text):
-        EnvLoop(env, EnvLoopConfig.of_env(env, agent=agent), **options)
+        EnvLoop(FlatEnvironment(env), EnvLoopConfig.of_env(env, agent=agent, has_goals=False), **options)
 
 
 def some_reward(obs, action):

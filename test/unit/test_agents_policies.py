@@ -9,10 +9,12 @@ from support.recordings import recorded, saved, to_goal
 
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.registry import agent_kind
+from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.errors import BundleError, PlanningError
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.env_demonstrations import load_env_demonstrations
-from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.env_loop import EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.spaces.joint_tool import table_space
 from mbrl_ros.spaces.tabletop import BODY, TOOL
@@ -33,7 +35,7 @@ SETTINGS = {
 @contextlib.contextmanager
 def run_of(agent, folder, *, resume=False, shown=True):
     config = EnvLoopConfig.from_mapping({'agent': agent, 'explorations': 1, **SETTINGS[agent]})
-    with contextlib.closing(EnvLoop(SPARSE, config)) as loop:
+    with contextlib.closing(EnvLoop(FlatEnvironment(SPARSE), config)) as loop:
         source = saved(folder.parent / 'demos.npz', recorded(SPARSE, to_goal))
         demos = load_env_demonstrations([str(source)], loop, seed=0) if shown and not resume else []
         yield LearningRun(loop, seed=0, folder=folder, resume=resume, shown=demos)

@@ -13,7 +13,8 @@ from mbrl_ros.cli.main import app
 from mbrl_ros.environments.adapter import FlatEnvironment
 from mbrl_ros.errors import ConfigError, DemonstrationError, MeasurementError
 from mbrl_ros.runs.env_demonstrations import load_env_demonstrations
-from mbrl_ros.runs.env_loop import EnvLoop, EnvLoopConfig
+from mbrl_ros.runs.env_loop import EnvLoop
+from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 
 CLIFF, HERE = 'CliffWalking-v1', 'test_environment_choices'
@@ -56,7 +57,8 @@ def test_choices_with_real_actions_have_no_numbers():
     with contextlib.closing(FlatEnvironment(f'{HERE}:door/Pushed-v0')) as env:
         assert env.numbering is None
     with pytest.raises(ConfigError, match="agent 'dyna_q' has a table .* those of .*Pushed-v0 are not"):
-        EnvLoop(f'{HERE}:door/Pushed-v0', EnvLoopConfig.of_env('door/Pushed-v0', agent='dyna_q'))
+        EnvLoop(FlatEnvironment(f'{HERE}:door/Pushed-v0'),
+                EnvLoopConfig.of_env('door/Pushed-v0', agent='dyna_q', has_goals=False))
 
 
 def test_an_observation_that_is_no_option_is_named():
@@ -78,7 +80,8 @@ def shown_way(path, *, last_state=47):
 
 @contextlib.contextmanager
 def cliff():
-    with contextlib.closing(EnvLoop(CLIFF, EnvLoopConfig.of_env(CLIFF, changes=['epsilon=0.0'], agent='dyna_q'))) as loop:
+    config = EnvLoopConfig.of_env(CLIFF, changes=['epsilon=0.0'], agent='dyna_q', has_goals=False)
+    with contextlib.closing(EnvLoop(FlatEnvironment(CLIFF), config)) as loop:
         yield loop
 
 
