@@ -12,7 +12,10 @@ from mbrl_ros.errors import ConfigError
 from mbrl_ros.modules import first_line, working_directory_modules
 
 DEFAULT_AGENT = 'pets'
-AGENTS: dict[str, str] = {'pets': 'mbrl_ros.agents.pets:KIND'}
+AGENTS: dict[str, str] = {
+    'pets': 'mbrl_ros.agents.pets:KIND',
+    'solver_mpc': 'mbrl_ros.agents.solver_mpc:KIND',
+}
 
 
 def agent_kind(name: str) -> AgentKind:

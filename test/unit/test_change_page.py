@@ -101,7 +101,7 @@ def test_a_task_is_a_file_an_entry_its_settings_and_a_file_of_them(tree):
 
 def test_an_agent_is_a_file_that_ends_in_its_kind_and_an_entry(tree):
     shutil.copy(ROOT / 'test' / 'support' / 'proportional.py', tree.folder / 'mbrl_ros' / 'agents' / 'proportional.py')
-    tree.edit('mbrl_ros/agents/registry.py', "pets:KIND'}", "pets:KIND', 'proportional': 'mbrl_ros.agents.proportional:KIND'}")
+    tree.edit('mbrl_ros/agents/registry.py', "pets:KIND',", "pets:KIND', 'proportional': 'mbrl_ros.agents.proportional:KIND',")
     (tree.folder / 'config' / 'agents' / 'proportional.yaml').write_text('tasks:\n  reach: {damping: 0.1}\n')
     tree.learn('--task', 'reach', '--agent', 'proportional', '--set', 'explorations=1', '--steps', '100')
     assert 'damping: 0.1' in (tree.folder / 'run' / 'config.yaml').read_text()
