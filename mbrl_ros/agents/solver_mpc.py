@@ -90,7 +90,11 @@ class _Memory:
 
 
 class SolverMpcAgent:
-    """Solves the problem of each control step; implements `Agent`. Arguments are those of `AgentKind.make_agent`."""
+    """Solves the problem of each control step; implements `Agent`. Arguments are those of `AgentKind.make_agent`.
+
+    Attributes:
+        weights: Weights of the cost.
+    """
 
     def __init__(self, contract: Contract, space: Space, config: SolverMpcActingConfig, *,
                  max_action_change: np.ndarray | None = None, is_repeatable: bool = True) -> None:
@@ -98,7 +102,7 @@ class SolverMpcAgent:
         self._contract, self._config = contract, config
         self._problem = HorizonProblem(_robot(contract, space), contract.period_s, config.solver, max_action_change)
         self._model: MeanModel | None = None
-        self._weights = CostWeights()
+        self.weights = CostWeights()
 
     def with_bundle(self, bundle: AgentBundle) -> 'SolverMpcAgent':
         """See `Agent.with_bundle`."""
@@ -108,13 +112,13 @@ class SolverMpcAgent:
     def with_weights(self, weights: CostWeights) -> 'SolverMpcAgent':
         """Copy of the agent with other weights of the cost."""
         agent = copy.copy(self)
-        agent._weights = weights
+        agent.weights = weights
         return agent
 
     def prepare(self, obs: np.ndarray, objective: Objective) -> str:
         """See `Agent.prepare`."""
         network = self._config.network
-        agent = self._with(stand_in(self._contract.obs_size, self._contract.action_size, network), self._weights)
+        agent = self._with(stand_in(self._contract.obs_size, self._contract.action_size, network), self.weights)
         memory, still = agent.reset(0), np.zeros(self._contract.action_size)
         for _ in range(_WARM_UPS):
             agent.act(obs, np.zeros(3), memory, objective=objective, previous_action=still)
@@ -145,7 +149,7 @@ class SolverMpcAgent:
             memory.slowest_s, last_s = max(memory.slowest_s, now_s - last_s), now_s
             return deadline_s is not None and now_s - begun_s + memory.slowest_s > deadline_s
 
-        chosen = choose(self._problem, self._model, start, memory.actions, np.asarray(goal), self._weights, is_over)
+        chosen = choose(self._problem, self._model, start, memory.actions, np.asarray(goal), self.weights, is_over)
         memory.actions, memory.before = chosen.next_actions, start.previous
         plan = self._plan(chosen, objective, begun_s)
         return Decision(plan.actions[0], plan.elapsed_s, plan.value, plan.disagreement, plan, chosen.note)

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.robots.boxes import box_corners
 from mbrl_ros.robots.origins import JointOrigins
 from mbrl_ros.robots.profile import RobotProfile
 
@@ -49,7 +50,7 @@ class Clearance:
 
     def __init__(self, robot: RobotProfile, boxes_m: tuple[float, ...] = ()) -> None:
         self._origins = JointOrigins(robot)
-        self._lower, self._upper = corners(boxes_m)
+        self._lower, self._upper = np.swapaxes(box_corners(boxes_m, 'boxes_m'), 0, 1)
         if boxes_m and not robot.capsules:
             raise ConfigError(f'keep-out boxes need capsules around the links, and the profile of {robot.name} has none; '
                               'give it capsules, or leave boxes_m empty')
@@ -104,20 +105,6 @@ class Clearance:
         samples = np.random.default_rng(0).uniform(-1.0, 1.0, (8, size)) + robot.home_rad
         low = np.flatnonzero(np.ptp(self._origins.points(samples)[..., 2], axis=0) > _STILL_M)
         return low, np.where(low == size, robot.workspace.lowest_tool_m, robot.workspace.lowest_link_m)
-
-
-def corners(boxes_m: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper corners of boxes, metres, shape (B, 3) each.
-
-    Raises:
-        ConfigError: The numbers are no boxes.
-    """
-    boxes = np.array(boxes_m, dtype=np.float64)
-    if boxes.size % 6 or not (boxes.reshape(-1, 2, 3)[:, 0] < boxes.reshape(-1, 2, 3)[:, 1]).all():
-        raise ConfigError('boxes_m needs 6 numbers for each box, its lower and its upper corner (x, y, z each), '
-                          f'got {list(boxes_m)}')
-    lower, upper = np.swapaxes(boxes.reshape(-1, 2, 3), 0, 1)
-    return lower, upper
 
 
 def nearest_to_box(start: np.ndarray, end: np.ndarray, lower: np.ndarray,

@@ -12,15 +12,17 @@ from typing import Protocol
 import numpy as np
 
 from mbrl_ros.config import Config, setting
+from mbrl_ros.errors import ConfigError
 from mbrl_ros.planning.solver.clearance import Clearance, Distances
 from mbrl_ros.planning.solver.cost import CostWeights
 from mbrl_ros.planning.solver.quadratic import LeastSquares, QuadraticSolver, condensed
+from mbrl_ros.robots.boxes import box_corners
 from mbrl_ros.robots.profile import RobotProfile
 
 #: Rounding that is no violation of a limit, in the limit's unit.
 _ROUNDING = 1e-5
 #: Shares of a step that are tried, the first that keeps the limits is made.
-_SHARES = (1.0, 0.5, 0.25)
+_SHARES = (1.0, 0.5, 0.2, 0.05)
 #: Bounds of rows that are not used.
 _FREE = 1e6
 #: A pair comes no nearer than this in one step of the iteration, m.
@@ -43,7 +45,7 @@ class SolverConfig(Config):
 
     horizon: int = setting(10, 'Control steps of a plan; at its end the arm stands.', low=2, high=100)
     max_iterations: int = setting(2, 'Quadratic programmes for each decision.', low=1, high=20)
-    max_step_rad: float = setting(0.2, 'Largest change of a predicted joint position in one of them.', unit='rad', low=0.01,
+    max_step_rad: float = setting(0.15, 'Largest change of a predicted joint position in one of them.', unit='rad', low=0.01,
                                   high=3.0)
     velocity_scale: float = setting(0.98, 'Share of the velocity limits that actions use.', low=0.01, high=1.0)
     position_margin_rad: float = setting(0.03, 'Distance kept from the position limits.', unit='rad', low=0.0, high=0.5)
@@ -54,6 +56,12 @@ class SolverConfig(Config):
                               high=0.5)
     least_margin_m: float = setting(0.015, 'Smallest distance of a plan that is followed.', unit='m', low=0.0, high=0.5)
     max_rows: int = setting(64, 'Nearest pairs of a link and a box, over all steps, that the solver looks at.', low=1, high=1000)
+
+    def check(self) -> None:
+        """Raise ConfigError when `boxes_m` are no boxes, or the margins contradict each other."""
+        box_corners(self.boxes_m, 'SolverConfig.boxes_m')
+        if self.least_margin_m > self.margin_m:
+            raise ConfigError(f'SolverConfig.least_margin_m needs at most margin_m {self.margin_m}, got {self.least_margin_m}')
 
 
 @dataclasses.dataclass(frozen=True)
