@@ -231,8 +231,8 @@ def _in_words(result: dict[str, Any]) -> list[str]:
     return [f'among boxes: {boxes["successes"]} of {boxes["goals"]} goals reached, median {boxes["steps_median"]:.0f} steps, '
             f'{boxes["contact_steps"]} physics steps in contact',
             *(f'limits exceeded in {kind}: {beyond[kind] or "none"}' for kind in beyond),
-            f'{boxes["fallbacks"]} of {boxes["decisions"]} decisions fell back on the last plan or braked, {boxes["braked"]} braked',
-            'a decision: ' + ', '.join(f'{1.0 * boxes[f"{kind}_ms"][share]:.1f} ms {kind} {share}'
+            f'{boxes["fallbacks"]} of {boxes["decisions"]} decisions fell back, {boxes["braked"]} of them on braking',
+            'a decision: ' + ', '.join(f'{boxes[f"{kind}_ms"][share]:.1f} ms {kind} {share}'
                                        for kind in ('wall', 'cpu') for share in ('p50', 'p99')),
             f'return of the learned cost {costs["return_learned"]:.2f}, of the best of {len(HAND_SET)} set by hand '
             f'{costs["return_best_by_hand"]:.2f}: {costs["gain"]:+.2f} ± {costs["gain_error"]:.2f}, better at '

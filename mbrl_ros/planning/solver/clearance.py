@@ -15,19 +15,21 @@ from mbrl_ros.robots.profile import RobotProfile
 
 #: Halvings of a segment in the search for its point nearest to a box; the last part of 0.4 m is 0.8 mm long.
 _HALVINGS = 9
+#: Points of a capsule that each box is compared with: the nearest one and the ends.
+_POINTS = 3
 #: An origin whose height varies by less than this never comes near the floor, m.
 _STILL_M = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class Distances:
-    """Distances at N joint positions of P pairs: each capsule with each box, then each low point with the floor.
+    """Distances at N joint positions of P pairs: three points of each capsule with each box, then each low point with the floor.
 
     Attributes:
         values: Metres, negative within, shape (N, P).
         tool: Position of the tool, metres, shape (N, 3).
         frames: See `JointOrigins.frames`.
-        points, normals: Nearest point of the arm, metres, and direction away from the box or floor, shape (N, P, 3) each.
+        points, normals: Point of the arm, metres, and direction away from the box or floor, shape (N, P, 3) each.
     """
 
     values: np.ndarray
@@ -60,7 +62,7 @@ class Clearance:
         self._radii, carriers = rows[:, 7], np.array(carriers, dtype=int) + 1
         self._low, self._floor_m = self._low_points(robot)
         # The number of joints that move each pair's point.
-        self._carriers = np.concatenate([carriers.repeat(len(self._lower)), self._low])
+        self._carriers = np.concatenate([carriers.repeat(_POINTS * len(self._lower)), self._low])
         self._capsule_frames = carriers
 
     def look(self, q: np.ndarray) -> Distances:
@@ -74,7 +76,7 @@ class Clearance:
         carried = frames[:, self._capsule_frames]  # (N, C, 3, 4)
         ends = np.einsum('ncij,cej->enci', carried[..., :3], self._ends) + carried[..., 3]
         near, normals, values = nearest_to_box(ends[0][:, :, None], ends[1][:, :, None], self._lower, self._upper)
-        values, size = (values - self._radii[:, None]).reshape(len(q), -1), (len(q), -1, 3)
+        values, size = (values - self._radii[:, None, None]).reshape(len(q), -1), (len(q), -1, 3)
         return Distances(np.concatenate([values, above], axis=1), frames[:, -1, :, 3], frames,
                          np.concatenate([near.reshape(size), heights], axis=1),
                          np.concatenate([normals.reshape(size), up], axis=1))
@@ -109,9 +111,10 @@ class Clearance:
 
 def nearest_to_box(start: np.ndarray, end: np.ndarray, lower: np.ndarray,
                    upper: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Point of a segment that is nearest to a box, or a point within it; leading axes broadcast.
+    """Point of a segment that is nearest to a box, or a point within it, and the segment's ends; leading axes broadcast.
 
-    The distance from a convex body is convex along a line, so the point is found by halving on the sign of its slope.
+    The distance from a convex body is convex along a line, so the point is found by halving on the sign of its slope. A segment
+    that turns beside an edge has its nearest point now here, now there: the ends tell a solver so beforehand.
 
     Args:
         start: One end, shape (..., 3), m.
@@ -120,7 +123,7 @@ def nearest_to_box(start: np.ndarray, end: np.ndarray, lower: np.ndarray,
         upper: Upper corner, shape (..., 3), m.
 
     Returns:
-        The point, (..., 3), the direction away from the box there, (..., 3), and the signed distance, (...).
+        The three points, (..., 3, 3), the directions away from the box there, (..., 3, 3), and the signed distances, (..., 3).
     """
     centre, half, way = 0.5 * (lower + upper), 0.5 * (upper - lower), end - start
     share = np.full(np.broadcast_shapes(start.shape, lower.shape)[:-1], 0.5)
@@ -128,14 +131,9 @@ def nearest_to_box(start: np.ndarray, end: np.ndarray, lower: np.ndarray,
         point = start + share[..., None] * way
         beyond = point - np.minimum(np.maximum(point, lower), upper)
         share -= np.sign(np.einsum('...i,...i', beyond, way)) * 0.5 ** halving
-    # Of the ends and the point found the nearest one: halving never quite arrives at an end.
-    share = np.stack([share, np.zeros_like(share), np.ones_like(share)])
-    points = start + share[..., None] * way
-    normals, values = _away(points - centre, half)
-    best = values.argmin(axis=0)[None]
-    pick = best[..., None]
-    return (np.take_along_axis(points, pick, 0)[0], np.take_along_axis(normals, pick, 0)[0],
-            np.take_along_axis(values, best, 0)[0])
+    points = np.stack([start + share[..., None] * way, *np.broadcast_arrays(start, end, point)[:2]], axis=-2)
+    normals, values = _away(points - centre[..., None, :], half[..., None, :])
+    return points, normals, values
 
 
 def _away(offset: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

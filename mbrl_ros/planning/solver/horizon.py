@@ -15,6 +15,7 @@ from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.planning.solver.clearance import Clearance, Distances
 from mbrl_ros.planning.solver.cost import CostWeights
+from mbrl_ros.planning.solver.guide import Guide
 from mbrl_ros.planning.solver.quadratic import LeastSquares, QuadraticSolver, condensed
 from mbrl_ros.robots.boxes import box_corners
 from mbrl_ros.robots.profile import RobotProfile
@@ -55,7 +56,7 @@ class SolverConfig(Config):
     margin_m: float = setting(0.03, 'Distance that the solver keeps from boxes and from the lowest height.', unit='m', low=0.0,
                               high=0.5)
     least_margin_m: float = setting(0.015, 'Smallest distance of a plan that is followed.', unit='m', low=0.0, high=0.5)
-    max_rows: int = setting(64, 'Nearest pairs of a link and a box, over all steps, that the solver looks at.', low=1, high=1000)
+    max_rows: int = setting(96, 'Nearest pairs of a point of a link and a box, over all steps, that are looked at.', low=1, high=1000)
 
     def check(self) -> None:
         """Raise ConfigError when `boxes_m` are no boxes, or the margins contradict each other."""
@@ -114,6 +115,7 @@ class HorizonProblem:
                  max_action_change: np.ndarray | None = None) -> None:
         self._config, self._period_s, self.max_iterations = config, period_s, config.max_iterations
         self._clearance = Clearance(robot, config.boxes_m)
+        self._guide = Guide(box_corners(config.boxes_m, 'boxes_m'), robot.workspace.lowest_link_m)
         joints, horizon, max_velocity = len(robot.joints), config.horizon, np.array(robot.max_velocity_rad_s)
         self._joints, self._max_velocity = joints, max_velocity
         self._lower, self._upper = np.array(robot.position_lower_rad), np.array(robot.position_upper_rad)
@@ -156,7 +158,7 @@ class HorizonProblem:
         """
         moves = condensed(*model.linearise(path.obs[:-1], path.actions))[:, :, :-1].reshape(len(path.actions), -1, self._free)
         q_moves, velocity_moves = moves[:, :self._joints], moves[:, self._joints:]
-        cost = self._cost(path, q_moves, goal, weights)
+        cost = self._cost(path, q_moves, self._guide.target(path.seen.tool[-1], goal), weights)
         changes, bends = self._changes(start, path.actions)
         near_rows, near_least = self._near(path, q_moves, velocity_moves)
         rows = np.concatenate([q_moves.reshape(-1, self._free), self._differences, self._bends, near_rows])
