@@ -32,7 +32,6 @@ from mbrl_ros.models.ensemble.precision import stand_in
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.planning.solver.cost import CostWeights
 from mbrl_ros.planning.solver.horizon import HorizonProblem, SolverConfig, Start
-from mbrl_ros.planning.solver.quadratic import require_casadi
 from mbrl_ros.planning.solver.real_time import Chosen, choose
 from mbrl_ros.planning.solver.search import SearchConfig, WeightDistribution, next_generation
 from mbrl_ros.robots.profile import RobotProfile
@@ -187,7 +186,6 @@ class SolverMpcLearner(PetsLearner):
     """Fits the ensemble, and searches for the weights of the cost; implements `Learner`. Arguments as for `PetsLearner`."""
 
     def __init__(self, contract: Contract, space: Space, config: SolverMpcLearnerConfig) -> None:
-        require_casadi()
         super().__init__(contract, space, config)
         self._robot = _robot(contract, space)
         self._task = make_task(contract.task, self._robot)

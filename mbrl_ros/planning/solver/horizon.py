@@ -56,7 +56,7 @@ class SolverConfig(Config):
     margin_m: float = setting(0.03, 'Distance that the solver keeps from boxes and from the lowest height.', unit='m', low=0.0,
                               high=0.5)
     least_margin_m: float = setting(0.015, 'Smallest distance of a plan that is followed.', unit='m', low=0.0, high=0.5)
-    max_rows: int = setting(96, 'Nearest pairs of a point of a link and a box, over all steps, that are looked at.', low=1, high=1000)
+    max_rows: int = setting(96, 'Nearest pairs of a point of a link and a box, over all steps, to look at.', low=1, high=1000)
 
     def check(self) -> None:
         """Raise ConfigError when `boxes_m` are no boxes, or the margins contradict each other."""

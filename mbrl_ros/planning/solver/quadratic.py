@@ -1,23 +1,31 @@
 """Quadratic programmes over a horizon: condensed dynamics, least-squares costs, and the solver behind CasADi."""
 
-import importlib.util
+from types import ModuleType
 
 import numpy as np
 
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.modules import first_line
 
 #: A constraint may be missed by this, in its own unit; what the solver itself allows is far less.
 _TOLERANCE = 1e-6
 _OPTIONS = {'error_on_fail': False, 'daqp': {'primal_tol': 1e-9, 'zero_tol': 1e-12, 'iter_limit': 2000}}
 #: Keeps a programme strictly convex.
 _RIDGE = 1e-6
-_MISSING = "the agent solver_mpc needs CasADi, which is not installed; `pip install '.[solver]'` installs it"
 
 
-def require_casadi() -> None:
-    """Raise ConfigError, one sentence, where CasADi is not installed."""
-    if importlib.util.find_spec('casadi') is None:
-        raise ConfigError(_MISSING)
+def casadi_module() -> ModuleType:
+    """CasADi, which only this agent needs.
+
+    Raises:
+        ConfigError: It is not installed, or cannot be imported.
+    """
+    try:
+        import casadi
+    except ImportError as error:
+        raise ConfigError(f'the agent solver_mpc needs CasADi, which cannot be imported ({first_line(error)}); '
+                          "`pip install '.[solver]'` installs it") from None
+    return casadi
 
 
 def condensed(transition: np.ndarray, control: np.ndarray) -> np.ndarray:
@@ -65,9 +73,7 @@ class QuadraticSolver:
     """
 
     def __init__(self, num_variables: int, num_rows: int) -> None:
-        require_casadi()
-        import casadi
-
+        casadi = casadi_module()
         sparsity = {'h': casadi.Sparsity.dense(num_variables, num_variables),
                     'a': casadi.Sparsity.dense(num_rows, num_variables)}
         function = casadi.conic('step', 'daqp', sparsity, _OPTIONS)
