@@ -20,15 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson
+from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.pets import ENSEMBLE, PetsLearner, PetsLearnerConfig, ensemble_of
 from mbrl_ros.config import Config, section
 from mbrl_ros.errors import BundleError, ConfigError, PlanningError, ShapeError, TrainingCancelled
+from mbrl_ros.experience.buffer import Transitions
+from mbrl_ros.models.ensemble.acceptance import AcceptanceConfig
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.mean import MeanModel
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.precision import stand_in
+from mbrl_ros.models.ensemble.trainer import TrainerConfig
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.planning.solver.cost import CostWeights
 from mbrl_ros.planning.solver.horizon import HorizonProblem, SolverConfig, Start
@@ -37,6 +40,7 @@ from mbrl_ros.planning.solver.search import SearchConfig, WeightDistribution, ne
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.tasks.registry import make_task
+from mbrl_ros.training.rounds import RoundsConfig
 from mbrl_ros.types import Plan
 
 #: Group of a bundle with the distribution of the weights of the cost.
@@ -45,9 +49,11 @@ _WARM_UPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class SolverMpcLearnerConfig(PetsLearnerConfig):
+class SolverMpcLearnerConfig(RoundsConfig):
     """How the ensemble is trained and accepted, and how the cost is learned."""
 
+    trainer: TrainerConfig = section(TrainerConfig, 'One round.')
+    acceptance: AcceptanceConfig = section(AcceptanceConfig, 'Which model is kept.')
     cost: CostWeights = section(CostWeights, 'Weights of the cost to begin with.')
     search: SearchConfig = section(SearchConfig, 'How they are learned.')
     imagined: SolverConfig = section(SolverConfig, 'The problem that is solved in imagination.')
@@ -182,24 +188,35 @@ class SolverMpcAgent:
                     time.perf_counter() - begun_s)
 
 
-class SolverMpcLearner(PetsLearner):
-    """Fits the ensemble, and searches for the weights of the cost; implements `Learner`. Arguments as for `PetsLearner`."""
+class SolverMpcLearner:
+    """Fits the ensemble as PETS does, and searches for the weights of the cost; implements `Learner`.
+
+    Arguments are those of `AgentKind.make_learner`.
+    """
 
     def __init__(self, contract: Contract, space: Space, config: SolverMpcLearnerConfig) -> None:
-        super().__init__(contract, space, config)
-        self._robot = _robot(contract, space)
+        self._config, self._robot = config, _robot(contract, space)
+        self._dynamics = PetsLearner(contract, space, PetsLearnerConfig(trainer=config.trainer, acceptance=config.acceptance))
         self._task = make_task(contract.task, self._robot)
         self._problem = HorizonProblem(self._robot, contract.period_s, config.imagined)
         self._distribution = WeightDistribution.around(config.cost, config.search.init_std)
 
     def resume(self, bundle: AgentBundle) -> None:
         """See `Learner.resume`."""
-        super().resume(bundle)
+        self._dynamics.resume(bundle)
         self._distribution = _distribution(bundle)
+
+    def held_out(self, transitions: Transitions) -> np.ndarray:
+        """See `Learner.held_out`."""
+        return self._dynamics.held_out(transitions)
+
+    def surprise(self, transitions: Transitions) -> Surprise | None:
+        """See `Learner.surprise`."""
+        return self._dynamics.surprise(transitions)
 
     def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
         """See `Learner.update`."""
-        report = super().update(lesson, is_cancelled)
+        report = self._dynamics.update(lesson, is_cancelled)
         found, search, rng = self._distribution, self._config.search, np.random.default_rng(lesson.seed)
         goals = lesson.transitions.goal[np.isfinite(lesson.transitions.goal).all(axis=1)]
         figures: dict[str, float] = {}
