@@ -34,9 +34,10 @@ class MeanModel:
     def linearise(self, obs: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of the next observation by observation, shape (B, O, O), and by action, shape (B, O, A)."""
         inputs = self._inputs(obs, action)
-        _, slopes = self._changes(inputs)
+        _, layers = self._changes(inputs)
         back = np.swapaxes(self._mean, 1, 2)[:, None]  # (E, 1, O, hidden)
-        for (weight, _), slope in zip(reversed(self._layers), reversed(slopes)):
+        for (weight, _), (share, hidden) in zip(reversed(self._layers), reversed(layers)):
+            slope = share + hidden * (1.0 - share)
             back = (back * slope[:, :, None]) @ np.swapaxes(weight, 1, 2)[:, None]
         whole = (back + np.swapaxes(self._linear, 1, 2)[:, None]).mean(axis=0)  # (B, O, I)
         whole *= (self._scale * (np.abs(inputs) < INPUT_BOUND))[:, None]
@@ -49,17 +50,17 @@ class MeanModel:
 
     def _inputs(self, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
         rows = (np.concatenate([obs, action], axis=-1) - self._centre) * self._scale
-        return np.clip(rows, -INPUT_BOUND, INPUT_BOUND)
+        return np.minimum(np.maximum(rows, -INPUT_BOUND), INPUT_BOUND)
 
-    def _changes(self, inputs: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Change predicted by each member, shape (E, B, O), and the slopes of the units of each layer, (E, B, hidden) each."""
-        hidden, slopes = inputs, []
+    def _changes(self, inputs: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+        """Change predicted by each member, (E, B, O), and of each layer logistic function and outputs, (E, B, hidden) each."""
+        hidden, layers = inputs, []
         for weight, bias in self._layers:
             total = hidden @ weight + bias
             share = 0.5 + 0.5 * np.tanh(0.5 * total)  # The logistic function, without overflow.
             hidden = total * share
-            slopes.append(share + hidden * (1.0 - share))
-        return inputs @ self._linear + hidden @ self._mean + self._bias, slopes
+            layers.append((share, hidden))
+        return inputs @ self._linear + hidden @ self._mean + self._bias, layers
 
 
 def _double(tensor) -> np.ndarray:

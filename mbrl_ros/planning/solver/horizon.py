@@ -45,7 +45,7 @@ class SolverConfig(Config):
     """The horizon, its limits and what is kept out of."""
 
     horizon: int = setting(10, 'Control steps of a plan; at its end the arm stands.', low=2, high=100)
-    max_iterations: int = setting(2, 'Quadratic programmes for each decision.', low=1, high=20)
+    max_iterations: int = setting(1, 'Quadratic programmes for each decision.', low=1, high=20)
     max_step_rad: float = setting(0.15, 'Largest change of a predicted joint position in one of them.', unit='rad', low=0.01,
                                   high=3.0)
     velocity_scale: float = setting(0.98, 'Share of the velocity limits that actions use.', low=0.01, high=1.0)
