@@ -87,11 +87,17 @@ class SolverMpcConfig(AgentConfig, SolverMpcLearningConfig):
 
 @dataclasses.dataclass
 class _Memory:
-    """What a decision leaves to the next: actions to start from (H, A), the action before the last one (A,), and times."""
+    """What a decision leaves to the next.
+
+    Attributes:
+        actions: Actions to start from, shape (H, A).
+        before: Action before the last one, shape (A,).
+        solve_s: Time to expect of a solve; after a slow one it falls by half a decision, so that one is tried again.
+    """
 
     actions: np.ndarray
     before: np.ndarray
-    slowest_s: float = 0.0
+    solve_s: float = 0.0
 
 
 class SolverMpcAgent:
@@ -145,18 +151,17 @@ class SolverMpcAgent:
     def act(self, obs: np.ndarray, goal: np.ndarray | None, memory: _Memory, *, objective: Objective,
             previous_action: np.ndarray, deadline_s: float | None = None) -> Decision:
         """See `Agent.act`."""
-        begun_s = last_s = time.perf_counter()
+        laps_s = [time.perf_counter()]
         start = self._start(obs, previous_action, memory)
 
         def is_over() -> bool:
-            nonlocal last_s
-            now_s = time.perf_counter()
-            memory.slowest_s, last_s = max(memory.slowest_s, now_s - last_s), now_s
-            return deadline_s is not None and now_s - begun_s + memory.slowest_s > deadline_s
+            laps_s.append(time.perf_counter())
+            return deadline_s is not None and laps_s[-1] - laps_s[0] + memory.solve_s > deadline_s
 
         chosen = choose(self._problem, self._model, start, memory.actions, np.asarray(goal), self.weights, is_over)
+        memory.solve_s = max(0.5 * memory.solve_s, *np.diff([*laps_s, time.perf_counter()]))
         memory.actions, memory.before = chosen.next_actions, start.previous
-        plan = self._plan(chosen, objective, begun_s)
+        plan = self._plan(chosen, objective, laps_s[0])
         return Decision(plan.actions[0], plan.elapsed_s, plan.value, plan.disagreement, plan, chosen.note)
 
     def _with(self, parameters: DynamicsParameters, weights: CostWeights, version: int = 0,

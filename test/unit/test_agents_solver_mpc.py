@@ -112,6 +112,14 @@ def test_without_time_it_follows_its_last_plan_and_says_so():
     np.testing.assert_array_equal(late.plan.actions[:-1], first.plan.actions[1:])
 
 
+def test_after_a_slow_solve_it_tries_again():
+    acting, memory = agent(), agent().reset(0)
+    memory.solve_s = 90.0
+    noted = [acting.act(HOME, GOAL, memory, objective=TASK.objective(GOAL), previous_action=STILL, deadline_s=60.0).note
+             for _ in range(3)]
+    assert noted == ['no time for a solve: following the last plan', '', '']
+
+
 def test_with_time_a_deadline_changes_nothing():
     for one, other in zip(episode(agent(), 5), episode(agent(), 5, deadline_s=60.0)):
         np.testing.assert_array_equal(one.action, other.action)
