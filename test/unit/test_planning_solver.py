@@ -167,6 +167,23 @@ def test_a_box_may_be_left_where_the_start_is_nearer_than_the_margin():
     assert notes == [''] * 5
 
 
+@pytest.mark.parametrize('joint, place', [(3, 'position_upper_rad'), (5, 'position_lower_rad')])
+@pytest.mark.parametrize('beyond', [-0.01, 0.005])
+def test_a_joint_may_leave_its_limit_and_goes_no_further(joint, place, beyond):
+    limit = getattr(ROBOT, place)[joint]
+    outwards = 1.0 if place == 'position_upper_rad' else -1.0
+    q = HOME.copy()
+    q[joint] = limit + outwards * beyond
+    problem = HorizonProblem(ROBOT, PERIOD_S, SolverConfig())
+    start, actions, notes, places = at_rest(q), np.zeros((SolverConfig.horizon, 7)), [], []
+    for _ in range(15):
+        chosen = choose(problem, MODEL, start, actions, np.array([0.4, 0.2, 0.4]), CostWeights())
+        start, actions = Start(chosen.path.obs[1], chosen.path.actions[0], start.previous), chosen.next_actions
+        notes.append(chosen.note)
+        places.append(outwards * (start.obs[joint] - limit))
+    assert notes == [''] * 15 and max(places) <= beyond + 1e-6 and places[-1] < -0.02
+
+
 def test_without_time_the_last_plan_is_followed():
     problem = HorizonProblem(ROBOT, PERIOD_S, SolverConfig())
     arguments = problem, MODEL, at_rest()

@@ -180,13 +180,17 @@ class HorizonProblem:
         return None
 
     def violation(self, start: Start, path: Path) -> str:
-        """Which limit a path breaks, in words with the figures; empty if it keeps all."""
+        """Which limit a path breaks, in words with the figures; empty if it keeps all.
+
+        What the start already exceeds may not be exceeded further.
+        """
         q, velocity = path.obs[:, :self._joints], path.obs[:, self._joints:]
         changes, bends = self._changes(start, path.actions)
         least = self._least(path, self._config.least_margin_m)
+        beyond, fast = np.maximum(self._lower - q, q - self._upper), np.abs(velocity) - self._max_velocity
         excesses = {
-            'position (rad)': np.maximum(self._lower - q, q - self._upper),
-            'speed (rad/s)': np.abs(velocity) - self._max_velocity,
+            'position (rad)': beyond[1:] - np.maximum(beyond[0], 0.0),
+            'speed (rad/s)': fast[1:] - np.maximum(fast[0], 0.0),
             'acceleration (share)': np.abs(changes) / self._max_change - 1.0,
             'jerk (share)': np.abs(bends) / self._max_bend - 1.0,
             'distance from a box or the floor (m)': least - path.seen.values,
@@ -230,9 +234,9 @@ class HorizonProblem:
         return cost
 
     def _position_room(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest change of predicted positions, shape (H, J) each."""
+        """Lowest and highest change of predicted positions, shape (H, J) each; within the margin a joint may stay."""
         margin, step = self._config.position_margin_rad, self._config.max_step_rad
-        return np.maximum(self._lower + margin - q, -step), np.minimum(self._upper - margin - q, step)
+        return np.clip(self._lower + margin - q, -step, 0.0), np.clip(self._upper - margin - q, 0.0, step)
 
     def _least(self, path: Path, margin_m: float) -> np.ndarray:
         """Distance that each pair has to keep, shape (P,): a pair that starts nearer may stay there, but not touch."""
