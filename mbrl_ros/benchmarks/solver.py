@@ -82,12 +82,15 @@ def run_solver_benchmark(benchmark: SolverBenchmark, *, json_path: Path | None =
         else:
             model = AgentBundle.load(benchmark.model_path)
         console.print(f'model of {model.card.real_steps} real control steps', highlight=False)
-        result = {'machine': machine_figures(1), 'seed': benchmark.seed, 'real_steps': model.card.real_steps,
-                  'boxes': _among_boxes(benchmark, config, model, console), 'costs': _costs(benchmark, free, model, console)}
+        result = {'machine': machine_figures(1), 'seed': benchmark.seed, 'real_steps': model.card.real_steps}
+        for name, measure, in_words in (('boxes', functools.partial(_among_boxes, benchmark, config), _boxes_in_words),
+                                        ('costs', functools.partial(_costs, benchmark, free), _costs_in_words)):
+            result[name] = measure(model, console)
+            for line in in_words(result[name]):
+                console.print(line, highlight=False, soft_wrap=True)
     finally:
         free.close()
-    for line in (*_in_words(result), machine_line(result['machine'])):
-        console.print(line, highlight=False, soft_wrap=True)
+    console.print(machine_line(result['machine']), highlight=False, soft_wrap=True)
     if json_path is not None:
         write_figures(json_path, result)
 
@@ -224,8 +227,7 @@ def _percentiles(values: np.ndarray) -> dict[str, float]:
     return {f'p{share}': float(np.percentile(values, share)) for share in (50, 99)}
 
 
-def _in_words(result: dict[str, Any]) -> list[str]:
-    boxes, costs = result['boxes'], result['costs']
+def _boxes_in_words(boxes: dict[str, Any]) -> list[str]:
     beyond = {kind: ', '.join(f'{name} by {value:.2g}' for name, value in boxes[f'{kind}_excess'].items() if value > _ROUNDING)
               for kind in ('plan', 'motion')}
     return [f'among boxes: {boxes["successes"]} of {boxes["goals"]} goals reached, median {boxes["steps_median"]:.0f} steps, '
@@ -233,7 +235,10 @@ def _in_words(result: dict[str, Any]) -> list[str]:
             *(f'limits exceeded in {kind}: {beyond[kind] or "none"}' for kind in beyond),
             f'{boxes["fallbacks"]} of {boxes["decisions"]} decisions fell back, {boxes["braked"]} of them on braking',
             'a decision: ' + ', '.join(f'{boxes[f"{kind}_ms"][share]:.1f} ms {kind} {share}'
-                                       for kind in ('wall', 'cpu') for share in ('p50', 'p99')),
-            f'return of the learned cost {costs["return_learned"]:.2f}, of the best of {len(HAND_SET)} set by hand '
+                                       for kind in ('wall', 'cpu') for share in ('p50', 'p99'))]
+
+
+def _costs_in_words(costs: dict[str, Any]) -> list[str]:
+    return [f'return of the learned cost {costs["return_learned"]:.2f}, of the best of {len(HAND_SET)} set by hand '
             f'{costs["return_best_by_hand"]:.2f}: {costs["gain"]:+.2f} ± {costs["gain_error"]:.2f}, better at '
             f'{costs["goals_won"]} of {costs["goals"]} goals']
