@@ -51,7 +51,8 @@ setup(
     data_files=data_files(),
     install_requires=names('core.txt'),
     extras_require={'ros': names('ros.txt'), 'gym': names('gym.txt'), 'test': names('test.txt'), 'compare': names('compare.txt'),
-                    'gpu': names('gpu.txt'), 'minari': [f'{name}; python_version >= "3.11"' for name in names('minari.txt')]},
+                    'gpu': names('gpu.txt'), 'solver': names('solver.txt'),
+                    'minari': [f'{name}; python_version >= "3.11"' for name in names('minari.txt')]},
     zip_safe=False,
     entry_points={
         'console_scripts': [

@@ -39,6 +39,6 @@ else
     install -r "$here/ros.txt"
 fi
 say 'environments and test tools'
-install -r "$here/gym.txt" -r "$here/minari.txt" -r "$here/test.txt"
+install -r "$here/gym.txt" -r "$here/minari.txt" -r "$here/solver.txt" -r "$here/test.txt"
 say 'this package'
 install --no-deps --no-build-isolation --editable "$here/.."

@@ -40,9 +40,10 @@ class MujocoWorld(World):
     def __init__(self, robot: RobotProfile, config: WorldConfig | None = None, seed: int = 0,
                  servo: ServoConfig | None = None) -> None:
         config, self._servo = config or WorldConfig(), servo or ServoConfig()
-        if config.gui or config.self_collision or config.object_kind not in KINDS:
+        if config.gui or config.self_collision or config.boxes_m or config.object_kind not in KINDS:
             raise ConfigError('the simulator mujoco has no window (world.gui), no collisions of the arm with itself '
-                              f'(world.self_collision), and only {" or ".join(KINDS)} as world.object_kind; pybullet has them')
+                              f'(world.self_collision), no boxes (world.boxes_m), and only {" or ".join(KINDS)} as '
+                              'world.object_kind; pybullet has them')
         super().__init__(robot, config, seed)
 
     def reset(self, seed: int | None = None) -> None:

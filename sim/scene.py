@@ -13,6 +13,7 @@ import pybullet
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
+from mbrl_ros.robots.boxes import box_corners
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.robots.urdf import mesh_file
 from mbrl_sim.objects import KINDS
@@ -20,6 +21,7 @@ from mbrl_sim.urdf import JointLimits
 
 _BASE_HZ = 240
 _GOAL_RADIUS_M = 0.02
+_BOX_COLOUR = (0.85, 0.35, 0.2, 1.0)
 #: Ends of a joint without limits, rad or m.
 _FAR = 1e9
 _WINDOW_DISTANCE_M = 1.15
@@ -70,13 +72,16 @@ class WorldConfig(Config):
     cube_region_m: tuple[float, ...] = setting(
         (), 'Where the cube is put: smallest x and y, largest x and y; empty for wherever the tool can reach.', unit='m')
     finger_friction: float = setting(1.0, 'Lateral friction of the fingers.', low=0.0, high=5.0, live=True)
+    boxes_m: tuple[float, ...] = setting((), 'Fixed boxes in the way: lower corner (x, y, z) and upper corner of each.', unit='m',
+                                         low=-10.0, high=10.0)
 
     def check(self) -> None:
-        """Raise `ConfigError` when a rate is not a multiple of the base rate, or a range or region is empty."""
+        """Raise `ConfigError` when a rate is not a multiple of the base rate, or a range, region or box is empty."""
         if self.physics_hz % _BASE_HZ:
             raise ConfigError(f'WorldConfig.physics_hz needs a multiple of {_BASE_HZ} Hz, got {self.physics_hz}')
         require_ranges(self, 'cube_size_range_m', 'cube_mass_range_kg', 'cube_friction_range', 'changed_mass_range_kg',
                        'changed_friction_range')
+        box_corners(self.boxes_m, 'WorldConfig.boxes_m')
         region = self.cube_region_m
         if region and (len(region) != 4 or region[0] >= region[2] or region[1] >= region[3]):
             raise ConfigError(f'WorldConfig.cube_region_m needs smallest x and y, then largest x and y, got {region}')
@@ -167,6 +172,15 @@ def make_goal_marker(bullet: BulletClient, position: np.ndarray) -> int:
     """Show a ball without collisions at a position (3,), m, and return its body."""
     shape = bullet.createVisualShape(pybullet.GEOM_SPHERE, radius=_GOAL_RADIUS_M, rgbaColor=(0.1, 0.75, 0.2, 1.0))
     return bullet.createMultiBody(baseMass=0.0, baseVisualShapeIndex=shape, basePosition=position.tolist())
+
+
+def make_box(bullet: BulletClient, lower: np.ndarray, upper: np.ndarray) -> int:
+    """Put a fixed box between two corners, (3,) each, m, and return its body."""
+    half = (0.5 * (upper - lower)).tolist()
+    return bullet.createMultiBody(baseMass=0.0, basePosition=(0.5 * (lower + upper)).tolist(),
+                                  baseCollisionShapeIndex=bullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half),
+                                  baseVisualShapeIndex=bullet.createVisualShape(pybullet.GEOM_BOX, halfExtents=half,
+                                                                                rgbaColor=_BOX_COLOUR))
 
 
 def _loadable(urdf: Path, folder: Path) -> Path:

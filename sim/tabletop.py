@@ -77,6 +77,11 @@ class TabletopWorld:
         """The cube as the last reset put it on the table; None in a world without one."""
         return self._world.cube
 
+    @property
+    def box_contact_steps(self) -> int:
+        """Physics steps since the last reset in which the arm touched a box of `WorldConfig.boxes_m`."""
+        return self._world.box_contact_steps
+
     def reset(self, seed: int | None = None) -> RobotState:
         """Put the arm at home at rest, the gripper open, and a new cube on the table.
 

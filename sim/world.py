@@ -5,19 +5,26 @@ from collections.abc import Sequence
 import numpy as np
 import pybullet
 
+from mbrl_ros.robots.boxes import box_corners
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_sim.objects import make_object
 from mbrl_sim.physics import World
-from mbrl_sim.scene import VIEW, BulletClient, WorldConfig, load_arm, make_goal_marker, set_up_window
+from mbrl_sim.scene import VIEW, BulletClient, WorldConfig, load_arm, make_box, make_goal_marker, set_up_window
 
 __all__ = ['ArmWorld', 'WorldConfig']
 
 #: Force of a motor without a limit, and of the motor that fixes a stuck joint; Bullet's solver accepts no infinity.
 _STRONGEST = 1e5
+#: Entry of a contact point with the distance of the bodies.
+_DISTANCE = 8
 
 
 class ArmWorld(World):
-    """The world in PyBullet, in its own physics client; arguments and errors as for `World`."""
+    """The world in PyBullet, in its own physics client; arguments and errors as for `World`.
+
+    Attributes:
+        box_contact_steps: Physics steps since the last reset in which the arm touched a box of `WorldConfig.boxes_m`.
+    """
 
     def __init__(self, robot: RobotProfile, config: WorldConfig | None = None, seed: int = 0) -> None:
         config = config or WorldConfig()
@@ -85,6 +92,8 @@ class ArmWorld(World):
         bullet.setGravity(0.0, 0.0, -9.81)
         self._table = bullet.createMultiBody(0.0, bullet.createCollisionShape(pybullet.GEOM_PLANE))
         self._arm = load_arm(bullet, robot, config, self.limits)
+        self._boxes = [make_box(bullet, *box) for box in box_corners(config.boxes_m, 'world.boxes_m')]
+        self.box_contact_steps = 0
         self._arm_ids = [self._arm.joints[name] for name in robot.joints]
         self._finger_ids = [self._arm.joints[name] for name in self.fingers]
         self._forces, self._finger_forces = (np.minimum(limits.max_force, _STRONGEST).tolist()
@@ -99,6 +108,9 @@ class ArmWorld(World):
             self._bullet.setJointMotorControl2(self._arm.body, joint, pybullet.POSITION_CONTROL, targetPosition=angle,
                                                force=_STRONGEST)
         self._bullet.stepSimulation()
+        # Contact points are reported from some distance on.
+        self.box_contact_steps += any(contact[_DISTANCE] <= 0.0 for box in self._boxes
+                                      for contact in self._bullet.getContactPoints(self._arm.body, box))
 
     def _read(self, names: Sequence[str], derivative: int) -> np.ndarray:
         try:

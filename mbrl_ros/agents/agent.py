@@ -31,6 +31,7 @@ class Decision:
         value: Return that the agent expects; None if it estimates none.
         uncertainty: Uncertainty of the predicted outcome, in typical changes of one step; None if the agent estimates none.
         plan: Plan whose first step is the action, if there is one.
+        note: Why the agent fell back on something else than a new plan; empty if it did not.
     """
 
     action: np.ndarray
@@ -38,6 +39,7 @@ class Decision:
     value: float | None = None
     uncertainty: float | None = None
     plan: Plan | None = None
+    note: str = ''
 
     @property
     def is_finite(self) -> bool:

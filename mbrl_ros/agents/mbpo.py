@@ -16,7 +16,7 @@ import torch
 
 from mbrl_ros.agents.agent import AgentConfig, AgentKind, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.pets import MODEL_GROUP, PetsLearner, PetsLearnerConfig
+from mbrl_ros.agents.pets import ENSEMBLE, PetsLearner, PetsLearnerConfig
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import Config, part, section
 from mbrl_ros.errors import ModelError
@@ -78,7 +78,7 @@ class MbpoLearner:
         """See `Learner.resume`."""
         self._ensemble.resume(bundle)
         self._policy.resume(bundle.groups)
-        self._model = bundle.group(MODEL_GROUP)
+        self._model = bundle.group(ENSEMBLE)
 
     def held_out(self, transitions: Transitions) -> np.ndarray:
         """See `Learner.held_out`."""
@@ -93,14 +93,14 @@ class MbpoLearner:
         fitted = self._ensemble.update(lesson, is_cancelled)
         if fitted.origin:
             raise ModelError('observations lie so far from zero that float32 cannot resolve them, which a policy needs')
-        model = fitted.groups[MODEL_GROUP] if fitted.is_better else self._model
+        model = fitted.groups[ENSEMBLE] if fitted.is_better else self._model
         if not model:
             return fitted
         generator = torch.Generator().manual_seed(lesson.seed)
         steps, episode = Steps.of(lesson.transitions), torch.from_numpy(lesson.transitions.episode.copy())
         self._policy.train(steps, episode, lambda replay: self._imagined(model, replay, generator), generator, is_cancelled)
         figures = fitted.figures if fitted.is_better else fitted.figures_in_use
-        return dataclasses.replace(fitted, groups={MODEL_GROUP: model, **self._policy.groups()}, is_better=True,
+        return dataclasses.replace(fitted, groups={ENSEMBLE: model, **self._policy.groups()}, is_better=True,
                                    reason=f'the policy learned on; the model: {fitted.reason}', figures=figures)
 
     def _imagined(self, tensors: dict[str, torch.Tensor], replay: Hindsight, generator: torch.Generator) -> Steps | None:

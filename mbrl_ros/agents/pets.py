@@ -48,7 +48,7 @@ from mbrl_ros.types import DynamicsModel, Tag
 
 #: Groups of a bundle: the ensemble's tensors, those of the policy if demonstrations are imitated, and by the names of bounded
 #: entries of an observation, if there are any, their largest experienced values.
-MODEL_GROUP, _POLICY, _LARGEST = 'model', 'policy', 'largest'
+ENSEMBLE, _POLICY, _LARGEST = 'model', 'policy', 'largest'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ class PetsAgent:
     def with_bundle(self, bundle: AgentBundle) -> 'PetsAgent':
         """See `Agent.with_bundle`."""
         bundle.card.check_fits(self._contract)
-        agent = self.with_parameters(parameters_of(bundle), bundle.version, bundle.card.origin)
+        agent = self.with_parameters(ensemble_of(bundle), bundle.version, bundle.card.origin)
         agent._policy, agent._largest = _policy(bundle, self.device), _largest(bundle)
         return agent
 
@@ -210,7 +210,7 @@ class PetsLearner:
 
     def resume(self, bundle: AgentBundle) -> None:
         """See `Learner.resume`."""
-        self._parameters, self._policy, self._origin = parameters_of(bundle), _policy(bundle), bundle.card.origin
+        self._parameters, self._policy, self._origin = ensemble_of(bundle), _policy(bundle), bundle.card.origin
 
     def held_out(self, transitions: Transitions) -> np.ndarray:
         """See `Learner.held_out`."""
@@ -254,7 +254,7 @@ class PetsLearner:
         warnings = never_back(lesson.transitions.obs, lesson.transitions.episode, self._entries)
         if self._may_have_origin:
             warnings += lost_in_float32(rows[0], rows[2], origin, self._entries)
-        groups = {MODEL_GROUP: result.parameters.tensors()}
+        groups = {ENSEMBLE: result.parameters.tensors()}
         if policy := self._imitated(lesson, origin, is_cancelled):
             groups[_POLICY] = policy.tensors()
         if self._bounded:
@@ -284,13 +284,13 @@ def _dynamics(transitions: Transitions, origin: Origin) -> tuple[np.ndarray, np.
     return from_origin(obs, origin), action, from_origin(next_obs, origin)
 
 
-def parameters_of(bundle: AgentBundle) -> DynamicsParameters:
+def ensemble_of(bundle: AgentBundle) -> DynamicsParameters:
     """The ensemble in a bundle.
 
     Raises:
         BundleError: The tensors are no ensemble, or its sizes or the card's origin contradict the card.
     """
-    parameters, contract = DynamicsParameters.from_tensors(bundle.group(MODEL_GROUP)), bundle.card.contract
+    parameters, contract = DynamicsParameters.from_tensors(bundle.group(ENSEMBLE)), bundle.card.contract
     _, obs_size, action_size = parameters.sizes
     # A frame may make more features of an action than the action has entries; only the frame could check them.
     if contract.obs_size != obs_size or contract.action_size > action_size:

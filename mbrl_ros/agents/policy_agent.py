@@ -9,7 +9,7 @@ import torch
 
 from mbrl_ros.agents.agent import ActingConfig, Decision
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.pets import MODEL_GROUP, parameters_of
+from mbrl_ros.agents.pets import ENSEMBLE, ensemble_of
 from mbrl_ros.config import setting
 from mbrl_ros.errors import PlanningError
 from mbrl_ros.models.actor_critic.imagination import disagreement
@@ -57,8 +57,8 @@ class PolicyAgent:
         agent.version, agent.is_ready = bundle.version, True
         agent._policy = LearnedPolicy.from_groups(bundle.groups, self._view.num_features, self._contract.action_size)
         agent._model = None
-        if MODEL_GROUP in bundle.groups:
-            agent._model = out_of_frame(self._space.frame, Predictor(parameters_of(bundle)), self._contract.action_size)
+        if ENSEMBLE in bundle.groups:
+            agent._model = out_of_frame(self._space.frame, Predictor(ensemble_of(bundle)), self._contract.action_size)
         return agent
 
     def prepare(self, obs: np.ndarray, objective: Objective) -> str:

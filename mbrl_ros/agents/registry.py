@@ -18,6 +18,7 @@ AGENTS: dict[str, str] = {
     'sac': 'mbrl_ros.agents.sac:KIND',
     'dyna_q': 'mbrl_ros.agents.dyna_q:KIND',
     'dyna_q_plus': 'mbrl_ros.agents.dyna_q:KIND_PLUS',
+    'solver_mpc': 'mbrl_ros.agents.solver_mpc:KIND',
 }
 
 

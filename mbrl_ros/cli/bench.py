@@ -96,3 +96,19 @@ def tabular(
 
     torch.set_num_threads(1)
     run_tabular_benchmark(study or (), seeds=range(first_seed, first_seed + seeds), json_path=json_path)
+
+
+@app.command()
+def solver(
+    goals: Annotated[int, typer.Option(min=1, help='Goals among the boxes.')] = 100,
+    cost_goals: Annotated[int, typer.Option(min=2, help='Goals that learned and hand-set costs are compared at.')] = 20,
+    seed: Annotated[int, typer.Option(min=0, help='Seed of goals and of learning.')] = 0,
+    episodes: Annotated[int, typer.Option(min=3, help='Episodes that model and cost are learned from.')] = 12,
+    model: Annotated[Path | None, typer.Option(help='Use the model and cost of this file instead of learning them.')] = None,
+    robot: Annotated[str, typer.Option(help='Robot profile; it needs capsules.')] = 'panda',
+    json_path: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file as JSON.')] = None,
+) -> None:
+    """Reach among three boxes with the agent solver_mpc, on one thread, and compare its learned cost with hand-set ones."""
+    from mbrl_ros.benchmarks.solver import SolverBenchmark, run_solver_benchmark
+
+    run_solver_benchmark(SolverBenchmark(goals, cost_goals, seed, episodes, model, robot), json_path=json_path)

@@ -227,7 +227,7 @@ class Controller:
             return self._follow_tail(inputs, decision)
         self._tail = None if decision.plan is None else (inputs.effect_ns, decision.plan.actions)
         self._tail_steps = 0
-        wish = self._obey(decision.action, inputs, decision=decision)
+        wish = self._obey(decision.action, inputs, detail=decision.note, decision=decision)
         return dataclasses.replace(wish, velocity=self._share(decision) * wish.velocity)
 
     def _share(self, decision: Decision) -> float:

@@ -106,7 +106,7 @@ class TickOutcome:
         opening_m: Gripper command; None for none.
         applied: The same commands with the time at which they take effect, for the record; None for silence.
         hold: Why the arm is kept still; None while it moves.
-        detail: More about the hold, in words; may be empty.
+        detail: More about the hold, or the note of the decision that is followed, in words; may be empty.
         decision: The agent's decision, if the agent was asked.
         phase: Phase that was followed, if any.
         clamped: Rules of the safety filter that acted.

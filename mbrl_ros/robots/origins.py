@@ -13,38 +13,55 @@ class JointOrigins:
     Args:
         robot: Profile with a resolved URDF.
 
+    Attributes:
+        columns: Index in the profile of each joint of the chain, from base to tool, shape (J,).
+        axes: Direction of each of these joints in its own frame, shape (J, 3).
+        is_prismatic: Whether it slides, shape (J,), bool.
+
     Raises:
         ConfigError: The URDF has no such chain, or its chain moves other joints than the profile's.
     """
 
     def __init__(self, robot: RobotProfile) -> None:
         chain = read_chain(robot.urdf_path, robot.base_link, robot.tool_link, robot.joints)
-        self._columns = [robot.joints.index(joint.name) for joint in chain if joint.is_moving]
+        moving = [joint for joint in chain if joint.is_moving]
+        self.columns = [robot.joints.index(joint.name) for joint in moving]
+        self.axes = np.array([joint.axis for joint in moving])
+        self.is_prismatic = np.array([joint.kind == 'prismatic' for joint in moving])
         motions, offsets = [], [np.eye(4)]
         for joint in chain:
             offsets[-1] = offsets[-1] @ joint.offset
             if joint.is_moving:
                 motions.append(_motion(joint.axis, joint.kind == 'prismatic'))
                 offsets.append(np.eye(4))
-        self._first = offsets[0][:3]
+        self._first, self._offsets = offsets[0][:3], np.array(offsets[1:])
         # From the origin of one joint to that of the next: motion of the one, then offset of the other.
-        self._still, self._sine, self._cosine, self._way = np.swapaxes(np.array(motions) @ np.array(offsets[1:])[:, None], 0, 1)
+        self._still, self._sine, self._cosine, self._way = np.swapaxes(np.array(motions) @ self._offsets[:, None], 0, 1)
 
     def points(self, q: np.ndarray) -> np.ndarray:
-        """Origins in the base frame, shape (N, J + 1, 3), metres, at joint positions (N, J), rad or m.
+        """Origins in the base frame, shape (N, J + 1, 3), metres, at joint positions (N, J), rad or m; raises like `frames`."""
+        return self.frames(q)[..., 3]
+
+    def frames(self, q: np.ndarray) -> np.ndarray:
+        """Frames of the joints before they move, and the tool's: rotation, then origin, shape (N, J + 1, 3, 4).
 
         Raises:
             ShapeError: `q` is not (N, J).
         """
-        if q.ndim != 2 or q.shape[1] != len(self._columns):
-            raise ShapeError(f'joint positions need shape (N, {len(self._columns)}), got {q.shape}')
-        q = q[:, self._columns, None, None]
+        if q.ndim != 2 or q.shape[1] != len(self.columns):
+            raise ShapeError(f'joint positions need shape (N, {len(self.columns)}), got {q.shape}')
+        q = q[:, self.columns, None, None]
         steps = self._still + np.sin(q) * self._sine + np.cos(q) * self._cosine + q * self._way  # (N, J, 4, 4)
-        frames = np.empty((len(q), len(self._columns) + 1, 3, 4))
+        frames = np.empty((len(q), len(self.columns) + 1, 3, 4))
         frames[:, 0] = self._first
-        for index in range(len(self._columns)):
+        for index in range(len(self.columns)):
             np.matmul(frames[:, index], steps[:, index], out=frames[:, index + 1])
-        return frames[..., 3]
+        return frames
+
+    def carried(self, index: int, points: np.ndarray) -> np.ndarray:
+        """Points (..., 3) of the link that joint `index` of the chain moves, in the frame `index + 1`, which the link carries."""
+        offset = self._offsets[index]
+        return (points - offset[:3, 3]) @ offset[:3, :3]
 
 
 def _motion(axis: np.ndarray, is_prismatic: bool) -> np.ndarray:

@@ -92,16 +92,21 @@ class RobotProfile(Config):
     max_jerk_rad_s3: tuple[float, ...] = setting((), 'Jerk limits; empty for none.', unit='rad/s³', low=1e-6)
     home_rad: tuple[float, ...] = setting(doc='Joint positions to start from and return to.', unit='rad')
     gripper: GripperProfile | None = setting(None, 'Gripper, if any.')
+    capsules: tuple[float, ...] = setting((), 'Capsules around the links, 8 numbers each: the joint that moves the link, counted '
+                                              "from 1 at the base, then two ends in the link's frame and the radius, m.")
     workspace: WorkspaceProfile = section(WorkspaceProfile, 'Where the tool may be.')
     urdf_path: str = setting('', 'Resolved file of the URDF; filled in on loading.')
 
     def check(self) -> None:
-        """Raise ConfigError when a list has another length than joints, or a home position lies outside the limits."""
+        """Raise ConfigError when a list has another length than it needs, or a home position lies outside the limits."""
         names = ['position_lower_rad', 'position_upper_rad', 'max_velocity_rad_s', 'max_acceleration_rad_s2', 'home_rad']
         for name in names + ['max_jerk_rad_s3'] * bool(self.max_jerk_rad_s3):
             if len(getattr(self, name)) != len(self.joints):
                 raise ConfigError(f'RobotProfile.{name} needs one number for each of the {len(self.joints)} joints, '
                                   f'got {len(getattr(self, name))}')
+        if len(self.capsules) % 8 or any(joint not in range(1, len(self.joints) + 1) for joint in self.capsules[::8]):
+            raise ConfigError('RobotProfile.capsules needs 8 numbers each, the first of them a joint from 1 to '
+                              f'{len(self.joints)}, got {self.capsules}')
         for joint, low, home, high in zip(self.joints, self.position_lower_rad, self.home_rad, self.position_upper_rad):
             if not low < home < high:
                 raise ConfigError(f'RobotProfile.home_rad of {joint} needs to lie between {low} and {high}, got {home}')

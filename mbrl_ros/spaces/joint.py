@@ -7,13 +7,13 @@ from mbrl_ros.types import ArmCommand, RobotState
 
 
 class JointSpace:
-    """Joint positions and velocities; an action is joint velocities in units of the profile's limits."""
+    """Joint positions and velocities; an action is joint velocities in units of the limits of the profile `robot`."""
 
     name, version, has_velocities, is_directed = 'joint', 1, True, False
 
     def __init__(self, robot: RobotProfile) -> None:
         self.state_names = self.action_names = self.raw_names = robot.joints
-        self.frame = None
+        self.robot, self.frame = robot, None
         self._limits = np.array(robot.max_velocity_rad_s)
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
 

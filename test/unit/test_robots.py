@@ -1,5 +1,6 @@
 """Profiles are data that is checked on reading; the kinematics agree with the library that parsed them."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,34 @@ def test_profile_that_does_not_fit_is_one_error_with_the_file(tmp_path, change, 
     with pytest.raises(ConfigError, match=text) as caught:
         load_robot(str(path))
     assert str(path) in str(caught.value)
+
+
+def test_capsules_of_the_panda_contain_its_collision_meshes_with_the_fingers_open_and_closed():
+    robot = load_robot('panda')
+    folder = Path(robot.urdf_path).parent / 'meshes' / 'collision'
+    rows = np.array(robot.capsules).reshape(-1, 8)
+
+    def vertices(name):
+        lines = (folder / f'{name}.obj').read_text().splitlines()
+        return np.array([line.split()[1:4] for line in lines if line.startswith('v ')], dtype=float)
+
+    def beyond(points, capsules):
+        start, end = capsules[:, 1:4], capsules[:, 4:7]
+        way = end - start
+        share = np.clip(((points[:, None] - start) * way).sum(-1) / (way * way).sum(-1), 0.0, 1.0)
+        return (np.linalg.norm(points[:, None] - start - share[..., None] * way, axis=-1) - capsules[:, 7]).min(axis=1)
+
+    for link in range(1, 8):
+        assert beyond(vertices(f'link{link}'), rows[rows[:, 0] == link]).max() <= 0.0
+    half = np.sqrt(0.5)
+    hand = np.array([[half, half, 0.0], [-half, half, 0.0], [0.0, 0.0, 1.0]])  # The hand is turned by -45 degrees.
+    mirror, finger = np.diag([-1.0, -1.0, 1.0]), vertices('finger')
+    fingers = [(finger + (0.0, opening, 0.0584)) @ side for opening in (0.0, 0.04) for side in (np.eye(3), mirror)]
+    for part in (vertices('hand'), *fingers):
+        assert beyond(part @ hand.T + (0.0, 0.0, 0.107), rows[rows[:, 0] == 7]).max() <= 0.0
+
+
+@pytest.mark.parametrize('capsules', [(1.0,) * 7, (8.0,) * 8, (0.5,) * 8])
+def test_capsules_are_eight_numbers_and_begin_with_a_joint(capsules):
+    with pytest.raises(ConfigError, match='capsules needs 8 numbers each, the first of them a joint from 1 to 7'):
+        dataclasses.replace(load_robot('panda'), capsules=capsules)

@@ -192,7 +192,8 @@ def test_fingers_that_the_profile_leaves_out_are_fixed():
     assert world._model.nv == len(world.joint_names) == 7
 
 
-@pytest.mark.parametrize('setting', [{'gui': True}, {'self_collision': True}, {'object_kind': 'duck'}])
+@pytest.mark.parametrize('setting', [{'gui': True}, {'self_collision': True}, {'object_kind': 'duck'},
+                                     {'boxes_m': (0.0, 0.0, 0.0, 0.1, 0.1, 0.1)}])
 def test_what_only_pybullet_has_is_refused(setting):
     with pytest.raises(ConfigError, match='the simulator mujoco has no window'):
         make(world=WorldConfig(**setting))

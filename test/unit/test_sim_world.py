@@ -232,3 +232,22 @@ def test_meshes_are_found_beside_the_urdf_in_their_package_and_by_path(tmp_path,
     world = ArmWorld(robot, WorldConfig(cube=False))
     assert len(world._bullet.getCollisionShapeData(world._arm.body, 0)) == 1
     world.close()
+
+
+def test_contacts_with_boxes_are_counted_until_the_next_reset():
+    world = ArmWorld(load_robot('panda'), WorldConfig(cube=False, boxes_m=(0.25, -0.1, 0.2, 0.5, 0.1, 0.44)))
+    assert world.box_contact_steps == 0  # The fingertips are 4 cm above it.
+    for _ in range(120):
+        world.drive_velocity(np.array([0.0, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0]))
+        world.step()
+    assert world.box_contact_steps > 5
+    tool, touched = world.tool_pose()[0], world.box_contact_steps
+    world.reset()
+    assert world.box_contact_steps == 0 < touched and tool[2] > 0.44
+    world.close()
+
+
+@pytest.mark.parametrize('boxes_m', [(0.0,) * 5, (0.0, 0.0, 0.0, 0.1, 0.1, 0.0)])
+def test_boxes_are_lower_and_upper_corners(boxes_m):
+    with pytest.raises(ConfigError, match='WorldConfig.boxes_m needs 6 numbers for each box'):
+        WorldConfig(boxes_m=boxes_m)
