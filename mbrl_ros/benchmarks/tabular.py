@@ -39,6 +39,7 @@ class Study:
         episodes: Numbers of episodes after which greedy ways are looked at.
         starts: All starts of the environment.
         asked: What is asked of ways, in words.
+        changes: Changes of single settings, as `--set` takes them.
     """
 
     env_id: str
@@ -46,13 +47,14 @@ class Study:
     episodes: Sequence[int]
     starts: Callable[[gymnasium.Env], list[Start]]
     asked: str
+    changes: tuple[str, ...] = ()
 
     def run(self, seed: int) -> Iterator[dict[str, Any]]:
         """Figures of each number of planning steps."""
         with contextlib.closing(gymnasium.make(self.env_id, disable_env_checker=True)) as env:
             starts = self.starts(env)
             for planning_steps in self.planning_steps:
-                changes, steps, shares = (f'learner.planning_steps={planning_steps}',), [], []
+                changes, steps, shares = (*self.changes, f'learner.planning_steps={planning_steps}'), [], []
                 made = learned(self.env_id, 'dyna_q', changes, seed)
                 for number, (count, agent) in enumerate(itertools.islice(made, max(self.episodes)), 1):
                     steps.append(count)
@@ -181,9 +183,12 @@ def _of_grid(env: gymnasium.Env) -> list[Start]:
             for cell in map(tuple, np.argwhere(steps > 0).tolist())]
 
 
+_MAZE = 'at most 16 steps, two above the shortest way'
+#: By name; `book` has the settings of figure 8.2 of Sutton and Barto (2018).
 STUDIES: dict[str, Study | ChangeStudy] = {
-    'maze': Study('mbrl_ros/DynaMaze-v0', (0, 5, 50), (1, 2, 3, 5, 10, 20), lambda _: [(_reset, 16)],
-                  'at most 16 steps, two above the shortest way'),
+    'maze': Study('mbrl_ros/DynaMaze-v0', (50,), (1, 2, 3), lambda _: [(_reset, 16)], _MAZE),
+    'book': Study('mbrl_ros/DynaMaze-v0', (0, 5, 50), (1, 2, 3, 5, 10, 20, 50), lambda _: [(_reset, 16)], _MAZE,
+                  ('learner.learning_rate=0.1', 'learner.initial_value=0.0')),
     'cliff': Study('CliffWalking-v1', (5, 50), (1, 2, 3, 4, 5, 10, 15, 20), lambda _: [(_reset, 13)],
                    '13 steps, the shortest way'),
     'taxi': Study('Taxi-v4', (5, 50), range(10, 71, 10), _of_taxi, 'the passenger delivered within 200 steps'),

@@ -83,8 +83,8 @@ def budget(
 
 @app.command()
 def tabular(
-    study: Annotated[list[str] | None, typer.Option(help='What to learn: maze, cliff, taxi, grid, blocking, shortcut; may be '
-                                                         'given several times, all by default.')] = None,
+    study: Annotated[list[str] | None, typer.Option(help='What to learn: maze, book, cliff, taxi, grid, blocking, shortcut; may '
+                                                         'be given several times, all by default.')] = None,
     seeds: Annotated[int, typer.Option(min=1, help='Number of seeds.')] = 10,
     first_seed: Annotated[int, typer.Option(min=0, help='The first of them.')] = 0,
     json_path: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file as JSON.')] = None,
