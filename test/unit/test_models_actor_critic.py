@@ -219,6 +219,40 @@ def test_a_policy_acts_alike_after_its_groups_and_refuses_others():
         LearnedPolicy.from_groups(groups, 3, 1)
 
 
+class AtOnce(Quadratic):
+    """A reward of goals that are positions, seen by `PlainView`."""
+
+    has_goal = True
+
+    def achieved(self, obs):
+        return obs
+
+    def reward(self, obs, action, goal):
+        return -(obs - goal).norm(dim=1)
+
+    def is_within(self, obs, goal):
+        return (obs - goal).norm(dim=1) < 0.1
+
+
+def test_steps_recorded_without_a_goal_were_on_the_way_to_where_their_episode_ended():
+    rows = dataclasses.replace(episodes_of(3, 2), goal=np.full((5, 3), np.nan))
+    seen = []
+    learning = PolicyLearning(PlainView(3, has_goal=True), AtOnce(), 1, PolicyLearningConfig(
+        updates=1, batch_size=4, hindsight_share=0.0, actor_critic=SMALL))
+    learning.train(Steps.of(rows), torch.from_numpy(rows.episode), lambda replay: seen.append(replay.steps), seeded(), bool)
+    assert seen[0].goal[:, 0].tolist() == [2.5, 2.5, 2.5, 4.5, 4.5] and not seen[0].is_shown.any()
+    assert all(torch.isfinite(value).all() for group in learning.groups().values() for value in group.values())
+
+
+def test_own_episodes_that_end_at_their_goal_are_imitated_too():
+    rows = dataclasses.replace(episodes_of(3, 2), goal=np.full((5, 3), 2.5))
+    seen = []
+    learning = PolicyLearning(PlainView(3, has_goal=True), AtOnce(), 1, PolicyLearningConfig(
+        first_updates=1, imitation_steps=1, batch_size=4, actor_critic=SMALL))
+    learning.train(Steps.of(rows), torch.from_numpy(rows.episode), lambda replay: seen.append(replay.steps), seeded(), bool)
+    assert seen[0].is_shown.tolist() == [True, True, True, False, False]
+
+
 def test_training_ends_soon_after_it_is_cancelled():
     rows = episodes_of(20)
     learning = PolicyLearning(PlainView(3, has_goal=True), Quadratic(), 1, PolicyLearningConfig(actor_critic=SMALL))

@@ -143,6 +143,10 @@ class PolicyLearning:
         last = last_of_episode(episode)
         # Own episodes that end at their goal are imitated too (Oh et al. 2018, arXiv:1806.05635).
         real = dataclasses.replace(real, is_shown=real.is_shown | self._wanted.is_within(real.next_obs, real.goal)[last])
+        if achieved is not None:
+            # Steps recorded without a goal were on the way to where their episode ended.
+            unknown = real.goal.isnan().any(dim=1, keepdim=True)
+            real = dataclasses.replace(real, goal=torch.where(unknown, achieved(real.next_obs)[last], real.goal))
         replay = Hindsight(real, last, achieved, self._config.hindsight_share, generator)
         is_first = self._learning is None
         if is_first:
