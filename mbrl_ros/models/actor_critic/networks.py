@@ -67,14 +67,9 @@ class Networks(torch.nn.Module):
         """Outputs, shape (E, B, O), of inputs, shape (B, I), or (E, B, I) for inputs of each network's own."""
         hidden = inputs.expand(len(self.weights[0]), *inputs.shape[-2:])
         for weight, bias, scale, shift in zip(self.weights, self.biases, self.scales, self.shifts):
-            hidden = functional.layer_norm(torch.baddbmm(bias, hidden, weight), hidden_shape(weight))
+            hidden = functional.layer_norm(torch.baddbmm(bias, hidden, weight), weight.shape[-1:])
             hidden = functional.relu(torch.addcmul(shift, hidden, scale))
         return torch.baddbmm(self.biases[-1], hidden, self.weights[-1])
-
-
-def hidden_shape(weight: torch.Tensor) -> tuple[int]:
-    """Axes that a layer is normalised over."""
-    return (weight.shape[-1],)
 
 
 def mean_action(actor: Networks, features: torch.Tensor) -> torch.Tensor:
