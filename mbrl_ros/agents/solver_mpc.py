@@ -39,7 +39,6 @@ from mbrl_ros.planning.solver.real_time import Chosen, choose
 from mbrl_ros.planning.solver.search import SearchConfig, WeightDistribution, next_generation
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.spaces.space import Space
-from mbrl_ros.tasks.registry import make_task
 from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.training.rounds import RoundsConfig
 from mbrl_ros.types import Plan
@@ -200,11 +199,9 @@ class SolverMpcLearner:
     Arguments are those of `AgentKind.make_learner`.
     """
 
-    def __init__(self, contract: Contract, space: Space, config: SolverMpcLearnerConfig,
-                 wanted: GoalReward | None = None) -> None:
-        self._config, self._robot = config, _robot(contract, space)
+    def __init__(self, contract: Contract, space: Space, config: SolverMpcLearnerConfig, wanted: GoalReward) -> None:
+        self._config, self._robot, self._wanted = config, _robot(contract, space), wanted
         self._dynamics = PetsLearner(contract, space, PetsLearnerConfig(trainer=config.trainer, acceptance=config.acceptance))
-        self._task = make_task(contract.task, self._robot)
         self._problem = HorizonProblem(self._robot, contract.period_s, config.imagined)
         self._distribution = WeightDistribution.around(config.cost, config.search.init_std)
 
@@ -259,7 +256,7 @@ class SolverMpcLearner:
             reached.append(chosen.path.obs[1])
             start, actions = Start(reached[-1], made[-1], start.previous), chosen.next_actions
         obs, action = (torch.from_numpy(np.array(values)) for values in (reached, made))
-        return float(self._task.reward(obs, action, goal).sum())
+        return float(self._wanted.reward(obs, action, torch.from_numpy(goal)).sum())
 
 
 def _robot(contract: Contract, space: Space) -> RobotProfile:

@@ -163,9 +163,9 @@ def test_a_bundle_without_the_weights_is_refused():
 def test_a_task_of_another_space_is_refused():
     other = make_task('lift', ROBOT)
     contract = Contract.of('solver_mpc', other.space, robot='panda', task='lift', period_s=PERIOD_S)
-    for make, config in ((KIND.make_agent, SolverMpcActingConfig()), (KIND.make_learner, SolverMpcLearnerConfig())):
+    for make, *rest in ((KIND.make_agent, SolverMpcActingConfig()), (KIND.make_learner, SolverMpcLearnerConfig(), other)):
         with pytest.raises(ConfigError, match="plans velocities of an arm's joints, .*; 'lift' has the space 'tool'"):
-            make(contract, other.space, config)
+            make(contract, other.space, *rest)
 
 
 def lesson(seed=0, rows=80):
@@ -186,10 +186,10 @@ def learner_config(**search):
 def test_a_round_learns_the_dynamics_and_moves_the_weights_to_what_earns_more():
     # Such weights barely move the arm.
     config = dataclasses.replace(learner_config(), cost=CostWeights(speed=30.0, change=30.0))
-    learner = SolverMpcLearner(CONTRACT, TASK.space, config)
+    learner = SolverMpcLearner(CONTRACT, TASK.space, config, TASK)
     report = learner.update(lesson(), bool)
     assert report.is_better and report.figures['imagined_return'] > report.figures['imagined_return_before']
-    again = SolverMpcLearner(CONTRACT, TASK.space, config).update(lesson(), bool)
+    again = SolverMpcLearner(CONTRACT, TASK.space, config, TASK).update(lesson(), bool)
     torch.testing.assert_close(report.groups['cost'], again.groups['cost'], rtol=0.0, atol=0.0)
     bundle = AgentBundle(ramp_bundle(CONTRACT, ROBOT.max_velocity_rad_s).card, report.groups)
     made = SolverMpcAgent(CONTRACT, TASK.space, SolverMpcActingConfig()).with_bundle(AgentBundle.from_bytes(bundle.to_bytes()))
@@ -199,7 +199,7 @@ def test_a_round_learns_the_dynamics_and_moves_the_weights_to_what_earns_more():
 
 
 def test_without_generations_the_weights_stay():
-    report = SolverMpcLearner(CONTRACT, TASK.space, learner_config(generations=0)).update(lesson(), bool)
+    report = SolverMpcLearner(CONTRACT, TASK.space, learner_config(generations=0), TASK).update(lesson(), bool)
     np.testing.assert_array_equal(report.groups['cost']['mean'], CostWeights().vector())
     assert 'imagined_return' not in report.figures
 
@@ -207,7 +207,7 @@ def test_without_generations_the_weights_stay():
 def test_a_search_ends_when_it_is_cancelled():
     asked = iter([False] * 6)
     with pytest.raises(TrainingCancelled):
-        SolverMpcLearner(CONTRACT, TASK.space, learner_config()).update(lesson(), lambda: next(asked, True))
+        SolverMpcLearner(CONTRACT, TASK.space, learner_config(), TASK).update(lesson(), lambda: next(asked, True))
 
 
 def test_its_settings_are_its_own():
