@@ -93,7 +93,7 @@ class ProportionalLearner:
     """Begins with a small gain, and doubles it when an episode of the agent ended short of its goal; implements `Learner`."""
 
     def __init__(self, contract: Contract, space: Space, config: RoundsConfig, wanted: GoalReward) -> None:
-        self._gain = 0.0
+        self._gain, self._wanted = 0.0, wanted
 
     def resume(self, bundle: AgentBundle) -> None:
         """See `Learner.resume`."""
@@ -109,7 +109,8 @@ class ProportionalLearner:
     def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
         """See `Learner.update`."""
         last = lesson.transitions.take(lesson.transitions.episode == lesson.transitions.episode[-1])
-        fell_short = last.truncated[-1] and not last.tags.any()
+        there = self._wanted.is_within(*(torch.from_numpy(values[-1:].copy()) for values in (last.next_obs, last.goal)))
+        fell_short = last.truncated[-1] and not last.tags.any() and not there
         gain = _FIRST_GAIN if not self._gain else 2.0 * self._gain if fell_short else self._gain
         return LearningReport({'policy': {'gain': torch.tensor([gain])}}, gain != self._gain, f'a gain of {gain:g} 1/s',
                               {'gain': gain}, {'gain': self._gain} if self._gain else {})

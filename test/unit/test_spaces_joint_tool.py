@@ -210,7 +210,7 @@ def test_where_the_arm_cannot_move_its_tool_every_way_the_directions_are_those_a
 def test_with_fewer_joints_than_a_tool_has_motions_each_is_tried_by_itself():
     of_joints = ('joints', 'position_lower_rad', 'position_upper_rad', 'max_velocity_rad_s', 'max_acceleration_rad_s2',
                  'max_jerk_rad_s3', 'home_rad')
-    robot = dataclasses.replace(PANDA, **{name: getattr(PANDA, name)[:5] for name in of_joints})
+    robot = dataclasses.replace(PANDA, capsules=(), **{name: getattr(PANDA, name)[:5] for name in of_joints})
     space = JointToolSpace(robot, KinematicChain.of_robot(PANDA))
     assert not space.is_directed and space.directions(np.zeros(32)) is None
 
