@@ -16,7 +16,7 @@ import torch
 
 from mbrl_ros.agents.agent import AgentConfig, AgentKind, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.pets import ENSEMBLE, PetsLearner, PetsLearnerConfig
+from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerConfig
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import Config, part, section
 from mbrl_ros.errors import ModelError
@@ -33,7 +33,7 @@ from mbrl_ros.tasks.reward import GoalReward
 
 
 @dataclasses.dataclass(frozen=True)
-class MbpoLearnerConfig(PetsLearnerConfig):
+class MbpoLearnerConfig(EnsembleLearnerConfig):
     """How ensemble and policy are trained."""
 
     imagination: ImaginationConfig = section(ImaginationConfig, 'What is imagined in a round.')
@@ -70,7 +70,7 @@ class MbpoLearner:
     def __init__(self, contract: Contract, space: Space, config: MbpoLearnerConfig, wanted: GoalReward) -> None:
         self._contract, self._frame, self._config, self._wanted = contract, space.frame, config, wanted
         self._view = view_of(space, contract.obs_size)
-        self._ensemble = PetsLearner(contract, space, config)
+        self._ensemble = EnsembleLearner(contract, space, config)
         self._policy = PolicyLearning(self._view, wanted, contract.action_size, config.policy)
         self._model: dict[str, torch.Tensor] = {}
 

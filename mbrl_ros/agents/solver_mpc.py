@@ -22,16 +22,14 @@ import torch
 
 from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.pets import ENSEMBLE, PetsLearner, PetsLearnerConfig, ensemble_of
+from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerConfig, ensemble_of
 from mbrl_ros.config import Config, section
 from mbrl_ros.errors import BundleError, ConfigError, PlanningError, ShapeError, TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions
-from mbrl_ros.models.ensemble.acceptance import AcceptanceConfig
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.mean import MeanModel
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.precision import stand_in
-from mbrl_ros.models.ensemble.trainer import TrainerConfig
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.planning.solver.cost import CostWeights
 from mbrl_ros.planning.solver.horizon import HorizonProblem, SolverConfig, Start
@@ -40,7 +38,6 @@ from mbrl_ros.planning.solver.search import SearchConfig, WeightDistribution, ne
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.tasks.reward import GoalReward
-from mbrl_ros.training.rounds import RoundsConfig
 from mbrl_ros.types import Plan
 
 #: Group of a bundle with the distribution of the weights of the cost.
@@ -49,11 +46,9 @@ _WARM_UPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class SolverMpcLearnerConfig(RoundsConfig):
+class SolverMpcLearnerConfig(EnsembleLearnerConfig):
     """How the ensemble is trained and accepted, and how the cost is learned."""
 
-    trainer: TrainerConfig = section(TrainerConfig, 'One round.')
-    acceptance: AcceptanceConfig = section(AcceptanceConfig, 'Which model is kept.')
     cost: CostWeights = section(CostWeights, 'Weights of the cost to begin with.')
     search: SearchConfig = section(SearchConfig, 'How they are learned.')
     imagined: SolverConfig = section(SolverConfig, 'The problem that is solved in imagination.')
@@ -201,7 +196,7 @@ class SolverMpcLearner:
 
     def __init__(self, contract: Contract, space: Space, config: SolverMpcLearnerConfig, wanted: GoalReward) -> None:
         self._config, self._robot, self._wanted = config, _robot(contract, space), wanted
-        self._dynamics = PetsLearner(contract, space, PetsLearnerConfig(trainer=config.trainer, acceptance=config.acceptance))
+        self._dynamics = EnsembleLearner(contract, space, config)
         self._problem = HorizonProblem(self._robot, contract.period_s, config.imagined)
         self._distribution = WeightDistribution.around(config.cost, config.search.init_std)
 
