@@ -14,6 +14,7 @@ import torch
 
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.config import Config
+from mbrl_ros.errors import ConfigError
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.spaces.space import Space
@@ -160,7 +161,7 @@ class LearningReport:
         reason: Why, one sentence with the figures.
         figures: Validation figures of the candidate, by name.
         figures_in_use: Those of the bundle in use on the same transitions; empty without one.
-        origin: As on the candidate's card.
+        origin, view: As on the candidate's card.
         warnings: What the experience lacks to be learned from, one sentence each.
     """
 
@@ -171,6 +172,7 @@ class LearningReport:
     figures_in_use: Mapping[str, float]
     origin: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
+    view: str = ''
 
 
 class Learner(Protocol):
@@ -208,7 +210,13 @@ class ActingConfig(Config):
 
     @classmethod
     def on_device(cls, device: str) -> dict[str, Any]:
-        """Nested settings that make the agent compute on a device; empty for an agent without a choice."""
+        """Nested settings that make the agent compute on a device.
+
+        Raises:
+            ConfigError: The agent cannot; one without a choice takes the CPU.
+        """
+        if device == 'cuda':
+            raise ConfigError("device needs 'auto' or 'cpu' with this agent, which computes on the CPU, got 'cuda'")
         return {}
 
 

@@ -19,6 +19,7 @@ import torch
 from mbrl_ros.agents.codec import AGENT, DYNAMICS, decode, encode
 from mbrl_ros.errors import BundleError, ModelMismatchError
 from mbrl_ros.spaces.space import Space
+from mbrl_ros.spaces.view import View, label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Card:
         real_steps: All real control steps made before it, including steps no longer in the buffer and rounds whose bundle was
             rejected.
         origin: What the agent subtracts from an observation before it becomes float32, O numbers; empty for nothing.
+        view: Name and version of the view that its policy sees through; empty without such a policy.
     """
 
     version: int
@@ -96,6 +98,7 @@ class Card:
     created_ns: int
     real_steps: int
     origin: tuple[float, ...] = ()
+    view: str = ''
 
     def check_fits(self, contract: Contract) -> None:
         """Require that the bundle is for this contract.
@@ -121,6 +124,16 @@ class Card:
         if own.reward and own.reward != contract.reward:
             raise ModelMismatchError(f'model version {self.version} was learned with the reward {own.reward!r}, '
                                      f'here it is {contract.reward!r}')
+
+    def check_view(self, view: View) -> None:
+        """Require that the bundle's policy sees through this view.
+
+        Raises:
+            ModelMismatchError: It sees through another one.
+        """
+        if self.view != label(view):
+            raise ModelMismatchError(f'model version {self.version} has a policy that sees through the view {self.view!r}, here '
+                                     f'it is {label(view)!r}, whose features differ; learn it anew')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,8 +245,8 @@ def _as_of_a_bundle(metadata: Mapping[str, str]) -> dict[str, str]:
 def _card(metadata: Mapping[str, str]) -> Card:
     hints = typing.get_type_hints(Card)
     del hints['contract']
-    # Files of before origins have none.
-    metadata = {'origin': '[]', **metadata}
+    # Files of before origins and views have none.
+    metadata = {'origin': '[]', 'view': '""', **metadata}
     contract = Contract(**{name: _read(metadata, name, hint) for name, hint in typing.get_type_hints(Contract).items()})
     return Card(contract=contract, **{name: _read(metadata, name, hint) for name, hint in hints.items()})
 

@@ -5,7 +5,7 @@ distribution of the next observation. Here it has a linear part beside the netwo
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -138,19 +138,21 @@ def ensemble_of(bundle: AgentBundle) -> DynamicsParameters:
     return parameters
 
 
-def largest_of(bundle: AgentBundle) -> tuple[float, ...]:
+def largest_of(groups: Mapping[str, Mapping[str, torch.Tensor]], names: tuple[str, ...]) -> tuple[float, ...]:
     """Largest value of each entry of an observation that a plan may count on; empty if none is bounded.
+
+    Args:
+        groups: Groups of a bundle.
+        names: Names of the entries.
 
     Raises:
         BundleError: The bundle bounds an entry that there is not, or by something else than a number.
     """
-    if LARGEST not in bundle.groups:
-        return ()
-    names, bounds = bundle.card.contract.obs_names, bundle.group(LARGEST)
+    bounds = groups.get(LARGEST, {})
     for name, bound in bounds.items():
         if name not in names or bound.shape != (1,) or bound.isnan():
             raise BundleError(f'model bounds {name!r} by {bound.tolist()}, where an entry of the observation and one number fit')
-    return tuple(float(bounds[name]) if name in bounds else float('inf') for name in names)
+    return tuple(float(bounds[name]) if name in bounds else float('inf') for name in names) if bounds else ()
 
 
 def _figures(validation: Validation) -> dict[str, float]:

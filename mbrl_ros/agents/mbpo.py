@@ -16,10 +16,9 @@ import torch
 
 from mbrl_ros.agents.agent import AgentConfig, AgentKind, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerConfig
+from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerConfig, largest_of
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import Config, part, section
-from mbrl_ros.errors import ModelError
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.actor_critic.experience import Hindsight, Steps
 from mbrl_ros.models.actor_critic.imagination import ImaginationConfig, imagine
@@ -28,7 +27,7 @@ from mbrl_ros.models.ensemble.parameters import DynamicsParameters
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.spaces.space import Space
-from mbrl_ros.spaces.view import view_of
+from mbrl_ros.spaces.view import label, view_of
 from mbrl_ros.tasks.reward import GoalReward
 
 
@@ -76,6 +75,7 @@ class MbpoLearner:
 
     def resume(self, bundle: AgentBundle) -> None:
         """See `Learner.resume`."""
+        bundle.card.check_view(self._view)
         self._ensemble.resume(bundle)
         self._policy.resume(bundle.groups)
         self._model = bundle.group(ENSEMBLE)
@@ -91,19 +91,19 @@ class MbpoLearner:
     def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
         """See `Learner.update`."""
         fitted = self._ensemble.update(lesson, is_cancelled)
-        if fitted.origin:
-            raise ModelError('observations lie so far from zero that float32 cannot resolve them, which a policy needs')
         model = fitted.groups[ENSEMBLE] if fitted.is_better else self._model
         if not model:
             return fitted
-        generator = torch.Generator().manual_seed(lesson.seed)
+        largest, generator = largest_of(fitted.groups, self._contract.obs_names), torch.Generator().manual_seed(lesson.seed)
         steps, episode = Steps.of(lesson.transitions), torch.from_numpy(lesson.transitions.episode.copy())
-        self._policy.train(steps, episode, lambda replay: self._imagined(model, replay, generator), generator, is_cancelled)
-        figures = fitted.figures if fitted.is_better else fitted.figures_in_use
-        return dataclasses.replace(fitted, groups={ENSEMBLE: model, **self._policy.groups()}, is_better=True,
-                                   reason=f'the policy learned on; the model: {fitted.reason}', figures=figures)
+        self._policy.train(steps, episode, lambda replay: self._imagined(model, largest, replay, generator), generator,
+                           is_cancelled)
+        return dataclasses.replace(fitted, groups={**fitted.groups, ENSEMBLE: model, **self._policy.groups()}, is_better=True,
+                                   reason=f'the policy learned on; the model: {fitted.reason}', view=label(self._view),
+                                   figures=fitted.figures if fitted.is_better else fitted.figures_in_use)
 
-    def _imagined(self, tensors: dict[str, torch.Tensor], replay: Hindsight, generator: torch.Generator) -> Steps | None:
+    def _imagined(self, tensors: dict[str, torch.Tensor], largest: tuple[float, ...], replay: Hindsight,
+                  generator: torch.Generator) -> Steps | None:
         config = self._config.imagination
         if not config.paths:
             return None
@@ -111,7 +111,7 @@ class MbpoLearner:
         model = out_of_frame(self._frame, predictor, self._contract.action_size)
         starts = replay.draw(-(-config.paths // model.ensemble_size) * model.ensemble_size)
         return imagine(model, self._view, lambda features: self._policy.explorer.sample(features, generator), replay.steps,
-                       self._wanted.is_over, config, starts=starts, generator=generator)
+                       self._wanted.is_over, config, starts=starts, largest=largest, generator=generator)
 
 
 KIND = AgentKind('policy and critics, learned from real and imagined steps', PolicyActingConfig, MbpoLearningConfig, MbpoConfig,

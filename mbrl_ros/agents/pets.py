@@ -129,7 +129,7 @@ class PetsAgent:
         """See `Agent.with_bundle`."""
         bundle.card.check_fits(self._contract)
         agent = self.with_parameters(ensemble_of(bundle), bundle.version, bundle.card.origin)
-        agent._policy, agent._largest = _policy(bundle, self.device), largest_of(bundle)
+        agent._policy, agent._largest = _policy(bundle, self.device), largest_of(bundle.groups, self._contract.obs_names)
         return agent
 
     def with_parameters(self, parameters: DynamicsParameters, version: int = 0, origin: Origin = ()) -> 'PetsAgent':

@@ -13,19 +13,15 @@ from mbrl_ros.agents.ensemble import ENSEMBLE, ensemble_of
 from mbrl_ros.config import setting
 from mbrl_ros.errors import PlanningError
 from mbrl_ros.models.actor_critic.imagination import disagreement
-from mbrl_ros.models.actor_critic.learning import LearnedPolicy
-from mbrl_ros.models.actor_critic.networks import Networks
+from mbrl_ros.models.actor_critic.learning import LearnedPolicy, LearnedValue
+from mbrl_ros.models.actor_critic.soft_actor_critic import CRITICS
 from mbrl_ros.models.delay import predict_effect_state
-from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.ensemble.predictor import Predictor
 from mbrl_ros.models.framed import out_of_frame
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.spaces.view import view_of
 from mbrl_ros.types import GOAL_SIZE, DynamicsModel
-
-#: Units of a hidden layer of the policy that is acted with once to warm up.
-_STAND_IN_SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +34,9 @@ class PolicyActingConfig(ActingConfig):
 class PolicyAgent:
     """Acts with the mean action of a policy; implements `Agent`. Arguments are those of `AgentMaker`.
 
-    It does not limit how fast its action changes; the command guard does. With a model in its bundle it predicts the state in
-    which its action takes effect, and its uncertainty is the model's about the next step. Without one it does neither.
+    It does not limit how fast its action changes; the command guard does. With critics in its bundle it says what return they
+    expect, and is uncertain where they disagree. With a model it predicts the state in which its action takes effect, and is
+    uncertain where its members disagree about the next step. The larger of the two counts.
     """
 
     def __init__(self, contract: Contract, space: Space, config: PolicyActingConfig, *,
@@ -48,14 +45,17 @@ class PolicyAgent:
         self._contract, self._space, self._view = contract, space, view_of(space, contract.obs_size)
         self._exploration = config.exploration
         self._policy: LearnedPolicy | None = None
+        self._critics: LearnedValue | None = None
         self._model: DynamicsModel | None = None
 
     def with_bundle(self, bundle: AgentBundle) -> 'PolicyAgent':
         """See `Agent.with_bundle`."""
         bundle.card.check_fits(self._contract)
-        agent = copy.copy(self)
+        bundle.card.check_view(self._view)
+        agent, sizes = copy.copy(self), (self._view.num_features, self._contract.action_size)
         agent.version, agent.is_ready = bundle.version, True
-        agent._policy = LearnedPolicy.from_groups(bundle.groups, self._view.num_features, self._contract.action_size)
+        agent._policy = LearnedPolicy.from_groups(bundle.groups, *sizes)
+        agent._critics = LearnedValue.from_groups(bundle.groups, *sizes) if CRITICS in bundle.groups else None
         agent._model = None
         if ENSEMBLE in bundle.groups:
             agent._model = out_of_frame(self._space.frame, Predictor(ensemble_of(bundle)), self._contract.action_size)
@@ -63,11 +63,10 @@ class PolicyAgent:
 
     def prepare(self, obs: np.ndarray, objective: Objective) -> str:
         """See `Agent.prepare`."""
-        inputs, outputs = self._view.num_features, 2 * self._contract.action_size
-        stand_in = copy.copy(self)
-        stand_in._policy = LearnedPolicy(Normalizer.identity(inputs),
-                                         Networks(1, inputs, outputs, _STAND_IN_SIZE, generator=torch.Generator()))
-        stand_in.act(obs, np.zeros(GOAL_SIZE), stand_in.reset(0), objective=objective, previous_action=np.zeros(outputs // 2))
+        stand_in, sizes = copy.copy(self), (self._view.num_features, self._contract.action_size)
+        stand_in._policy, stand_in._critics = LearnedPolicy.stand_in(*sizes), LearnedValue.stand_in(*sizes)
+        stand_in.act(obs, np.zeros(GOAL_SIZE), stand_in.reset(0), objective=objective,
+                     previous_action=np.zeros(self._contract.action_size))
         return 'acting with a policy'
 
     def reset(self, seed: int) -> np.random.Generator:
@@ -86,14 +85,27 @@ class PolicyAgent:
         """See `Agent.act`; a policy follows the goal, and not the objective's weights."""
         begin_s = time.perf_counter()
         seen = torch.as_tensor(obs, dtype=torch.float32)[None]
-        towards = torch.full((1, GOAL_SIZE), float('nan')) if goal is None else torch.as_tensor(goal, dtype=torch.float32)[None]
-        inner = self._policy(self._view.features(seen, towards))
-        if self._exploration:
-            noise = memory.standard_normal(inner.shape[1])
-            inner = inner + self._exploration * torch.as_tensor(noise, dtype=torch.float32)
+        features = self._view.features(seen, goal_tensor(goal))
+        inner = explored(self._policy(features), self._exploration, memory)
         action = self._view.action(seen, inner)
-        uncertainty = None if self._model is None else float(disagreement(self._model, seen, action))
+        value, doubts = None, []
+        if self._critics is not None:
+            values = self._critics(features, inner.clamp(-1.0, 1.0))
+            value = float(values.amin())
+            doubts.append(float(self._critics.doubt(values)))
+        if self._model is not None:
+            doubts.append(float(disagreement(self._model, seen, action)))
         own = action[0].numpy().astype(np.float64)
         if not np.isfinite(own).all():
             raise PlanningError(f'the policy has no finite action at {np.array2string(obs, precision=3)}')
-        return Decision(own, time.perf_counter() - begin_s, uncertainty=uncertainty)
+        return Decision(own, time.perf_counter() - begin_s, value, max(doubts, default=None))
+
+
+def goal_tensor(goal: np.ndarray | None) -> torch.Tensor:
+    """A goal as views take it, shape (1, 3); NaN without one."""
+    return torch.full((1, GOAL_SIZE), float('nan')) if goal is None else torch.as_tensor(goal, dtype=torch.float32)[None]
+
+
+def explored(action: torch.Tensor, std: float, rng: np.random.Generator) -> torch.Tensor:
+    """An action, shape (1, A), with normal noise; unchanged, and nothing drawn, without a deviation."""
+    return action + std * torch.as_tensor(rng.standard_normal(action.shape), dtype=torch.float32) if std else action

@@ -19,7 +19,7 @@ from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.actor_critic.experience import Steps
 from mbrl_ros.models.actor_critic.learning import PolicyLearning, PolicyLearningConfig
 from mbrl_ros.spaces.space import Space
-from mbrl_ros.spaces.view import view_of
+from mbrl_ros.spaces.view import label, view_of
 from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.training.rounds import RoundsConfig
 
@@ -58,11 +58,12 @@ class SacLearner:
     """
 
     def __init__(self, contract: Contract, space: Space, config: SacLearnerConfig, wanted: GoalReward) -> None:
-        view = view_of(space, contract.obs_size)
-        self._policy = PolicyLearning(view, wanted, contract.action_size, config.policy)
+        self._view = view_of(space, contract.obs_size)
+        self._policy = PolicyLearning(self._view, wanted, contract.action_size, config.policy)
 
     def resume(self, bundle: AgentBundle) -> None:
         """See `Learner.resume`."""
+        bundle.card.check_view(self._view)
         self._policy.resume(bundle.groups)
 
     def held_out(self, transitions: Transitions) -> np.ndarray:
@@ -77,7 +78,7 @@ class SacLearner:
         generator = torch.Generator().manual_seed(lesson.seed)
         steps, episode = Steps.of(lesson.transitions), torch.from_numpy(lesson.transitions.episode.copy())
         self._policy.train(steps, episode, lambda _: None, generator, is_cancelled)
-        return LearningReport(self._policy.groups(), True, 'the policy learned on', {}, {})
+        return LearningReport(self._policy.groups(), True, 'the policy learned on', {}, {}, view=label(self._view))
 
 
 KIND = AgentKind('policy and critics, learned from real steps', PolicyActingConfig, SacLearningConfig, SacConfig, PolicyAgent,

@@ -18,7 +18,7 @@ class ToolView:
     is, metres, and once squashed. A model needs no goal and resolves only contact; a policy has to find its way from afar too.
     """
 
-    num_features = _NUM_FEATURES
+    name, version, num_features = 'tool', 1, _NUM_FEATURES
 
     def __init__(self, frame: ToolFrame) -> None:
         self._frame = frame

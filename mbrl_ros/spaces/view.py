@@ -15,9 +15,13 @@ class View(Protocol):
     """Pure functions between observations, goals and actions, and features and actions of a policy; all of float32.
 
     Attributes:
+        name: Name of the view.
+        version: Counts changes of what features or axes mean; a policy learned through another version cannot act.
         num_features: F.
     """
 
+    name: str
+    version: int
     num_features: int
 
     def features(self, obs: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
@@ -43,6 +47,8 @@ class PlainView:
         has_goal: Whether the goal is seen.
     """
 
+    name, version = 'plain', 1
+
     def __init__(self, num_entries: int, *, has_goal: bool) -> None:
         self._num_entries, self._has_goal = num_entries, has_goal
         self.num_features = num_entries + 3 * has_goal
@@ -64,3 +70,8 @@ class PlainView:
 def view_of(space: Space, obs_size: int) -> View:
     """The view of a space; the whole observation with the goal for a space that has none of its own."""
     return getattr(space, 'view', None) or PlainView(obs_size, has_goal=True)
+
+
+def label(view: View) -> str:
+    """Name and version of a view, as on the card of a bundle."""
+    return f'{view.name} {view.version}'

@@ -134,7 +134,7 @@ class Rounds:
         """Make the candidate the bundle in use."""
         card = Card(version=self.version + 1, contract=self._contract, num_transitions=len(keys),
                     trained_episode=report.trained_episode, figures=learned.figures, created_ns=report.stamp_ns,
-                    real_steps=real_steps, origin=learned.origin)
+                    real_steps=real_steps, origin=learned.origin, view=learned.view)
         self.current = AgentBundle(card, learned.groups)
         self._learner.resume(self.current)
         self.learned_stamps = keys.copy()

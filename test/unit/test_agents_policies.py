@@ -21,7 +21,7 @@ from mbrl_ros.spaces.tabletop import BODY, TOOL
 from mbrl_ros.spaces.tool_view import ToolView
 from mbrl_ros.tasks.registry import make_task
 
-AGENTS = 'mbpo', 'sac'
+AGENTS = 'mbpo', 'sac', 'pets_value'
 SPARSE = 'goal_environments:goal/Sparse-v0'
 POLICY = {'updates': 20, 'first_updates': 10, 'imitation_steps': 30, 'batch_size': 16, 'actor_critic': {'hidden_size': 16}}
 SETTINGS = {
@@ -30,6 +30,7 @@ SETTINGS = {
         'acceptance': {'rmse_floor': 100.0, 'nll_tolerance': 1e6, 'constant_tolerance': 100.0}}},
     'sac': {'learner': {'min_transitions': 12, 'policy': POLICY}},
 }
+SETTINGS['pets_value'] = {**SETTINGS['mbpo'], 'expansion': {'num_candidates': 6}}
 
 
 @contextlib.contextmanager
@@ -77,14 +78,15 @@ def test_a_bundle_acts_to_the_bit_after_its_bytes_and_only_learning_explores(age
         config = loop.config.agent_config
         steady, moving = config.evaluated().acting(), config.acting()
         first, decision = acts(steady, bundle, 0)
-        for other in (acts(steady, AgentBundle.from_bytes(bundle.to_bytes()), 1), acts(steady, bundle, 2)):
-            np.testing.assert_array_equal(other[1].action, decision.action)
+        np.testing.assert_array_equal(acts(steady, AgentBundle.from_bytes(bundle.to_bytes()), 0)[1].action, decision.action)
+        if agent != 'pets_value':  # Its plans are random.
+            np.testing.assert_array_equal(acts(steady, bundle, 1)[1].action, decision.action)
         assert (acts(moving, bundle, 0)[1].action != decision.action).any()
         np.testing.assert_array_equal(acts(moving, bundle, 1)[1].action, acts(moving, bundle, 1)[1].action)
-        has_model = agent == 'mbpo'
-        assert (decision.uncertainty is not None, first.predict(obs, np.zeros(2), 0.02) is not None) == (has_model, has_model)
-        assert decision.is_finite and decision.plan is None and decision.value is None
-        with pytest.raises(PlanningError, match='no finite action'):
+        assert (first.predict(obs, np.zeros(2), 0.02) is not None) == (agent != 'sac')
+        assert (decision.plan is not None) == (agent == 'pets_value')
+        assert decision.is_finite and decision.uncertainty is not None and np.isfinite(decision.value)
+        with pytest.raises(PlanningError, match='finite'):
             first.act(np.full_like(obs, np.nan), None, first.reset(0), objective=loop._objective, previous_action=np.zeros(2))
 
 
@@ -144,4 +146,5 @@ def test_the_arm_is_acted_for_in_the_contract_of_its_task(agent):
     space = table_space(robot)
     contract = Contract.of(agent, space, robot=robot.name, task='lift', period_s=0.1)
     made = kind.make_agent(contract, space, kind.acting())
-    assert not made.is_ready and made.version == 0 and made.prepare(np.zeros(18), None) == 'acting with a policy'
+    objective = make_task('lift', robot).objective(np.zeros(3))
+    assert not made.is_ready and made.version == 0 and 'a policy' in made.prepare(np.zeros(18), objective)

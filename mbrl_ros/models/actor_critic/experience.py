@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from mbrl_ros.errors import ModelError
 from mbrl_ros.experience.buffer import Transitions
+from mbrl_ros.models.origin import origin_of
 from mbrl_ros.types import Tag
 
 
@@ -33,7 +35,13 @@ class Steps:
 
     @classmethod
     def of(cls, rows: Transitions) -> 'Steps':
-        """Recorded transitions; demonstrated actions are to be imitated, unless the arm was held."""
+        """Recorded transitions; demonstrated actions are to be imitated, unless the arm was held.
+
+        Raises:
+            ModelError: Observations are too far from zero for float32.
+        """
+        if origin_of(rows.obs):
+            raise ModelError('observations lie so far from zero that float32 cannot resolve them, which a policy needs')
         columns = (torch.tensor(values, dtype=torch.float32)
                    for values in (rows.obs, rows.action, rows.next_obs, rows.goal, 1.0 - rows.terminated))
         shown = torch.from_numpy(rows.tags & (Tag.DEMONSTRATED | Tag.HELD) == Tag.DEMONSTRATED)

@@ -1,7 +1,7 @@
 """Short paths of a policy in a learned model, from real states, to learn from."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -30,7 +30,7 @@ class ImaginationConfig(Config):
 
 
 def imagine(model: DynamicsModel, view: View, policy: Policy, real: Steps, is_over: Callable[[torch.Tensor], torch.Tensor],
-            config: ImaginationConfig, *, starts: Steps, generator: torch.Generator) -> Steps:
+            config: ImaginationConfig, *, starts: Steps, largest: Sequence[float] = (), generator: torch.Generator) -> Steps:
     """Branched rollouts (Janner et al. 2019, arXiv:1906.08253); each member predicts its own paths all the way.
 
     Rewards are lower where the members disagree (Yu et al. 2020, arXiv:2005.13239). A path ends before a step that is not finite,
@@ -44,14 +44,16 @@ def imagine(model: DynamicsModel, view: View, policy: Policy, real: Steps, is_ov
         is_over: Whether observations, shape (B, O), are the end of an episode for good, shape (B,), bool.
         config: Settings.
         starts: N transitions, whose observations and goals the paths start from; N is a multiple of E.
+        largest: Largest experienced value of each entry of an observation, which imagined ones do not exceed; empty without.
         generator: Source of the predictions' noise.
     """
+    bounds = torch.tensor(largest) if largest else torch.full(real.obs.shape[1:], torch.inf)
     unit = disagreement(model, real.obs, real.action).quantile(_KNOWN_SHARE).clamp(min=torch.finfo(torch.float32).tiny)
     obs, goal, parts = starts.obs, starts.goal, []
     goes_on = torch.ones(len(obs), dtype=torch.bool)
     for _ in range(config.horizon):
         action = view.action(obs, policy(view.features(obs, goal)))
-        next_obs = _next(model, obs, action, generator)
+        next_obs = torch.minimum(_next(model, obs, action, generator), bounds)
         goes_on = goes_on & torch.isfinite(next_obs).all(dim=1)
         ends = is_over(next_obs)
         doubt = config.doubt * (disagreement(model, obs, action) / unit - 1.0).clamp(0.0, _MOST_UNITS)

@@ -9,7 +9,7 @@ from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BundleError, TrainingCancelled
 from mbrl_ros.models.actor_critic.experience import Hindsight, Steps, last_of_episode
 from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action
-from mbrl_ros.models.actor_critic.soft_actor_critic import ActorCriticConfig, Batch, SoftActorCritic, Tensors
+from mbrl_ros.models.actor_critic.soft_actor_critic import CRITICS, ActorCriticConfig, Batch, SoftActorCritic, Tensors
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.spaces.view import View
 from mbrl_ros.tasks.reward import GoalReward
@@ -17,7 +17,9 @@ from mbrl_ros.tasks.reward import GoalReward
 #: Largest normalised feature in either direction.
 _BOUND = 10.0
 _STEPS_PER_POLL = 50
-_ACTING, _INPUTS = 'acting', 'inputs'
+_ACTING, _INPUTS, _VALUE = 'acting', 'inputs', 'value'
+#: Share of the real steps about whose value the critics disagree less than the unit of doubt.
+_KNOWN_SHARE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +66,82 @@ class LearnedPolicy:
                 _INPUTS: {'mean': self.inputs.mean, 'std': self.inputs.std}}
 
     @classmethod
+    def stand_in(cls, num_features: int, action_size: int) -> 'LearnedPolicy':
+        """A policy of chance for F features and A entries of an action, to warm up with."""
+        return cls(Normalizer.identity(num_features), Networks(1, num_features, 2 * action_size, generator=torch.Generator()))
+
+    @classmethod
     def from_groups(cls, groups: Mapping[str, Tensors], num_features: int, action_size: int) -> 'LearnedPolicy':
         """Inverse of `groups`.
 
         Raises:
             BundleError: The tensors are no policy for F features and A entries of an action.
         """
-        actor, inputs = Networks.from_tensors(groups.get(_ACTING, {})), groups.get(_INPUTS, {})
+        actor = Networks.from_tensors(groups.get(_ACTING, {}))
         if actor.sizes != (1, num_features, 2 * action_size):
             raise BundleError(f'the policy has sizes {actor.sizes}, here they are {(1, num_features, 2 * action_size)}')
-        mean, std = (inputs.get(name, torch.empty(0)) for name in ('mean', 'std'))
-        if any(part.shape != (num_features,) or not torch.isfinite(part).all() for part in (mean, std)) or (std <= 0.0).any():
-            raise BundleError(f'the policy needs finite means and positive deviations of {num_features} features')
-        return cls(Normalizer(mean, std), actor)
+        return cls(_inputs(groups, num_features), actor)
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedValue:
+    """The critics of a policy as they travel; immutable.
+
+    Attributes:
+        inputs: Normaliser of the features, (F,).
+        critics: E critics of features and action, (B, F + A).
+        reward_scale: Factor on rewards in their values.
+        discount: Factor by which a reward shrinks with each step.
+        unit: What the critics disagree by about the value of nearly all real steps, at most.
+    """
+
+    inputs: Normalizer
+    critics: Networks
+    reward_scale: float
+    discount: float
+    unit: float
+
+    @torch.no_grad()
+    def __call__(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Expected discounted return by each critic, shape (E, B), for features (B, F) and actions in the view's axes (B, A)."""
+        return self.critics(torch.cat([normalised(self.inputs, features), action], dim=1))[..., 0] / self.reward_scale
+
+    def doubt(self, values: torch.Tensor) -> torch.Tensor:
+        """Disagreement of the critics, shape (B,), in units of `unit`, for the values of a call, shape (E, B)."""
+        return values.std(dim=0, correction=0) / self.unit
+
+    def groups(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Tensors that the policy's do not have, by name, for each group's name; the critics' are among those learned on."""
+        return {_VALUE: {name: torch.tensor([getattr(self, name)]) for name in ('reward_scale', 'discount', 'unit')}}
+
+    @classmethod
+    def stand_in(cls, num_features: int, action_size: int) -> 'LearnedValue':
+        """Critics of chance for F features and A entries of an action, to warm up with."""
+        return cls(Normalizer.identity(num_features), Networks(2, num_features + action_size, 1, generator=torch.Generator()),
+                   reward_scale=1.0, discount=1.0, unit=1.0)
+
+    @classmethod
+    def from_groups(cls, groups: Mapping[str, Tensors], num_features: int, action_size: int) -> 'LearnedValue':
+        """Critics among the tensors that a policy is learned on from, for F features and A entries of an action.
+
+        Raises:
+            BundleError: The tensors are no such critics.
+        """
+        critics, numbers = Networks.from_tensors(groups.get(CRITICS, {})), groups.get(_VALUE, {})
+        if critics.sizes[1:] != (num_features + action_size, 1):
+            raise BundleError(f'the critics have the sizes {critics.sizes}, here they have {num_features + action_size} inputs')
+        scale, discount, unit = (numbers.get(name, torch.empty(0)) for name in ('reward_scale', 'discount', 'unit'))
+        if any(part.shape != (1,) or not 0.0 < float(part) < float('inf') for part in (scale, unit)) or discount.shape != (1,):
+            raise BundleError('the critics need a positive scale of rewards, a discount and a positive unit of doubt')
+        return cls(_inputs(groups, num_features), critics, float(scale), float(discount), float(unit))
+
+
+def _inputs(groups: Mapping[str, Tensors], num_features: int) -> Normalizer:
+    """The normaliser of F features; raises BundleError if it is none."""
+    mean, std = (groups.get(_INPUTS, {}).get(name, torch.empty(0)) for name in ('mean', 'std'))
+    if any(part.shape != (num_features,) or not torch.isfinite(part).all() for part in (mean, std)) or (std <= 0.0).any():
+        raise BundleError(f'the policy needs finite means and positive deviations of {num_features} features')
+    return Normalizer(mean, std)
 
 
 def normalised(inputs: Normalizer, features: torch.Tensor) -> torch.Tensor:
@@ -98,6 +163,7 @@ class PolicyLearning:
         self._view, self._wanted, self._action_size, self._config = view, wanted, action_size, config
         self._inputs: Normalizer | None = None
         self._learning: SoftActorCritic | None = None
+        self._unit = 1.0
 
     def resume(self, groups: Mapping[str, Tensors]) -> None:
         """Continue with the tensors of `groups()`; raises BundleError if they are of other sizes."""
@@ -107,7 +173,7 @@ class PolicyLearning:
 
     def groups(self) -> dict[str, dict[str, torch.Tensor]]:
         """All tensors by name, for each group's name, those of the policy that acts included."""
-        return {**self._learning.groups(), **self.policy.groups()}
+        return {**self._learning.groups(), **self.policy.groups(), **self.value.groups()}
 
     @property
     def has_begun(self) -> bool:
@@ -123,6 +189,12 @@ class PolicyLearning:
     def explorer(self) -> LearnedPolicy:
         """The policy so far, to be sampled from."""
         return LearnedPolicy(self._inputs, self._learning.actor)
+
+    @property
+    def value(self) -> LearnedValue:
+        """The critics so far."""
+        config = self._config.actor_critic
+        return LearnedValue(self._inputs, self._learning.critics, config.reward_scale, config.discount, self._unit)
 
     def train(self, real: Steps, episode: torch.Tensor, imagined: Callable[[Hindsight], Steps | None],
               generator: torch.Generator, is_cancelled: Callable[[], bool]) -> None:
@@ -162,6 +234,8 @@ class PolicyLearning:
             if also is not None and len(also):
                 parts.append(also.take(torch.randint(len(also), (self._config.batch_size,), generator=generator)))
             self._learning.update(self._batch(Steps.joined(parts)), learns_actor=not critics_only)
+        values = self.value(self._view.features(real.obs, real.goal), self._view.seen(real.obs, real.action))
+        self._unit = max(float(values.std(dim=0, correction=0).quantile(_KNOWN_SHARE)), torch.finfo(torch.float32).tiny)
 
     def _imitate(self, shown: Steps, generator: torch.Generator, is_cancelled: Callable[[], bool]) -> None:
         if not len(shown):

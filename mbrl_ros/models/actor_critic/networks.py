@@ -29,7 +29,7 @@ class Networks(torch.nn.Module):
         generator: Source of the initial weights.
     """
 
-    def __init__(self, num_networks: int, input_size: int, output_size: int, hidden_size: int, *,
+    def __init__(self, num_networks: int, input_size: int, output_size: int, hidden_size: int = 128, *,
                  generator: torch.Generator) -> None:
         super().__init__()
         sizes, hidden = [input_size, hidden_size, hidden_size, output_size], (num_networks, 1, hidden_size)

@@ -17,7 +17,7 @@ from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import BundleError
 from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action
 
-_CRITICS, _TARGETS, _ACTOR, _AVERAGE, _TEMPERATURE = 'critics', 'targets', 'actor', 'average', 'temperature'
+CRITICS, _TARGETS, _ACTOR, _AVERAGE, _TEMPERATURE = 'critics', 'targets', 'actor', 'average', 'temperature'
 _FIRST_LOG_TEMPERATURE = -3.0
 _TEMPERATURE_RATE = 1e-3
 #: Entropy that the temperature aims at, for each entry of an action.
@@ -98,7 +98,7 @@ class SoftActorCritic:
         self._of_actor, self._of_critics = adam(self.actor), adam(self.critics)
         self._of_temperature = torch.optim.Adam([self._log_temperature], lr=_TEMPERATURE_RATE)
         self._optimisers = {f'moments of {name}': optimiser for name, optimiser in (
-            (_ACTOR, self._of_actor), (_CRITICS, self._of_critics), (_TEMPERATURE, self._of_temperature))}
+            (_ACTOR, self._of_actor), (CRITICS, self._of_critics), (_TEMPERATURE, self._of_temperature))}
 
     def resume(self, groups: Mapping[str, Tensors]) -> None:
         """Continue with the tensors of `groups()`.
@@ -171,7 +171,7 @@ class SoftActorCritic:
         return torch.randn(like.shape, generator=self.generator)
 
     def _networks(self) -> dict[str, Networks]:
-        return {_ACTOR: self.actor, _AVERAGE: self.average, _CRITICS: self.critics, _TARGETS: self._targets}
+        return {_ACTOR: self.actor, _AVERAGE: self.average, CRITICS: self.critics, _TARGETS: self._targets}
 
     @staticmethod
     def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
