@@ -100,14 +100,13 @@ class ValueExpansion:
         """
         config, deadline = self._config, Deadline(deadline_s, 0.0, self._clock)
         start, previous = (torch.as_tensor(values, dtype=torch.float32) for values in (obs, previous_action))
-        around, std, best, best_score, num_nonfinite = torch.zeros(config.horizon, len(previous)), config.noise_std, None, -1.0, 0
-        for iteration in range(config.num_iterations):
-            if iteration and not deadline.leaves(1):
-                break
+        around, std, best, best_score = torch.zeros(config.horizon, len(previous)), config.noise_std, None, -torch.inf
+        done = num_nonfinite = 0
+        while done < config.num_iterations and (not done or deadline.leaves(1)):
             deviations = self._deviations(around, std)
             actions, path, returns = self._rolled_out(model, guide, start, objective, previous, deviations)
             score = self._score(returns)
-            if iteration == 0 and score[0] == -torch.inf:
+            if score[0] == -torch.inf:
                 raise PlanningError("the policy's own path has no finite return; the model, the reward or the critics are not "
                                     'finite around the present state')
             num_nonfinite += int((score == -torch.inf).sum())
@@ -118,12 +117,13 @@ class ValueExpansion:
                 best = actions[:, :, chosen].mean(dim=1), path[:, :, chosen].mean(dim=1), returns[:, chosen]
             elites = order[:config.num_elites]
             around, std = deviations[elites].mean(dim=0), 0.5 * std
+            done += 1
             deadline.end_part()
         sequence, reached, values = best
         mean_obs = torch.cat([start[None], reached])
         return Plan(_array(sequence), float(values.mean()), float(values.std(correction=0)), _array(mean_obs),
                     float(disagreement(model, mean_obs[:-1], sequence)), _array(sequence[None]), _array(values.mean()[None]),
-                    iteration + 1, num_nonfinite, self._clock() - deadline.begin)
+                    done, num_nonfinite, self._clock() - deadline.begin)
 
     def _deviations(self, around: torch.Tensor, std: float) -> torch.Tensor:
         """Deviations from the policy, shape (N, H, A): none, `around`, and samples around it that stay for the plan."""
