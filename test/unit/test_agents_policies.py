@@ -1,6 +1,7 @@
 """Agents that learn a policy: their runs go on exactly, their bundles travel, and they act within bounds."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from support.recordings import recorded, saved, to_goal
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.registry import agent_kind
 from mbrl_ros.environments.adapter import FlatEnvironment
-from mbrl_ros.errors import BundleError, PlanningError
+from mbrl_ros.errors import BundleError, ConfigError, ModelMismatchError, PlanningError
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.env_demonstrations import load_env_demonstrations
 from mbrl_ros.runs.env_loop import EnvLoop
@@ -98,6 +99,25 @@ def test_a_bundle_without_its_policy_is_refused(agent, tmp_path):
         made = run.loop.agent
         with pytest.raises(BundleError, match='no networks of a policy'):
             made.with_bundle(AgentBundle(bundle.card, groups))
+
+
+@pytest.mark.parametrize('agent', AGENTS)
+def test_a_policy_that_sees_through_another_view_is_refused(agent, tmp_path):
+    bundle, _ = learned(agent, tmp_path / 'run', 40)
+    assert bundle.card.view == 'plain 1'
+    other = AgentBundle(dataclasses.replace(bundle.card, view='plain 2'), bundle.groups)
+    with run_of(agent, tmp_path / 'other') as run:
+        learner = run.loop.config.kind.make_learner(run.loop.contract, run.loop.space, run.loop.config.learner, run.loop.wanted)
+        for take in (run.loop.agent.with_bundle, learner.resume):
+            with pytest.raises(ModelMismatchError, match="sees through the view 'plain 2', here it is 'plain 1'"):
+                take(other)
+
+
+@pytest.mark.parametrize('agent', AGENTS)
+def test_a_policy_does_not_compute_on_another_device(agent):
+    with pytest.raises(ConfigError, match="device needs 'auto' or 'cpu' with this agent"):
+        agent_kind(agent).acting.on_device('cuda')
+    assert agent_kind(agent).acting.on_device('auto') == agent_kind(agent).acting.on_device('cpu') == {}
 
 
 def scenes(count=20):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import distributions
 
-from mbrl_ros.errors import BundleError, TrainingCancelled
+from mbrl_ros.errors import BundleError, ModelError, TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.actor_critic.experience import Hindsight, Steps, last_of_episode
 from mbrl_ros.models.actor_critic.imagination import ImaginationConfig, disagreement, imagine
-from mbrl_ros.models.actor_critic.learning import LearnedPolicy, PolicyLearning, PolicyLearningConfig
+from mbrl_ros.models.actor_critic.learning import LearnedPolicy, LearnedValue, PolicyLearning, PolicyLearningConfig
 from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action
 from mbrl_ros.models.actor_critic.soft_actor_critic import ActorCriticConfig, Batch, SoftActorCritic
 from mbrl_ros.models.ensemble.normalizer import Normalizer
@@ -115,6 +115,12 @@ def test_only_demonstrated_steps_in_which_the_arm_moved_are_imitated():
     assert Steps.of(rows).is_shown.tolist() == [False, True, False, False]
 
 
+def test_observations_too_far_from_zero_for_float32_are_refused():
+    rows = episodes_of(4)
+    with pytest.raises(ModelError, match='so far from zero that float32 cannot resolve them'):
+        Steps.of(dataclasses.replace(rows, obs=rows.obs + 5.3e6))
+
+
 def starts(count, obs_size, action_size=1):
     obs = torch.randn((count, obs_size), generator=seeded(8))
     return Steps(obs, torch.zeros(count, action_size), obs, torch.zeros(count, 3), torch.ones(count),
@@ -141,6 +147,14 @@ def test_a_path_ends_with_its_episode_and_before_what_is_not_finite():
                     lambda obs: obs[:, 0] > 3.0, ImaginationConfig(horizon=4), starts=begin, generator=seeded())
     assert found.obs[:, 0].tolist() == pytest.approx([1.0, 0.1, 2.0, 0.2, 0.4, 0.8])
     assert found.goes_on.tolist() == [1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+
+
+def test_imagined_observations_do_not_exceed_what_was_experienced():
+    model, begin = LinearModel(2.0 * torch.eye(2), torch.zeros(2, 1)), dataclasses.replace(starts(1, 2), obs=torch.ones(1, 2))
+    found = imagine(model, PlainView(2, has_goal=False), lambda features: 0.0 * features[:, :1], begin,
+                    lambda obs: torch.zeros(len(obs), dtype=torch.bool), ImaginationConfig(horizon=3), starts=begin,
+                    largest=(3.0, float('inf')), generator=seeded())
+    assert found.next_obs.tolist() == [[2.0, 2.0], [3.0, 4.0], [3.0, 8.0]]
 
 
 class Parted(LinearModel):
@@ -217,6 +231,23 @@ def test_a_policy_acts_alike_after_its_groups_and_refuses_others():
             LearnedPolicy.from_groups(broken, 2, 1)
     with pytest.raises(BundleError, match='sizes'):
         LearnedPolicy.from_groups(groups, 3, 1)
+
+
+def test_critics_say_returns_and_doubt_in_units_of_nearly_all_real_steps():
+    rows = episodes_of(60)
+    learning = PolicyLearning(PlainView(3, has_goal=False), Quadratic(), 1, PolicyLearningConfig(
+        updates=5, batch_size=8, actor_critic=ActorCriticConfig(hidden_size=16, reward_scale=0.5)))
+    learning.train(Steps.of(rows), torch.from_numpy(rows.episode), lambda _: None, seeded(), bool)
+    critics = LearnedValue.from_groups(learning.groups(), 3, 1)
+    seen, action = torch.from_numpy(rows.obs).float(), torch.zeros(60, 1)
+    values = critics(seen, action)
+    inner = torch.cat([critics.inputs.normalize(seen).clamp(-10.0, 10.0), action], dim=1)
+    torch.testing.assert_close(values, 2.0 * learning.value.critics(inner)[..., 0].detach())
+    assert float((critics.doubt(values) <= 1.0).float().mean()) == pytest.approx(0.95, abs=0.02)
+    for broken, reason in (({'critics': {}}, 'no networks'), ({'value': {}}, 'a positive unit of doubt'),
+                           ({'critics': learning.groups()['acting']}, 'have the sizes')):
+        with pytest.raises(BundleError, match=reason):
+            LearnedValue.from_groups({**learning.groups(), **broken}, 3, 1)
 
 
 class AtOnce(Quadratic):
