@@ -40,9 +40,9 @@ def setting(default: Any = dataclasses.MISSING, doc: str = '', *, unit: str = ''
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 
-def section(kind: type['Config'], doc: str = '') -> Any:
+def section(kind: type['Config'], doc: str = '', **metadata: Any) -> Any:
     """Declare a nested `Config` whose settings appear as `<field>.<name>`."""
-    return dataclasses.field(default_factory=kind, metadata={'doc': doc}, kw_only=True)
+    return dataclasses.field(default_factory=kind, metadata={'doc': doc, **metadata}, kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +104,12 @@ class Config:
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
+def declared(kind: type['Config'], field: dataclasses.Field) -> tuple[str, Any, Any]:
+    """Name, type and declaration of a field of a class, for another class that is made with it."""
+    return field.name, typing.get_type_hints(kind)[field.name], dataclasses.field(
+        default=field.default, default_factory=field.default_factory, metadata=field.metadata, kw_only=True)
+
+
 @functools.cache
 def extended(kind: type[_ConfigT], other: type[Config]) -> type[_ConfigT]:
     """Subclass of a `Config` with the settings of another one too; `part` extracts these again.
@@ -117,9 +123,7 @@ def extended(kind: type[_ConfigT], other: type[Config]) -> type[_ConfigT]:
     fields = dataclasses.fields(other)
     if shared := [field.name for field in fields if field.name in own]:
         raise ConfigError(f'{kind.__name__} and {other.__name__} both have {", ".join(shared)}')
-    hints = typing.get_type_hints(other)
-    added = [(field.name, hints[field.name], dataclasses.field(
-        default=field.default, default_factory=field.default_factory, metadata=field.metadata, kw_only=True)) for field in fields]
+    added = [declared(other, field) for field in fields]
     return dataclasses.make_dataclass(kind.__name__, added, bases=(kind,), namespace={'extends': kind}, frozen=True)
 
 

@@ -4,16 +4,16 @@ A learner makes bundles of weights, and an agent acts with them. An `AgentKind` 
 by the agent's name.
 """
 
-import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.config import Config
+from mbrl_ros.config import Config, declared, section
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.planning.planner import Objective
@@ -204,9 +204,18 @@ class Learner(Protocol):
         """
 
 
+def of_learner(kind: type[Config], path: str, doc: str) -> Any:
+    """Declare a section of an `ActingConfig` that a run's settings have once, at `path` in the section `learner`."""
+    return section(kind, doc, of_learner=path)
+
+
 @dataclasses.dataclass(frozen=True)
 class ActingConfig(Config):
     """Settings of an agent; each algorithm has a class of its own."""
+
+    def evaluated(self) -> 'ActingConfig':
+        """The same settings without exploration, for an evaluation."""
+        return self
 
     @classmethod
     def on_device(cls, device: str) -> dict[str, Any]:
@@ -221,16 +230,29 @@ class ActingConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class AgentConfig(Config, abc.ABC):
-    """Settings of an agent and, in the section `learner`, of its learner; each algorithm has a class of its own."""
+class AgentConfig(Config):
+    """Settings of an agent and, in the section `learner`, of its learner; `AgentKind.config` is a subclass."""
 
-    @abc.abstractmethod
+    kind: ClassVar['AgentKind']
+
     def acting(self) -> ActingConfig:
-        """Settings of the agent alone, an instance of `AgentKind.acting`."""
+        """Settings of the agent alone."""
+        fields = dataclasses.fields(self.kind.acting)
+        return self.kind.acting(**{field.name: self._value(field) for field in fields})
 
     def evaluated(self) -> 'AgentConfig':
         """The same settings without exploration, for an evaluation."""
-        return self
+        acting = self.acting().evaluated()
+        return dataclasses.replace(self, **{field.name: getattr(acting, field.name) for field in _own(self.kind.acting)})
+
+    def _value(self, field: dataclasses.Field) -> Any:
+        path = field.metadata.get('of_learner')
+        return functools.reduce(getattr, path.split('.'), self.learner) if path else getattr(self, field.name)
+
+
+def _own(acting: type[ActingConfig]) -> list[dataclasses.Field]:
+    """The settings that only the agent has."""
+    return [field for field in dataclasses.fields(acting) if not field.metadata.get('of_learner')]
 
 
 class AgentMaker(Protocol):
@@ -259,8 +281,7 @@ class AgentKind:
     Attributes:
         summary: One line for a table.
         acting: Settings of the agent.
-        learning: The section `learner` alone.
-        config: Settings of agent and learner.
+        learner: Settings of the learner; its name is that of the algorithm, then `LearnerConfig`.
         make_agent: Makes the agent.
         make_learner: Makes the learner from contract, space, the settings in the section `learner`, and what is wanted.
         is_tabular: Whether it needs a space with a `numbering`; others need one without.
@@ -268,8 +289,23 @@ class AgentKind:
 
     summary: str
     acting: type[ActingConfig]
-    learning: type[Config]
-    config: type[AgentConfig]
+    learner: type[Config]
     make_agent: AgentMaker
     make_learner: Callable[[Contract, Space, Any, GoalReward], Learner]
     is_tabular: bool = False
+
+    @functools.cached_property
+    def learning(self) -> type[Config]:
+        """Settings with the section `learner` alone."""
+        return self._class('LearningConfig', (Config,), {}, [])
+
+    @functools.cached_property
+    def config(self) -> type[AgentConfig]:
+        """Settings of agent and learner."""
+        return self._class('Config', (AgentConfig,), {'kind': self}, _own(self.acting))
+
+    def _class(self, suffix: str, bases: tuple[type, ...], namespace: dict[str, Any], fields: list[dataclasses.Field]) -> type:
+        name = self.learner.__name__.removesuffix('LearnerConfig') + suffix
+        both = [declared(self.acting, field) for field in fields]
+        return dataclasses.make_dataclass(name, [*both, ('learner', self.learner, section(self.learner, 'How to train.'))],
+                                          bases=bases, namespace=namespace, frozen=True)

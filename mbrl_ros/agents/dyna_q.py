@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.config import Config, part, section, setting
+from mbrl_ros.config import setting
 from mbrl_ros.errors import ConfigError, ModelError, TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.tabular import TabularModel, table_of
@@ -66,41 +66,9 @@ class DynaQActingConfig(ActingConfig):
 
     epsilon: float = setting(0.1, 'Probability of a random action while learning; evaluations make none.', low=0.0, high=1.0)
 
-
-@dataclasses.dataclass(frozen=True)
-class DynaQLearningConfig(Config):
-    """The section `learner` of Dyna-Q."""
-
-    learner: DynaQLearnerConfig = section(DynaQLearnerConfig, 'How to learn.')
-
-
-@dataclasses.dataclass(frozen=True)
-class DynaQPlusLearningConfig(Config):
-    """The section `learner` of Dyna-Q+."""
-
-    learner: DynaQPlusLearnerConfig = section(DynaQPlusLearnerConfig, 'How to learn.')
-
-
-class _Acting(AgentConfig):
-    """What the settings of both have in common."""
-
-    def acting(self) -> DynaQActingConfig:
-        """See `AgentConfig.acting`."""
-        return part(self, DynaQActingConfig)
-
-    def evaluated(self) -> '_Acting':
+    def evaluated(self) -> 'DynaQActingConfig':
         """The same settings without random actions."""
         return dataclasses.replace(self, epsilon=0.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class DynaQConfig(_Acting, DynaQLearningConfig, DynaQActingConfig):
-    """How Dyna-Q acts and learns."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DynaQPlusConfig(_Acting, DynaQPlusLearningConfig, DynaQActingConfig):
-    """How Dyna-Q+ acts and learns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +242,7 @@ def _numbering(contract: Contract, space: Space) -> Numbering:
     return numbering
 
 
-KIND = AgentKind('table of values, planned with the last outcomes', DynaQActingConfig, DynaQLearningConfig, DynaQConfig,
-                 DynaQAgent, DynaQLearner, is_tabular=True)
-KIND_PLUS = AgentKind('the same, with a bonus for what was long untried', DynaQActingConfig, DynaQPlusLearningConfig,
-                      DynaQPlusConfig, DynaQAgent, DynaQLearner, is_tabular=True)
+KIND = AgentKind('table of values, planned with the last outcomes', DynaQActingConfig, DynaQLearnerConfig, DynaQAgent,
+                 DynaQLearner, is_tabular=True)
+KIND_PLUS = AgentKind('the same, with a bonus for what was long untried', DynaQActingConfig, DynaQPlusLearnerConfig, DynaQAgent,
+                      DynaQLearner, is_tabular=True)

@@ -14,11 +14,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import AgentConfig, AgentKind, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import AgentKind, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerConfig, largest_of
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
-from mbrl_ros.config import Config, part, section
+from mbrl_ros.config import section
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.actor_critic.experience import Hindsight, Steps
 from mbrl_ros.models.actor_critic.imagination import ImaginationConfig, imagine
@@ -37,26 +37,6 @@ class MbpoLearnerConfig(EnsembleLearnerConfig):
 
     imagination: ImaginationConfig = section(ImaginationConfig, 'What is imagined in a round.')
     policy: PolicyLearningConfig = section(PolicyLearningConfig, 'The policy.')
-
-
-@dataclasses.dataclass(frozen=True)
-class MbpoLearningConfig(Config):
-    """How MBPO learns."""
-
-    learner: MbpoLearnerConfig = section(MbpoLearnerConfig, 'How to train.')
-
-
-@dataclasses.dataclass(frozen=True)
-class MbpoConfig(PolicyActingConfig, AgentConfig, MbpoLearningConfig):
-    """How MBPO acts and learns."""
-
-    def acting(self) -> PolicyActingConfig:
-        """See `AgentConfig.acting`."""
-        return part(self, PolicyActingConfig)
-
-    def evaluated(self) -> 'MbpoConfig':
-        """The same settings without exploration."""
-        return dataclasses.replace(self, exploration=0.0)
 
 
 class MbpoLearner:
@@ -114,5 +94,5 @@ class MbpoLearner:
                        self._wanted.is_over, config, starts=starts, largest=largest, generator=generator)
 
 
-KIND = AgentKind('policy and critics, learned from real and imagined steps', PolicyActingConfig, MbpoLearningConfig, MbpoConfig,
-                 PolicyAgent, MbpoLearner)
+KIND = AgentKind('policy and critics, learned from real and imagined steps', PolicyActingConfig, MbpoLearnerConfig, PolicyAgent,
+                 MbpoLearner)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, LearningReport, Lesson, Surprise, of_learner
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import EnsembleLearner, EnsembleLearnerConfig, ensemble_of, largest_of
-from mbrl_ros.config import Config, section
+from mbrl_ros.config import section
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.delay import predict_effect_state
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
@@ -57,35 +57,17 @@ class PetsActingConfig(ActingConfig):
 
     planner: PlannerConfig = section(PlannerConfig, 'The planner.')
     policy_rollouts: PolicyRolloutsConfig = section(PolicyRolloutsConfig, 'Plans where demonstrations are imitated.')
-    network: EnsembleConfig = section(EnsembleConfig, 'Sizes of the networks to get ready for, before the first of them comes.')
+    network: EnsembleConfig = of_learner(EnsembleConfig, 'trainer.ensemble',
+                                         'Sizes of the networks to get ready for, before the first of them comes.')
+
+    def evaluated(self) -> 'PetsActingConfig':
+        """The same settings without the bonus for disagreement."""
+        return dataclasses.replace(self, planner=self.planner.without_exploring())
 
     @classmethod
     def on_device(cls, device: str) -> dict[str, Any]:
         """See `ActingConfig.on_device`."""
         return {} if device == 'auto' else {'planner': {'device': device}}
-
-
-@dataclasses.dataclass(frozen=True)
-class PetsLearningConfig(Config):
-    """How PETS learns."""
-
-    learner: PetsLearnerConfig = section(PetsLearnerConfig, 'How to train and which model to keep.')
-
-
-@dataclasses.dataclass(frozen=True)
-class PetsConfig(AgentConfig, PetsLearningConfig):
-    """How PETS acts and learns."""
-
-    planner: PlannerConfig = section(PlannerConfig, 'The planner.')
-    policy_rollouts: PolicyRolloutsConfig = section(PolicyRolloutsConfig, 'Plans where demonstrations are imitated.')
-
-    def acting(self) -> PetsActingConfig:
-        """How to plan, and the networks that the learner trains."""
-        return PetsActingConfig(planner=self.planner, policy_rollouts=self.policy_rollouts, network=self.learner.trainer.ensemble)
-
-    def evaluated(self) -> 'PetsConfig':
-        """The same settings without the bonus for disagreement."""
-        return dataclasses.replace(self, planner=self.planner.without_exploring())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,5 +218,5 @@ def _policy(bundle: AgentBundle, device: torch.device | str = 'cpu') -> Policy |
     return Policy.from_tensors(bundle.group(_POLICY), contract.obs_size, contract.action_size, device)
 
 
-KIND = AgentKind('probabilistic ensemble, planned with by trajectory sampling', PetsActingConfig, PetsLearningConfig,
-                 PetsConfig, PetsAgent, PetsLearner)
+KIND = AgentKind('probabilistic ensemble, planned with by trajectory sampling', PetsActingConfig, PetsLearnerConfig, PetsAgent,
+                 PetsLearner)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import AgentConfig, AgentKind, Decision
+from mbrl_ros.agents.agent import AgentKind, Decision, of_learner
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import ensemble_of
-from mbrl_ros.agents.mbpo import MbpoLearner, MbpoLearningConfig
+from mbrl_ros.agents.mbpo import MbpoLearner, MbpoLearnerConfig
 from mbrl_ros.agents.pets import PetsActingConfig, PetsAgent
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, explored, goal_tensor
-from mbrl_ros.config import part, section, setting
+from mbrl_ros.config import section, setting
 from mbrl_ros.models.actor_critic.learning import LearnedPolicy, LearnedValue
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
@@ -37,33 +37,24 @@ _WARM_UPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class PetsValuePlanningConfig(PolicyActingConfig):
-    """How the agent plans."""
+class PetsValueActingConfig(PolicyActingConfig):
+    """How the agent acts."""
 
     expansion: ExpansionConfig = section(ExpansionConfig, 'Plans with the value of the critics.')
     most_doubt: float = setting(4.0, 'Disagreement of the critics after a plan, in units of that about nearly all real steps, '
                                      'from which the value counts as unknown.', low=0.0, high=1e6)
     planner: PlannerConfig = section(PlannerConfig, 'Plans where the value is unknown.')
+    network: EnsembleConfig = of_learner(EnsembleConfig, 'trainer.ensemble',
+                                         'Sizes of the networks to get ready for, before the first of them comes.')
 
-
-@dataclasses.dataclass(frozen=True)
-class PetsValueActingConfig(PetsValuePlanningConfig):
-    """How the agent acts."""
-
-    network: EnsembleConfig = section(EnsembleConfig, 'Sizes of the networks to get ready for, before the first of them comes.')
-
-
-@dataclasses.dataclass(frozen=True)
-class PetsValueConfig(PetsValuePlanningConfig, AgentConfig, MbpoLearningConfig):
-    """How the agent acts and learns."""
-
-    def acting(self) -> PetsValueActingConfig:
-        """How to plan, and the networks that the learner trains."""
-        return PetsValueActingConfig(**vars(part(self, PetsValuePlanningConfig)), network=self.learner.trainer.ensemble)
-
-    def evaluated(self) -> 'PetsValueConfig':
+    def evaluated(self) -> 'PetsValueActingConfig':
         """The same settings without exploration."""
-        return dataclasses.replace(self, exploration=0.0, planner=self.planner.without_exploring())
+        return dataclasses.replace(super().evaluated(), planner=self.planner.without_exploring())
+
+
+@dataclasses.dataclass(frozen=True)
+class PetsValueLearnerConfig(MbpoLearnerConfig):
+    """How ensemble, policy and critics are trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,4 +175,4 @@ class PetsValueAgent:
 
 
 KIND = AgentKind('plans of a few steps from a learned policy, with the value of its critics', PetsValueActingConfig,
-                 MbpoLearningConfig, PetsValueConfig, PetsValueAgent, MbpoLearner)
+                 PetsValueLearnerConfig, PetsValueAgent, MbpoLearner)

@@ -30,6 +30,10 @@ class PolicyActingConfig(ActingConfig):
 
     exploration: float = setting(0.1, 'Standard deviation of normal noise on actions; evaluations add none.', low=0.0, high=2.0)
 
+    def evaluated(self) -> 'PolicyActingConfig':
+        """The same settings without exploration."""
+        return dataclasses.replace(self, exploration=0.0)
+
 
 class PolicyAgent:
     """Acts with the mean action of a policy; implements `Agent`. Arguments are those of `AgentMaker`.

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import AgentConfig, AgentKind, LearningReport, Lesson
+from mbrl_ros.agents.agent import AgentKind, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
-from mbrl_ros.config import Config, part, section
+from mbrl_ros.config import section
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.actor_critic.experience import Steps
 from mbrl_ros.models.actor_critic.learning import PolicyLearning, PolicyLearningConfig
@@ -29,26 +29,6 @@ class SacLearnerConfig(RoundsConfig):
     """How the policy is trained."""
 
     policy: PolicyLearningConfig = section(PolicyLearningConfig, 'The policy.')
-
-
-@dataclasses.dataclass(frozen=True)
-class SacLearningConfig(Config):
-    """How SAC learns."""
-
-    learner: SacLearnerConfig = section(SacLearnerConfig, 'How to train.')
-
-
-@dataclasses.dataclass(frozen=True)
-class SacConfig(PolicyActingConfig, AgentConfig, SacLearningConfig):
-    """How SAC acts and learns."""
-
-    def acting(self) -> PolicyActingConfig:
-        """See `AgentConfig.acting`."""
-        return part(self, PolicyActingConfig)
-
-    def evaluated(self) -> 'SacConfig':
-        """The same settings without exploration."""
-        return dataclasses.replace(self, exploration=0.0)
 
 
 class SacLearner:
@@ -81,5 +61,4 @@ class SacLearner:
         return LearningReport(self._policy.groups(), True, 'the policy learned on', {}, {}, view=label(self._view))
 
 
-KIND = AgentKind('policy and critics, learned from real steps', PolicyActingConfig, SacLearningConfig, SacConfig, PolicyAgent,
-                 SacLearner)
+KIND = AgentKind('policy and critics, learned from real steps', PolicyActingConfig, SacLearnerConfig, PolicyAgent, SacLearner)

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, LearningReport, Lesson, Surprise, of_learner
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerConfig, ensemble_of
-from mbrl_ros.config import Config, section
+from mbrl_ros.config import section
 from mbrl_ros.errors import BundleError, ConfigError, PlanningError, ShapeError, TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.ensemble.ensemble import EnsembleConfig
@@ -59,25 +59,8 @@ class SolverMpcActingConfig(ActingConfig):
     """How the agent acts."""
 
     solver: SolverConfig = section(SolverConfig, 'The problem that is solved.')
-    network: EnsembleConfig = section(EnsembleConfig, 'Sizes of the networks to get ready for, before the first of them comes.')
-
-
-@dataclasses.dataclass(frozen=True)
-class SolverMpcLearningConfig(Config):
-    """How the agent learns."""
-
-    learner: SolverMpcLearnerConfig = section(SolverMpcLearnerConfig, 'How to train, and which model to keep.')
-
-
-@dataclasses.dataclass(frozen=True)
-class SolverMpcConfig(AgentConfig, SolverMpcLearningConfig):
-    """How the agent acts and learns."""
-
-    solver: SolverConfig = section(SolverConfig, 'The problem that is solved.')
-
-    def acting(self) -> SolverMpcActingConfig:
-        """The problem, and the networks that the learner trains."""
-        return SolverMpcActingConfig(solver=self.solver, network=self.learner.trainer.ensemble)
+    network: EnsembleConfig = of_learner(EnsembleConfig, 'trainer.ensemble',
+                                         'Sizes of the networks to get ready for, before the first of them comes.')
 
 
 @dataclasses.dataclass
@@ -273,4 +256,4 @@ def _distribution(bundle: AgentBundle) -> WeightDistribution:
 
 
 KIND = AgentKind('model-predictive control by a solver, with hard limits and a learned cost', SolverMpcActingConfig,
-                 SolverMpcLearningConfig, SolverMpcConfig, SolverMpcAgent, SolverMpcLearner)
+                 SolverMpcLearnerConfig, SolverMpcAgent, SolverMpcLearner)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson
+from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.config import Config, section, setting
+from mbrl_ros.config import setting
 from mbrl_ros.errors import BundleError
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.planning.planner import Objective
@@ -35,21 +35,8 @@ class ProportionalActingConfig(ActingConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class ProportionalLearningConfig(Config):
+class ProportionalLearnerConfig(RoundsConfig):
     """How it learns."""
-
-    learner: RoundsConfig = section(RoundsConfig, 'When a round is due.')
-
-
-@dataclasses.dataclass(frozen=True)
-class ProportionalConfig(AgentConfig, ProportionalLearningConfig):
-    """Both."""
-
-    damping: float = setting(0.05, 'Damping of the pseudo-inverse.', low=1e-6)
-
-    def acting(self) -> ProportionalActingConfig:
-        """See `AgentConfig.acting`."""
-        return ProportionalActingConfig(damping=self.damping)
 
 
 class ProportionalAgent:
@@ -123,5 +110,5 @@ def _gain(bundle: AgentBundle) -> float:
     return float(gain)
 
 
-KIND = AgentKind('joint velocities towards the goal', ProportionalActingConfig, ProportionalLearningConfig, ProportionalConfig,
-                 ProportionalAgent, ProportionalLearner)
+KIND = AgentKind('joint velocities towards the goal', ProportionalActingConfig, ProportionalLearnerConfig, ProportionalAgent,
+                 ProportionalLearner)

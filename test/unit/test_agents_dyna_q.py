@@ -16,7 +16,6 @@ from mbrl_ros.agents.bundle import AgentBundle, Card
 from mbrl_ros.agents.dyna_q import (
     DynaQActingConfig,
     DynaQAgent,
-    DynaQConfig,
     DynaQLearner,
     DynaQLearnerConfig,
     DynaQPlusLearnerConfig,
@@ -171,7 +170,7 @@ def test_the_agent_is_greedy_breaks_ties_by_its_seed_and_is_random_with_probabil
     agent, choose = made_agent(values, epsilon=0.4)
     others = sum(choose(1, memory) != 0 for memory in [agent.reset(2)] for _ in range(2000))
     assert 500 < others < 700  # 0.4 of 2000, of which one in four is the best one by chance.
-    config = DynaQConfig(epsilon=0.4)
+    config = agent_kind('dyna_q').config(epsilon=0.4)
     assert (config.acting().epsilon, config.evaluated().acting().epsilon) == (0.4, 0.0)
 
 

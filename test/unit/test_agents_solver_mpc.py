@@ -12,7 +12,7 @@ from support.ramp_arm import PERIOD_S, ramp_bundle, ramp_parameters
 
 from mbrl_ros.agents.agent import Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.pets import PetsConfig
+from mbrl_ros.agents.registry import agent_kind
 from mbrl_ros.agents.solver_mpc import (
     KIND,
     SolverMpcActingConfig,
@@ -212,7 +212,7 @@ def test_a_search_ends_when_it_is_cancelled():
 
 def test_its_settings_are_its_own():
     config = TaskLoopConfig.of_task('reach', agent='solver_mpc', changes=['solver.horizon=12'])
-    assert config.agent_config.acting().solver.horizon == 12 and not isinstance(config.agent_config, PetsConfig)
+    assert config.agent_config.acting().solver.horizon == 12 and config.agent_config.kind is agent_kind('solver_mpc')
 
 
 def test_without_casadi_one_sentence_says_so_before_any_work(tmp_path):
