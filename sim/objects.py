@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pybullet
 import pybullet_data
+
+from mbrl_sim.bullet import pybullet
 
 if TYPE_CHECKING:
     from mbrl_sim.scene import BulletClient

@@ -7,11 +7,11 @@ import abc
 from collections.abc import Sequence
 
 import numpy as np
-from pybullet import getEulerFromQuaternion  # Recorded results depend on its last digits.
 
 from mbrl_ros.errors import ConfigError, ShapeError
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.types import RobotState, body_joint_names
+from mbrl_sim.bullet import pybullet
 from mbrl_sim.objects import TableObject, height_m
 from mbrl_sim.scene import WorldConfig
 from mbrl_sim.urdf import arm_limits, wrapped
@@ -166,7 +166,8 @@ class World(abc.ABC):
         if self.cube is not None:
             place, quaternion = self.cube_pose()
             linear, angular = self.cube_velocity()
-            angles = np.array(getEulerFromQuaternion(quaternion.tolist()))
+            # Recorded results depend on the last digits of PyBullet's own conversion.
+            angles = np.array(pybullet.getEulerFromQuaternion(quaternion.tolist()))
             names += body_joint_names(body)
             position += [*place, *angles]
             velocity += [*linear, *_angle_rates(angles, angular)]

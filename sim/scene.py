@@ -9,13 +9,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import pybullet
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.robots.boxes import box_corners
 from mbrl_ros.robots.profile import RobotProfile
 from mbrl_ros.robots.urdf import mesh_file
+from mbrl_sim.bullet import pybullet
 from mbrl_sim.objects import KINDS
 from mbrl_sim.urdf import JointLimits
 

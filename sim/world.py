@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pybullet
 
 from mbrl_ros.robots.boxes import box_corners
 from mbrl_ros.robots.profile import RobotProfile
+from mbrl_sim.bullet import pybullet
 from mbrl_sim.objects import make_object
 from mbrl_sim.physics import World
 from mbrl_sim.scene import VIEW, BulletClient, WorldConfig, load_arm, make_box, make_goal_marker, set_up_window
