@@ -20,7 +20,7 @@ from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerC
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import section
 from mbrl_ros.experience.buffer import Transitions
-from mbrl_ros.models.actor_critic.experience import Hindsight, Steps
+from mbrl_ros.models.actor_critic.experience import Hindsight, Recorded, Steps
 from mbrl_ros.models.actor_critic.imagination import ImaginationConfig, imagine
 from mbrl_ros.models.actor_critic.learning import PolicyLearning, PolicyLearningConfig
 from mbrl_ros.models.ensemble.parameters import DynamicsParameters
@@ -75,9 +75,8 @@ class MbpoLearner:
         if not model:
             return fitted
         largest, generator = largest_of(fitted.groups, self._contract.obs_names), torch.Generator().manual_seed(lesson.seed)
-        steps, episode = Steps.of(lesson.transitions), torch.from_numpy(lesson.transitions.episode.copy())
-        self._policy.train(steps, episode, lambda replay: self._imagined(model, largest, replay, generator), generator,
-                           is_cancelled)
+        recorded = Recorded.of(lesson.transitions, lesson.recent, lesson.repeats)
+        self._policy.train(recorded, lambda replay: self._imagined(model, largest, replay, generator), generator, is_cancelled)
         return dataclasses.replace(fitted, groups={**fitted.groups, ENSEMBLE: model, **self._policy.groups()}, is_better=True,
                                    reason=f'the policy learned on; the model: {fitted.reason}', view=label(self._view),
                                    figures=fitted.figures if fitted.is_better else fitted.figures_in_use)

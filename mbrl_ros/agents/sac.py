@@ -16,7 +16,7 @@ from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import section
 from mbrl_ros.experience.buffer import Transitions
-from mbrl_ros.models.actor_critic.experience import Steps
+from mbrl_ros.models.actor_critic.experience import Recorded
 from mbrl_ros.models.actor_critic.learning import PolicyLearning, PolicyLearningConfig
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.spaces.view import label, view_of
@@ -56,8 +56,8 @@ class SacLearner:
     def update(self, lesson: Lesson, is_cancelled: Callable[[], bool]) -> LearningReport:
         """See `Learner.update`."""
         generator = torch.Generator().manual_seed(lesson.seed)
-        steps, episode = Steps.of(lesson.transitions), torch.from_numpy(lesson.transitions.episode.copy())
-        self._policy.train(steps, episode, lambda _: None, generator, is_cancelled)
+        recorded = Recorded.of(lesson.transitions, lesson.recent, lesson.repeats)
+        self._policy.train(recorded, lambda _: None, generator, is_cancelled)
         return LearningReport(self._policy.groups(), True, 'the policy learned on', {}, {}, view=label(self._view))
 
 

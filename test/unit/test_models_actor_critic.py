@@ -9,7 +9,7 @@ from torch import distributions
 
 from mbrl_ros.errors import BundleError, ModelError, TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions
-from mbrl_ros.models.actor_critic.experience import Hindsight, Steps, last_of_episode
+from mbrl_ros.models.actor_critic.experience import Hindsight, Recorded, Steps, last_of_episode
 from mbrl_ros.models.actor_critic.imagination import ImaginationConfig, disagreement, imagine
 from mbrl_ros.models.actor_critic.learning import LearnedPolicy, LearnedValue, PolicyLearning, PolicyLearningConfig
 from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action
@@ -93,6 +93,19 @@ def episodes_of(*lengths):
     obs = np.arange(count, dtype=float)[:, None] + np.zeros(3)
     return Transitions.of(obs, np.zeros((count, 1)), obs + 0.5, np.arange(count), goal=np.full(3, -1.0),
                           episode=np.repeat(np.arange(len(lengths)), lengths), tags=np.uint8(0))
+
+
+def recorded(rows, recent=(), repeats=0):
+    mask = np.zeros(len(rows), dtype=bool)
+    mask[list(recent)] = True
+    return Recorded.of(rows, mask, repeats)
+
+
+def test_what_is_recent_is_drawn_as_often_as_it_is_repeated():
+    found = recorded(episodes_of(3, 5), recent=(6, 7), repeats=3)
+    replay = Hindsight(found.steps, last_of_episode(found.episode), None, 0.0, seeded(), found.rows)
+    share = torch.bincount(replay.draw(7000).obs[:, 0].long(), minlength=8) / 7000.0
+    assert share.tolist() == pytest.approx([1.0 / 14.0] * 6 + [4.0 / 14.0] * 2, abs=0.02)
 
 
 def test_hindsight_takes_goals_from_the_same_step_or_later_ones_of_the_same_episode():
@@ -209,7 +222,7 @@ def test_the_policy_of_a_linear_problem_has_the_gain_of_its_riccati_equation():
     config = PolicyLearningConfig(updates=1500, batch_size=128, actor_critic=ActorCriticConfig(
         hidden_size=32, discount=0.9, reward_scale=10.0, learning_rate=2e-3, average_rate=0.02))
     learning = PolicyLearning(PlainView(1, has_goal=False), Quadratic(), 1, config)
-    learning.train(Steps.of(rows), torch.from_numpy(rows.episode), lambda _: None, seeded(), bool)
+    learning.train(recorded(rows), lambda _: None, seeded(), bool)
     x = torch.linspace(-0.3, 0.3, 13)[:, None]
     gain = best_gain(0.9)
     assert 1.0 < gain < 2.0
@@ -237,7 +250,7 @@ def test_critics_say_returns_and_doubt_in_units_of_nearly_all_real_steps():
     rows = episodes_of(60)
     learning = PolicyLearning(PlainView(3, has_goal=False), Quadratic(), 1, PolicyLearningConfig(
         updates=5, batch_size=8, actor_critic=ActorCriticConfig(hidden_size=16, reward_scale=0.5)))
-    learning.train(Steps.of(rows), torch.from_numpy(rows.episode), lambda _: None, seeded(), bool)
+    learning.train(recorded(rows), lambda _: None, seeded(), bool)
     critics = LearnedValue.from_groups(learning.groups(), 3, 1)
     seen, action = torch.from_numpy(rows.obs).float(), torch.zeros(60, 1)
     values = critics(seen, action)
@@ -270,7 +283,7 @@ def test_steps_recorded_without_a_goal_were_on_the_way_to_where_their_episode_en
     seen = []
     learning = PolicyLearning(PlainView(3, has_goal=True), AtOnce(), 1, PolicyLearningConfig(
         updates=1, batch_size=4, hindsight_share=0.0, actor_critic=SMALL))
-    learning.train(Steps.of(rows), torch.from_numpy(rows.episode), lambda replay: seen.append(replay.steps), seeded(), bool)
+    learning.train(recorded(rows), lambda replay: seen.append(replay.steps), seeded(), bool)
     assert seen[0].goal[:, 0].tolist() == [2.5, 2.5, 2.5, 4.5, 4.5] and not seen[0].is_shown.any()
     assert all(torch.isfinite(value).all() for group in learning.groups().values() for value in group.values())
 
@@ -280,7 +293,7 @@ def test_own_episodes_that_end_at_their_goal_are_imitated_too():
     seen = []
     learning = PolicyLearning(PlainView(3, has_goal=True), AtOnce(), 1, PolicyLearningConfig(
         first_updates=1, imitation_steps=1, batch_size=4, actor_critic=SMALL))
-    learning.train(Steps.of(rows), torch.from_numpy(rows.episode), lambda replay: seen.append(replay.steps), seeded(), bool)
+    learning.train(recorded(rows), lambda replay: seen.append(replay.steps), seeded(), bool)
     assert seen[0].is_shown.tolist() == [True, True, True, False, False]
 
 
@@ -288,4 +301,4 @@ def test_training_ends_soon_after_it_is_cancelled():
     rows = episodes_of(20)
     learning = PolicyLearning(PlainView(3, has_goal=True), Quadratic(), 1, PolicyLearningConfig(actor_critic=SMALL))
     with pytest.raises(TrainingCancelled):
-        learning.train(Steps.of(rows), torch.from_numpy(rows.episode), lambda _: None, seeded(), lambda: True)
+        learning.train(recorded(rows), lambda _: None, seeded(), lambda: True)

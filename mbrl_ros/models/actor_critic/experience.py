@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from mbrl_ros.errors import ModelError
@@ -60,6 +61,27 @@ class Steps:
         return type(self)(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
 
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """The experience of a round.
+
+    Attributes:
+        steps: N transitions, episodes one after another.
+        episode: Number of each transition's episode, shape (N,).
+        rows: Indices to draw from, those of transitions that matter more several times.
+    """
+
+    steps: Steps
+    episode: torch.Tensor
+    rows: torch.Tensor
+
+    @classmethod
+    def of(cls, transitions: Transitions, recent: np.ndarray, repeats: int) -> 'Recorded':
+        """Recorded transitions; recent ones, a mask of shape (N,), count so many times more. Raises ModelError as `Steps.of`."""
+        rows = np.concatenate([np.arange(len(transitions)), np.tile(np.flatnonzero(recent), repeats)])
+        return cls(Steps.of(transitions), torch.from_numpy(transitions.episode.copy()), torch.from_numpy(rows))
+
+
 class Hindsight:
     """Draws transitions, some of them on the way to what was achieved later in the same episode.
 
@@ -71,16 +93,18 @@ class Hindsight:
         achieved: Position that should reach the goal, shape (N, 3), of observations, shape (N, O); None leaves goals as they are.
         share: Share of the transitions whose goal is replaced.
         generator: Source of all draws.
+        rows: Indices to draw from; all transitions alike by default.
     """
 
     def __init__(self, steps: Steps, last: torch.Tensor, achieved: Callable[[torch.Tensor], torch.Tensor] | None, share: float,
-                 generator: torch.Generator) -> None:
+                 generator: torch.Generator, rows: torch.Tensor | None = None) -> None:
         self.steps, self._last, self._share, self._generator = steps, last, share, generator
+        self._rows = torch.arange(len(steps)) if rows is None else rows
         self._achieved = None if achieved is None else achieved(steps.next_obs)
 
     def draw(self, count: int) -> Steps:
-        """Transitions, drawn evenly with replacement."""
-        return self.relabelled(torch.randint(len(self.steps), (count,), generator=self._generator))
+        """Transitions, drawn evenly from the rows with replacement."""
+        return self.relabelled(self._rows[torch.randint(len(self._rows), (count,), generator=self._generator)])
 
     def relabelled(self, rows: torch.Tensor) -> Steps:
         """Transitions by their indices, shape (B,)."""

@@ -7,7 +7,7 @@ import torch
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BundleError, TrainingCancelled
-from mbrl_ros.models.actor_critic.experience import Hindsight, Steps, last_of_episode
+from mbrl_ros.models.actor_critic.experience import Hindsight, Recorded, Steps, last_of_episode
 from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action
 from mbrl_ros.models.actor_critic.soft_actor_critic import CRITICS, ActorCriticConfig, Batch, SoftActorCritic, Tensors
 from mbrl_ros.models.ensemble.normalizer import Normalizer
@@ -196,13 +196,12 @@ class PolicyLearning:
         config = self._config.actor_critic
         return LearnedValue(self._inputs, self._learning.critics, config.reward_scale, config.discount, self._unit)
 
-    def train(self, real: Steps, episode: torch.Tensor, imagined: Callable[[Hindsight], Steps | None],
-              generator: torch.Generator, is_cancelled: Callable[[], bool]) -> None:
+    def train(self, recorded: Recorded, imagined: Callable[[Hindsight], Steps | None], generator: torch.Generator,
+              is_cancelled: Callable[[], bool]) -> None:
         """Make the updates of a round; the first one begins with networks of chance, and imitates demonstrations.
 
         Args:
-            real: N real transitions.
-            episode: Number of each transition's episode, shape (N,), equal ones side by side.
+            recorded: Real transitions.
             imagined: Makes imagined transitions of the policy so far, which are half of each batch; gets a source of real ones
                 to start from. None for none.
             generator: Source of all draws.
@@ -212,14 +211,14 @@ class PolicyLearning:
             TrainingCancelled: `is_cancelled` returned true.
         """
         achieved = self._wanted.achieved if self._wanted.has_goal else None
-        last = last_of_episode(episode)
+        real, last = recorded.steps, last_of_episode(recorded.episode)
         # Own episodes that end at their goal are imitated too (Oh et al. 2018, arXiv:1806.05635).
         real = dataclasses.replace(real, is_shown=real.is_shown | self._wanted.is_within(real.next_obs, real.goal)[last])
         if achieved is not None:
             # Steps recorded without a goal were on the way to where their episode ended.
             unknown = real.goal.isnan().any(dim=1, keepdim=True)
             real = dataclasses.replace(real, goal=torch.where(unknown, achieved(real.next_obs)[last], real.goal))
-        replay = Hindsight(real, last, achieved, self._config.hindsight_share, generator)
+        replay = Hindsight(real, last, achieved, self._config.hindsight_share, generator, recorded.rows)
         is_first = self._learning is None
         if is_first:
             self._begin(Normalizer.fit(self._view.features(real.obs, real.goal), constant_scale=1.0), generator)
