@@ -26,7 +26,7 @@ _NOT_LIVE = {
 
 
 def evaluate(
-    model: Annotated[Path, typer.Option(help='Model to evaluate, as `mbrl-ros learn` leaves it.')],
+    model: Annotated[Path, typer.Option(help='Model, as `mbrl-ros learn` leaves it, or the name of one of the package.')],
     task: Annotated[str | None, typer.Option(help='Task that the model has to be of; it says by itself which one.')] = None,
     env: Annotated[str | None, typer.Option(help='Gymnasium environment that it has to be of, likewise.')] = None,
     episodes: Annotated[int, typer.Option(min=1, help='How many.')] = 100,
@@ -52,6 +52,7 @@ def evaluate(
     from rich.console import Console
 
     from mbrl_ros.benchmarks.figures import write_figures
+    from mbrl_ros.resources import model_file
     from mbrl_ros.runs.evaluation import in_words, record, require_fit
     from mbrl_ros.runs.evaluation_request import EvaluationRequest
     from mbrl_ros.runs.outputs import require_writable
@@ -66,6 +67,7 @@ def evaluate(
     if video is not None:
         require_video(video)
     require_writable(json_path, video, out and out / 'launch.log')
+    model = model if model.exists() else model_file(str(model))
     evaluation = EvaluationRequest(model, task, env, robot, config, tuple(changes or ()), object_kind, reward, seed, live,
                                    pictures=video is not None).resolve(make_task_world)
     require_fit(evaluation)

@@ -1,13 +1,16 @@
 """`mbrl-ros`: the command line; the modules of a subcommand are imported only if it is used."""
 
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 import typer.core
 
-from mbrl_ros.errors import MbrlError
+from mbrl_ros.config import suggestion
+from mbrl_ros.errors import ConfigError, MbrlError
 from mbrl_ros.launching.executables import end_with_parent
 from mbrl_ros.signals import take_signals
 
@@ -30,6 +33,11 @@ class _LazyGroup(typer.core.TyperGroup):
     def list_commands(self, ctx: object) -> list[str]:
         return list(COMMANDS)
 
+    def resolve_command(self, ctx: object, args: list[str]) -> tuple:
+        if args and args[0] not in COMMANDS:
+            raise ConfigError(f'there is no command {args[0]!r}{suggestion(args[0], COMMANDS)}')
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: object, cmd_name: str) -> object | None:
         if cmd_name not in COMMANDS:
             return None
@@ -48,8 +56,15 @@ class _LazyGroup(typer.core.TyperGroup):
 app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f'mbrl-ros {importlib.metadata.version("mbrl_ros")}')
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(version: Annotated[bool, typer.Option('--version', callback=_say_version, is_eager=True,
+                                                help='Say the version and end.')] = False) -> None:
     """Model-based reinforcement learning as a live ROS 2 control stack."""
 
 

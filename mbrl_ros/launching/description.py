@@ -47,13 +47,13 @@ class ProcessSpec:
 
 
 def find_file(name: str) -> Path:
-    """Path of a launch file, from its path or its name in the package's `launch/`.
+    """Path of a launch file, from its path or its name in the package's `launch/`, with or without `.launch.yaml`.
 
     Raises:
         LaunchError: There is no such file; the text lists the package's launch files.
     """
     folder = share_directory() / 'launch'
-    for path in (Path(name).expanduser(), folder / name):
+    for path in (Path(name).expanduser(), folder / name, folder / f'{name}.launch.yaml'):
         if path.is_file():
             return path.resolve() if path.parent != folder else path
     known = ', '.join(sorted(path.name for path in folder.glob('*.launch.yaml')))

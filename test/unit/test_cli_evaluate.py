@@ -74,7 +74,7 @@ def command(folder, **options):
     ({'model': 'iiwa.safetensors'}, 'iiwa has no gripper'),
     ({'model': 'layout.safetensors'}, 'model version 1 has state_names object_yaw, .* here it is tool_x, '),
     ({'model': 'cut.safetensors'}, r'cut\.safetensors: model data of \d+ bytes are damaged'),
-    ({'model': 'none.safetensors'}, r'none\.safetensors: cannot be read \(No such file'),
+    ({'model': 'none.safetensors'}, r'none\.safetensors: no such file'),
     ({'model': ''}, r'cannot be read \(Is a directory\)'),
     ({'config': 'slow.yaml'}, 'model version 1 predicts 0.05 s ahead, the control period is 0.1 s'),
     ({'config': 'large.yaml'}, 'a plan of horizon 2, population_size 1000 .* needs about . MB, max_memory_mb allows 1'),

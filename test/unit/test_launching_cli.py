@@ -1,5 +1,6 @@
 """The command line over launch files: what it lists, what it refuses, which codes it ends with."""
 
+import importlib.metadata
 import os
 import signal
 import subprocess
@@ -48,9 +49,18 @@ def test_a_launch_file_is_found_by_name_or_path_and_else_the_names_are_listed(tm
     own = tmp_path / 'own.launch.yaml'
     own.touch()
     assert description.find_file(str(own)) == own
-    assert description.find_file('demo.launch.yaml').is_file()
+    assert description.find_file('demo.launch.yaml') == description.find_file('demo')
     with pytest.raises(LaunchError, match=r"no launch file 'dmo'; the package has demo\.launch\.yaml, .*sim\.launch\.yaml"):
         description.find_file('dmo')
+
+
+def test_a_command_that_there_is_not_is_answered_with_the_nearest_and_the_version_is_told():
+    def said(*words):
+        done = subprocess.run([sys.executable, '-m', 'mbrl_ros.cli.main', *words], capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    assert said('lern') == (2, "error: there is no command 'lern'; did you mean 'learn'?\n")
+    assert said('--version') == (0, f'mbrl-ros {importlib.metadata.version("mbrl_ros")}\n')
 
 
 def test_exit_code_and_error_line_reach_the_shell(tmp_path):
