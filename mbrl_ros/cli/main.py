@@ -21,6 +21,7 @@ COMMANDS = {
     'learn': 'mbrl_ros.cli.learn:learn',
     'evaluate': 'mbrl_ros.cli.evaluate:evaluate',
     'compare': 'mbrl_ros.cli.compare:compare',
+    'doctor': 'mbrl_ros.cli.doctor:doctor',
     'bag': 'mbrl_ros.cli.bag:app',
     'bench': 'mbrl_ros.cli.bench:app',
     'stop': 'mbrl_ros.cli.stop:stop',
