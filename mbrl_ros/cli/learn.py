@@ -13,7 +13,6 @@ from mbrl_ros.errors import MbrlError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mbrl_ros.runs.env_loop import EnvLoop
     from mbrl_ros.runs.learning_run import LearningRun
     from mbrl_ros.runs.task_loop import TaskLoop
 
@@ -46,6 +45,7 @@ def learn(
     import torch
     from rich.console import Console
 
+    from mbrl_ros.runs.env_loop import EnvLoop
     from mbrl_ros.runs.learning_run import LearningRun
     from mbrl_ros.runs.run_folder import require_no_run
 
@@ -56,7 +56,7 @@ def learn(
         loop = _task_loop(task or 'lift', robot or 'panda', config, changes or (), agent)
     else:
         refuse_options({'--task': task, '--robot': robot}, 'is for a task, which excludes --env')
-        loop = _env_loop(env, reward, features, config, changes or (), agent)
+        loop = EnvLoop.of_env(env, config, changes or (), agent, reward=reward, features=features)
     folder = out or Path('runs') / f'{loop.file_name}-{seed}'
     with contextlib.closing(loop):
         shown = ()
@@ -80,21 +80,6 @@ def _task_loop(task: str, robot: str, config: Path | None, changes: Sequence[str
     from mbrl_sim.tabletop import make_task_world
 
     return TaskLoop(task, TaskLoopConfig.of_task(task, config, changes, agent), make_task_world, robot)
-
-
-def _env_loop(env: str, reward: str | None, features: str | None, config: Path | None, changes: Sequence[str],
-              agent: str | None) -> 'EnvLoop':
-    from mbrl_ros.environments.adapter import FlatEnvironment, has_goals
-    from mbrl_ros.runs.env_loop import EnvLoop
-    from mbrl_ros.runs.env_settings import EnvLoopConfig
-
-    made = FlatEnvironment(env)
-    try:
-        settings = EnvLoopConfig.of_env(env, config, changes, agent, has_goals=has_goals(made.obs_names))
-    except MbrlError:
-        made.close()
-        raise
-    return EnvLoop(made, settings, reward=reward, features=features)
 
 
 def _follow(run: 'LearningRun', steps: int, console: 'Console', *, shows_recorded: bool) -> Exception | None:

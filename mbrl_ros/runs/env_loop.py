@@ -10,7 +10,7 @@ import torch
 
 from mbrl_ros.agents.agent import Agent
 from mbrl_ros.agents.bundle import Contract
-from mbrl_ros.environments.adapter import FlatEnvironment, file_name, success_of
+from mbrl_ros.environments.adapter import FlatEnvironment, file_name, has_goals, success_of
 from mbrl_ros.environments.functions import load_features
 from mbrl_ros.environments.goals import RewardOfGoals
 from mbrl_ros.environments.recordings import RecordedEpisode
@@ -74,6 +74,22 @@ class EnvLoop:
         self.contract = Contract.of(config.agent, self.space, robot=ROBOT, task=self.name, period_s=self.period_s,
                                     reward=self._reward)
         self.agent = config.kind.make_agent(self.contract, self.space, config.agent_config.acting())
+
+    @classmethod
+    def of_env(cls, env_id: str, path: Path | None = None, changes: Sequence[str] = (), agent: str | None = None, *,
+               reward: str | None = None, features: str | None = None) -> 'EnvLoop':
+        """Make the environment, with settings as `EnvLoopConfig.of_env` reads them.
+
+        Raises:
+            ConfigError: As for `FlatEnvironment`, `EnvLoopConfig.of_env` and this class.
+        """
+        env = FlatEnvironment(env_id)
+        try:
+            config = EnvLoopConfig.of_env(env_id, path, changes, agent, has_goals=has_goals(env.obs_names))
+        except MbrlError:
+            env.close()
+            raise
+        return cls(env, config, reward=reward, features=features)
 
     def prepare(self) -> None:
         """See `playing.Runner.prepare`; raises ConfigError also for a reward that is not finite in the trial."""

@@ -114,6 +114,13 @@ def evaluate(evaluation: AnyEvaluation, episodes: int, workers: int, on_outcome:
     return [outcomes[index] for index in range(episodes)]
 
 
+def evaluate_here(evaluation: AnyEvaluation, episodes: int) -> list[Outcome]:
+    """Play episodes in this process, one after another, so that none of them makes plans of another slow."""
+    loop, play = _player(evaluation)
+    with contextlib.closing(loop):
+        return [Outcome.of(play(episode=index)) for index in range(episodes)]
+
+
 def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
     """Wilson 95 % interval of a success rate, as (lower, upper)."""
     from scipy.stats import binomtest

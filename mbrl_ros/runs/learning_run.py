@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -57,6 +58,15 @@ class Progress:
     notes: tuple[str, ...]
 
 
+def require_same_run(folder: Path, loop: Runner, seed: int) -> dict[str, Any]:
+    """Require that a folder holds the run of a loop and a seed, and return the identity in the folder.
+
+    Raises:
+        ConfigError: As for `run_folder.require_same`.
+    """
+    return require_same(folder, _identity(loop, seed), type(loop.config)().to_mapping())
+
+
 class LearningRun:
     """One run of learning in one folder.
 
@@ -82,11 +92,10 @@ class LearningRun:
             raise ConfigError(f'{folder}: the run has its demonstrations already; to go on with it, leave --demos out')
         loop.prepare()
         self._folder, self._checkpoint, self._seed, self.loop = folder, folder / 'checkpoint.safetensors', seed, loop
-        identity = {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}
         sources = {'demos': list(dict.fromkeys(episode.source for episode in shown))} if shown else {}
         if not resume:
-            begin(folder, {**identity, **sources})
-        elif require_same(folder, identity, type(loop.config)().to_mapping()).get('demos') and not self._checkpoint.exists():
+            begin(folder, {**_identity(loop, seed), **sources})
+        elif require_same_run(folder, loop, seed).get('demos') and not self._checkpoint.exists():
             raise ConfigError(f'{folder}: holds a run that ended before its demonstrations were kept; '
                               'begin anew in another folder')
         self._demonstrations, self._is_untrained = loop.demonstrations, False
@@ -271,3 +280,7 @@ class LearningRun:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, ModelError) as error:
             raise ConfigError(f'{self._checkpoint}: cannot be gone on with ({error})') from None
         return scores
+
+
+def _identity(loop: Runner, seed: int) -> dict[str, Any]:
+    return {**loop.identity, 'seed': seed, 'settings': loop.config.to_mapping()}

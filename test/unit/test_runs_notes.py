@@ -15,13 +15,12 @@ from typer.testing import CliRunner
 from mbrl_ros.cli.main import app
 from mbrl_ros.environments.adapter import FlatEnvironment, success_of
 from mbrl_ros.errors import PlanningError
-from mbrl_ros.runs.comparison_runs import Comparison, train_missing
+from mbrl_ros.runs.comparison_runs import Comparison, compared_runs
 from mbrl_ros.runs.env_loop import LEARNED, EnvLoop
 from mbrl_ros.runs.env_settings import EnvLoopConfig
 from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.notes import Notes, require_plans
 from mbrl_ros.runs.scores import EpisodeScore
-from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_sim import ENVIRONMENTS
 from mbrl_sim.tabletop import make_task_world
 
@@ -172,11 +171,12 @@ def test_the_headline_counts_successes_once_episodes_are_planned(tmp_path):
 
 
 def test_runs_of_a_comparison_tell_too(tmp_path):
-    loop = TaskLoopConfig.from_mapping({'max_episode_steps': 10})
-    comparison = Comparison('reach', loop, 'panda', (0,), (), 5, (), 1, None, 1, 1, tmp_path, make_task_world, ENVIRONMENTS)
+    comparison = Comparison(('pets',), ('reach',), (0,), 5, tmp_path, make_task_world, ENVIRONMENTS,
+                            changes=('max_episode_steps=10',), evaluation_episodes=0)
     lines = []
-    train_missing(comparison, lines.append)
-    assert 'mbrl_ros, seed 0: an episode of reach has up to 10 steps, so that the run may make more than the 5 asked for' in lines
+    compared_runs(comparison, lines.append)
+    assert ('pets on reach, seed 0: an episode of reach has up to 10 steps, so that the run may make more than the 5 asked '
+            'for') in lines
 
 
 @pytest.mark.parametrize(('info', 'success'), [

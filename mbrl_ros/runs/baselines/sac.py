@@ -18,8 +18,8 @@ from mbrl_ros.runs.comparison import Check
 from mbrl_ros.runs.run_folder import begin
 from mbrl_ros.task_settings import TaskLoopConfig
 
-#: Methods by name, and whether they learn in hindsight, from sparse rewards.
-METHODS = {'SAC': False, 'SAC + HER': True}
+#: Methods, and their names in tables and pictures, where `sac` is an agent of this project.
+METHODS = {'sac': 'SB3 SAC', 'sac-her': 'SB3 SAC + HER'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +81,25 @@ class SacSetup:
 
     def __post_init__(self) -> None:
         least = self.loop.max_episode_steps
-        if METHODS[self.method] and self.sac.learning_starts < least:
+        if self.in_hindsight and self.sac.learning_starts < least:
             raise ConfigError(f'SacConfig.learning_starts needs {least} or more, the steps of an episode, to learn in hindsight, '
                               f'got {self.sac.learning_starts}')
+
+    @property
+    def name(self) -> str:
+        """Name of the method in tables and pictures."""
+        return METHODS[self.method]
+
+    @property
+    def in_hindsight(self) -> bool:
+        """Whether the method learns in hindsight, from sparse rewards."""
+        return self.method == 'sac-her'
 
     @property
     def identity(self) -> dict[str, Any]:
         """Identity of a run, written into its folder; a finished run is used again only if its identity is equal."""
         loop = self.loop
-        return {'task': self.task, 'robot': self.robot, 'seed': self.seed, 'method': self.method, 'steps': self.steps,
+        return {'task': self.task, 'robot': self.robot, 'seed': self.seed, 'method': self.name, 'steps': self.steps,
                 'check_every': self.check_every, 'check_episodes': self.check_episodes, 'check_seed': self.check_seed,
                 'settings': {'control_rate_hz': loop.control_rate_hz, 'max_episode_steps': loop.max_episode_steps,
                              'safety': loop.control.safety.to_mapping(), 'sac': self.sac.to_mapping()}}
@@ -97,7 +107,7 @@ class SacSetup:
     @property
     def folder_name(self) -> str:
         """Name of the run's folder."""
-        return f'{self.method.replace(" + ", "-").lower()}-{self.seed}'
+        return f'sb3-{self.method}-{self.seed}'
 
 
 def is_trained(setup: SacSetup, out: Path) -> bool:

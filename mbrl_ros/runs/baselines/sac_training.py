@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from mbrl_ros.runs.baselines.sac import METHODS, SacSetup
+from mbrl_ros.runs.baselines.sac import SacSetup
 from mbrl_ros.runs.comparison import Check, save_checks
 from mbrl_ros.runs.playing import EVALUATION
 from mbrl_ros.runs.scores import EpisodeScore, ScoreBoard, ScoreConfig
@@ -29,11 +29,11 @@ def train(setup: SacSetup, folder: Path, on_check: Callable[[Check], None]) -> N
                         gamma=sac.discount)
     hindsight = {'replay_buffer_class': HerReplayBuffer,
                  'replay_buffer_kwargs': {'n_sampled_goal': sac.hindsight_goals, 'goal_selection_strategy': 'future'}}
-    model = SAC('MultiInputPolicy' if METHODS[setup.method] else 'MlpPolicy', envs, learning_rate=sac.learning_rate,
+    model = SAC('MultiInputPolicy' if setup.in_hindsight else 'MlpPolicy', envs, learning_rate=sac.learning_rate,
                 buffer_size=setup.steps, learning_starts=sac.learning_starts, batch_size=sac.batch_size, tau=sac.target_rate,
                 gamma=sac.discount, gradient_steps=sac.gradient_steps, seed=setup.seed,
                 policy_kwargs={'net_arch': [sac.hidden_size] * sac.hidden_layers},
-                **(hindsight if METHODS[setup.method] else {}))
+                **(hindsight if setup.in_hindsight else {}))
     log = _Log(setup, folder, on_check)
     try:
         model.learn(setup.steps, callback=log)
@@ -101,6 +101,6 @@ class _Log(BaseCallback):
 
 def _make(setup: SacSetup) -> gymnasium.Env:
     loop = setup.loop
-    return gymnasium.make(setup.env_id, robot=setup.robot, goal_env=METHODS[setup.method], end_with_success=True,
+    return gymnasium.make(setup.env_id, robot=setup.robot, goal_env=setup.in_hindsight, end_with_success=True,
                           safety=loop.control.safety, control_hz=loop.control_rate_hz, max_episode_steps=loop.max_episode_steps,
                           disable_env_checker=True)
