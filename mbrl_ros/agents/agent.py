@@ -6,6 +6,7 @@ by the agent's name.
 
 import abc
 import dataclasses
+import enum
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -19,6 +20,14 @@ from mbrl_ros.planning.planner import Objective
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.types import Plan
+
+
+class Follows(str, enum.Enum):
+    """When an agent follows new weights of the task's reward."""
+
+    AT_ONCE = 'at once'             #: it plans with the objective
+    RETRAINED = 'after retraining'  #: rounds learn what acts, or a part of it, for a reward; see `RoundsConfig.rounds_to_follow`
+    NEVER = 'never'                 #: it has values or a cost of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,8 +263,10 @@ class AgentKind:
         learning: The section `learner` alone.
         config: Settings of agent and learner.
         make_agent: Makes the agent.
-        make_learner: Makes the learner from contract, space, the settings in the section `learner`, and what is wanted.
+        make_learner: Makes the learner from contract, space, the settings in the section `learner`, and what is wanted, whose
+            reward may change between rounds.
         is_tabular: Whether it needs a space with a `numbering`; others need one without.
+        follows: When it follows new weights of the reward.
     """
 
     summary: str
@@ -265,3 +276,4 @@ class AgentKind:
     make_agent: AgentMaker
     make_learner: Callable[[Contract, Space, Any, GoalReward], Learner]
     is_tabular: bool = False
+    follows: Follows = Follows.RETRAINED

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.config import Config, part, section, setting
 from mbrl_ros.errors import ConfigError, ModelError, TrainingCancelled
@@ -275,6 +275,6 @@ def _numbering(contract: Contract, space: Space) -> Numbering:
 
 
 KIND = AgentKind('table of values, planned with the last outcomes', DynaQActingConfig, DynaQLearningConfig, DynaQConfig,
-                 DynaQAgent, DynaQLearner, is_tabular=True)
+                 DynaQAgent, DynaQLearner, is_tabular=True, follows=Follows.NEVER)
 KIND_PLUS = AgentKind('the same, with a bonus for what was long untried', DynaQActingConfig, DynaQPlusLearningConfig,
-                      DynaQPlusConfig, DynaQAgent, DynaQLearner, is_tabular=True)
+                      DynaQPlusConfig, DynaQAgent, DynaQLearner, is_tabular=True, follows=Follows.NEVER)

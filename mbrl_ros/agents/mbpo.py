@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import AgentConfig, AgentKind, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import AgentConfig, AgentKind, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.pets import ENSEMBLE, PetsLearner, PetsLearnerConfig
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
@@ -38,6 +38,11 @@ class MbpoLearnerConfig(PetsLearnerConfig):
 
     imagination: ImaginationConfig = section(ImaginationConfig, 'What is imagined in a round.')
     policy: PolicyLearningConfig = section(PolicyLearningConfig, 'The policy.')
+
+    @property
+    def rounds_to_follow(self) -> int:
+        """See `RoundsConfig.rounds_to_follow`."""
+        return self.policy.rounds_to_follow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,4 +120,4 @@ class MbpoLearner:
 
 
 KIND = AgentKind('policy and critics, learned from real and imagined steps', PolicyActingConfig, MbpoLearningConfig, MbpoConfig,
-                 PolicyAgent, MbpoLearner)
+                 PolicyAgent, MbpoLearner, follows=Follows.RETRAINED)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BundleError
@@ -330,4 +330,4 @@ def _figures(validation: Validation) -> dict[str, float]:
 
 
 KIND = AgentKind('probabilistic ensemble, planned with by trajectory sampling', PetsActingConfig, PetsLearningConfig,
-                 PetsConfig, PetsAgent, PetsLearner)
+                 PetsConfig, PetsAgent, PetsLearner, follows=Follows.AT_ONCE)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import AgentConfig, AgentKind, LearningReport, Lesson
+from mbrl_ros.agents.agent import AgentConfig, AgentKind, Follows, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import Config, part, section
@@ -29,6 +29,11 @@ class SacLearnerConfig(RoundsConfig):
     """How the policy is trained."""
 
     policy: PolicyLearningConfig = section(PolicyLearningConfig, 'The policy.')
+
+    @property
+    def rounds_to_follow(self) -> int:
+        """See `RoundsConfig.rounds_to_follow`."""
+        return self.policy.rounds_to_follow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,4 +86,4 @@ class SacLearner:
 
 
 KIND = AgentKind('policy and critics, learned from real steps', PolicyActingConfig, SacLearningConfig, SacConfig, PolicyAgent,
-                 SacLearner)
+                 SacLearner, follows=Follows.RETRAINED)

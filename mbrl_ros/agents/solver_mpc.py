@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import ActingConfig, AgentConfig, AgentKind, Decision, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.pets import ENSEMBLE, PetsLearner, PetsLearnerConfig, ensemble_of
 from mbrl_ros.config import Config, section
@@ -278,4 +278,4 @@ def _distribution(bundle: AgentBundle) -> WeightDistribution:
 
 
 KIND = AgentKind('model-predictive control by a solver, with hard limits and a learned cost', SolverMpcActingConfig,
-                 SolverMpcLearningConfig, SolverMpcConfig, SolverMpcAgent, SolverMpcLearner)
+                 SolverMpcLearningConfig, SolverMpcConfig, SolverMpcAgent, SolverMpcLearner, follows=Follows.NEVER)
