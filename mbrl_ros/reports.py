@@ -30,9 +30,9 @@ def report_from_texts(texts: Mapping[str, str], stamp_ns: int, kind: type[Report
     for field in dataclasses.fields(kind):
         if field.name == 'stamp_ns':
             continue
-        if field.name not in texts and field.default is not dataclasses.MISSING:
-            continue
         if field.name not in texts:
+            if (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING):
+                continue
             raise MeasurementError(f'{kind.__name__} lacks the field {field.name!r}')
         try:
             values[field.name] = _parse(texts[field.name], hints[field.name])
@@ -42,9 +42,14 @@ def report_from_texts(texts: Mapping[str, str], stamp_ns: int, kind: type[Report
 
 
 def text_of(value: Any) -> str:
-    """Text of a value; of a float, the shortest text that parses to the same float; of sentences, a line each."""
+    """Text of a value; of a float, the shortest text that parses to the same float; of sentences, a line each.
+
+    Named numbers become `name=number`, with blanks between them.
+    """
     if isinstance(value, Phase):
         return value.value
+    if isinstance(value, Mapping):
+        return ' '.join(f'{name}={text_of(number)}' for name, number in value.items())
     if isinstance(value, tuple):
         return ('\n' if value and isinstance(value[0], str) else ' ').join(map(text_of, value))
     return repr(float(value)) if isinstance(value, float) else str(value)
@@ -57,6 +62,8 @@ def _parse(text: str, hint: Any) -> Any:
         return text == 'True'
     if hint == tuple[str, ...]:
         return tuple(text.splitlines())
+    if typing.get_origin(hint) is Mapping:
+        return {name: float(number) for name, _, number in (pair.partition('=') for pair in text.split())}
     if typing.get_origin(hint) is tuple:
         numbers = tuple(map(float, text.split()))
         if len(numbers) != len(typing.get_args(hint)) or not all(map(math.isfinite, numbers)):

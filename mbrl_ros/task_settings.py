@@ -52,14 +52,15 @@ class TaskLoopConfig(RunConfig):
 
     def for_controller(self) -> dict[str, Any]:
         """Parameters of the controller node, nested."""
-        return {'rate_hz': self.control_rate_hz, 'control': self.control.to_mapping(), **self.rewards.to_mapping(),
+        return {'rate_hz': self.control_rate_hz, 'control': self.control.to_mapping(),
                 **self.agent_config.acting().to_mapping()}
 
     def for_trainer(self) -> dict[str, Any]:
         """Parameters of the trainer node, nested."""
         return {'control_rate_hz': self.control_rate_hz, 'learner': self.agent_config.learner.to_mapping()}
 
-    def for_manager(self) -> dict[str, Any]:
-        """Parameters of the episode manager node, nested; `demonstrations` is not among them."""
-        return {'episodes': {'control_rate_hz': self.control_rate_hz, 'max_episode_steps': self.max_episode_steps,
+    def for_manager(self, task: str) -> dict[str, Any]:
+        """Parameters of the episode manager node, which owns the weights of its task; `demonstrations` is not among them."""
+        return {'weights': getattr(self.rewards, task).weights.to_mapping(),
+                'episodes': {'control_rate_hz': self.control_rate_hz, 'max_episode_steps': self.max_episode_steps,
                              'exploration_episodes': self.explorations}}

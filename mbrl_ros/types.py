@@ -6,7 +6,7 @@ They are plain and immutable, so threads may share them and a node may keep one 
 import dataclasses
 import enum
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -268,6 +268,7 @@ class EpisodeReport:
         model_version: Smallest model version to plan with; 0 if any will do.
         held_steps: Control steps of all episodes in which the arm was held.
         reason: What went wrong in the phase before, or what the phase waits for, in words; empty for nothing.
+        weights: Weights of the task's reward by term, from here on; empty for the task's own.
 
     Raises:
         MeasurementError: A count or the version is negative.
@@ -288,6 +289,7 @@ class EpisodeReport:
     model_version: int
     held_steps: int = 0
     reason: str = ''
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for label in ('episode', 'step', 'total_steps', 'model_version', 'held_steps'):
@@ -317,6 +319,10 @@ class TrainingReport:
         duration_s: Wall time of the round.
         changed: Whether the model in use erred much more on new transitions than on those that it was trained on.
         warnings: What the user should know about the data or the model, a sentence each.
+        retraining: Whether a policy or value has yet to catch up with new weights of the reward.
+        follow_s: Time from the newest change of the weights until the agent followed it; 0 for an agent that follows at once, NaN
+            before a change and while retraining.
+        following: The same in words, with the number of rounds; empty before a change.
     """
 
     stamp_ns: int
@@ -330,6 +336,9 @@ class TrainingReport:
     duration_s: float
     changed: bool = False
     warnings: tuple[str, ...] = ()
+    retraining: bool = False
+    follow_s: float = float('nan')
+    following: str = ''
 
 
 #: Tags of steps in phases in which the agent does not choose the action.

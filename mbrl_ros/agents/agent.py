@@ -5,6 +5,7 @@ by the agent's name.
 """
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
@@ -20,6 +21,14 @@ from mbrl_ros.planning.planner import Objective
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.types import Plan
+
+
+class Follows(str, enum.Enum):
+    """When an agent follows new weights of the task's reward."""
+
+    AT_ONCE = 'at once'             #: it plans with the objective
+    RETRAINED = 'after retraining'  #: rounds learn what acts, or a part of it, for a reward; see `RoundsConfig.rounds_to_follow`
+    NEVER = 'never'                 #: it has values or a cost of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,8 +292,10 @@ class AgentKind:
         acting: Settings of the agent.
         learner: Settings of the learner; its name is that of the algorithm, then `LearnerConfig`.
         make_agent: Makes the agent.
-        make_learner: Makes the learner from contract, space, the settings in the section `learner`, and what is wanted.
+        make_learner: Makes the learner from contract, space, the settings in the section `learner`, and what is wanted, whose
+            reward may change between rounds.
         is_tabular: Whether it needs a space with a `numbering`; others need one without.
+        follows: When it follows new weights of the reward.
     """
 
     summary: str
@@ -293,6 +304,7 @@ class AgentKind:
     make_agent: AgentMaker
     make_learner: Callable[[Contract, Space, Any, GoalReward], Learner]
     is_tabular: bool = False
+    follows: Follows = Follows.RETRAINED
 
     @functools.cached_property
     def learning(self) -> type[Config]:

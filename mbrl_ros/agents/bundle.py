@@ -88,6 +88,8 @@ class Card:
             rejected.
         origin: What the agent subtracts from an observation before it becomes float32, O numbers; empty for nothing.
         view: Name and version of the view that its policy sees through; empty without such a policy.
+        weights: Weights by term of the task's reward that the bundle's policy or values follow; empty if they have none, or in
+            bundles of before.
     """
 
     version: int
@@ -99,6 +101,7 @@ class Card:
     real_steps: int
     origin: tuple[float, ...] = ()
     view: str = ''
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def check_fits(self, contract: Contract) -> None:
         """Require that the bundle is for this contract.
@@ -170,7 +173,8 @@ class AgentBundle:
         Raises:
             BundleError: A tensor has a type that the format lacks.
         """
-        flat = {**vars(self.card), **vars(self.card.contract), 'figures': dict(self.card.figures)}
+        flat = {**vars(self.card), **vars(self.card.contract), 'figures': dict(self.card.figures),
+                'weights': dict(self.card.weights)}
         del flat['contract']
         tensors = {f'{group}.{name}': tensor for group, members in self.groups.items() for name, tensor in members.items()}
         return encode(tensors, {name: json.dumps(value) for name, value in flat.items()} | {'format': AGENT})
@@ -245,8 +249,8 @@ def _as_of_a_bundle(metadata: Mapping[str, str]) -> dict[str, str]:
 def _card(metadata: Mapping[str, str]) -> Card:
     hints = typing.get_type_hints(Card)
     del hints['contract']
-    # Files of before origins and views have none.
-    metadata = {'origin': '[]', 'view': '""', **metadata}
+    # Files of before these existed have none.
+    metadata = {'origin': '[]', 'view': '""', 'weights': '{}', **metadata}
     contract = Contract(**{name: _read(metadata, name, hint) for name, hint in typing.get_type_hints(Contract).items()})
     return Card(contract=contract, **{name: _read(metadata, name, hint) for name, hint in hints.items()})
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.config import setting
 from mbrl_ros.errors import ConfigError, ModelError, TrainingCancelled
@@ -243,6 +243,6 @@ def _numbering(contract: Contract, space: Space) -> Numbering:
 
 
 KIND = AgentKind('table of values, planned with the last outcomes', DynaQActingConfig, DynaQLearnerConfig, DynaQAgent,
-                 DynaQLearner, is_tabular=True)
+                 DynaQLearner, is_tabular=True, follows=Follows.NEVER)
 KIND_PLUS = AgentKind('the same, with a bonus for what was long untried', DynaQActingConfig, DynaQPlusLearnerConfig, DynaQAgent,
-                      DynaQLearner, is_tabular=True)
+                      DynaQLearner, is_tabular=True, follows=Follows.NEVER)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import AgentKind, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import AgentKind, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerConfig, largest_of
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
@@ -37,6 +37,11 @@ class MbpoLearnerConfig(EnsembleLearnerConfig):
 
     imagination: ImaginationConfig = section(ImaginationConfig, 'What is imagined in a round.')
     policy: PolicyLearningConfig = section(PolicyLearningConfig, 'The policy.')
+
+    @property
+    def rounds_to_follow(self) -> int:
+        """See `RoundsConfig.rounds_to_follow`."""
+        return self.policy.rounds_to_follow
 
 
 class MbpoLearner:
@@ -94,4 +99,4 @@ class MbpoLearner:
 
 
 KIND = AgentKind('policy and critics, learned from real and imagined steps', PolicyActingConfig, MbpoLearnerConfig, PolicyAgent,
-                 MbpoLearner)
+                 MbpoLearner, follows=Follows.RETRAINED)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, LearningReport, Lesson, Surprise, of_learner
+from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, Follows, LearningReport, Lesson, Surprise, of_learner
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import EnsembleLearner, EnsembleLearnerConfig, ensemble_of, largest_of
 from mbrl_ros.config import section
@@ -219,4 +219,4 @@ def _policy(bundle: AgentBundle, device: torch.device | str = 'cpu') -> Policy |
 
 
 KIND = AgentKind('probabilistic ensemble, planned with by trajectory sampling', PetsActingConfig, PetsLearnerConfig, PetsAgent,
-                 PetsLearner)
+                 PetsLearner, follows=Follows.AT_ONCE)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import AgentKind, Decision, of_learner
+from mbrl_ros.agents.agent import AgentKind, Decision, Follows, of_learner
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import ensemble_of
 from mbrl_ros.agents.mbpo import MbpoLearner, MbpoLearnerConfig
@@ -175,4 +175,4 @@ class PetsValueAgent:
 
 
 KIND = AgentKind('plans of a few steps from a learned policy, with the value of its critics', PetsValueActingConfig,
-                 PetsValueLearnerConfig, PetsValueAgent, MbpoLearner)
+                 PetsValueLearnerConfig, PetsValueAgent, MbpoLearner, follows=Follows.RETRAINED)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import AgentKind, LearningReport, Lesson
+from mbrl_ros.agents.agent import AgentKind, Follows, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import section
@@ -29,6 +29,11 @@ class SacLearnerConfig(RoundsConfig):
     """How the policy is trained."""
 
     policy: PolicyLearningConfig = section(PolicyLearningConfig, 'The policy.')
+
+    @property
+    def rounds_to_follow(self) -> int:
+        """See `RoundsConfig.rounds_to_follow`."""
+        return self.policy.rounds_to_follow
 
 
 class SacLearner:
@@ -61,4 +66,5 @@ class SacLearner:
         return LearningReport(self._policy.groups(), True, 'the policy learned on', {}, {}, view=label(self._view))
 
 
-KIND = AgentKind('policy and critics, learned from real steps', PolicyActingConfig, SacLearnerConfig, PolicyAgent, SacLearner)
+KIND = AgentKind('policy and critics, learned from real steps', PolicyActingConfig, SacLearnerConfig, PolicyAgent, SacLearner,
+                 follows=Follows.RETRAINED)

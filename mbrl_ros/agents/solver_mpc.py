@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, LearningReport, Lesson, Surprise, of_learner
+from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, Follows, LearningReport, Lesson, Surprise, of_learner
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerConfig, ensemble_of
 from mbrl_ros.config import section
@@ -256,4 +256,4 @@ def _distribution(bundle: AgentBundle) -> WeightDistribution:
 
 
 KIND = AgentKind('model-predictive control by a solver, with hard limits and a learned cost', SolverMpcActingConfig,
-                 SolverMpcLearnerConfig, SolverMpcAgent, SolverMpcLearner)
+                 SolverMpcLearnerConfig, SolverMpcAgent, SolverMpcLearner, follows=Follows.NEVER)

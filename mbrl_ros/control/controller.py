@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from mbrl_ros.agents.agent import Decision
-from mbrl_ros.config import Config
 from mbrl_ros.control.demonstration import DemonstrationRefused, checked_action
 from mbrl_ros.control.exploration import Exploration, homing_velocity
 from mbrl_ros.control.safety.command_filter import CommandFilter
@@ -51,7 +50,6 @@ class Controller:
 
     def __init__(self, robot: RobotProfile, task: Task, config: ControllerConfig, *, period_s: float,
                  seed: int = 0) -> None:
-        self.weights: Config = task.weights
         self._robot, self._task = robot, task
         self._period_s, self._seed = period_s, seed
         self._memory: Any = None  # The agent's memory of the episode, made at its first decision.
@@ -207,7 +205,7 @@ class Controller:
         if obs is None:
             obs = space.observe(inputs.state.after(latency_s))
         budget_s = self._config.plan_budget_periods * self._period_s if inputs.anytime else None
-        return agent.act(obs, goal, self._memory, objective=self._task.objective(goal, self.weights), previous_action=previous,
+        return agent.act(obs, goal, self._memory, objective=self._task.objective(goal, inputs.weights), previous_action=previous,
                          deadline_s=budget_s)
 
     def _judge(self, inputs: TickInputs, decision: Decision) -> _Wish:

@@ -55,6 +55,7 @@ class Received:
         state: Newest state.
         state_received_s: When the state arrived, by the steady clock.
         report: Newest report of the episode manager.
+        weights: Weights of the reward in that report; None for the task's own.
         goal_m: Newest goal from the goal topic, shape (3,).
         goal_stamp_ns: Stamp of that goal.
         agent: The agent, with the newest bundle that fits.
@@ -67,6 +68,7 @@ class Received:
     state: RobotState | None = None
     state_received_s: float = 0.0
     report: EpisodeReport | None = None
+    weights: Config | None = None
     goal_m: np.ndarray | None = None
     goal_stamp_ns: int = 0
     agent: Agent | None = None

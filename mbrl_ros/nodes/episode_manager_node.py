@@ -1,4 +1,4 @@
-"""`episode_manager`: resets, goals, success, returns, and the printed table of scores."""
+"""`episode_manager`: resets, goals, weights of the reward, success, returns, and the printed table of scores."""
 
 import dataclasses
 import sys
@@ -17,7 +17,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from mbrl_ros.config import Config, section, setting
+from mbrl_ros.config import Config, extended, section, setting
 from mbrl_ros.control.safety.reasons import OF_AGENT, HoldReason
 from mbrl_ros.errors import ConfigError, GoalError, MeasurementError, PhaseError
 from mbrl_ros.robots.profile import load_driver, load_robot
@@ -29,8 +29,8 @@ from mbrl_ros.runs.run_mark import RunMark
 from mbrl_ros.runs.scores import HELD, EpisodeScore, ScoreBoard, ScoreConfig, load_scores
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks.reach import ReachGoalConfig
-from mbrl_ros.tasks.registry import TASKS, make_task
+from mbrl_ros.tasks.reach import ReachGoalConfig, ReachTask
+from mbrl_ros.tasks.registry import TASKS, make_task, weights_config
 from mbrl_ros.types import EpisodeReport, Phase, TrainingReport
 
 _POLL_S = 0.1
@@ -54,7 +54,8 @@ class EpisodeManagerConfig(Config):
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
     driver: str = setting('simulated', 'Driver profile: a name in config/drivers or the path of a YAML file.')
-    task: str = setting('reach', 'Task to score; sets the defaults of episodes.', choices=tuple(TASKS))
+    task: str = setting(ReachTask.name, 'Task to score; sets the defaults of episodes and has weights of its own.',
+                        choices=tuple(TASKS))
     actions: str = setting('twist', 'Action over the table besides the opening: tool twist or joint velocities.', choices=ACTIONS)
     seed: int = setting(0, 'Seed of the goals.', low=0)
     output_dir: str = setting('', 'Folder for scores.csv and learning_curve.png; empty writes none.')
@@ -78,14 +79,18 @@ class EpisodeManagerNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('episode_manager', **kwargs)
+        kind = extended(EpisodeManagerConfig, weights_config(params.given(self, 'task', ReachTask.name)))
         self._config = params.declare_config(
-            self, EpisodeManagerConfig, {'task': lambda task: TaskLoopConfig.of_task(task).for_manager()},
+            self, kind, {'task': lambda task: TaskLoopConfig.of_task(task).for_manager(task)},
             blank={'episodes.control_rate_hz': 0.0, 'episodes.exploration_episodes': -1})
+        params.watch_live(self, self._config, self.on_settings)
         torch.set_num_threads(1)
         self._is_simulated = self.get_parameter('use_sim_time').value
         self._robot = load_robot(self._config.robot)
         driver = load_driver(self._config.driver)
-        self._task = make_task(self._config.task, self._robot, reach_goal=self._config.reach, actions=self._config.actions)
+        self._task = make_task(self._config.task, self._robot, TaskLoopConfig.of_task(self._config.task).rewards,
+                               reach_goal=self._config.reach, actions=self._config.actions)
+        self._task.weights = self._config.weights
         self._output_dir = Path(self._config.output_dir) if self._config.output_dir else None
         self._mark = self._output_dir and RunMark(self._output_dir / '.episode_manager', self._identity())
         scores = self._scores_so_far()
@@ -143,13 +148,25 @@ class EpisodeManagerNode(Node):
         except GoalError as error:
             self._refusals.tell(topics.GOAL, error)
 
+    def on_settings(self, config: EpisodeManagerConfig) -> None:
+        """Take new weights of the reward, which all others hear in the reports."""
+        before, self._config = vars(self._config.weights), config
+        changes = [f'{name} {before[name]:g} -> {weight:g}' for name, weight in vars(config.weights).items()
+                   if weight != before[name]]
+        if changes:
+            _show([f'{"":>7}  new weights of the reward: {", ".join(changes)}'])
+        self._speak(self._machine.on_weights(config.weights))
+
     def on_training(self, message: DiagnosticArray) -> None:
         """Take a training report; it may end a wait."""
+        before = self._training
         try:
             self._training = convert.report_from_msg(message, TrainingReport)
         except MeasurementError as error:
             self._refusals.tell(topics.TRAINING, error)
             return
+        if self._training.following != (before.following if before else ''):
+            _show([f'{"":>7}  {self._training.following}'])
         # Exploration visits new states on purpose, so only planned episodes may report a change.
         if self._training.changed and self._board.scores and self._board.scores[-1].phase == Phase.RUNNING.value:
             self._board.note_change()
@@ -309,7 +326,8 @@ class EpisodeManagerNode(Node):
             model_version=training.model_version if training else 0,
             model_error=training.holdout_rmse if training else float('nan'),
             plan_ms_p50=float(np.percentile(planned, 50)), plan_ms_p99=float(np.percentile(planned, 99)),
-            deadline_misses=self._misses, wall_s=self._scored_s - since_s, held_steps=held_steps))])
+            deadline_misses=self._misses, wall_s=self._scored_s - since_s, held_steps=held_steps,
+            retraining=training.retraining if training else False, follow_s=training.follow_s if training else float('nan')))])
         reasons = ', '.join(hold for hold, _ in self._holds.most_common()) or 'the controller was silent'
         if is_held:
             why = f'held in {held_steps} more' if self._plan_ms else 'nothing was planned, the arm was held'

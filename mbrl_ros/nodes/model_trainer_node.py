@@ -35,6 +35,7 @@ from mbrl_ros.ros import convert, diagnostics, params, qos, runtime, topics
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.task_settings import TaskLoopConfig
 from mbrl_ros.tasks.registry import TASKS, make_task
+from mbrl_ros.training.reward_watch import RewardWatch
 from mbrl_ros.training.rounds import Rounds
 from mbrl_ros.training.schedule import DueRound, RoundSchedule, ScheduleConfig
 from mbrl_ros.types import EpisodeReport, TrainingReport, Transition
@@ -90,12 +91,13 @@ class ModelTrainerNode(Node):
             {'task': lambda task: TaskLoopConfig.of_task(task, agent=agent).for_trainer()}, blank={'control_rate_hz': 0.0})
         torch.set_num_threads(config.num_threads)
         self._robot = load_robot(config.robot)
-        self._task, period_s = make_task(config.task, self._robot, actions=config.actions), 1.0 / config.control_rate_hz
+        self._task = make_task(config.task, self._robot, TaskLoopConfig.of_task(config.task).rewards, actions=config.actions)
+        period_s = 1.0 / config.control_rate_hz
         self._assembler = TransitionAssembler(self._robot, self._task.space, period_s, config.assembler, in_order=config.lockstep)
         self._buffer = ReplayBuffer(self._task.obs_size, self._task.action_size, config.capacity)
         contract = Contract.of(agent, self._task.space, robot=self._robot.name, task=config.task, period_s=period_s)
         learner = kind.make_learner(contract, self._task.space, config.learner, self._task)
-        self._rounds = Rounds(learner, contract, config.learner, seed=config.seed)
+        self._rounds = Rounds(learner, contract, config.learner, seed=config.seed, follows=kind.follows)
         # Without learning, no round has to wait for transitions.
         schedule = config.schedule if config.learning else dataclasses.replace(config.schedule, patience_s=0.0)
         self._schedule = RoundSchedule(schedule, background=config.learning and not config.lockstep)
@@ -103,6 +105,8 @@ class ModelTrainerNode(Node):
         self._model_path, self._bag_path = (folder / 'model.safetensors', folder / 'bag') if folder else (None, None)
         self._num_of_run, self._steps_told, self._num_held = 0, -1, 0
         self._refused_s: dict[str, float] = {}
+        self._watch, self._weights = RewardWatch(self._rounds, is_learning=config.learning), self._task.weights
+        self._told: TrainingReport | None = None
 
         self._closing = threading.Event()
         # Linux has a niceness for each thread, so that only training gets a lower priority.
@@ -161,13 +165,14 @@ class ModelTrainerNode(Node):
         everything = self._buffer.arrays()
         data = everything.chosen
         self._num_held = len(everything) - len(data)
-        self._start(lambda: self._train(data, due, stamp_ns, num_transitions - self._num_held), self._take_report)
+        weights = self._weights
+        self._start(lambda: self._train(data, weights, due, stamp_ns, num_transitions - self._num_held), self._take_report)
 
     def _announce(self) -> None:
         """Say once, for the episode manager, that states, commands and reports reach this node."""
         if self._state_heard and all(subscription.get_publisher_count() for subscription in self._matched_by_publishers):
             self._is_announced = True
-            self._training_pub.publish(convert.report_to_msg(self._report(-1, 'ready', self._now_ns())))
+            self._tell(self._report(-1, 'ready', self._now_ns()))
 
     def _report(self, episode: int, reason: str, stamp_ns: int) -> TrainingReport:
         """Training report without a round."""
@@ -193,7 +198,7 @@ class ModelTrainerNode(Node):
     def _collect(self, topic: str, take: Callable[[], list[Transition]]) -> None:
         try:
             transitions = take()
-        except MeasurementError as error:
+        except (ConfigError, MeasurementError) as error:
             now_s = time.monotonic()
             # rclpy would throttle this line for all topics together.
             if now_s - self._refused_s.get(topic, -math.inf) >= _REFUSAL_PERIOD_S:
@@ -206,6 +211,7 @@ class ModelTrainerNode(Node):
         self.on_timer()
 
     def _on_report(self, report: EpisodeReport) -> list[Transition]:
+        weights = self._task.weights_of(report.weights)
         if self._steps_told < 0 < report.all_steps and self._model_path:
             self.get_logger().warning(f'started in the middle of a run, at step {report.all_steps}; '
                                       f'taking model and experience from {self._model_path.parent}')
@@ -215,8 +221,17 @@ class ModelTrainerNode(Node):
             # The manager has begun a new run; or it has started again, and plays an episode that was not finished anew.
             self._num_of_run = min(self._num_of_run, report.all_steps)
         self._steps_told = report.all_steps
+        self._take_weights(weights)
         self._schedule.on_report(report, time.monotonic())
         return self._assembler.on_report(report)
+
+    def _take_weights(self, weights: Config) -> None:
+        """Learn with the weights of the newest report from the next round on, and say so if they are new."""
+        self._weights = weights
+        if self._watch.on_weights(vars(weights), time.monotonic()):
+            self._schedule.hurries = self._watch.is_behind
+            if self._told:
+                self._tell(dataclasses.replace(self._told, changed=False, warnings=()))
 
     def _begin_with(self, path: Path) -> None:
         """Begin with a model of an earlier run and with its experience."""
@@ -265,13 +280,15 @@ class ModelTrainerNode(Node):
         self._take_experience(missed)
         self._num_of_run += len(missed)
 
-    def _train(self, data: Transitions, due: DueRound, stamp_ns: int,
+    def _train(self, data: Transitions, weights: Config, due: DueRound, stamp_ns: int,
                real_steps: int) -> tuple[TrainingReport, AgentBundle | None]:
         """Run one round in the worker's thread; returns its report, and the model if it was accepted."""
         start_s = time.monotonic()
+        self._task.weights = weights  # The learner's reward; it is the same throughout a round.
         rows = self._before.followed_by(data) if self._before else data
         report = self._rounds.round(rows, episode=due.episode, round_index=due.index, stamp_ns=stamp_ns,
-                                     real_steps=self._steps_before + real_steps, is_cancelled=self._closing.is_set)
+                                     real_steps=self._steps_before + real_steps, weights=vars(weights),
+                                     is_cancelled=self._closing.is_set)
         snapshot = self._rounds.current if report.accepted else None
         if snapshot and self._model_path:
             try:
@@ -284,16 +301,27 @@ class ModelTrainerNode(Node):
         report, snapshot = outcome
         if snapshot:
             self._publish_model(snapshot)
-        self._training_pub.publish(convert.report_to_msg(report))
-        is_as_wanted = report.accepted or not self._config.learning
-        level = diagnostics.OK if is_as_wanted and not report.changed else diagnostics.WARN
-        self._diagnostics.update('training', level, report.reason, model_version=report.model_version,
-                                 trained_episode=report.trained_episode, num_transitions=report.num_transitions,
-                                 holdout_rmse=report.holdout_rmse, duration_s=report.duration_s, changed=report.changed,
-                                 dropped={**self._assembler.dropped, 'the arm was held': self._num_held})
+        self._watch.on_round(time.monotonic())
+        self._schedule.hurries = self._watch.is_behind and report.accepted
+        self._tell(report)
         self.get_logger().info(f'round on {report.num_transitions} transitions, {report.duration_s:.1f} s: {report.reason}')
         for warning in report.warnings:
             self.get_logger().warning(warning)
+
+    def _tell(self, report: TrainingReport) -> None:
+        """Publish a report, and put it into the status."""
+        report, before = self._watch.marked(report), self._told.following if self._told else ''
+        self._told = report
+        if report.following != before:
+            self.get_logger().info(report.following)
+        self._training_pub.publish(convert.report_to_msg(report))
+        is_as_wanted = report.accepted or not report.num_transitions  # Without any there was no round.
+        level = diagnostics.OK if is_as_wanted and not (report.changed or report.retraining) else diagnostics.WARN
+        self._diagnostics.update('training', level, report.following if report.retraining else report.reason,
+                                 model_version=report.model_version, trained_episode=report.trained_episode,
+                                 num_transitions=report.num_transitions, holdout_rmse=report.holdout_rmse,
+                                 duration_s=report.duration_s, changed=report.changed, follow_s=report.follow_s,
+                                 dropped={**self._assembler.dropped, 'the arm was held': self._num_held})
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -20,7 +20,7 @@ from visualization_msgs.msg import MarkerArray
 
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.registry import DEFAULT_AGENT, agent_kind
-from mbrl_ros.config import extended, part, section, setting
+from mbrl_ros.config import Config, extended, part, section, setting
 from mbrl_ros.control.controller import Controller
 from mbrl_ros.control.safety.reasons import IDLE, HoldReason
 from mbrl_ros.control.tick import ControllerConfig
@@ -36,12 +36,12 @@ from mbrl_ros.ros.refusals import Refusals
 from mbrl_ros.spaces.joint_tool import ACTIONS
 from mbrl_ros.spaces.space import state_at_home
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks.registry import TASKS, RewardsConfig, make_task
+from mbrl_ros.tasks.registry import TASKS, make_task
 from mbrl_ros.types import EpisodeReport
 
 
 @dataclasses.dataclass(frozen=True)
-class MpcControllerConfig(RewardsConfig):
+class MpcControllerConfig(Config):
     """Settings of the controller node."""
 
     robot: str = setting('panda', 'Robot profile: a name in config/robots or the path of a YAML file.')
@@ -133,7 +133,7 @@ class MpcControllerNode(LifecycleNode):
         config = self._config
         torch.set_num_threads(config.torch_threads)
         self._robot, self._driver = load_robot(config.robot), load_driver(config.driver)
-        self._task = make_task(config.task, self._robot, config, actions=config.actions)
+        self._task = make_task(config.task, self._robot, TaskLoopConfig.of_task(config.task).rewards, actions=config.actions)
         self._period_s = 1.0 / config.rate_hz
         space = self._task.space
         self._contract = Contract.of(config.agent, space, robot=self._robot.name, task=self._task.name, period_s=self._period_s)
@@ -198,10 +198,11 @@ class MpcControllerNode(LifecycleNode):
             self._refusals.tell(topics.STATE, error)
 
     def on_report(self, message: DiagnosticArray) -> None:
-        """Keep the newest report of the episode manager."""
+        """Keep the newest report of the episode manager, with the weights of the reward."""
         try:
-            self._inbox.put(report=convert.report_from_msg(message, EpisodeReport))
-        except MeasurementError as error:
+            report = convert.report_from_msg(message, EpisodeReport)
+            self._inbox.put(report=report, weights=self._task.weights_of(report.weights))
+        except (ConfigError, MeasurementError) as error:
             self._refusals.tell(topics.EPISODE, error)
 
     def on_goal(self, message: PoseStamped) -> None:
@@ -237,7 +238,6 @@ class MpcControllerNode(LifecycleNode):
         self._config = config
         if hasattr(self, '_controller'):
             self._controller.configure(config.control)
-            self._controller.weights = getattr(config, config.task).weights
 
     def on_guard_status(self, message: DiagnosticArray) -> None:
         """Keep what the command guard holds the arm for, if for more than the want of commands."""

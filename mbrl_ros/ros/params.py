@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -20,7 +21,6 @@ ConfigT = TypeVar('ConfigT', bound=Config)
 _BUILT_IN = ('use_sim_time', 'start_type_description_service')
 _BUILT_IN_PREFIXES = ('qos_overrides.',)
 _LARGEST_INTEGER = 2**63 - 1
-_LARGEST_FLOAT = 1.7976931348623157e308
 
 
 def declare_config(node: Node, kind: type[ConfigT],
@@ -88,8 +88,22 @@ def watch_live(node: Node, config: ConfigT, on_change: Callable[[ConfigT], None]
         if any(change.name in fields for change in changes):
             on_change(current([]))
 
+    def require_known(changes: list[Parameter]) -> list[Parameter]:
+        for change in changes:
+            if not node.has_parameter(change.name):
+                raise _UnknownParameter(f'{node.get_name()}: unknown parameter {change.name!r}{suggestion(change.name, fields)}')
+        return changes
+
+    node.add_pre_set_parameters_callback(require_known)
     node.add_on_set_parameters_callback(check)
     node.add_post_set_parameters_callback(apply)
+
+
+class _UnknownParameter(ParameterNotDeclaredException):
+    """As rclpy's, which the parameter services turn into an answer, but with a text that names the parameter."""
+
+    def __init__(self, text: str) -> None:
+        Exception.__init__(self, text)
 
 
 def _declare(node: Node, name: str, field: dataclasses.Field, default: Any, is_blank: bool) -> Any:
@@ -134,7 +148,7 @@ def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
     if isinstance(field.default, int):
         bounds = (-_LARGEST_INTEGER if low is None else int(low), _LARGEST_INTEGER if high is None else int(high))
         descriptor.integer_range = [IntegerRange(from_value=bounds[0], to_value=bounds[1], step=0)]
-    elif isinstance(field.default, float):
-        bounds = (-_LARGEST_FLOAT if low is None else float(low), _LARGEST_FLOAT if high is None else float(high))
-        descriptor.floating_point_range = [FloatingPointRange(from_value=bounds[0], to_value=bounds[1], step=0.0)]
+    elif isinstance(field.default, float) and None not in (low, high):
+        # With one bound alone, rclpy's text would name the largest double; the config's is better.
+        descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)]
     return descriptor

@@ -62,7 +62,7 @@ class EnvLoop:
             effector = _effector(env, config.effector)
             self._goals = RewardOfGoals(env, effector) if env.has_reward_of_goals else None
             self._objective = _objective(env, self._reward, self._goals)
-            self.wanted = OutcomeReward(self._objective)
+            self.wanted, self.weights = OutcomeReward(self._objective), {}
             self.space = _space(env, self._reward, self._goals, effector, features)
         except MbrlError:
             env.close()

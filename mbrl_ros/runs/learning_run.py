@@ -101,7 +101,7 @@ class LearningRun:
         self._demonstrations, self._is_untrained = loop.demonstrations, False
         settings = loop.config.agent_config.learner
         learner = loop.config.kind.make_learner(loop.contract, loop.space, settings, loop.wanted)
-        self.rounds = Rounds(learner, loop.contract, settings, seed=seed)
+        self.rounds = Rounds(learner, loop.contract, settings, seed=seed, follows=loop.config.kind.follows)
         self._notes, self._reports = Notes(loop), []
         self._buffer = ReplayBuffer(loop.contract.obs_size, loop.contract.action_size, sys.maxsize)
         scores = self._restore() if resume and self._checkpoint.exists() else []
@@ -233,7 +233,8 @@ class LearningRun:
         return self._train(self._buffer.arrays(), index - 1, index + _WITHIN * part)
 
     def _train(self, rows: Transitions, episode: int, round_index: int) -> TrainingReport:
-        report = self.rounds.round(rows, episode=episode, round_index=round_index, stamp_ns=int(rows.stamp_ns[-1]))
+        report = self.rounds.round(rows, episode=episode, round_index=round_index, stamp_ns=int(rows.stamp_ns[-1]),
+                                   weights=self.loop.weights)
         self._reports.append(report)
         return report
 

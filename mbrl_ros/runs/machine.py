@@ -74,7 +74,7 @@ class EpisodeMachine:
 
     Args:
         robot: Profile of the arm.
-        task: Task to pursue.
+        task: Task to pursue; the machine owns the weights of its reward.
         config: Settings.
         seed: Seed of the goals.
         can_reset: Whether the driver can reset the world.
@@ -147,7 +147,8 @@ class EpisodeMachine:
             stamp_ns=self._state.stamp_ns, phase=self._phase, start_ns=self._start_ns, episode=max(self._episode, 0),
             step=progress.step, total_steps=self._total_steps, reward=progress.reward, episode_return=progress.episode_return,
             distance_m=progress.distance_m, success=progress.success, goal_m=tuple(map(float, progress.goal)),
-            goal_stamp_ns=self._goal_stamp_ns, model_version=needed, held_steps=self._held_steps, reason=self.reason)
+            goal_stamp_ns=self._goal_stamp_ns, model_version=needed, held_steps=self._held_steps, reason=self.reason,
+            weights=dict(vars(self._task.weights)))
 
     def on_state(self, state: RobotState, clock_ns: int | None = None) -> EpisodeReport | None:
         """Take a state; on a control tick, return a report.
@@ -216,6 +217,14 @@ class EpisodeMachine:
             raise GoalError(f'a goal can be changed while an episode runs; the phase is {self._phase.value!r}')
         self._progress.aim(point_m)
         self._goal_stamp_ns = stamp_ns
+
+    def on_weights(self, weights: Config) -> EpisodeReport | None:
+        """Take new weights of the reward, which hold from the next tick on.
+
+        A state that was reported already is reported anew, because while simulated time stands there is no next tick.
+        """
+        self._task.weights = weights
+        return self.report if self._state is not None and self._spoken_ns == self._state.stamp_ns else None
 
     def on_controller(self, stamp_ns: int, is_held: bool) -> None:
         """Take what the controller says of its tick at a stamp: whether it held the arm, for no reason of the agent."""

@@ -1,7 +1,7 @@
 """The contract between learning and what it learns in: a `Runner` plays episodes of a task or an environment in one process."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -169,6 +169,7 @@ class Runner(Protocol):
         period_s: Control period.
         space: Space of observations and actions.
         wanted: Reward of any transition, for learners of policies.
+        weights: Weights of that reward by term; empty for one without.
         agent: The agent, without a bundle yet.
         demonstrations: Number of first episodes that the scripted expert plays.
         max_episode_steps: Control steps of the longest episode.
@@ -186,6 +187,7 @@ class Runner(Protocol):
     period_s: float
     space: Space
     wanted: GoalReward
+    weights: Mapping[str, float]
     agent: Agent
     demonstrations: int
     max_episode_steps: int

@@ -54,6 +54,9 @@ class EpisodeScore:
             run, time since the end of the episode before. NaN if not measured.
         held_steps: Control steps of the episode in which the arm was held, in a live run.
         failed_plans: Control steps of the episode in which planning failed, in one process.
+        retraining: Whether the agent was behind new weights of the reward at the end, in a live run.
+        follow_s: Time by which it followed the newest weights; 0 for an agent that follows at once, NaN without a change or while
+            retraining.
     """
 
     episode: int
@@ -71,6 +74,8 @@ class EpisodeScore:
     wall_s: float = float('nan')
     held_steps: int = 0
     failed_plans: int = 0
+    retraining: bool = False
+    follow_s: float = float('nan')
 
 
 class ScoreBoard:
@@ -189,7 +194,7 @@ def load_scores(path: Path) -> list[EpisodeScore]:
         ConfigError: The file does not exist or is damaged.
     """
     answer = {'True': True, 'False': False, '': None}.__getitem__
-    parse = {'phase': str, 'success': answer, 'changed': answer,
+    parse = {'phase': str, 'success': answer, 'changed': answer, 'retraining': answer,
              **dict.fromkeys(('episode', 'total_steps', 'model_version', 'deadline_misses', 'held_steps', 'failed_plans'), int)}
     try:
         with path.open(newline='', encoding='utf-8') as file:

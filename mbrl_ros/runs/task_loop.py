@@ -63,7 +63,7 @@ class TaskLoop:
         self.config, self.robot, self._repeatable = config, load_robot(robot), repeatable
         self.task = make_task(task, self.robot, config.rewards, actions=config.actions)
         self.space, self.period_s, self.demonstrations = self.task.space, 1.0 / config.control_rate_hz, config.demonstrations
-        self.wanted = self.task
+        self.wanted, self.weights = self.task, vars(self.task.weights)
         self.name = self.file_name = self.task.name
         self.max_episode_steps = config.max_episode_steps
         self.identity = {'task': self.name, 'robot': robot}

@@ -1,6 +1,7 @@
 """The tasks by name, and the settings of their rewards."""
 
 import dataclasses
+import functools
 
 from mbrl_ros.config import Config, section
 from mbrl_ros.errors import ConfigError
@@ -25,6 +26,15 @@ class RewardsConfig(Config):
     pick_place: GraspConfig = section(GraspConfig, 'The pick-and-place task.')
 
 
+@functools.cache
+def weights_config(task: str) -> type[Config]:
+    """Class of settings with a section `weights`, for the weights of a task's reward; raises ConfigError as `make_task`."""
+    _require_task(task)
+    kind = type(getattr(RewardsConfig(), task).weights)
+    weights = ('weights', kind, section(kind, 'Weights of the reward.'))
+    return dataclasses.make_dataclass(f'{kind.__name__}Config', [weights], bases=(Config,), frozen=True)
+
+
 def make_task(name: str, robot: RobotProfile, rewards: RewardsConfig | None = None, *,
               reach_goal: ReachGoalConfig | None = None, actions: str = 'twist') -> Task:
     """Make a task for a robot.
@@ -39,7 +49,11 @@ def make_task(name: str, robot: RobotProfile, rewards: RewardsConfig | None = No
     Raises:
         ConfigError: There is no such task, or the robot lacks the gripper that the task needs.
     """
-    if name not in TASKS:
-        raise ConfigError(f'there is no task {name!r}; known: {", ".join(sorted(TASKS))}')
+    _require_task(name)
     config = getattr(rewards or RewardsConfig(), name)
     return ReachTask.of_robot(robot, config, reach_goal) if name == ReachTask.name else TASKS[name](robot, config, actions)
+
+
+def _require_task(name: str) -> None:
+    if name not in TASKS:
+        raise ConfigError(f'there is no task {name!r}; known: {", ".join(sorted(TASKS))}')

@@ -8,6 +8,8 @@ import torch
 class GoalReward(Protocol):
     """What is wanted of a policy: the reward of any transition for any goal. A `tasks.Task` is one.
 
+    The reward may change between two rounds of learning, and not within one.
+
     Attributes:
         has_goal: Whether there are goals, shape (3,); otherwise goals are ignored.
     """

@@ -1,13 +1,14 @@
 """The base of all tasks, with what planner, episode manager and controller need."""
 
 import abc
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
 
 from mbrl_ros.config import Config
+from mbrl_ros.errors import ConfigError
 from mbrl_ros.spaces.space import ActionSpace
 from mbrl_ros.types import GOAL_SIZE, RobotState
 
@@ -28,7 +29,7 @@ class Task(abc.ABC):
         action_size: A.
         goal_tolerance_m: Largest distance that counts as reached.
         settle_s: Uninterrupted time within the tolerance that makes a success.
-        weights: Default weights; its fields name the terms.
+        weights: Weights in use where no others are given; its fields name the terms. Their owner may replace them.
     """
 
     name: ClassVar[str]
@@ -104,6 +105,16 @@ class Task(abc.ABC):
         """Bind `reward` to a goal and weights, for a planner."""
         numbers = [*map(float, goal), *self._factors(weights or self.weights)]
         return TaskObjective(self, torch.tensor(numbers, dtype=torch.float64))
+
+    def weights_of(self, values: Mapping[str, float]) -> Config:
+        """Weights by term, as a report has them; the task's own if there are none.
+
+        Raises:
+            ConfigError: A term is missing or unknown, or a weight does not fit.
+        """
+        if values and (missing := [name for name in vars(self.weights) if name not in values]):
+            raise ConfigError(f'the reward of {self.name!r} needs weights of {", ".join(missing)} too, got {", ".join(values)}')
+        return type(self.weights).from_mapping(values) if values else self.weights
 
     def _factors(self, weights: Config) -> list[float]:
         """Factors of the terms: the weight of a reward, minus the weight of a cost."""

@@ -1,19 +1,21 @@
 """Rounds of learning: the learner makes a candidate from the experience so far; a better one replaces the bundle in use."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mbrl_ros.agents.agent import Learner, LearningReport, Lesson
+from mbrl_ros.agents.agent import Follows, Learner, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ModelError
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.training.drift import NEVER_NS, DriftConfig, DriftState, detect
+from mbrl_ros.training.following import Following
 from mbrl_ros.types import TrainingReport
 
 _NO_FIGURE = float('nan')
+_NO_WEIGHTS: Mapping[str, float] = {}
 _SEED_STRIDE = 1_000_003
 #: Torch takes no larger seed.
 _SEED_BOUND = 2 ** 63
@@ -31,6 +33,11 @@ class RoundsConfig(Config):
     max_transitions: int = setting(20_000, 'Newest transitions that a round uses.', low=100)
     drift: DriftConfig = section(DriftConfig, 'When the dynamics count as changed, and the weight of transitions since then.')
 
+    @property
+    def rounds_to_follow(self) -> int:
+        """Rounds with new weights of the reward after which what is learned follows them."""
+        return 1
+
 
 class Rounds:
     """Owns the bundle in use and replaces it by better ones.
@@ -40,18 +47,23 @@ class Rounds:
         contract: Contract of the bundles.
         config: Settings.
         seed: Seed of all randomness of learning.
+        follows: When the agent follows new weights of the reward.
 
     Attributes:
         current: The bundle in use; None before the first.
         drift: State of the drift detector.
+        follows: As given.
+        following: The reward that the bundle in use follows, of an agent that is retrained for another one.
         learned_stamps: Stamps of the transitions that the bundle in use was trained on, int64; never modified in place.
         judged_stamps: Stamps of the transitions that were tested for a change of the dynamics, likewise.
     """
 
-    def __init__(self, learner: Learner, contract: Contract, config: RoundsConfig, *, seed: int) -> None:
+    def __init__(self, learner: Learner, contract: Contract, config: RoundsConfig, *, seed: int,
+                 follows: Follows = Follows.RETRAINED) -> None:
         self.config = config
         self.current: AgentBundle | None = None
-        self.drift = DriftState()
+        self.drift, self.following = DriftState(), Following.of({})
+        self.follows = follows
         self.learned_stamps = self.judged_stamps = np.empty(0, dtype=np.int64)
         self._learner, self._contract, self._seed = learner, contract, seed
 
@@ -59,6 +71,10 @@ class Rounds:
     def version(self) -> int:
         """Version of the bundle in use; 0 before the first."""
         return self.current.version if self.current else 0
+
+    def is_behind(self, weights: Mapping[str, float]) -> bool:
+        """Whether the bundle in use has yet to catch up with these weights of the reward."""
+        return self.follows is Follows.RETRAINED and self.following.is_behind(weights)
 
     def resume(self, bundle: AgentBundle, learned_stamps: np.ndarray | None = None, judged_stamps: np.ndarray | None = None,
                drift: DriftState | None = None) -> None:
@@ -77,6 +93,7 @@ class Rounds:
         bundle.card.check_fits(self._contract)
         self._learner.resume(bundle)
         self.current = bundle
+        self.following = Following.of(bundle.card.weights)
         if learned_stamps is not None:
             self.learned_stamps = self.judged_stamps = np.array(learned_stamps, dtype=np.int64)
         if judged_stamps is not None:
@@ -84,7 +101,8 @@ class Rounds:
         self.drift = drift or DriftState()
 
     def round(self, transitions: Transitions, *, episode: int, round_index: int, stamp_ns: int,
-              real_steps: int | None = None, is_cancelled: Callable[[], bool] = bool) -> TrainingReport:
+              real_steps: int | None = None, weights: Mapping[str, float] = _NO_WEIGHTS,
+              is_cancelled: Callable[[], bool] = bool) -> TrainingReport:
         """Learn from all transitions; an accepted candidate becomes `current`.
 
         Args:
@@ -93,6 +111,7 @@ class Rounds:
             round_index: Decides the round's randomness together with the seed.
             stamp_ns: Time of the round, for report and card.
             real_steps: All control steps of the arm so far, for the card; N by default.
+            weights: Weights by term of the reward that the learner uses now; empty for one without.
             is_cancelled: Asked now and then.
 
         Returns:
@@ -122,7 +141,7 @@ class Rounds:
         if (~_among(keys, self.judged_stamps)).sum() >= _FEWEST_NEW:
             self.judged_stamps = keys.copy()
         if learned.is_better:
-            self._take(learned, keys, report, len(transitions) if real_steps is None else real_steps)
+            self._take(learned, keys, report, len(transitions) if real_steps is None else real_steps, weights)
         figures = learned.figures if learned.is_better or not learned.figures_in_use else learned.figures_in_use
         return dataclasses.replace(
             report, model_version=self.version, accepted=learned.is_better,
@@ -130,11 +149,14 @@ class Rounds:
             holdout_rmse=figures.get('holdout_rmse', _NO_FIGURE), holdout_nll=figures.get('holdout_nll', _NO_FIGURE),
             changed=bool(changed), warnings=learned.warnings)
 
-    def _take(self, learned: LearningReport, keys: np.ndarray, report: TrainingReport, real_steps: int) -> None:
+    def _take(self, learned: LearningReport, keys: np.ndarray, report: TrainingReport, real_steps: int,
+              weights: Mapping[str, float]) -> None:
         """Make the candidate the bundle in use."""
+        if self.follows is Follows.RETRAINED:
+            self.following = self.following.after_round(weights, self.config.rounds_to_follow)
         card = Card(version=self.version + 1, contract=self._contract, num_transitions=len(keys),
                     trained_episode=report.trained_episode, figures=learned.figures, created_ns=report.stamp_ns,
-                    real_steps=real_steps, origin=learned.origin, view=learned.view)
+                    real_steps=real_steps, origin=learned.origin, weights=self.following.weights, view=learned.view)
         self.current = AgentBundle(card, learned.groups)
         self._learner.resume(self.current)
         self.learned_stamps = keys.copy()

@@ -37,11 +37,14 @@ class RoundSchedule:
     Args:
         config: Settings.
         background: Whether rounds also run during episodes; not in lockstep, where they would depend on the wall clock.
+
+    Attributes:
+        hurries: Whether a round in the background is due without new transitions too, as after a change of the reward.
     """
 
     def __init__(self, config: ScheduleConfig, *, background: bool) -> None:
         self._config = config
-        self._background = background
+        self._background, self.hurries = background, False
         self._report: EpisodeReport | None = None
         self._waited_since_s: float | None = None
         self._ended_ns: int | None = None
@@ -90,7 +93,8 @@ class RoundSchedule:
             # Transitions still missing after `patience_s`, as after a crash, never arrive; later episodes do not wait for them.
             self._num_lost = max(missing, 0)
             return self._start(DueRound(report.episode, report.episode, report.stamp_ns), num_transitions)
-        enough = num_transitions >= max(self._config.min_transitions, self._trained_on + self._config.min_new_transitions)
+        wanted = self._trained_on if self.hurries else self._trained_on + self._config.min_new_transitions
+        enough = num_transitions >= max(self._config.min_transitions, wanted)
         if not self._background or not enough:
             return None
         return self._start(DueRound(report.episode - 1 if report else -1, self._rounds), num_transitions)

@@ -8,8 +8,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String, UInt8MultiArray
-from support.bench import NodeBench
+from std_msgs.msg import String
+from support.trainer_bench import PERIOD_NS, ROBOT, STATE_NS, TrainerBench
 
 from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.errors import ConfigError
@@ -17,83 +17,19 @@ from mbrl_ros.experience.bags.metadata import BagTopic
 from mbrl_ros.experience.bags.schemas import schema_text
 from mbrl_ros.experience.bags.writer import BagWriter
 from mbrl_ros.experience.replay import load_transitions
-from mbrl_ros.nodes.model_trainer_node import ModelTrainerNode
-from mbrl_ros.robots.profile import load_robot
-from mbrl_ros.ros import convert, qos
+from mbrl_ros.ros import convert
 from mbrl_ros.spaces.joint import JointSpace
-from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport, Transition
-
-ROBOT = load_robot('panda')
-LIMITS = np.array(ROBOT.max_velocity_rad_s)
-PERIOD_NS, STATE_NS = 50_000_000, 10_000_000
-FAST = {'learner.trainer.max_steps': 100, 'learner.min_transitions': 40}
-
-
-class Bench(NodeBench):
-    """The node under test, an ideal arm that talks to it, and everything it said."""
-
-    def __init__(self, **parameters: object) -> None:
-        super().__init__('driver')
-        self.models: list[AgentBundle] = []
-        self.ready: list[TrainingReport] = []
-        self.reports: list[TrainingReport] = []
-        self.peer.create_subscription(UInt8MultiArray, 'model', self._on_model, qos.LATCHED)
-        self.peer.create_subscription(DiagnosticArray, 'training', self._on_training, qos.LATCHED)
-        self._state_pub = self.peer.create_publisher(JointState, 'state', qos.RECORD)
-        self._applied_pub = self.peer.create_publisher(JointState, 'applied_command', qos.LATCHED_RECORD)
-        self._report_pub = self.peer.create_publisher(DiagnosticArray, 'episode', qos.LATCHED)
-        self.node = self.start(ModelTrainerNode, **{**FAST, **parameters})
-        self._rng = np.random.default_rng(0)
-        self._q, self._qd = np.array(ROBOT.home_rad), np.zeros(7)
-        self.stamp_ns, self.steps = 1_000_000_000, 0
-
-    def _on_model(self, message: UInt8MultiArray) -> None:
-        self.models.append(AgentBundle.from_bytes(convert.bytes_from_msg(message)))
-
-    def _on_training(self, message: DiagnosticArray) -> None:
-        report = convert.report_from_msg(message, TrainingReport)
-        (self.ready if report.reason == 'ready' else self.reports).append(report)
-
-    def connect(self) -> None:
-        """Wait until all three streams have a listener, so that nothing is said to nobody."""
-        publishers = (self._state_pub, self._applied_pub, self._report_pub)
-        assert self.spin_until(lambda: all(publisher.get_subscription_count() for publisher in publishers))
-
-    def say(self, phase: Phase, episode: int = 0) -> None:
-        report = EpisodeReport(self.stamp_ns, phase, 0, episode, 0, self.steps, 0.0, 0.0, 0.0, False, (0.5, 0.0, 0.5), 0, 0)
-        self._report_pub.publish(convert.report_to_msg(report))
-        self.spin_for(0.002)
-
-    def send_state(self) -> None:
-        state = RobotState(self.stamp_ns, ROBOT.joints, self._q, self._qd)
-        self._state_pub.publish(convert.state_to_msg(state, ROBOT.base_link))
-
-    def episode(self, steps: int, episode: int = 0, phase: Phase = Phase.EXPLORING, is_held: bool = False) -> None:
-        """Move for some control steps: the arm takes on each commanded velocity at once."""
-        self.stamp_ns += 2 * PERIOD_NS
-        self.send_state()
-        for _ in range(steps):
-            self.say(phase, episode)
-            velocity = 0.3 * self._rng.uniform(-1, 1, 7) * LIMITS
-            applied = AppliedCommand(self.stamp_ns, ROBOT.joints, velocity, is_held=is_held)
-            self._applied_pub.publish(convert.applied_to_msg(applied, ''))
-            self._qd = velocity
-            for _ in range(PERIOD_NS // STATE_NS):
-                self.stamp_ns += STATE_NS
-                self._q = self._q + velocity * STATE_NS * 1e-9
-                self.send_state()
-            self.steps += 1
-            self.spin_for(0.001)
+from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, Transition
 
 
 @pytest.fixture
-def make_bench() -> Iterator[Callable[..., Bench]]:
+def make_bench() -> Iterator[Callable[..., TrainerBench]]:
     benches = []
 
-    def make(**parameters: object) -> Bench:
+    def make(**parameters: object) -> TrainerBench:
         while benches:  # Latched messages of the bench before would reach the next one.
             benches.pop().close()
-        benches.append(Bench(**parameters))
+        benches.append(TrainerBench(**parameters))
         benches[-1].connect()
         return benches[-1]
 
@@ -265,7 +201,7 @@ def test_trainer_that_does_not_learn_keeps_its_model_and_answers_at_once(make_be
 
 def test_trainer_that_does_not_learn_needs_a_model():
     with pytest.raises(ConfigError, match='learning needs true where neither model nor resume gives a model'):
-        Bench(learning=False)
+        TrainerBench(learning=False)
 
 
 def test_damaged_model_file_is_one_message_and_a_start_without(make_bench, tmp_path):
@@ -298,4 +234,4 @@ def test_missing_bag_is_one_message(make_bench, tmp_path):
 
 def test_unknown_parameter_is_refused():
     with pytest.raises(ConfigError, match="unknown parameter 'learnr.seed'"):
-        Bench(**{'learnr.seed': 1})
+        TrainerBench(**{'learnr.seed': 1})

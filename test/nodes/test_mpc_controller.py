@@ -15,14 +15,14 @@ from support.controller_bench import Arm
 from mbrl_ros.errors import ConfigError
 
 
-def test_reward_weights_change_while_the_node_runs_and_fixed_settings_do_not(make_bench):
+def test_live_settings_change_while_the_node_runs_and_fixed_ones_do_not(make_bench):
     bench = make_bench()
-    values = {'reach.weights.distance': 2.5, 'rate_hz': 10.0}
+    values = {'control.max_tail_steps': 5, 'rate_hz': 10.0}
     request = SetParameters.Request()
     request.parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
     results = bench.call(SetParameters, 'mpc_controller/set_parameters', request).results
     assert [result.successful for result in results] == [True, False]
-    assert bench.controller.get_parameter('reach.weights.distance').value == 2.5
+    assert bench.controller.get_parameter('control.max_tail_steps').value == 5
 
 
 def test_deactivating_leaves_the_arm_stopped_and_activating_moves_it_again(moving):

@@ -17,7 +17,8 @@ from mbrl_ros.errors import ConfigError, GoalError, MeasurementError
 from mbrl_ros.ros import convert, params
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport
 
-REPORT = EpisodeReport(1_500_000_001, Phase.RUNNING, 1, 2, 3, 4, 0.1, -0.2, 0.3, True, (0.1, 0.2, 0.3), 7, 8)
+REPORT = EpisodeReport(1_500_000_001, Phase.RUNNING, 1, 2, 3, 4, 0.1, -0.2, 0.3, True, (0.1, 0.2, 0.3), 7, 8,
+                       weights={'distance': 5.0, 'effort': 0.1})
 TRAINING = TrainingReport(5, 3, 2, False, 'worse: 0.2 against 0.1', 300, 0.1, -2.5, 1.25)
 
 
@@ -111,7 +112,8 @@ def test_an_opening_follows_the_joints_as_a_position_where_they_have_none():
     np.testing.assert_array_equal(back.velocity, applied.velocity)
 
 
-@pytest.mark.parametrize('report', [REPORT, TRAINING, dataclasses.replace(TRAINING, warnings=('a is lost', 'so is b'))])
+@pytest.mark.parametrize('report', [REPORT, TRAINING, dataclasses.replace(
+    TRAINING, warnings=('a is lost', 'so is b'), retraining=True, follow_s=2.5, following='retraining: reward changed')])
 def test_report_survives_the_message(report):
     assert convert.report_from_msg(convert.report_to_msg(report), type(report)) == report
 

@@ -27,7 +27,6 @@ from mbrl_ros.runs.learning_run import LearningRun
 from mbrl_ros.runs.task_loop import TaskLoop
 from mbrl_ros.spaces.tabletop import BODY, TOOL
 from mbrl_ros.task_settings import TaskLoopConfig
-from mbrl_ros.tasks.grasp import GraspConfig
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, TrainingReport
 from mbrl_sim.tabletop import TabletopWorld, make_task_world
 
@@ -131,7 +130,7 @@ def test_a_planned_step_goes_out_as_joint_velocities_and_an_opening(make_bench, 
 def test_the_tasks_file_gives_the_defaults_beneath_what_is_given(make_bench):
     bench = make_bench(MpcControllerNode, autostart=False, **{'planner.horizon': 5, 'rate_hz': 0.0})
     in_file = TaskLoopConfig.of_task('lift')
-    wanted = {'rate_hz': in_file.control_rate_hz, 'planner.horizon': 5, 'lift.weights.goal': GraspConfig().weights.goal,
+    wanted = {'rate_hz': in_file.control_rate_hz, 'planner.horizon': 5,
               'planner.population_size': in_file.planner.population_size,
               'control.max_disagreement': in_file.control.max_disagreement}
     assert {name: bench.node.get_parameter(name).value for name in wanted} == wanted

@@ -33,6 +33,7 @@ class Arm(NodeBench):
         commands: Velocities that the controller asked for.
         statuses: What it said on `controller_status`.
         phase: Phase of the episode manager; None for its silence.
+        weights: Weights of the reward in its reports; empty for none.
         guard_hold: What the guard says on `guard_status`, hold and detail; None for its silence.
     """
 
@@ -44,6 +45,7 @@ class Arm(NodeBench):
         self.diagnostics: dict[str, str] = {}
         self.q, self.qd = HOME.copy(), np.zeros(7)
         self.phase: Phase | None = Phase.EXPLORING
+        self.weights: dict[str, float] = {}
         self.guard_hold: tuple[str, str] | None = ('', '')
         self.episode, self.sends_states, self.offset = 0, True, np.zeros(7)
         self._moved_s = time.monotonic()
@@ -77,7 +79,8 @@ class Arm(NodeBench):
             state = RobotState(now_ns, ROBOT.joints, self.q + self.offset, self.qd)
             self.state_pub.publish(convert.state_to_msg(state, 'panda_link0'))
         if self.phase is not None:
-            report = EpisodeReport(now_ns, self.phase, 0, self.episode, 0, 0, 0.0, 0.0, 0.0, False, GOAL, 0, 0)
+            report = EpisodeReport(now_ns, self.phase, 0, self.episode, 0, 0, 0.0, 0.0, 0.0, False, GOAL, 0, 0,
+                                   weights=self.weights)
             self.report_pub.publish(convert.report_to_msg(report))
         if self.guard_hold is not None:
             self.guard_pub.publish(guard_status(*self.guard_hold))

@@ -127,11 +127,10 @@ def test_each_episode_starts_with_its_own_seed():
 def test_goal_and_weights_change_with_the_very_next_plan():
     agent = ScriptedAgent(make_plan(np.zeros((8, 7))))
     controller, arm = make_controller(), FakeArm(PANDA, DT)
-    controller.weights = ReachWeights(distance=1.0, precision=0.0, speed=0.0, effort=0.0, limits=0.0, clearance=0.0)
     obs, action = torch.as_tensor(arm.state.obs(PANDA.joints)), torch.zeros(7)
     for goal, weight in (((0.5, 0.0, 0.5), 1.0), ((0.4, 0.2, 0.3), 1.0), ((0.4, 0.2, 0.3), 2.0)):
-        controller.weights = ReachWeights(distance=weight, precision=0.0, speed=0.0, effort=0.0, limits=0.0, clearance=0.0)
-        controller.tick(make_inputs(arm, Phase.RUNNING, agent, goal=goal))
+        weights = ReachWeights(distance=weight, precision=0.0, speed=0.0, effort=0.0, limits=0.0, clearance=0.0)
+        controller.tick(make_inputs(arm, Phase.RUNNING, agent, goal=goal, weights=weights))
         assert tuple(agent.asked[-1]['goal']) == goal
         distance = np.linalg.norm(tool_m(arm.q) - goal)
         assert float(agent.asked[-1]['objective'](obs, action)) == pytest.approx(-weight * distance, rel=1e-5)

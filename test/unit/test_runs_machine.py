@@ -1,5 +1,7 @@
 """The episode machine decides by stamps alone, and every wait has an end."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from mbrl_ros.errors import GoalError, PhaseError
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.runs.machine import Counts, EpisodeConfig, EpisodeMachine
 from mbrl_ros.spaces.joint import JointSpace
+from mbrl_ros.tasks.reach import ReachWeights
 from mbrl_ros.types import Phase, RobotState, TrainingReport
 
 TICK_NS = 50_000_000
@@ -23,7 +26,7 @@ class DistanceToGoal:
     goal_tolerance_m = 0.02
 
     def __init__(self, settle_s):
-        self.settle_s = settle_s
+        self.settle_s, self.weights = settle_s, ReachWeights(distance=1.0)
 
     def sample_goal(self, rng, state):
         return ROBOT.workspace.sample(rng)
@@ -38,7 +41,7 @@ class DistanceToGoal:
         return self.distance(obs, goal) <= self.goal_tolerance_m
 
     def reward(self, obs, action, goal):
-        return -self.distance(obs, goal)
+        return -self.weights.distance * self.distance(obs, goal)
 
 
 class Arm:
@@ -352,6 +355,26 @@ def test_goal_out_of_reach_is_refused_and_the_old_one_stays():
     with pytest.raises(GoalError, match='outside the workspace box'):
         machine.on_goal(np.array([2.0, 0.0, 0.4]), 77)
     assert arm.state().goal_m == goal
+
+
+def test_new_weights_hold_from_the_next_tick_on_for_reward_and_report():
+    machine, arm = build()
+    start(machine, arm)
+    arm.state(after_ns=TICK_NS // 2)
+    assert machine.on_weights(ReachWeights(distance=3.0)) is None
+    report = arm.state(after_ns=TICK_NS // 2)
+    assert report.weights == vars(ReachWeights(distance=3.0))
+    assert report.reward == pytest.approx(-3.0 * report.distance_m)
+    assert report.episode_return == report.reward
+
+
+def test_new_weights_are_reported_at_once_where_the_state_was_reported_already():
+    machine, arm = build()
+    assert machine.on_weights(ReachWeights(distance=3.0)) is None
+    before = arm.state()
+    assert before.weights['distance'] == 3.0
+    report = machine.on_weights(ReachWeights(distance=4.0))
+    assert report == dataclasses.replace(before, weights=vars(ReachWeights(distance=4.0)))
 
 
 def test_goals_depend_on_seed_and_episode_alone():

@@ -99,3 +99,21 @@ def test_a_command_after_the_episode_shows_that_nothing_more_of_it_will_come():
         schedule.on_report(dataclasses.replace(report(phase, 0, 150, stamp_ns=500), start_ns=500), 0.0)
     assert schedule.due(0.1, 140, 140, decided_ns=450) is None
     assert schedule.due(0.1, 140, 140, decided_ns=500) == DueRound(0, 0, 500)
+
+
+def test_in_a_hurry_a_round_in_the_background_needs_nothing_new():
+    schedule = RoundSchedule(ScheduleConfig(min_transitions=50, min_new_transitions=25), background=True)
+    assert schedule.due(0.0, 60, 60) == DueRound(-1, 0)
+    assert schedule.due(0.0, 60, 60) is None
+    schedule.hurries = True
+    assert schedule.due(0.0, 60, 60) == DueRound(-1, 1)
+    schedule.hurries = False
+    assert schedule.due(0.0, 60, 60) is None
+
+
+def test_in_a_hurry_a_round_still_needs_enough_transitions_and_in_lockstep_an_episode():
+    schedule = RoundSchedule(ScheduleConfig(min_transitions=50), background=True)
+    lockstep = RoundSchedule(ScheduleConfig(), background=False)
+    schedule.hurries = lockstep.hurries = True
+    assert schedule.due(0.0, 49, 49) is None
+    assert lockstep.due(0.0, 60, 60) is None

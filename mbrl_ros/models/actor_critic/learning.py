@@ -1,6 +1,7 @@
 """A policy learned from real transitions and, where there is a model, from imagined ones: the common part of SAC and MBPO."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -20,6 +21,8 @@ _STEPS_PER_POLL = 50
 _ACTING, _INPUTS, _VALUE = 'acting', 'inputs', 'value'
 #: Share of the real steps about whose value the critics disagree less than the unit of doubt.
 _KNOWN_SHARE = 0.95
+#: Share of a former reward in the values that counts as none.
+_LEFT = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,17 @@ class PolicyLearningConfig(Config):
     hindsight_share: float = setting(0.5, 'Share of the real transitions whose goal is replaced by what was achieved later.',
                                      low=0.0, high=1.0)
     actor_critic: ActorCriticConfig = section(ActorCriticConfig, 'Actor and critics.')
+
+    @property
+    def rounds_to_follow(self) -> int:
+        """Rounds after which a tenth of a former reward is left in the values.
+
+        Each update moves the targets by their rate towards critics that know the new reward of one step and bootstrap from the
+        targets, so that their distance from the new values falls by the factor 1 - (1 - discount) * target_rate in its slowest
+        direction.
+        """
+        updates = math.log(1.0 / _LEFT) / ((1.0 - self.actor_critic.discount) * self.actor_critic.target_rate)
+        return math.ceil(updates / max(self.updates, 1))
 
 
 @dataclasses.dataclass(frozen=True)
