@@ -52,8 +52,7 @@ class TaskLoopConfig(RunConfig):
 
     def for_controller(self) -> dict[str, Any]:
         """Parameters of the controller node, nested."""
-        return {'rate_hz': self.control_rate_hz, 'control': self.control.to_mapping(),
-                **self.agent_config.acting().to_mapping()}
+        return {'rate_hz': self.control_rate_hz, 'control': self.control.to_mapping(), **self.agent_config.acting().to_mapping()}
 
     def for_trainer(self) -> dict[str, Any]:
         """Parameters of the trainer node, nested."""

@@ -8,7 +8,7 @@ controller rather than a policy beside it.
 
 Note:
     The paper tunes by Q-learning and policy gradients on the real system; here the cross-entropy method does, in the learned
-    model. The reward that is learned for has the task's default weights: live weights change the value of a plan, and no action.
+    model. New live weights change the value of a plan at once, and what later rounds look for.
 """
 
 import copy

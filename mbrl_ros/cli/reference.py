@@ -12,11 +12,14 @@ from mbrl_ros.agents.registry import AGENTS, agent_kind
 from mbrl_ros.config import Config, leaves
 from mbrl_ros.control.safety.reasons import HoldReason
 from mbrl_ros.launching.executables import NODES
+from mbrl_ros.tasks.registry import TASKS, weights_config
 
 app = typer.Typer(help='Print reference tables as Markdown.', no_args_is_help=True)
 
 #: Nodes whose parameters depend on the agent, and the agent's settings that they use.
 _PARTS = {'mpc_controller': 'acting', 'model_trainer': 'learning'}
+#: Node whose parameters depend on the task.
+_WITH_WEIGHTS = 'episode_manager'
 _TYPES = {bool: 'bool', int: 'integer', float: 'double', str: 'string'}
 
 
@@ -39,7 +42,7 @@ def holds() -> None:
 
 
 def parameter_reference() -> str:
-    """A section for each node, with a table row for each parameter; the parameters of its agents follow."""
+    """A section for each node, with a table row for each parameter; the parameters of its agents or tasks follow."""
     sections = []
     for node, path in NODES.items():
         sections.append(f'## {node}\n\n{_parameter_table(node_config(path.partition(":")[0]))}')
@@ -47,6 +50,8 @@ def parameter_reference() -> str:
         kinds = {name: agent_kind(name) for name in AGENTS} if node in _PARTS else {}
         sections += [f'### {node} with `agent` {name}\n\n{_parameter_table(getattr(kind, _PARTS[node]))}'
                      for name, kind in kinds.items() if not kind.is_tabular]
+        if node == _WITH_WEIGHTS:
+            sections += [f'### {node} with `task` {name}\n\n{_parameter_table(weights_config(name))}' for name in TASKS]
     return '\n\n'.join(sections)
 
 

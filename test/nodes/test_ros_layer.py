@@ -19,7 +19,7 @@ from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState, Tra
 
 REPORT = EpisodeReport(1_500_000_001, Phase.RUNNING, 1, 2, 3, 4, 0.1, -0.2, 0.3, True, (0.1, 0.2, 0.3), 7, 8,
                        weights={'distance': 5.0, 'effort': 0.1})
-TRAINING = TrainingReport(5, 3, 2, False, 'worse: 0.2 against 0.1', 300, 0.1, -2.5, 1.25)
+TRAINING = TrainingReport(5, 3, 2, False, 'worse: 0.2 against 0.1', 300, 0.1, -2.5, 1.25, follow_s=0.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """Small recordings for the tests of experience, serialised by the independent `rosbags` library."""
 
-import dataclasses
 
 import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from mbrl_ros.experience.bags.metadata import BagTopic
+from mbrl_ros.reports import report_to_texts
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.types import AppliedCommand, EpisodeReport, Phase, RobotState
 
@@ -46,9 +46,7 @@ def joint_state(stamp_ns: int, names, position, velocity) -> bytes:
 
 
 def report(value: EpisodeReport) -> bytes:
-    pairs = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)[1:]}
-    pairs |= {'phase': value.phase.value, 'goal_m': ' '.join(map(repr, value.goal_m))}
-    entries = [TYPES['diagnostic_msgs/msg/KeyValue'](key, str(text)) for key, text in pairs.items()]
+    entries = [TYPES['diagnostic_msgs/msg/KeyValue'](key, text) for key, text in report_to_texts(value).items()]
     status = TYPES['diagnostic_msgs/msg/DiagnosticStatus'](0, 'EpisodeReport', '', '', entries)
     array = TYPES['diagnostic_msgs/msg/DiagnosticArray'](header(value.stamp_ns), [status])
     return cdr(array, 'diagnostic_msgs/msg/DiagnosticArray')

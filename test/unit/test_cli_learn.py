@@ -229,9 +229,9 @@ def test_every_task_has_settings(task):
     assert TaskLoopConfig.of_task(task) != TaskLoopConfig.from_mapping({})
 
 
-def test_weights_of_a_reward_are_settings_in_the_loop_and_for_the_controller():
+def test_weights_of_a_reward_are_settings_in_the_loop_and_for_the_episode_manager():
     config = TaskLoopConfig.of_task('lift', changes=['rewards.lift.weights.goal=33'])
-    assert config.for_controller()['lift']['weights']['goal'] == 33.0
+    assert config.for_manager('lift')['weights']['goal'] == 33.0
     loop = TaskLoop('lift', config, make_task_world)
     loop.close()
     assert loop.task.weights.goal == 33.0
