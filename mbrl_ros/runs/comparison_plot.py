@@ -28,14 +28,16 @@ def draw_comparison(result: Mapping[str, Any], path: Path) -> None:
     columns = min(len(tasks), _COLUMNS)
     rows = math.ceil(len(tasks) / columns)
     figure = Figure(figsize=(1.0 + _WIDTH * columns, 0.9 + _HEIGHT * rows), layout='constrained')
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, task in zip(panels, tasks):
         _draw_task(axes, result, task, colours)
-    for axes in list(panels)[len(tasks):]:
+    for axes in panels[len(tasks):]:
         axes.remove()
-    figure.supylabel('success [%]', fontsize=11)
+    for axes in panels[:len(tasks):columns]:
+        axes.set_ylabel('success [%]')
     handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc='outside lower center', ncols=min(len(handles), 6), frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc='outside lower center', ncols=min(len(handles), 6), frameon=False,
+                  title='interquartile mean over seeds and its 95 % interval; ◆ policy at the end', title_fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import bootstrap, trim_mean
 
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
@@ -29,6 +28,8 @@ def interquartile_mean(*strata: np.ndarray, axis: int = 0) -> np.ndarray:
         strata: Scores of one task each, of R_m seeds along `axis`.
         axis: Axis of the seeds, which the result does not have.
     """
+    from scipy.stats import trim_mean
+
     return trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis)
 
 
@@ -41,6 +42,8 @@ def estimate(strata: Sequence[ArrayLike]) -> Estimate:
     Returns:
         Arrays of shape (...). Equal scores give equal intervals, as the resampling has a fixed seed.
     """
+    from scipy.stats import bootstrap
+
     arrays = [np.asarray(scores, dtype=float) for scores in strata]
     mean = interquartile_mean(*arrays)
     if min(map(len, arrays)) < 2:
