@@ -7,7 +7,7 @@ control; Wang and Ba 2020 (POPLIN, arXiv:1906.08649) distil planning in a learne
 
 Note:
     DAgger labels real states; here states are imagined, and no real step is spent. The agent plans like PETS until the policy
-    earns as much as the planner in imagined episodes that it has not learned from.
+    earns as much as the planner in imagined episodes that it has not learned from; `actor` chooses otherwise.
 """
 
 import copy
@@ -43,7 +43,7 @@ _LABELS, _TRUST = 'labels', 'trust'
 class DistillationConfig(Config):
     """What is labelled in a round, and how the policy learns it."""
 
-    starts: int = setting(8, 'Imagined starts of a round, for one episode of the planner and one of the policy each.', low=2,
+    starts: int = setting(16, 'Imagined starts of a round, for one episode of the planner and one of the policy each.', low=2,
                           high=10_000)
     steps: int = setting(25, 'Control steps of an imagined episode.', low=1, high=1000)
     max_labels: int = setting(20_000, 'Newest labels that are kept.', low=100, high=1_000_000)
@@ -51,8 +51,9 @@ class DistillationConfig(Config):
     batch_size: int = setting(256, 'Labels of a gradient step.', low=1, high=100_000)
     hidden_size: int = setting(128, 'Units of each of two hidden layers.', low=1, high=2048)
     learning_rate: float = setting(1e-3, 'First step size of AdamW in a round; it falls along a half cosine.', low=1e-6, high=0.1)
-    tolerance: float = setting(0.1, 'The policy acts while its mean imagined return is at most this many standard deviations of '
-                                    'the planner\'s returns below theirs.', low=0.0, high=1e3)
+    tolerance: float = setting(0.25, 'The policy begins to act when its mean imagined return is at most this many standard '
+                                     'deviations of the planner\'s returns below theirs, and stops at twice as many.',
+                               low=0.0, high=1e3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,15 @@ class PetsDistilledLearnerConfig(PetsLearnerConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class PetsDistilledActingConfig(PolicyActingConfig, PetsActingConfig):
+class ActorConfig(PolicyActingConfig):
+    """Who acts, and how the policy does."""
+
+    actor: str = setting('trusted', 'Who acts: the policy while it is trusted and the planner otherwise (trusted), or always '
+                                    'one of them.', choices=('trusted', 'policy', 'planner'))
+
+
+@dataclasses.dataclass(frozen=True)
+class PetsDistilledActingConfig(ActorConfig, PetsActingConfig):
     """How policy and planner act."""
 
 
@@ -76,7 +85,7 @@ class PetsDistilledLearningConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class PetsDistilledConfig(PolicyActingConfig, AgentConfig, PetsDistilledLearningConfig):
+class PetsDistilledConfig(ActorConfig, AgentConfig, PetsDistilledLearningConfig):
     """How the agent acts and learns."""
 
     planner: PlannerConfig = section(PlannerConfig, 'The planner that acts until the policy does.')
@@ -84,8 +93,8 @@ class PetsDistilledConfig(PolicyActingConfig, AgentConfig, PetsDistilledLearning
 
     def acting(self) -> PetsDistilledActingConfig:
         """See `AgentConfig.acting`."""
-        return PetsDistilledActingConfig(exploration=self.exploration, planner=self.planner, policy_rollouts=self.policy_rollouts,
-                                         network=self.learner.trainer.ensemble)
+        return PetsDistilledActingConfig(**vars(part(self, ActorConfig)), planner=self.planner,
+                                         policy_rollouts=self.policy_rollouts, network=self.learner.trainer.ensemble)
 
     def evaluated(self) -> 'PetsDistilledConfig':
         """The same settings without exploration."""
@@ -93,42 +102,44 @@ class PetsDistilledConfig(PolicyActingConfig, AgentConfig, PetsDistilledLearning
 
 
 class PetsDistilledAgent:
-    """Asks the policy if it is trusted, and plans otherwise; implements `Agent`. Arguments are those of `AgentMaker`."""
+    """Asks the policy or plans; implements `Agent`. Arguments are those of `AgentMaker`."""
 
     def __init__(self, contract: Contract, space: Space, config: PetsDistilledActingConfig, *,
                  max_action_change: np.ndarray | None = None, is_repeatable: bool = True) -> None:
         options = {'max_action_change': max_action_change, 'is_repeatable': is_repeatable}
-        self._agents: dict[bool, Agent] = {False: PetsAgent(contract, space, part(config, PetsActingConfig), **options),
-                                           True: PolicyAgent(contract, space, part(config, PolicyActingConfig), **options)}
-        self._is_trusted = False
+        self._agents: dict[str, Agent] = {
+            'planner': PetsAgent(contract, space, part(config, PetsActingConfig), **options),
+            'policy': PolicyAgent(contract, space, part(config, PolicyActingConfig), **options)}
+        self._config, self._actor = config, 'planner'
 
-    version = property(lambda self: self._agents[self._is_trusted].version)
-    is_ready = property(lambda self: self._agents[self._is_trusted].is_ready)
+    version = property(lambda self: self._agents[self._actor].version)
+    is_ready = property(lambda self: self._agents[self._actor].is_ready)
 
     def with_bundle(self, bundle: AgentBundle) -> 'PetsDistilledAgent':
         """See `Agent.with_bundle`."""
         agent = copy.copy(self)
-        agent._agents = {key: one.with_bundle(bundle) for key, one in self._agents.items()}
-        agent._is_trusted = _is_trusted(bundle)
+        agent._agents = {name: one.with_bundle(bundle) for name, one in self._agents.items()}
+        trusted = 'policy' if _is_trusted(bundle) else 'planner'
+        agent._actor = trusted if self._config.actor == 'trusted' else self._config.actor
         return agent
 
     def prepare(self, obs: np.ndarray, objective: Objective) -> str:
         """See `Agent.prepare`."""
         return '; '.join(one.prepare(obs, objective) for one in self._agents.values())
 
-    def reset(self, seed: int) -> dict[bool, Any]:
+    def reset(self, seed: int) -> dict[str, Any]:
         """See `Agent.reset`; the memories of planner and policy."""
-        return {key: one.reset(seed) for key, one in self._agents.items()}
+        return {name: one.reset(seed) for name, one in self._agents.items()}
 
     def predict(self, obs: np.ndarray, previous_action: np.ndarray, latency_s: float) -> np.ndarray:
         """See `Agent.predict`."""
-        return self._agents[self._is_trusted].predict(obs, previous_action, latency_s)
+        return self._agents[self._actor].predict(obs, previous_action, latency_s)
 
-    def act(self, obs: np.ndarray, goal: np.ndarray | None, memory: dict[bool, Any], *, objective: Objective,
+    def act(self, obs: np.ndarray, goal: np.ndarray | None, memory: dict[str, Any], *, objective: Objective,
             previous_action: np.ndarray, deadline_s: float | None = None) -> Decision:
         """See `Agent.act`."""
-        return self._agents[self._is_trusted].act(obs, goal, memory[self._is_trusted], objective=objective,
-                                                  previous_action=previous_action, deadline_s=deadline_s)
+        return self._agents[self._actor].act(obs, goal, memory[self._actor], objective=objective,
+                                             previous_action=previous_action, deadline_s=deadline_s)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,9 +197,10 @@ class Start:
 
 
 def drawn_starts(transitions: Transitions, count: int, rng: np.random.Generator) -> list[Start]:
-    """Real states with the action before, and goals whose coordinates are each those of some real goal."""
-    rows = rng.integers(len(transitions.obs), size=count)
+    """Real states, every other one the first of an episode, and goals whose coordinates are each those of some real goal."""
     is_first = np.append(True, np.diff(transitions.episode) != 0)
+    rows = rng.integers(len(transitions.obs), size=count)
+    rows[::2] = rng.choice(np.flatnonzero(is_first), size=len(rows[::2]))
     previous = np.where(is_first[:, None], 0.0, np.roll(transitions.action, 1, axis=0))[rows]
     known = transitions.goal[~np.isnan(transitions.goal).any(axis=1)]
     goals = np.full((count, GOAL_SIZE), np.nan)
@@ -245,12 +257,14 @@ class PetsDistilledLearner:
         self._groups: Mapping[str, Mapping[str, torch.Tensor]] = {}
         self._policy: LearnedPolicy | None = None
         self._labels: Labels | None = None
+        self._is_trusted = False
 
     def resume(self, bundle: AgentBundle) -> None:
         """See `Learner.resume`."""
         self._ensemble.resume(bundle)
         self._policy = LearnedPolicy.from_groups(bundle.groups, self._view.num_features, self._contract.action_size)
         self._labels, self._groups = Labels.from_bundle(bundle), bundle.groups
+        self._is_trusted = _is_trusted(bundle)
 
     def held_out(self, transitions: Transitions) -> np.ndarray:
         """See `Learner.held_out`."""
@@ -273,13 +287,21 @@ class PetsDistilledLearner:
             labels = self._labels.with_newer(labels, self._config.distillation.max_labels)
         policy = regressed(self._policy, self._view, labels, self._config.distillation, seed=lesson.seed,
                            is_cancelled=is_cancelled)
-        planned, followed = returns.mean(axis=0)
-        trust = followed >= planned - self._config.distillation.tolerance * returns[:, 0].std()
+        trust, why = self._judged(*returns.T)
         figures = fitted.figures if fitted.is_better else fitted.figures_in_use
         model |= {**policy.groups(), _LABELS: labels.columns(), _TRUST: {'policy': torch.tensor([float(trust)])}}
-        reason = (f'{"the policy acts" if trust else "the planner acts"}: in imagined episodes the policy earned {followed:.2f}, '
-                  f'the planner {planned:.2f}; the model: {fitted.reason}')
-        return dataclasses.replace(fitted, groups=model, is_better=True, reason=reason, figures=dict(figures))
+        return dataclasses.replace(fitted, groups=model, is_better=True, reason=f'{why}; the model: {fitted.reason}',
+                                   figures=figures)
+
+    def _judged(self, planned: np.ndarray, followed: np.ndarray) -> tuple[bool, str]:
+        """Whether the policy is to act, and why; returns of the planner's imagined episodes and of the policy's, shape (starts,).
+
+        The policy has not learned from these episodes yet, and only gets better by them.
+        """
+        gap, limit = planned.mean() - followed.mean(), self._config.distillation.tolerance * planned.std()
+        trust = bool(gap <= (2.0 if self._is_trusted else 1.0) * limit)
+        return trust, (f'the {"policy" if trust else "planner"} acts, because in imagined episodes the policy earned '
+                       f'{followed.mean():.2f}, the planner {planned.mean():.2f} ± {planned.std():.2f}')
 
     def _imagined(self, model: Mapping[str, Mapping[str, torch.Tensor]], lesson: Lesson,
                   is_cancelled: Callable[[], bool]) -> tuple[Labels, np.ndarray]:
@@ -339,7 +361,10 @@ def regressed(policy: LearnedPolicy | None, view: View, labels: Labels, config: 
 
 def _is_trusted(bundle: AgentBundle) -> bool:
     """Whether the policy in a bundle acts; raises BundleError if the bundle does not say."""
-    return bool(bundle.group(_TRUST)['policy'].any())
+    trust = bundle.group(_TRUST).get('policy', torch.empty(0))
+    if trust.shape != (1,):
+        raise BundleError(f'the bundle needs to say with one number whether its policy acts, got shape {tuple(trust.shape)}')
+    return bool(trust)
 
 
 KIND = AgentKind('policy that imitates the planner in imagined episodes', PetsDistilledActingConfig, PetsDistilledLearningConfig,
