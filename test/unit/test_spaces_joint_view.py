@@ -8,6 +8,9 @@ from support.made_arms import Made, write_profile
 from mbrl_ros.robots.kinematics import ChainProducts, KinematicChain
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.spaces.joint import JointSpace
+from mbrl_ros.spaces.joint_tool import table_space
+from mbrl_ros.spaces.space import state_at_home
+from mbrl_ros.spaces.tabletop import BODY, SIZE, TOOL
 
 #: A joint that slides among joints that turn, listed in another order than in the chain.
 SKEWED = [Made(axis='1 2 -2', xyz='0.1 -0.05 0.2', rpy='1.2 0 0'),
@@ -64,3 +67,21 @@ def test_actions_are_seen_as_they_are_and_stay_within_bounds():
     action = torch.linspace(-2.0, 2.0, 21).view(3, 7)
     torch.testing.assert_close(view.seen(obs, action), action)
     np.testing.assert_array_equal(view.action(obs, action).numpy(), action.clamp(-1.0, 1.0).numpy())
+
+
+def test_over_a_table_each_joint_has_its_share_in_both_ways():
+    robot = load_robot('panda')
+    space = table_space(robot, 'joints')
+    obs = torch.from_numpy(space.observe(state_at_home(robot, space))).float()
+    shares = {}
+    for name, body, goal in (('body', [0.0, 0.01, 0.0], [0.0, 0.01, 0.0]), ('goal', [0.0, 0.0, 0.0], [0.0, 0.01, 0.0])):
+        scene = obs.clone()
+        scene[BODY] = obs[TOOL] + torch.tensor(body)
+        seen = space.view.features(scene, obs[TOOL] + torch.tensor(goal))
+        assert seen.shape == (space.view.num_features,)
+        torch.testing.assert_close(seen[-14 - 18:-14], obs[2 * SIZE:])
+        shares[name] = seen[-14:].view(7, 2)
+    sideways = KinematicChain.of_robot(robot).jacobian(torch.tensor(robot.home_rad).float())[1]
+    for name, column, scale in (('body', 0, 0.02), ('goal', 1, 0.05)):
+        torch.testing.assert_close(shares[name][:, column], sideways * np.tanh(0.01 / scale), atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(shares[name][:, 1 - column], torch.zeros(7), atol=1e-5, rtol=0)
