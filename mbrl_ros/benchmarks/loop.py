@@ -18,6 +18,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.agents.registry import agent_kind
 from mbrl_ros.benchmarks.figures import write_figures
 from mbrl_ros.benchmarks.machine import describe_machine
@@ -69,18 +70,20 @@ class _ProcessRecord:
         return nodes
 
 
-def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot: str, agent: str, seed: int,
-                       json_path: Path | None) -> int:
+def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot: str, agent: str, model: Path | None,
+                       seed: int, json_path: Path | None) -> int:
     """Measure and report; see `mbrl-ros bench loop --help`.
 
     Returns:
         0, or 1 if the stack or one of its nodes ended by itself, or the controller never planned.
 
     Raises:
-        ConfigError: The robot's profile cannot be used, there is no such agent, or the file cannot be written.
+        ConfigError: The robot's profile or the model cannot be used, there is no such agent, or the file cannot be written.
     """
     load_robot(robot)
     agent_kind(agent)
+    if model:
+        AgentBundle.load(model)
     require_writable(json_path)
     console = Console()
     # No arm outside this machine may hear the commands of a benchmark.
@@ -90,7 +93,8 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
     with tempfile.TemporaryDirectory(prefix='mbrl_ros_bench_') as folder:
         log_path = Path(folder) / 'launch.log'
         command = [sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', 'demo.launch.yaml', 'lockstep:=false', 'episodes:=0',
-                   f'robot:={robot}', f'agent:={agent}', f'seed:={seed}', f'rate_hz:={rate_hz}', f'output_dir:={folder}/run']
+                   f'robot:={robot}', f'agent:={agent}', f'seed:={seed}', f'rate_hz:={rate_hz}', f'output_dir:={folder}/run',
+                   *([f'model:={model.resolve()}'] if model else [])]
         with log_path.open('wb') as log:
             stack = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
