@@ -23,37 +23,19 @@ from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.agents.pets import PetsActingConfig, PetsAgent, PetsLearner, PetsLearnerConfig
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import Config, part, section, setting
-from mbrl_ros.errors import BundleError, ModelError, TrainingCancelled
+from mbrl_ros.errors import BundleError, ModelError, PlanningError, TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions
-from mbrl_ros.models.actor_critic.learning import LearnedPolicy, normalised
-from mbrl_ros.models.actor_critic.networks import Networks, mean_action
-from mbrl_ros.models.ensemble.normalizer import Normalizer
+from mbrl_ros.models.actor_critic.distillation import DistillationConfig, Labels, regressed
+from mbrl_ros.models.actor_critic.learning import LearnedPolicy
 from mbrl_ros.planning.planner import Objective, PlannerConfig
 from mbrl_ros.planning.policy_rollouts import PolicyRolloutsConfig
 from mbrl_ros.spaces.space import Space
-from mbrl_ros.spaces.view import View, view_of
+from mbrl_ros.spaces.view import view_of
 from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.types import GOAL_SIZE
 
 #: Groups of a bundle besides those of PETS and of the policy: the labels, and whether the policy acts.
 _LABELS, _TRUST = 'labels', 'trust'
-
-
-@dataclasses.dataclass(frozen=True)
-class DistillationConfig(Config):
-    """What is labelled in a round, and how the policy learns it."""
-
-    starts: int = setting(16, 'Imagined starts of a round, for one episode of the planner and one of the policy each.', low=2,
-                          high=10_000)
-    steps: int = setting(25, 'Control steps of an imagined episode.', low=1, high=1000)
-    max_labels: int = setting(20_000, 'Newest labels that are kept.', low=100, high=1_000_000)
-    updates: int = setting(300, 'Gradient steps of a round.', low=1, high=100_000)
-    batch_size: int = setting(256, 'Labels of a gradient step.', low=1, high=100_000)
-    hidden_size: int = setting(128, 'Units of each of two hidden layers.', low=1, high=2048)
-    learning_rate: float = setting(1e-3, 'First step size of AdamW in a round; it falls along a half cosine.', low=1e-6, high=0.1)
-    tolerance: float = setting(0.25, 'The policy begins to act when its mean imagined return is at most this many standard '
-                                     'deviations of the planner\'s returns below theirs, and stops at twice as many.',
-                               low=0.0, high=1e3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,45 +125,6 @@ class PetsDistilledAgent:
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels:
-    """What the planner would do: N labels, float32.
-
-    Attributes:
-        obs: Shape (N, O).
-        goal: Shape (N, 3); NaN without goals.
-        action: First action of the plan, shape (N, A).
-    """
-
-    obs: torch.Tensor
-    goal: torch.Tensor
-    action: torch.Tensor
-
-    @classmethod
-    def of(cls, rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> 'Labels':
-        """Labels from one (obs, goal, action) each."""
-        return cls(*(torch.from_numpy(np.array(column, dtype=np.float32)) for column in zip(*rows)))
-
-    @classmethod
-    def from_bundle(cls, bundle: AgentBundle) -> 'Labels':
-        """The labels in a bundle; raises BundleError if they do not fit its contract."""
-        found, contract = bundle.group(_LABELS), bundle.card.contract
-        sizes = {'obs': contract.obs_size, 'goal': GOAL_SIZE, 'action': contract.action_size}
-        shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-        count = shapes.get('obs', (0,))[0]
-        if shapes != {name: (count, size) for name, size in sizes.items()}:
-            raise BundleError(f'the labels of a policy need one row each of sizes {sizes}, got the shapes {shapes}')
-        return cls(**found)
-
-    def with_newer(self, newer: 'Labels', max_labels: int) -> 'Labels':
-        """Both, without the oldest beyond a number."""
-        return Labels(*(torch.cat(both)[-max_labels:] for both in zip(self.columns().values(), newer.columns().values())))
-
-    def columns(self) -> dict[str, torch.Tensor]:
-        """All tensors by name."""
-        return dict(vars(self))
-
-
-@dataclasses.dataclass(frozen=True)
 class Start:
     """Where an imagined episode starts and what is wanted in it.
 
@@ -230,17 +173,25 @@ class Teacher:
 
     def episode(self, start: Start, steps: int, policy: Callable[[np.ndarray, np.ndarray], np.ndarray] | None, *,
                 seed: int) -> Iterator[tuple[tuple[np.ndarray, np.ndarray, np.ndarray], float]]:
-        """A label, as for `Labels.of`, and a reward for each step of an episode that follows a policy, or else the planner."""
+        """A label, as for `Labels.of`, and a reward for each step of an episode that follows a policy, or else the planner.
+
+        The episode is shorter where the model diverges, or predicts its end.
+        """
         goal = torch.as_tensor(start.goal, dtype=torch.float32)
         memory, obs, previous = self._planner.reset(seed), start.obs, start.previous_action
         for _ in range(steps):
-            label = self._planner.act(obs, start.goal, memory, previous_action=previous,
-                                      objective=lambda obs, action: self._wanted.reward(obs, action, goal)).action
-            chosen = label if policy is None else policy(obs, start.goal)
-            previous = np.clip(chosen, previous - self._max_change, previous + self._max_change)
-            after = self._planner.predict(obs, previous, self._period_s)
-            reward = self._wanted.reward(*(torch.as_tensor(row, dtype=torch.float32) for row in (after, previous)), goal)
-            yield (obs, start.goal, label), float(reward)
+            try:
+                label = self._planner.act(obs, start.goal, memory, previous_action=previous,
+                                          objective=lambda obs, action: self._wanted.reward(obs, action, goal)).action
+                chosen = label if policy is None else policy(obs, start.goal)
+                previous = np.clip(chosen, previous - self._max_change, previous + self._max_change)
+                after = self._planner.predict(obs, previous, self._period_s)
+            except PlanningError:
+                return
+            reached, made = (torch.as_tensor(row, dtype=torch.float32) for row in (after, previous))
+            yield (obs, start.goal, label), float(self._wanted.reward(reached, made, goal))
+            if self._wanted.is_over(reached):
+                return
             obs = after
 
 
@@ -263,7 +214,8 @@ class PetsDistilledLearner:
         """See `Learner.resume`."""
         self._ensemble.resume(bundle)
         self._policy = LearnedPolicy.from_groups(bundle.groups, self._view.num_features, self._contract.action_size)
-        self._labels, self._groups = Labels.from_bundle(bundle), bundle.groups
+        self._labels = Labels.from_tensors(bundle.group(_LABELS), self._contract.obs_size, self._contract.action_size)
+        self._groups = bundle.groups
         self._is_trusted = _is_trusted(bundle)
 
     def held_out(self, transitions: Transitions) -> np.ndarray:
@@ -307,8 +259,8 @@ class PetsDistilledLearner:
                   is_cancelled: Callable[[], bool]) -> tuple[Labels, np.ndarray]:
         """Labels of a round, and returns of its episodes, shape (starts, 2): those of the planner, then of the policy."""
         config, rng = self._config.distillation, np.random.default_rng(lesson.seed)
-        teacher = Teacher(self._planner(model, largest_change(lesson.transitions)), self._wanted,
-                          largest_change(lesson.transitions), self._contract.period_s)
+        change = largest_change(lesson.transitions)
+        teacher = Teacher(self._planner(model, change), self._wanted, change, self._contract.period_s)
         rows, returns = [], np.zeros((config.starts, 2))
         for index, start in enumerate(drawn_starts(lesson.transitions, config.starts, rng)):
             for actor, policy in enumerate((None, self._act)):
@@ -317,6 +269,8 @@ class PetsDistilledLearner:
                         raise TrainingCancelled
                     rows.append(label)
                     returns[index, actor] += reward
+        if not rows:
+            raise ModelError('the planner found no plan in any imagined episode')
         return Labels.of(rows), returns
 
     def _planner(self, model: Mapping[str, Mapping[str, torch.Tensor]], max_change: np.ndarray) -> PetsAgent:
@@ -333,30 +287,6 @@ class PetsDistilledLearner:
             return np.zeros(self._contract.action_size)
         seen, towards = (torch.as_tensor(row, dtype=torch.float32)[None] for row in (obs, goal))
         return self._view.action(seen, self._policy(self._view.features(seen, towards)))[0].double().numpy()
-
-
-def regressed(policy: LearnedPolicy | None, view: View, labels: Labels, config: DistillationConfig, *, seed: int,
-              is_cancelled: Callable[[], bool]) -> LearnedPolicy:
-    """Policy after gradient steps on the squared distance from labels; a new one if there is none so far."""
-    generator = torch.Generator().manual_seed(seed)
-    features, target = view.features(labels.obs, labels.goal), view.seen(labels.obs, labels.action)
-    inputs = policy.inputs if policy else Normalizer.fit(features, constant_scale=1.0)
-    actor = Networks(1, view.num_features, 2 * target.shape[1], config.hidden_size, generator=generator)
-    if policy:
-        actor.load_state_dict(policy.actor.state_dict())
-    features = normalised(inputs, features)
-    optimiser = torch.optim.AdamW(actor.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.updates)
-    for _ in range(config.updates):
-        if is_cancelled():
-            raise TrainingCancelled
-        rows = torch.randint(len(features), (config.batch_size,), generator=generator)
-        loss = (mean_action(actor, features[rows]) - target[rows]).square().sum(dim=1).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    return LearnedPolicy(inputs, actor)
 
 
 def _is_trusted(bundle: AgentBundle) -> bool:

@@ -9,10 +9,11 @@ import torch
 from mbrl_ros.agents.agent import Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.agents.pets import ENSEMBLE, PetsActingConfig, PetsAgent, PetsLearner
-from mbrl_ros.agents.pets_distilled import KIND, Labels, Teacher, drawn_starts, largest_change, regressed
+from mbrl_ros.agents.pets_distilled import KIND, Teacher, drawn_starts, largest_change
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.errors import BundleError, TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions
+from mbrl_ros.models.actor_critic.distillation import Labels, regressed
 from mbrl_ros.robots.profile import load_robot
 from mbrl_ros.tasks.registry import make_task
 
@@ -97,6 +98,15 @@ def test_labels_are_the_planners_own_actions_on_the_way_that_is_followed(bundle,
         assert reward == pytest.approx(float(TASK.reward(torch.from_numpy(obs), torch.from_numpy(previous), goal)), abs=1e-4)
 
 
+def test_an_imagined_episode_ends_with_the_model_or_where_it_diverges(bundle):
+    start = drawn_starts(experience(), 1, np.random.default_rng(1))[0]
+    lost = dataclasses.replace(start, obs=np.full(14, np.nan))
+    assert not list(Teacher(planner(bundle), TASK, np.ones(7), PERIOD_S).episode(lost, STEPS, None, seed=0))
+    over = make_task('reach', ROBOT)
+    over.is_over = lambda obs: torch.tensor(True)
+    assert len(list(Teacher(planner(bundle), over, np.ones(7), PERIOD_S).episode(start, STEPS, None, seed=0))) == 1
+
+
 def test_imagined_episodes_start_in_real_states_and_every_other_where_a_real_one_did():
     rows = experience()
     starts = drawn_starts(rows, 40, np.random.default_rng(0))
@@ -133,7 +143,7 @@ def test_a_round_is_the_same_of_the_same_seed_and_goes_on_exactly_from_the_bundl
 
 
 def test_labels_add_up_and_the_oldest_are_let_go(bundle):
-    first = Labels.from_bundle(bundle)
+    first = Labels(**bundle.group('labels'))
     assert len(first.obs) == 2 * 2 * STEPS
     learner = new_learner(max_labels=100)
     learner.resume(bundle)
