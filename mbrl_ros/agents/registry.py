@@ -15,6 +15,7 @@ DEFAULT_AGENT = 'pets'
 AGENTS: dict[str, str] = {
     'pets': 'mbrl_ros.agents.pets:KIND',
     'pets_value': 'mbrl_ros.agents.pets_value:KIND',
+    'pets_distilled': 'mbrl_ros.agents.pets_distilled:KIND',
     'mbpo': 'mbrl_ros.agents.mbpo:KIND',
     'sac': 'mbrl_ros.agents.sac:KIND',
     'dyna_q': 'mbrl_ros.agents.dyna_q:KIND',

@@ -18,6 +18,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from mbrl_ros.agents.bundle import AgentBundle
+from mbrl_ros.agents.registry import agent_kind
 from mbrl_ros.benchmarks.figures import write_figures
 from mbrl_ros.benchmarks.machine import describe_machine
 from mbrl_ros.launching.domain import OwnDomain
@@ -68,16 +70,20 @@ class _ProcessRecord:
         return nodes
 
 
-def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot: str, seed: int, json_path: Path | None) -> int:
+def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot: str, agent: str, model: Path | None,
+                       seed: int, json_path: Path | None) -> int:
     """Measure and report; see `mbrl-ros bench loop --help`.
 
     Returns:
         0, or 1 if the stack or one of its nodes ended by itself, or the controller never planned.
 
     Raises:
-        ConfigError: The robot's profile cannot be used, or the file cannot be written.
+        ConfigError: The robot's profile or the model cannot be used, there is no such agent, or the file cannot be written.
     """
     load_robot(robot)
+    agent_kind(agent)
+    if model:
+        AgentBundle.load(model)
     require_writable(json_path)
     console = Console()
     # No arm outside this machine may hear the commands of a benchmark.
@@ -87,7 +93,8 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
     with tempfile.TemporaryDirectory(prefix='mbrl_ros_bench_') as folder:
         log_path = Path(folder) / 'launch.log'
         command = [sys.executable, '-m', 'mbrl_ros.cli.main', 'launch', 'demo.launch.yaml', 'lockstep:=false', 'episodes:=0',
-                   f'robot:={robot}', f'seed:={seed}', f'rate_hz:={rate_hz}', f'output_dir:={folder}/run']
+                   f'robot:={robot}', f'agent:={agent}', f'seed:={seed}', f'rate_hz:={rate_hz}', f'output_dir:={folder}/run',
+                   *([f'model:={model.resolve()}'] if model else [])]
         with log_path.open('wb') as log:
             stack = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
@@ -100,7 +107,7 @@ def run_loop_benchmark(*, seconds: float, warmup_s: float, rate_hz: float, robot
             console.print('[red]the stack or one of its nodes ended, or it never planned; its last words:[/red]')
             console.print(''.join(log_path.read_text(errors='replace').splitlines(keepends=True)[-20:]), markup=False)
             return 1
-    result = _result(status, nodes, rate_hz)
+    result = {'agent': agent, **_result(status, nodes, rate_hz)}
     _print(console, result, seconds)
     if json_path is not None:
         write_figures(json_path, result)
@@ -147,7 +154,7 @@ def _result(status: StatusRecord, nodes: dict, rate_hz: float) -> dict:
 
 
 def _print(console: Console, result: dict, seconds: float) -> None:
-    loop_table = Table(title=f'control loop at {result["rate_hz"]:g} Hz over {seconds:.0f} s')
+    loop_table = Table(title=f'control loop of {result["agent"]} at {result["rate_hz"]:g} Hz over {seconds:.0f} s')
     for column in ('', 'p50', 'p99', 'max'):
         loop_table.add_column(column, justify='left' if not column else 'right')
     for name, label in _LABELS.items():

@@ -19,14 +19,16 @@ def loop(
     warmup: Annotated[float, typer.Option(min=0.0, help='Seconds to leave out at the start.')] = 20.0,
     rate_hz: Annotated[float, typer.Option(min=1.0, help='Rate of the controller.')] = 20.0,
     robot: Annotated[str, typer.Option(help='Robot profile.')] = 'panda',
+    agent: Annotated[str, typer.Option(help='Agent that learns and acts, a name or module:KIND.')] = 'pets',
+    model: Annotated[Path | None, typer.Option(help='Model of that agent, learned at that rate, to begin with.')] = None,
     seed: Annotated[int, typer.Option(min=0, help='Seed of the run.')] = 0,
     json_path: Annotated[Path | None, typer.Option('--json', help='Write the figures to this file as JSON.')] = None,
 ) -> None:
     """Run the whole stack against the wall clock, training going on, and print how punctual it was."""
     from mbrl_ros.benchmarks.loop import run_loop_benchmark
 
-    raise typer.Exit(run_loop_benchmark(seconds=seconds, warmup_s=warmup, rate_hz=rate_hz, robot=robot, seed=seed,
-                                        json_path=json_path))
+    raise typer.Exit(run_loop_benchmark(seconds=seconds, warmup_s=warmup, rate_hz=rate_hz, robot=robot, agent=agent, model=model,
+                                        seed=seed, json_path=json_path))
 
 
 @app.command()

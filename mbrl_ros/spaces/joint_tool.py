@@ -8,10 +8,10 @@ import torch
 
 from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.spaces.joint_tool_view import JointToolView
 from mbrl_ros.spaces.tabletop import BODY, GRIP, OPENING, SIZE, TILT, TOOL
 from mbrl_ros.spaces.tool import ToolSpace
 from mbrl_ros.spaces.tool_frame import ToolFrame
-from mbrl_ros.spaces.view import PlainView
 from mbrl_ros.types import ArmCommand, RobotState
 
 #: Actions of tasks over a table: the tool's twist or joint velocities, each with the opening.
@@ -53,7 +53,7 @@ class JointToolSpace(ToolSpace):
         self.tilt, self.home = TILT, robot.home_rad
         self.is_directed = len(robot.joints) >= _AXES
         self.frame = JointToolFrame(kinematics, self._resolver.scale)
-        self.view = PlainView(2 * len(self.state_names), has_goal=True)
+        self.view = JointToolView(kinematics)
 
     def observe(self, state: RobotState) -> np.ndarray:
         """See `ActionSpace.observe`."""

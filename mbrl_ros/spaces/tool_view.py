@@ -6,7 +6,7 @@ from mbrl_ros.spaces.tabletop import BODY, SIZE, TOOL, TOOL_YAW
 from mbrl_ros.spaces.tool_frame import ToolFrame
 
 #: Scales of squashed ways, metres: from tool to body, which touch within a finger's width, and from body to goal.
-_TOUCHING_M, _ARRIVING_M = 0.02, 0.05
+TOUCHING_M, ARRIVING_M = 0.02, 0.05
 _NUM_FEATURES = 2 * SIZE + 4 * 3
 _GRIP = 4
 
@@ -28,8 +28,8 @@ class ToolView:
         features, _ = self._frame.encode(obs, torch.zeros_like(obs[..., :_GRIP + 1]))
         to_body = _along_tool(obs, obs[..., BODY] - obs[..., TOOL])
         to_goal = _along_tool(obs, goal - obs[..., BODY])
-        return torch.cat([features, to_body, torch.tanh(to_body / _TOUCHING_M),
-                          to_goal, torch.tanh(to_goal / _ARRIVING_M)], dim=-1)
+        return torch.cat([features, to_body, torch.tanh(to_body / TOUCHING_M),
+                          to_goal, torch.tanh(to_goal / ARRIVING_M)], dim=-1)
 
     def seen(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """See `view.View.seen`; x and y of the twist along the tool's axes."""

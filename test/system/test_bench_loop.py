@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from mbrl_ros.ros import convert
 from mbrl_ros.ros.stack_listener import StatusRecord
 
@@ -18,11 +20,15 @@ def test_a_stack_that_does_not_come_up_is_an_error_with_its_words():
     assert 'its last words' in done.stdout and 'rate_hz' in done.stdout
 
 
-def test_a_robot_that_does_not_exist_is_refused_in_one_line_before_anything_is_started():
-    done = bench_loop('--robot', 'pandda')
+@pytest.mark.parametrize(('option', 'value', 'text'), [
+    ('--robot', 'pandda', "error: there is no 'pandda' in config/robots; known: iiwa, panda"),
+    ('--agent', 'pest', "error: there is no agent 'pest'; did you mean 'pets'"),
+    ('--model', 'gone.safetensors', 'error: gone.safetensors: ')])
+def test_what_does_not_exist_is_refused_in_one_line_before_anything_is_started(option, value, text):
+    done = bench_loop(option, value)
     assert (done.returncode, done.stdout) == (2, '')
     [line] = done.stderr.splitlines()
-    assert line.startswith("error: there is no 'pandda' in config/robots; known: iiwa, panda")
+    assert line.startswith(text)
 
 
 def test_the_guards_latency_is_counted_apart_from_the_controllers_and_only_of_answers():
