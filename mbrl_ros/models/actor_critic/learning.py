@@ -7,7 +7,7 @@ import torch
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BundleError, TrainingCancelled
-from mbrl_ros.models.actor_critic.experience import Hindsight, Steps, last_of_episode
+from mbrl_ros.models.actor_critic.experience import Hindsight, Steps, last_of_episode, with_goals, with_successes
 from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action
 from mbrl_ros.models.actor_critic.soft_actor_critic import ActorCriticConfig, Batch, SoftActorCritic, Tensors
 from mbrl_ros.models.ensemble.normalizer import Normalizer
@@ -17,7 +17,7 @@ from mbrl_ros.tasks.reward import GoalReward
 #: Largest normalised feature in either direction.
 _BOUND = 10.0
 _STEPS_PER_POLL = 50
-_ACTING, _INPUTS = 'acting', 'inputs'
+_ACTING, INPUTS = 'acting', 'inputs'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class LearnedPolicy:
     def groups(self) -> dict[str, dict[str, torch.Tensor]]:
         """All tensors by name, for each group's name."""
         return {_ACTING: {key: value.clone() for key, value in self.actor.state_dict().items()},
-                _INPUTS: {'mean': self.inputs.mean, 'std': self.inputs.std}}
+                INPUTS: {'mean': self.inputs.mean, 'std': self.inputs.std}}
 
     @classmethod
     def from_groups(cls, groups: Mapping[str, Tensors], num_features: int, action_size: int) -> 'LearnedPolicy':
@@ -70,13 +70,18 @@ class LearnedPolicy:
         Raises:
             BundleError: The tensors are no policy for F features and A entries of an action.
         """
-        actor, inputs = Networks.from_tensors(groups.get(_ACTING, {})), groups.get(_INPUTS, {})
+        actor = Networks.from_tensors(groups.get(_ACTING, {}))
         if actor.sizes != (1, num_features, 2 * action_size):
             raise BundleError(f'the policy has sizes {actor.sizes}, here they are {(1, num_features, 2 * action_size)}')
-        mean, std = (inputs.get(name, torch.empty(0)) for name in ('mean', 'std'))
-        if any(part.shape != (num_features,) or not torch.isfinite(part).all() for part in (mean, std)) or (std <= 0.0).any():
-            raise BundleError(f'the policy needs finite means and positive deviations of {num_features} features')
-        return cls(Normalizer(mean, std), actor)
+        return cls(inputs_of(groups, num_features), actor)
+
+
+def inputs_of(groups: Mapping[str, Tensors], num_features: int) -> Normalizer:
+    """Normaliser of F features in the tensors of a bundle; raises BundleError if there is none."""
+    mean, std = (groups.get(INPUTS, {}).get(name, torch.empty(0)) for name in ('mean', 'std'))
+    if any(part.shape != (num_features,) or not torch.isfinite(part).all() for part in (mean, std)) or (std <= 0.0).any():
+        raise BundleError(f'the policy needs finite means and positive deviations of {num_features} features')
+    return Normalizer(mean, std)
 
 
 def normalised(inputs: Normalizer, features: torch.Tensor) -> torch.Tensor:
@@ -141,12 +146,7 @@ class PolicyLearning:
         """
         achieved = self._wanted.achieved if self._wanted.has_goal else None
         last = last_of_episode(episode)
-        # Own episodes that end at their goal are imitated too (Oh et al. 2018, arXiv:1806.05635).
-        real = dataclasses.replace(real, is_shown=real.is_shown | self._wanted.is_within(real.next_obs, real.goal)[last])
-        if achieved is not None:
-            # Steps recorded without a goal were on the way to where their episode ended.
-            unknown = real.goal.isnan().any(dim=1, keepdim=True)
-            real = dataclasses.replace(real, goal=torch.where(unknown, achieved(real.next_obs)[last], real.goal))
+        real = with_goals(with_successes(real, last, self._wanted), last, self._wanted)
         replay = Hindsight(real, last, achieved, self._config.hindsight_share, generator)
         is_first = self._learning is None
         if is_first:
@@ -157,7 +157,7 @@ class PolicyLearning:
         # Critics of chance would lead astray an actor that imitates.
         critics_only = is_first and bool(real.is_shown.any())
         number = self._config.first_updates if critics_only else self._config.updates
-        for _ in _polled(number, is_cancelled):
+        for _ in polled(number, is_cancelled):
             parts = [replay.draw(self._config.batch_size)]
             if also is not None and len(also):
                 parts.append(also.take(torch.randint(len(also), (self._config.batch_size,), generator=generator)))
@@ -167,7 +167,7 @@ class PolicyLearning:
         if not len(shown):
             return
         features, action = self._features(shown.obs, shown.goal), self._view.seen(shown.obs, shown.action)
-        for _ in _polled(self._config.imitation_steps, is_cancelled):
+        for _ in polled(self._config.imitation_steps, is_cancelled):
             rows = torch.randint(len(shown), (2 * self._config.batch_size,), generator=generator)
             self._learning.imitate(features[rows], action[rows])
 
@@ -184,7 +184,7 @@ class PolicyLearning:
         self._learning = SoftActorCritic(self._view.num_features, self._action_size, self._config.actor_critic, generator)
 
 
-def _polled(number: int, is_cancelled: Callable[[], bool]) -> Iterator[int]:
+def polled(number: int, is_cancelled: Callable[[], bool]) -> Iterator[int]:
     """Count to a number; raises TrainingCancelled soon after `is_cancelled` returned true."""
     for index in range(number):
         if index % _STEPS_PER_POLL == 0 and is_cancelled():

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mbrl_ros.errors import BundleError
 
-#: Size of the weights of the last layer relative to the others: actions and values start near zero.
+#: Actions and values start near zero.
 _LAST_GAIN = 0.01
 _LOG_STD_LOW, _LOG_STD_HIGH = -3.5, 1.0
 _HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
@@ -27,13 +27,14 @@ class Networks(torch.nn.Module):
         output_size: O.
         hidden_size: Units of each hidden layer.
         generator: Source of the initial weights.
+        last_gain: Size of the weights of the last layer, relative to those that keep the spread.
     """
 
     def __init__(self, num_networks: int, input_size: int, output_size: int, hidden_size: int, *,
-                 generator: torch.Generator) -> None:
+                 generator: torch.Generator, last_gain: float = _LAST_GAIN) -> None:
         super().__init__()
         sizes, hidden = [input_size, hidden_size, hidden_size, output_size], (num_networks, 1, hidden_size)
-        gains = [math.sqrt(2.0), math.sqrt(2.0), _LAST_GAIN]
+        gains = [math.sqrt(2.0), math.sqrt(2.0), last_gain]
         self.weights = torch.nn.ParameterList(
             gain / math.sqrt(rows) * torch.randn((num_networks, rows, columns), generator=generator)
             for gain, rows, columns in zip(gains, sizes, sizes[1:]))
@@ -95,3 +96,8 @@ def sampled_action(actor: Networks, features: torch.Tensor, noise: torch.Tensor)
     log_slope = 2.0 * (math.log(2.0) - raw - functional.softplus(-2.0 * raw))
     log_density = -0.5 * noise.square() - log_std - _HALF_LOG_TAU - log_slope
     return torch.tanh(raw), log_density.sum(dim=-1)
+
+
+def values_of(critics: Networks, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    """Value by each of E critics, shape (E, B), of features, shape (B, F), and action, shape (B, A)."""
+    return critics(torch.cat([features, action], dim=1))[..., 0]
