@@ -14,6 +14,7 @@ from mbrl_ros.modules import first_line, working_directory_modules
 DEFAULT_AGENT = 'pets'
 AGENTS: dict[str, str] = {
     'pets': 'mbrl_ros.agents.pets:KIND',
+    'pets_distilled': 'mbrl_ros.agents.pets_distilled:KIND',
     'mbpo': 'mbrl_ros.agents.mbpo:KIND',
     'sac': 'mbrl_ros.agents.sac:KIND',
     'tdmpc': 'mbrl_ros.agents.tdmpc:KIND',

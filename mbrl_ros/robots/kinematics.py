@@ -5,6 +5,7 @@ zeros skipped, because a planner asks for the tool's position some ten thousand 
 holds it against `pytorch_kinematics`.
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,6 +101,56 @@ class KinematicChain:
                 x, y, z = columns
                 columns = [x * c + y * s, y * c - x * s, z]
         return [*frames, (place, columns)]
+
+
+class ChainProducts:
+    """Tool position and linear Jacobian of a chain by a product of 4x4 matrices.
+
+    It computes more numbers than `KinematicChain` in fewer operations: some seven times as fast for one posture, and slower from
+    a few hundred on. The transform of each stage is linear in 1, cos q, sin q and q.
+
+    Args:
+        chain: The chain.
+    """
+
+    def __init__(self, chain: KinematicChain) -> None:
+        self._columns = chain._columns
+        self._terms = torch.stack([_terms(*stage) for stage in chain._stages])  # (J, 4, 16)
+        self._end = _matrix(*chain._end)[:, 3]
+        self._turns = torch.tensor([[not prismatic] for *_, prismatic in chain._stages])
+
+    def __call__(self, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tool position, metres, shape (..., 3), and its derivatives by the joints, shape (..., J, 3).
+
+        Args:
+            q: Joint positions, rad or metres, shape (..., J), float32.
+        """
+        q = q[..., self._columns]
+        basis = torch.stack([torch.ones_like(q), torch.cos(q), torch.sin(q), q], dim=-1).unsqueeze(-2)
+        stages = (basis @ self._terms).unflatten(-1, (4, 4)).squeeze(-3).unbind(dim=-3)
+        frames = torch.stack(list(itertools.accumulate(stages, torch.matmul)), dim=-3)  # (..., J, 4, 4)
+        place, axes = frames[..., -1, :3, :] @ self._end, frames[..., :3, 2]
+        turned = torch.linalg.cross(axes, place.unsqueeze(-2) - frames[..., :3, 3])
+        slopes = torch.empty_like(turned)
+        slopes[..., self._columns, :] = torch.where(self._turns, turned, axes)
+        return place, slopes
+
+
+def _terms(rotation: _Constant, offset: tuple[float, ...], prismatic: bool) -> torch.Tensor:
+    """Factors of 1, cos q, sin q and q in a stage's transform, shape (4, 16)."""
+    rest, cos, sin, slide = torch.eye(4), torch.zeros(4, 4), torch.zeros(4, 4), torch.zeros(4, 4)
+    if prismatic:
+        slide[2, 3] = 1.0
+    else:
+        cos[:2, :2], sin[:2, :2] = rest[:2, :2], torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+        rest = rest - cos
+    return (_matrix(rotation, offset) @ torch.stack([rest, cos, sin, slide])).flatten(1)
+
+
+def _matrix(rotation: _Constant, offset: Sequence[float]) -> torch.Tensor:
+    """Homogeneous transform, shape (4, 4)."""
+    rows = [[*row, shift] for row, shift in zip(rotation, offset)]
+    return torch.tensor([*rows, [0.0, 0.0, 0.0, 1.0]])
 
 
 def _fold(chain: Sequence[UrdfJoint],

@@ -1,8 +1,12 @@
 """The arm alone: joint positions and velocities."""
 
+import functools
+
 import numpy as np
 
+from mbrl_ros.robots.kinematics import KinematicChain
 from mbrl_ros.robots.profile import RobotProfile
+from mbrl_ros.spaces.joint_view import JointView
 from mbrl_ros.types import ArmCommand, RobotState
 
 
@@ -16,6 +20,11 @@ class JointSpace:
         self.robot, self.frame = robot, None
         self._limits = np.array(robot.max_velocity_rad_s)
         self._acceleration = np.array(robot.max_acceleration_rad_s2)
+
+    @functools.cached_property
+    def view(self) -> JointView:
+        """What a learned policy sees; raises ConfigError if the robot's URDF has no such chain."""
+        return JointView(KinematicChain.of_robot(self.robot))
 
     def observe(self, state: RobotState) -> np.ndarray:
         """See `ActionSpace.observe`."""
