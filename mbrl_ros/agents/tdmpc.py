@@ -186,7 +186,7 @@ class TdmpcLearner:
                                     self._config.holdout_fraction, _FEWEST_HELD_OUT)
 
     def surprise(self, transitions: Transitions) -> Surprise | None:
-        """See `Learner.surprise`; that of a transition is the logarithm of its error, in units of the typical one when learned."""
+        """See `Learner.surprise`; that of a transition is the logarithm of its error, in units of what was usual when learned."""
         if self._model is None:
             return None
         error = self._error(self._model, self._steps(transitions))
@@ -197,14 +197,16 @@ class TdmpcLearner:
         """See `Learner.update`."""
         generator, steps = torch.Generator().manual_seed(lesson.seed), self._steps(lesson.transitions)
         is_first = self._model is None
-        inputs = Normalizer.fit(self._view.features(steps.obs, steps.goal), constant_scale=1.0) if is_first else self._model.inputs
+        features = self._view.features(steps.obs, steps.goal)
+        inputs = Normalizer.fit(features, constant_scale=1.0) if is_first else self._model.inputs
         learning = self._learning(inputs, generator)
         if not is_first:
             learning.resume(self._bundle.groups)
         imitates = is_first and bool(steps.is_shown.any())
         sequences = self._sequences(lesson, steps, generator)
         for _ in polled(self._config.first_updates if imitates else self._config.updates, is_cancelled):
-            learning.update(self._unrolled(inputs, *sequences.draw(self._config.batch_size)), generator, learns_policy=not imitates)
+            batch = self._unrolled(inputs, *sequences.draw(self._config.batch_size))
+            learning.update(batch, generator, learns_policy=not imitates)
         model = self._measured(learning, steps, torch.from_numpy(lesson.judged_on))
         figures = {'holdout_rmse': model.units.error / model.units.change}
         return LearningReport({**learning.groups(), **model.groups()}, True, 'model and policy learned on', figures, {})
@@ -251,9 +253,10 @@ class TdmpcLearner:
     @torch.no_grad()
     def _error(self, model: LatentModel, steps: Steps) -> torch.Tensor:
         """Root mean squared error of predicted latents, shape (N,)."""
-        predicted = model.networks.next(model.encode(self._view.features(steps.obs, steps.goal)), self._view.seen(steps.obs, steps.action))
-        return (predicted - model.encode(self._view.features(steps.next_obs, steps.goal))).square().mean(dim=1).sqrt()
+        latent, reached = (model.encode(self._view.features(obs, steps.goal)) for obs in (steps.obs, steps.next_obs))
+        predicted = model.networks.next(latent, self._view.seen(steps.obs, steps.action))
+        return (predicted - reached).square().mean(dim=1).sqrt()
 
 
-KIND = AgentKind('planning in the latent of a model that knows returns alone', TdmpcActingConfig, TdmpcLearningConfig, TdmpcConfig,
+KIND = AgentKind('a latent model of returns, planned in by sampling', TdmpcActingConfig, TdmpcLearningConfig, TdmpcConfig,
                  TdmpcAgent, TdmpcLearner)

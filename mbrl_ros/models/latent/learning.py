@@ -4,8 +4,7 @@ The model is unrolled along sequences of real transitions. At each step its late
 observation, and it should tell reward, end and value. The policy learns from the critics at encoded observations.
 
 Note:
-    Reward and value are regressed with Huber's loss, as in the first paper. Latents are normalised, and their targets come from
-    the encoder itself, as in the second (2310.16828).
+    Reward and value are regressed with Huber's loss. Targets of latents come from the encoder itself, as in TD-MPC2 (2310.16828).
 """
 
 import copy
@@ -31,7 +30,7 @@ class LatentLearningConfig(Config):
 
     sizes: LatentSizes = section(LatentSizes, 'Encoder, dynamics and outcome.')
     actor_critic: ActorCriticConfig = section(ActorCriticConfig, 'Policy and critics.')
-    consistency: float = setting(20.0, 'Weight of the squared error of a predicted latent.', low=0.0, high=1e4)
+    consistency: float = setting(2.0, 'Weight of the squared error of a predicted latent.', low=0.0, high=1e4)
     reward: float = setting(0.5, 'Weight of the error of a predicted reward, and of a predicted end.', low=0.0, high=1e4)
     value: float = setting(0.1, 'Weight of the error of a value.', low=0.0, high=1e4)
     shown: float = setting(1.0, 'Weight with which the encoder learns what tells demonstrated actions.', low=0.0, high=1e4)
@@ -129,8 +128,9 @@ class LatentLearning:
         before, after = torch.cat(latents[:-1]), torch.cat(latents[1:])  # (H B, S)
         reward, end = self.networks.outcome_of(before, steps.action)
         values = values_of(self.policy.critics, before, steps.action)
+        earned = config.actor_critic.reward_scale * steps.reward
         error = (config.consistency * (after - reached).square().mean(dim=1)
-                 + config.reward * functional.huber_loss(reward, config.actor_critic.reward_scale * steps.reward, reduction='none')
+                 + config.reward * functional.huber_loss(reward, earned, reduction='none')
                  + config.reward * functional.binary_cross_entropy_with_logits(end, 1.0 - steps.goes_on, reduction='none')
                  + config.value * value_loss(values, target).sum(dim=0))
         weight = config.fading ** torch.arange(horizon).unsqueeze(1) * batch.is_inside

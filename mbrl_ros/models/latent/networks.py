@@ -1,20 +1,21 @@
 """The networks of a latent model: encoder, dynamics, outcome of a step.
 
-The latent is normalised in groups (SimNorm of TD-MPC2; Hansen et al. 2024, arXiv:2310.16828): each group of entries is positive
-and sums to 1, so that predictions stay bounded and latents cannot collapse to nothing.
+Latents are normalised by layer, so that predictions stay bounded and latents cannot shrink to nothing.
+
+Note:
+    TD-MPC2 normalises groups of entries by softmax (SimNorm). Here these saturated, and distant states got the same latent.
 """
 
 import dataclasses
 from collections.abc import Mapping
 
 import torch
+from torch.nn import functional
 
 from mbrl_ros.config import Config, setting
-from mbrl_ros.errors import BundleError, ConfigError
+from mbrl_ros.errors import BundleError
 from mbrl_ros.models.actor_critic.networks import Networks
 
-#: Entries of the latent that are normalised together.
-GROUP_SIZE = 8
 _NAMES = 'encoder', 'dynamics', 'outcome'
 #: Reward and end.
 _OUTCOMES = 2
@@ -26,13 +27,8 @@ Tensors = Mapping[str, torch.Tensor]
 class LatentSizes(Config):
     """Sizes of encoder, dynamics and outcome."""
 
-    latent_size: int = setting(64, f'Entries of the latent (S), a multiple of {GROUP_SIZE}.', low=GROUP_SIZE, high=1024)
+    latent_size: int = setting(64, 'Entries of the latent (S).', low=2, high=1024)
     hidden_size: int = setting(128, 'Units of each of two hidden layers.', low=1, high=2048)
-
-    def check(self) -> None:
-        """Raise ConfigError when the latent is not made of whole groups."""
-        if self.latent_size % GROUP_SIZE:
-            raise ConfigError(f'LatentSizes.latent_size needs a multiple of {GROUP_SIZE}, got {self.latent_size}')
 
 
 class LatentNetworks(torch.nn.Module):
@@ -67,9 +63,8 @@ class LatentNetworks(torch.nn.Module):
         latent = found.latent_size
         joint = latent + action_size
         for name, sizes in zip(_NAMES, ((1, num_features, latent), (1, joint, latent), (1, joint, _OUTCOMES))):
-            if (own := getattr(found, name).sizes) != sizes or latent % GROUP_SIZE:
-                raise BundleError(f'{name} of the latent model has the sizes {own}, here they are {sizes}, with a latent of a '
-                                  f'multiple of {GROUP_SIZE} entries')
+            if (own := getattr(found, name).sizes) != sizes:
+                raise BundleError(f'{name} of the latent model has the sizes {own}, here they are {sizes}')
         return found
 
     def groups(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -96,5 +91,5 @@ class LatentNetworks(torch.nn.Module):
 
 
 def _normalised(raw: torch.Tensor) -> torch.Tensor:
-    """SimNorm: softmax over each group of entries, shape (B, S)."""
-    return torch.softmax(raw.unflatten(-1, (-1, GROUP_SIZE)), dim=-1).flatten(-2)
+    """To zero mean and unit spread over the entries of each row, shape (B, S)."""
+    return functional.layer_norm(raw, raw.shape[-1:])

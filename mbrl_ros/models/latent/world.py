@@ -90,9 +90,10 @@ class LatentModel:
         networks = LatentNetworks.from_groups(groups, num_features, action_size)
         critics, actor = (Networks.from_tensors(groups.get(name, {})) for name in (_CRITICS, _ACTOR))
         latent = networks.latent_size
-        for name, (_, *own), fitting in (_CRITICS, critics.sizes, [latent + action_size, 1]), (_ACTOR, actor.sizes, [latent, 2 * action_size]):
+        for name, own, fitting in ((_CRITICS, critics.sizes[1:], (latent + action_size, 1)),
+                                   (_ACTOR, actor.sizes, (1, latent, 2 * action_size))):
             if own != fitting:
-                raise BundleError(f'{name} of the latent model takes and gives {own} numbers, here these are {fitting}')
+                raise BundleError(f'{name} of the latent model have the sizes {own}, here they are {fitting}')
         return cls(inputs_of(groups, num_features), networks, critics, actor, Units.from_tensors(groups.get(_UNITS, {})))
 
 
@@ -114,7 +115,6 @@ class LatentWorld:
         self._model, self._view, self._goal, self.sensed_size = model, view, goal, sensed_size
         self.obs_size, self.action_size = model.networks.latent_size, model.actor.sizes[2] // 2
         self.output_scale = torch.ones(self.obs_size)
-        self.hidden_units = 2 * model.networks.dynamics.weights[0].shape[2]
 
     def start(self, obs: torch.Tensor) -> torch.Tensor:
         """See `WorldModel.start`."""
