@@ -52,7 +52,7 @@ class TdmpcLearnerConfig(RoundsConfig):
     updates: int = setting(300, 'Updates of everything in a round.', low=0, high=100_000)
     first_updates: int = setting(2000, 'Updates, instead, in a first round that imitates demonstrations; the policy only '
                                        'imitates in these.', low=0, high=100_000)
-    batch_size: int = setting(128, 'Sequences of an update.', low=1, high=100_000)
+    batch_size: int = setting(64, 'Sequences of an update.', low=1, high=100_000)
     horizon: int = setting(3, 'Steps of a sequence.', low=1, high=50)
     hindsight_share: float = setting(0.5, 'Share of the sequences whose goal is replaced by what was achieved later.',
                                      low=0.0, high=1.0)

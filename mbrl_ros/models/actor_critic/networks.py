@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mbrl_ros.errors import BundleError
 
-#: Actions and values start near zero.
+#: Size of the weights of the last layer relative to the others: actions and values start near zero.
 _LAST_GAIN = 0.01
 _LOG_STD_LOW, _LOG_STD_HIGH = -3.5, 1.0
 _HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
@@ -27,14 +27,13 @@ class Networks(torch.nn.Module):
         output_size: O.
         hidden_size: Units of each hidden layer.
         generator: Source of the initial weights.
-        last_gain: Size of the weights of the last layer, relative to those that keep the spread.
     """
 
     def __init__(self, num_networks: int, input_size: int, output_size: int, hidden_size: int, *,
-                 generator: torch.Generator, last_gain: float = _LAST_GAIN) -> None:
+                 generator: torch.Generator) -> None:
         super().__init__()
         sizes, hidden = [input_size, hidden_size, hidden_size, output_size], (num_networks, 1, hidden_size)
-        gains = [math.sqrt(2.0), math.sqrt(2.0), last_gain]
+        gains = [math.sqrt(2.0), math.sqrt(2.0), _LAST_GAIN]
         self.weights = torch.nn.ParameterList(
             gain / math.sqrt(rows) * torch.randn((num_networks, rows, columns), generator=generator)
             for gain, rows, columns in zip(gains, sizes, sizes[1:]))

@@ -30,9 +30,9 @@ class LatentLearningConfig(Config):
 
     sizes: LatentSizes = section(LatentSizes, 'Encoder, dynamics and outcome.')
     actor_critic: ActorCriticConfig = section(ActorCriticConfig, 'Policy and critics.')
-    consistency: float = setting(2.0, 'Weight of the squared error of a predicted latent.', low=0.0, high=1e4)
-    reward: float = setting(0.5, 'Weight of the error of a predicted reward, and of a predicted end.', low=0.0, high=1e4)
-    value: float = setting(0.1, 'Weight of the error of a value.', low=0.0, high=1e4)
+    consistency: float = setting(2.0, 'Weight of the squared error of a predicted latent, for each feature.', low=0.0, high=1e4)
+    reward: float = setting(1.0, 'Weight of the error of a predicted reward, and of a predicted end.', low=0.0, high=1e4)
+    value: float = setting(0.05, 'Weight of the error of a value.', low=0.0, high=1e4)
     shown: float = setting(1.0, 'Weight with which the encoder learns what tells demonstrated actions.', low=0.0, high=1e4)
     fading: float = setting(0.5, 'Factor by which an error counts less with each step of a sequence.', low=0.0, high=1.0)
 
@@ -129,7 +129,7 @@ class LatentLearning:
         reward, end = self.networks.outcome_of(before, steps.action)
         values = values_of(self.policy.critics, before, steps.action)
         earned = config.actor_critic.reward_scale * steps.reward
-        error = (config.consistency * (after - reached).square().mean(dim=1)
+        error = (config.consistency * (after - reached).square().sum(dim=1) / self._sizes[0]
                  + config.reward * functional.huber_loss(reward, earned, reduction='none')
                  + config.reward * functional.binary_cross_entropy_with_logits(end, 1.0 - steps.goes_on, reduction='none')
                  + config.value * value_loss(values, target).sum(dim=0))
