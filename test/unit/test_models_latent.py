@@ -14,7 +14,7 @@ from mbrl_ros.models.actor_critic.networks import sampled_action, values_of
 from mbrl_ros.models.actor_critic.soft_actor_critic import ActorCriticConfig
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.latent.learning import LatentLearning, LatentLearningConfig, Unrolled
-from mbrl_ros.models.latent.networks import LatentSizes
+from mbrl_ros.models.latent.networks import LatentNetworks, LatentSizes
 from mbrl_ros.models.latent.sequences import Sequences
 from mbrl_ros.models.latent.world import Discounted, LatentModel, LatentWorld, Units
 from mbrl_ros.planning.planner import PlannerConfig
@@ -48,12 +48,14 @@ def made_batch(seed=0, shown=True):
                     draw(HORIZON, BATCH), goes_on, is_inside, torch.full((BATCH,), shown))
 
 
-def test_latents_keep_their_size_whatever_the_features():
-    networks = made_learning().networks
-    latent = networks.encode(100.0 * torch.randn((5, FEATURES), generator=seeded()))
-    for made in (latent, networks.next(latent, torch.ones(5, ACTIONS))):
-        torch.testing.assert_close(made.mean(dim=1), torch.zeros(5), atol=1e-5, rtol=0.0)
-        torch.testing.assert_close(made.std(dim=1, correction=0), torch.ones(5), atol=1e-3, rtol=0.0)
+def test_latents_begin_as_the_features_and_steps_as_no_change():
+    networks, features = made_learning().networks, torch.randn((5, FEATURES), generator=seeded())
+    latent = networks.encode(features)
+    assert latent.shape == (5, 16)
+    torch.testing.assert_close(latent, torch.cat([features, torch.zeros(5, 12)], dim=1), atol=0.1, rtol=0.0)
+    torch.testing.assert_close(networks.next(latent, torch.ones(5, ACTIONS)), latent, atol=0.1, rtol=0.0)
+    small = LatentNetworks.of_sizes(FEATURES, ACTIONS, LatentSizes(latent_size=2, hidden_size=16), seeded())
+    assert small.latent_size == FEATURES  # None of the features is left out.
 
 
 def test_the_loss_is_that_of_each_step_of_each_sequence_until_its_end():
@@ -80,10 +82,10 @@ def test_the_loss_is_that_of_each_step_of_each_sequence_until_its_end():
                 ends = torch.sigmoid(torch.tensor(end))
                 values = values_of(policy.critics, latent, action)[:, 0].tolist()
                 latent = networks.next(latent, action)
-                error = (2.0 * float((latent - reached).square().mean())
-                         + 0.5 * huber(reward - 0.5 * float(batch.reward[step, row]), 1.0)
-                         - 0.5 * float(torch.log(1.0 - ends if batch.goes_on[step, row] else ends))
-                         + 0.1 * sum(huber(value - target, 3.0) for value in values))
+                error = (2.0 * float((latent - reached).square().sum()) / FEATURES
+                         + huber(reward - 0.5 * float(batch.reward[step, row]), 1.0)
+                         - float(torch.log(1.0 - ends if batch.goes_on[step, row] else ends))
+                         + 0.05 * sum(huber(value - target, 3.0) for value in values))
                 total, weights = total + 0.5**step * error, weights + 0.5**step
     assert found == pytest.approx(total / weights, rel=1e-4)
 

@@ -78,7 +78,7 @@ class LatentLearning:
         self.networks = LatentNetworks.of_sizes(*self._sizes, config.sizes, generator)
         # Noise goes on features; a latent with noise would be none.
         self.policy = SoftActorCritic(
-            config.sizes.latent_size, action_size, dataclasses.replace(config.actor_critic, imitation_noise=0.0), generator,
+            self.networks.latent_size, action_size, dataclasses.replace(config.actor_critic, imitation_noise=0.0), generator,
             shared=self.networks.parameters())
 
     def resume(self, groups: Mapping[str, Tensors]) -> None:

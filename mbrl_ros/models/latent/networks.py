@@ -30,7 +30,8 @@ Tensors = Mapping[str, torch.Tensor]
 class LatentSizes(Config):
     """Sizes of encoder, dynamics and outcome."""
 
-    latent_size: int = setting(64, 'Entries of the latent (S).', low=2, high=1024)
+    latent_size: int = setting(64, 'Entries of the latent (S), or as many as there are features, if these are more.', low=1,
+                               high=1024)
     hidden_size: int = setting(128, 'Units of each of two hidden layers.', low=1, high=2048)
 
 
@@ -50,7 +51,8 @@ class LatentNetworks(torch.nn.Module):
     @classmethod
     def of_sizes(cls, num_features: int, action_size: int, sizes: LatentSizes, generator: torch.Generator) -> 'LatentNetworks':
         """Networks of chance for F features and A entries of an action."""
-        latent, joint = sizes.latent_size, sizes.latent_size + action_size
+        latent = max(sizes.latent_size, num_features)
+        joint = latent + action_size
         return cls(Networks(1, num_features, latent, sizes.hidden_size, generator=generator),
                    Networks(1, joint, latent, sizes.hidden_size, generator=generator),
                    Networks(1, joint, _OUTCOMES, sizes.hidden_size, generator=generator))
