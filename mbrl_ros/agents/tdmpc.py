@@ -49,8 +49,8 @@ _LEAST_SURPRISING, _MOST_SURPRISING = -2.0, 1.0
 class TdmpcLearnerConfig(RoundsConfig):
     """How model, critics and policy are trained."""
 
-    updates: int = setting(300, 'Updates of everything in a round.', low=0, high=100_000)
-    first_updates: int = setting(2000, 'Updates, instead, in a first round that imitates demonstrations; the policy only '
+    updates: int = setting(200, 'Updates of everything in a round.', low=0, high=100_000)
+    first_updates: int = setting(1500, 'Updates, instead, in a first round that imitates demonstrations; the policy only '
                                        'imitates in these.', low=0, high=100_000)
     batch_size: int = setting(64, 'Sequences of an update.', low=1, high=100_000)
     horizon: int = setting(3, 'Steps of a sequence.', low=1, high=50)
@@ -67,6 +67,8 @@ class TdmpcActingConfig(ActingConfig):
 
     planner: PlannerConfig = section(PlannerConfig, 'The planner.')
     num_proposals: int = setting(24, 'Candidates of the policy in each plan.', low=1, high=10_000)
+    anchor: float = setting(0.0, 'Value taken off a plan, in the scale of rewards, for the squared distance of each action '
+                                 'from the policy\'s.', low=0.0, high=1e6)
     exploration: float = setting(0.1, 'Standard deviation of normal noise on actions; evaluations add none.', low=0.0, high=2.0)
 
     def check(self) -> None:
@@ -148,18 +150,19 @@ class TdmpcAgent:
         begin_s = time.perf_counter()
         towards = np.full(GOAL_SIZE, np.nan) if goal is None else goal
         seen, towards, before = (torch.as_tensor(values, dtype=torch.float32) for values in (obs, towards, previous_action))
-        world, config = LatentWorld(self._model, self._view, towards, self._contract.obs_size), self._config
+        config, start = self._config, (self._model, self._view, towards, self._contract.obs_size)
+        world = LatentWorld(*start, config.anchor)
         proposals = world.proposals(seen, config.num_proposals, config.planner.horizon, memory.generator)
         left_s = None if deadline_s is None else deadline_s - (time.perf_counter() - begin_s)
         plan = memory.planner.plan(world, obs, Discounted(self._model.units.discount), proposals=proposals.numpy(),
                                    previous_action=self._view.seen(seen, before).numpy(), deadline_s=left_s)
-        states, actions = (torch.as_tensor(values, dtype=torch.float32) for values in (plan.mean_obs[:-1], plan.actions))
+        states, actions = (torch.as_tensor(values, dtype=torch.float32) for values in (plan.mean_obs, plan.actions))
         own = actions[:1]
         if config.exploration:
             own = own + config.exploration * torch.randn(own.shape, generator=memory.generator)
         action = limit_changes(self._view.action(seen, own[0])[None], before.clamp(-1.0, 1.0), self._max_change)[0]
         return Decision(action.numpy().astype(np.float64), time.perf_counter() - begin_s,
-                        plan.value / self._model.units.reward_scale, world.doubt(states, actions))
+                        LatentWorld(*start).worth(states, actions), world.doubt(states[:-1], actions))
 
 
 class TdmpcLearner:

@@ -11,6 +11,7 @@ from mbrl_ros.models.actor_critic.learning import INPUTS, inputs_of, normalised
 from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action, values_of
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.models.latent.networks import LatentNetworks, Tensors
+from mbrl_ros.planning.returns import particle_returns
 from mbrl_ros.spaces.view import View
 
 _CRITICS, _ACTOR, _UNITS = 'critics', 'average', 'units'
@@ -107,12 +108,13 @@ class LatentWorld:
         view: What it sees, and in which axes it acts.
         goal: Shape (3,), metres; NaN without one.
         sensed_size: O.
+        anchor: Reward taken off for the squared distance of an action from the policy's.
     """
 
     ensemble_size = 1
 
-    def __init__(self, model: LatentModel, view: View, goal: torch.Tensor, sensed_size: int) -> None:
-        self._model, self._view, self._goal, self.sensed_size = model, view, goal, sensed_size
+    def __init__(self, model: LatentModel, view: View, goal: torch.Tensor, sensed_size: int, anchor: float = 0.0) -> None:
+        self._model, self._view, self._goal, self.sensed_size, self._anchor = model, view, goal, sensed_size, anchor
         self.obs_size, self.action_size = model.networks.latent_size, model.actor.sizes[2] // 2
         self.output_scale = torch.ones(self.obs_size)
 
@@ -130,6 +132,8 @@ class LatentWorld:
         shape = state.shape[:-1]
         rows = state.reshape(-1, self.obs_size), action.expand(*shape, -1).reshape(-1, self.action_size)
         reward, end = self._model.networks.outcome_of(*rows)
+        if self._anchor:
+            reward = reward - self._anchor * (rows[1] - mean_action(self._model.actor, rows[0])).square().sum(dim=1)
         return reward.view(shape), torch.sigmoid(end).view(shape)
 
     def value(self, state: torch.Tensor) -> torch.Tensor:
@@ -147,6 +151,12 @@ class LatentWorld:
             actions.append(torch.cat([mean_action(self._model.actor, state[:1]), sampled[1:]]))
             state = self._model.networks.next(state, actions[-1])
         return torch.stack(actions, dim=1)
+
+    def worth(self, states: torch.Tensor, actions: torch.Tensor) -> float:
+        """Expected return of a path, states (H + 1, S) and actions (H, A), and of what comes after it, in units of rewards."""
+        units, path = self._model.units, states[1:].unsqueeze(1).unsqueeze(1)  # (H, 1, 1, S)
+        found = particle_returns(Discounted(units.discount), path, actions.unsqueeze(0), states[0], self)
+        return float(found) / units.reward_scale
 
     def doubt(self, states: torch.Tensor, actions: torch.Tensor) -> float:
         """Largest disagreement of the critics along a path, states (H, S) and actions (H, A), in its unit."""
