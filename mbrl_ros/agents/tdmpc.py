@@ -1,12 +1,14 @@
 """TD-MPC: planning in the latent of a model that knows returns alone (Hansen et al. 2022, arXiv:2203.04955; 2024, 2310.16828).
 
 The learner fits an encoder, and in its latent the dynamics, rewards, critics and a policy; nothing predicts observations. The
-agent replans every control step: MPPI searches a few steps ahead, from noise and from what the policy proposes, and the critics
-tell what comes after.
+agent replans every control step: a search by sampling looks a few steps ahead, from noise and from what the policy proposes, and
+the critics tell what comes after.
 
 Note:
-    Demonstrations are imitated, first and in each update, and goals are replaced in hindsight, as for `mbpo`. The planner is the
-    common one, whose MPPI keeps its deviation and averages over all candidates.
+    The papers search by MPPI, which here is a setting of the common planner and keeps its deviation; iCEM (Pinneri et al. 2020)
+    narrows it, and keeps the best candidate, so that a plan is never worth less than the policy's. Demonstrations are imitated,
+    first and in each update, and goals are replaced in hindsight, as for `mbpo`. Where there are demonstrations, plans are
+    anchored to the policy: critics overrate actions that nothing has shown (Lin et al. 2025, arXiv:2502.03550).
 """
 
 import copy

@@ -196,7 +196,7 @@ class Line:
         return -(self.next(latent, action).square() + 0.1 * action.square())[:, 0], torch.full((len(latent),), -40.0)
 
 
-def on_line(discount, networks=None):
+def on_line(discount, networks=None, anchor=0.0):
     """World of the line with the best policy and its values, from the Riccati equation, and the policy's gain."""
     cost = 0.0  # Of the best way on, for each z^2.
     for _ in range(500):
@@ -212,8 +212,8 @@ def on_line(discount, networks=None):
         return -((1.0 + discount * cost) * after.square() + 0.1 * action.square()).expand(2, -1, -1)
 
     actor.sizes = 1, 1, 2
-    model = LatentModel(Normalizer.identity(1), networks or Line(), critics, actor, Units(discount, 1.0))
-    return LatentWorld(model, PlainView(1, has_goal=False), torch.full((3,), torch.nan), 1), gain, cost
+    model = LatentModel(Normalizer.identity(1), networks or Line(), critics, actor, Units(discount, 0.5))
+    return LatentWorld(model, PlainView(1, has_goal=False), torch.full((3,), torch.nan), 1, anchor), gain, cost
 
 
 def test_the_return_of_a_plan_is_its_discounted_rewards_and_the_value_after_them():
@@ -230,6 +230,8 @@ def test_the_return_of_a_plan_is_its_discounted_rewards_and_the_value_after_them
             place += 0.5 * action
             expected -= 0.9**step * (place**2 + 0.1 * action**2)
         assert found[row] == pytest.approx(expected - 0.9**3 * cost * place**2, abs=1e-5)
+        states = torch.cat([start[None], torch.stack(path)[:, row]])
+        assert world.worth(states, actions[row]) == pytest.approx(2.0 * found[row], abs=1e-5)
 
 
 class EndsAtOnce(Line):
@@ -246,10 +248,19 @@ def test_nothing_counts_after_an_end_that_the_model_foresees():
     assert float(found) == pytest.approx(-(0.5**2 + 0.1 * 0.2**2), abs=1e-5)
 
 
+def test_an_anchor_takes_off_the_squared_distance_from_the_policy():
+    free, gain, _ = on_line(0.9)
+    anchored, _, _ = on_line(0.9, anchor=3.0)
+    state, action = torch.tensor([[[0.4]], [[-0.2]]]), torch.tensor([[[0.1]], [[0.3]]])
+    difference = free.outcome(state, action, state)[0] - anchored.outcome(state, action, state)[0]
+    torch.testing.assert_close(difference, 3.0 * (action + gain * state).square()[..., 0])
+
+
+@pytest.mark.parametrize('optimiser', ['icem', 'mppi'])
 @pytest.mark.parametrize('place', [0.3, -0.5])
-def test_a_plan_in_the_latent_begins_with_the_best_action_of_a_linear_problem(place):
+def test_a_plan_in_the_latent_begins_with_the_best_action_of_a_linear_problem(place, optimiser):
     world, gain, cost = on_line(0.9)
-    config = PlannerConfig(optimiser='mppi', horizon=3, population_size=128, num_elites=16, num_iterations=6, num_particles=1,
+    config = PlannerConfig(optimiser=optimiser, horizon=3, population_size=128, num_elites=16, num_iterations=6, num_particles=1,
                            propagation='expectation', noise_beta=0.0, init_std=0.3, temperature=0.01, device='cpu')
     planner = make_planner(config, 1, seed=0)
     for _ in range(3):
