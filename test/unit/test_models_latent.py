@@ -145,7 +145,8 @@ def test_a_model_is_its_groups_and_what_is_none_is_refused_in_a_sentence():
     for changes, match in (({'encoder': broken}, 'not finite'), ({'dynamics': groups['encoder']}, 'dynamics of the latent model'),
                            ({'critics': groups['average']}, 'critics of the latent model'), ({'units': {}}, "'discount'"),
                            ({'inputs': {}}, 'positive deviations of 4 features'), ({'average': {}}, 'no networks'),
-                           ({'units': {**groups['units'], 'error': torch.tensor(torch.inf)}}, "'error'")):
+                           ({'units': {**groups['units'], 'error': torch.tensor(torch.inf)}}, "'error', got inf"),
+                           ({'units': {**groups['units'], 'disagreement': torch.zeros(())}}, "'disagreement', got 0.0")):
         with pytest.raises(BundleError, match=match):
             LatentModel.from_groups({**groups, **changes}, FEATURES, ACTIONS)
     larger = made_learning(config=dataclasses.replace(CONFIG, sizes=LatentSizes(latent_size=24, hidden_size=16)))

@@ -41,11 +41,11 @@ class Units:
 
     @classmethod
     def from_tensors(cls, tensors: Tensors) -> 'Units':
-        """Inverse of `tensors`; raises BundleError for anything else than finite positive numbers."""
+        """Inverse of `tensors`; raises BundleError for anything else than positive numbers, where a discount may be 0."""
         numbers = {field.name: tensors.get(field.name, torch.empty(0)) for field in dataclasses.fields(cls)}
         for name, number in numbers.items():
-            if number.shape != () or not 0.0 <= float(number) < math.inf:
-                raise BundleError(f'the latent model needs {name!r} as one finite number of at least 0, got {number.tolist()}')
+            if number.shape != () or not 0.0 <= number < math.inf or (number == 0.0 and name != 'discount'):
+                raise BundleError(f'the latent model needs one positive finite number for {name!r}, got {number.tolist()}')
         return cls(**{name: float(number) for name, number in numbers.items()})
 
 
