@@ -143,8 +143,8 @@ def test_a_model_is_its_groups_and_what_is_none_is_refused_in_a_sentence():
     assert torch.equal(values_of(model.critics, latent, action), values_of(learning.policy.critics, latent, action))
     broken = {**groups['encoder'], 'biases.0': torch.full_like(groups['encoder']['biases.0'], torch.nan)}
     for changes, match in (({'encoder': broken}, 'not finite'), ({'dynamics': groups['encoder']}, 'dynamics of the latent model'),
-                           ({'critics': groups['average']}, 'critics of the latent model'), ({'units': {}}, "'discount'"),
-                           ({'inputs': {}}, 'positive deviations of 4 features'), ({'average': {}}, 'no networks'),
+                           ({'critics': groups['actor']}, 'critics of the latent model'), ({'units': {}}, "'discount'"),
+                           ({'inputs': {}}, 'positive deviations of 4 features'), ({'actor': {}}, 'no networks'),
                            ({'units': {**groups['units'], 'error': torch.tensor(torch.inf)}}, "'error', got inf"),
                            ({'units': {**groups['units'], 'disagreement': torch.zeros(())}}, "'disagreement', got 0.0")):
         with pytest.raises(BundleError, match=match):

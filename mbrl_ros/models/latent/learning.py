@@ -95,8 +95,11 @@ class LatentLearning:
         return {**self.networks.groups(), **self.policy.groups()}
 
     def model(self, units: Units) -> LatentModel:
-        """The model so far, with the running average of the policy; later updates do not change it."""
-        parts = self.networks, self.policy.critics, self.policy.average
+        """The model so far; later updates do not change it.
+
+        A running average of the policy would lag behind the latent that it sees.
+        """
+        parts = self.networks, self.policy.critics, self.policy.actor
         return LatentModel(self._inputs, *copy.deepcopy(parts), units)
 
     def update(self, batch: Unrolled, generator: torch.Generator, *, learns_policy: bool = True) -> None:

@@ -14,7 +14,7 @@ from mbrl_ros.models.latent.networks import LatentNetworks, Tensors
 from mbrl_ros.planning.returns import particle_returns
 from mbrl_ros.spaces.view import View
 
-_CRITICS, _ACTOR, _UNITS = 'critics', 'average', 'units'
+_CRITICS, _ACTOR, _UNITS = 'critics', 'actor', 'units'
 
 
 @dataclasses.dataclass(frozen=True)
