@@ -244,6 +244,10 @@ class AgentConfig(Config):
 
     kind: ClassVar['AgentKind']
 
+    def check(self) -> None:
+        """Raise ConfigError when settings of the agent contradict each other."""
+        self.acting()
+
     def acting(self) -> ActingConfig:
         """Settings of the agent alone."""
         fields = dataclasses.fields(self.kind.acting)

@@ -18,6 +18,7 @@ AGENTS: dict[str, str] = {
     'pets_distilled': 'mbrl_ros.agents.pets_distilled:KIND',
     'mbpo': 'mbrl_ros.agents.mbpo:KIND',
     'sac': 'mbrl_ros.agents.sac:KIND',
+    'tdmpc': 'mbrl_ros.agents.tdmpc:KIND',
     'dyna_q': 'mbrl_ros.agents.dyna_q:KIND',
     'dyna_q_plus': 'mbrl_ros.agents.dyna_q:KIND_PLUS',
     'solver_mpc': 'mbrl_ros.agents.solver_mpc:KIND',

@@ -9,6 +9,7 @@ import torch
 from mbrl_ros.errors import ModelError
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.origin import origin_of
+from mbrl_ros.tasks.reward import GoalReward
 from mbrl_ros.types import Tag
 
 
@@ -121,3 +122,22 @@ def last_of_episode(episode: torch.Tensor) -> torch.Tensor:
     """Index of the last row of each row's episode, shape (N,), for the episodes' numbers, shape (N,), equal ones side by side."""
     _, counts = torch.unique_consecutive(episode, return_counts=True)
     return torch.repeat_interleave(counts.cumsum(0) - 1, counts)
+
+
+def with_goals(steps: Steps, last: torch.Tensor, wanted: GoalReward) -> Steps:
+    """Steps that were recorded without a goal as on the way to where their episode ended.
+
+    Args:
+        steps: N transitions, episodes one after another.
+        last: Index of the last transition of each transition's episode, shape (N,).
+        wanted: Reward of transitions.
+    """
+    if not wanted.has_goal:
+        return steps
+    unknown = steps.goal.isnan().any(dim=1, keepdim=True)
+    return dataclasses.replace(steps, goal=torch.where(unknown, wanted.achieved(steps.next_obs)[last], steps.goal))
+
+
+def with_successes(steps: Steps, last: torch.Tensor, wanted: GoalReward) -> Steps:
+    """Steps of own episodes that ended at their goal as to be imitated too (Oh et al. 2018, arXiv:1806.05635)."""
+    return dataclasses.replace(steps, is_shown=steps.is_shown | wanted.is_within(steps.next_obs, steps.goal)[last])

@@ -1,15 +1,14 @@
 """A policy learned from real transitions and, where there is a model, from imagined ones: the common part of SAC and MBPO."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import BundleError, TrainingCancelled
-from mbrl_ros.models.actor_critic.experience import Hindsight, Recorded, Steps, last_of_episode
-from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action
+from mbrl_ros.models.actor_critic.experience import Hindsight, Recorded, Steps, last_of_episode, with_goals, with_successes
+from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action, values_of
 from mbrl_ros.models.actor_critic.soft_actor_critic import CRITICS, ActorCriticConfig, Batch, SoftActorCritic, Tensors
 from mbrl_ros.models.ensemble.normalizer import Normalizer
 from mbrl_ros.spaces.view import View
@@ -18,11 +17,9 @@ from mbrl_ros.tasks.reward import GoalReward
 #: Largest normalised feature in either direction.
 _BOUND = 10.0
 _STEPS_PER_POLL = 50
-_ACTING, _INPUTS, _VALUE = 'acting', 'inputs', 'value'
+_ACTING, INPUTS, _VALUE = 'acting', 'inputs', 'value'
 #: Share of the real steps about whose value the critics disagree less than the unit of doubt.
 _KNOWN_SHARE = 0.95
-#: Share of a former reward in the values that counts as none.
-_LEFT = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +38,8 @@ class PolicyLearningConfig(Config):
 
     @property
     def rounds_to_follow(self) -> int:
-        """Rounds after which a tenth of a former reward is left in the values.
-
-        Each update moves the targets by their rate towards critics that know the new reward of one step and bootstrap from the
-        targets, so that their distance from the new values falls by the factor 1 - (1 - discount) * target_rate in its slowest
-        direction.
-        """
-        updates = math.log(1.0 / _LEFT) / ((1.0 - self.actor_critic.discount) * self.actor_critic.target_rate)
-        return math.ceil(updates / max(self.updates, 1))
+        """Rounds after which a tenth of a former reward is left in the values."""
+        return self.actor_critic.rounds_to_follow(self.updates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +68,7 @@ class LearnedPolicy:
     def groups(self) -> dict[str, dict[str, torch.Tensor]]:
         """All tensors by name, for each group's name."""
         return {_ACTING: {key: value.clone() for key, value in self.actor.state_dict().items()},
-                _INPUTS: {'mean': self.inputs.mean, 'std': self.inputs.std}}
+                INPUTS: {'mean': self.inputs.mean, 'std': self.inputs.std}}
 
     @classmethod
     def stand_in(cls, num_features: int, action_size: int) -> 'LearnedPolicy':
@@ -94,7 +85,7 @@ class LearnedPolicy:
         actor = Networks.from_tensors(groups.get(_ACTING, {}))
         if actor.sizes != (1, num_features, 2 * action_size):
             raise BundleError(f'the policy has sizes {actor.sizes}, here they are {(1, num_features, 2 * action_size)}')
-        return cls(_inputs(groups, num_features), actor)
+        return cls(inputs_of(groups, num_features), actor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +109,7 @@ class LearnedValue:
     @torch.no_grad()
     def __call__(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Expected discounted return by each critic, shape (E, B), for features (B, F) and actions in the view's axes (B, A)."""
-        return self.critics(torch.cat([normalised(self.inputs, features), action], dim=1))[..., 0] / self.reward_scale
+        return values_of(self.critics, normalised(self.inputs, features), action) / self.reward_scale
 
     def doubt(self, values: torch.Tensor) -> torch.Tensor:
         """Disagreement of the critics, shape (B,), in units of `unit`, for the values of a call, shape (E, B)."""
@@ -147,12 +138,12 @@ class LearnedValue:
         scale, discount, unit = (numbers.get(name, torch.empty(0)) for name in ('reward_scale', 'discount', 'unit'))
         if any(part.shape != (1,) or not 0.0 < float(part) < float('inf') for part in (scale, unit)) or discount.shape != (1,):
             raise BundleError('the critics need a positive scale of rewards, a discount and a positive unit of doubt')
-        return cls(_inputs(groups, num_features), critics, float(scale), float(discount), float(unit))
+        return cls(inputs_of(groups, num_features), critics, float(scale), float(discount), float(unit))
 
 
-def _inputs(groups: Mapping[str, Tensors], num_features: int) -> Normalizer:
-    """The normaliser of F features; raises BundleError if it is none."""
-    mean, std = (groups.get(_INPUTS, {}).get(name, torch.empty(0)) for name in ('mean', 'std'))
+def inputs_of(groups: Mapping[str, Tensors], num_features: int) -> Normalizer:
+    """Normaliser of F features in the tensors of a bundle; raises BundleError if there is none."""
+    mean, std = (groups.get(INPUTS, {}).get(name, torch.empty(0)) for name in ('mean', 'std'))
     if any(part.shape != (num_features,) or not torch.isfinite(part).all() for part in (mean, std)) or (std <= 0.0).any():
         raise BundleError(f'the policy needs finite means and positive deviations of {num_features} features')
     return Normalizer(mean, std)
@@ -225,13 +216,8 @@ class PolicyLearning:
             TrainingCancelled: `is_cancelled` returned true.
         """
         achieved = self._wanted.achieved if self._wanted.has_goal else None
-        real, last = recorded.steps, last_of_episode(recorded.episode)
-        # Own episodes that end at their goal are imitated too (Oh et al. 2018, arXiv:1806.05635).
-        real = dataclasses.replace(real, is_shown=real.is_shown | self._wanted.is_within(real.next_obs, real.goal)[last])
-        if achieved is not None:
-            # Steps recorded without a goal were on the way to where their episode ended.
-            unknown = real.goal.isnan().any(dim=1, keepdim=True)
-            real = dataclasses.replace(real, goal=torch.where(unknown, achieved(real.next_obs)[last], real.goal))
+        last = last_of_episode(recorded.episode)
+        real = with_goals(with_successes(recorded.steps, last, self._wanted), last, self._wanted)
         replay = Hindsight(real, last, achieved, self._config.hindsight_share, generator, recorded.rows)
         is_first = self._learning is None
         if is_first:
@@ -242,7 +228,7 @@ class PolicyLearning:
         # Critics of chance would lead astray an actor that imitates.
         critics_only = is_first and bool(real.is_shown.any())
         number = self._config.first_updates if critics_only else self._config.updates
-        for _ in _polled(number, is_cancelled):
+        for _ in polled(number, is_cancelled):
             parts = [replay.draw(self._config.batch_size)]
             if also is not None and len(also):
                 parts.append(also.take(torch.randint(len(also), (self._config.batch_size,), generator=generator)))
@@ -254,7 +240,7 @@ class PolicyLearning:
         if not len(shown):
             return
         features, action = self._features(shown.obs, shown.goal), self._view.seen(shown.obs, shown.action)
-        for _ in _polled(self._config.imitation_steps, is_cancelled):
+        for _ in polled(self._config.imitation_steps, is_cancelled):
             rows = torch.randint(len(shown), (2 * self._config.batch_size,), generator=generator)
             self._learning.imitate(features[rows], action[rows])
 
@@ -271,7 +257,7 @@ class PolicyLearning:
         self._learning = SoftActorCritic(self._view.num_features, self._action_size, self._config.actor_critic, generator)
 
 
-def _polled(number: int, is_cancelled: Callable[[], bool]) -> Iterator[int]:
+def polled(number: int, is_cancelled: Callable[[], bool]) -> Iterator[int]:
     """Count to a number; raises TrainingCancelled soon after `is_cancelled` returned true."""
     for index in range(number):
         if index % _STEPS_PER_POLL == 0 and is_cancelled():

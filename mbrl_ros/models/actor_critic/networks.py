@@ -95,3 +95,8 @@ def sampled_action(actor: Networks, features: torch.Tensor, noise: torch.Tensor)
     log_slope = 2.0 * (math.log(2.0) - raw - functional.softplus(-2.0 * raw))
     log_density = -0.5 * noise.square() - log_std - _HALF_LOG_TAU - log_slope
     return torch.tanh(raw), log_density.sum(dim=-1)
+
+
+def values_of(critics: Networks, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    """Value by each of E critics, shape (E, B), of features, shape (B, F), and action, shape (B, A)."""
+    return critics(torch.cat([features, action], dim=1))[..., 0]

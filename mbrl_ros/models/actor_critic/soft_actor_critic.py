@@ -7,7 +7,8 @@ Note:
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -15,10 +16,12 @@ from torch.nn import functional
 
 from mbrl_ros.config import Config, setting
 from mbrl_ros.errors import BundleError
-from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action
+from mbrl_ros.models.actor_critic.networks import Networks, mean_action, sampled_action, values_of
 
 CRITICS, _TARGETS, _ACTOR, _AVERAGE, _TEMPERATURE = 'critics', 'targets', 'actor', 'average', 'temperature'
 _FIRST_LOG_TEMPERATURE = -3.0
+#: Share of a former reward in the values that counts as none.
+_LEFT = 0.1
 _TEMPERATURE_RATE = 1e-3
 #: Entropy that the temperature aims at, for each entry of an action.
 _ENTROPY_OF_ENTRY = -1.0
@@ -47,6 +50,16 @@ class ActorCriticConfig(Config):
     imitation: float = setting(20.0, 'Weight of the squared distance from demonstrated actions, against the value.', low=0.0)
     imitation_noise: float = setting(0.1, 'Standard deviation of noise on normalised features while imitating, so that what to do'
                                           ' beside the path is known too.', low=0.0, high=10.0)
+
+    def rounds_to_follow(self, updates: int) -> int:
+        """Rounds of so many updates after which a tenth of a former reward is left in the values.
+
+        Each update moves the targets by their rate towards critics that know the new reward of one step and bootstrap from the
+        targets, so that their distance from the new values falls by the factor 1 - (1 - discount) * target_rate in its slowest
+        direction.
+        """
+        needed = math.log(1.0 / _LEFT) / ((1.0 - self.discount) * self.target_rate)
+        return math.ceil(needed / max(updates, 1))
 
 
 class Batch(NamedTuple):
@@ -77,6 +90,7 @@ class SoftActorCritic:
         action_size: A.
         config: Settings.
         generator: Source of the initial weights.
+        shared: Parameters that learn with the critics, such as those of an encoder.
 
     Attributes:
         generator: Source of the samples in updates; as given at first.
@@ -85,17 +99,18 @@ class SoftActorCritic:
         critics: Value of features and action, (B, F + A), by each critic, (E, B, 1).
     """
 
-    def __init__(self, num_features: int, action_size: int, config: ActorCriticConfig, generator: torch.Generator) -> None:
+    def __init__(self, num_features: int, action_size: int, config: ActorCriticConfig, generator: torch.Generator,
+                 shared: Iterable[torch.nn.Parameter] = ()) -> None:
         self._config, self.generator = config, generator
         self.actor = Networks(1, num_features, 2 * action_size, config.hidden_size, generator=generator)
         self.critics = Networks(config.num_critics, num_features + action_size, 1, config.hidden_size, generator=generator)
         self.average, self._targets = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
         self._log_temperature = torch.full((1,), _FIRST_LOG_TEMPERATURE, requires_grad=True)
 
-        def adam(networks: Networks) -> torch.optim.Optimizer:
-            return torch.optim.AdamW(networks.parameters(), lr=config.learning_rate, weight_decay=_WEIGHT_DECAY)
+        def adam(*parameters: torch.nn.Parameter) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=_WEIGHT_DECAY)
 
-        self._of_actor, self._of_critics = adam(self.actor), adam(self.critics)
+        self._of_actor, self._of_critics = adam(*self.actor.parameters()), adam(*shared, *self.critics.parameters())
         self._of_temperature = torch.optim.Adam([self._log_temperature], lr=_TEMPERATURE_RATE)
         self._optimisers = {f'moments of {name}': optimiser for name, optimiser in (
             (_ACTOR, self._of_actor), (CRITICS, self._of_critics), (_TEMPERATURE, self._of_temperature))}
@@ -128,44 +143,44 @@ class SoftActorCritic:
 
     def imitate(self, features: torch.Tensor, action: torch.Tensor) -> None:
         """One step towards demonstrated actions alone, shape (B, A), at features of shape (B, F); the average follows at once."""
-        self._descend(self._of_actor, self._away(features, action).mean())
+        self._descend(self._of_actor, self.away(features, action).mean())
         self.average.load_state_dict(self.actor.state_dict())
 
     def update(self, batch: Batch, *, learns_actor: bool = True) -> None:
         """One step of the critics, and of actor and temperature unless these rest."""
-        values = self._values(self.critics, batch.features, batch.action)
-        target = self.targets(batch).expand_as(values)
-        self._descend(self._of_critics, functional.huber_loss(values, target, delta=_FAR))
-        _follow(self._targets, self.critics, self._config.target_rate)
+        values = values_of(self.critics, batch.features, batch.action)
+        self.update_critics(value_loss(values, self.targets(batch)).mean())
         if learns_actor:
-            self._update_actor(batch)
-            _follow(self.average, self.actor, self._config.average_rate)
+            self.update_actor(batch)
+
+    def update_critics(self, loss: torch.Tensor) -> None:
+        """One step of the critics, and of what learns with them, down a loss, shape (); their targets follow."""
+        self._descend(self._of_critics, loss)
+        _follow(self._targets, self.critics, self._config.target_rate)
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> torch.Tensor:
         """What the critics should say of a batch, shape (B,): reward, and value after it unless the episode ended for good."""
         action, _ = sampled_action(self.actor, batch.next_features, self._noise(batch.action))
-        after = self._values(self._targets, batch.next_features, action).amin(dim=0)
+        after = values_of(self._targets, batch.next_features, action).amin(dim=0)
         return self._config.reward_scale * batch.reward + self._config.discount * batch.goes_on * after
 
-    def _update_actor(self, batch: Batch) -> None:
+    def update_actor(self, batch: Batch) -> None:
+        """One step of actor and temperature; the average follows."""
         action, log_density = sampled_action(self.actor, batch.features, self._noise(batch.action))
         temperature = self._log_temperature.detach().exp()
-        loss = (temperature * log_density - self._values(self.critics, batch.features, action).amin(dim=0)).mean()
+        loss = (temperature * log_density - values_of(self.critics, batch.features, action).amin(dim=0)).mean()
         if self._config.imitation and batch.is_shown.any():
-            loss = loss + self._config.imitation * (self._away(batch.features, batch.action) * batch.is_shown).mean()
+            loss = loss + self._config.imitation * (self.away(batch.features, batch.action) * batch.is_shown).mean()
         self._descend(self._of_actor, loss)
         missing = log_density.detach().mean() + _ENTROPY_OF_ENTRY * batch.action.shape[1]
         self._descend(self._of_temperature, -(self._log_temperature.exp() * missing).sum())
+        _follow(self.average, self.actor, self._config.average_rate)
 
-    def _away(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def away(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Squared distance of the actor from actions to imitate, shape (B,)."""
         beside = features + self._config.imitation_noise * self._noise(features)
         return (mean_action(self.actor, beside) - action.clamp(-1.0, 1.0)).square().sum(dim=1)
-
-    def _values(self, critics: Networks, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Shape (E, B)."""
-        return critics(torch.cat([features, action], dim=1))[..., 0]
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:
         return torch.randn(like.shape, generator=self.generator)
@@ -180,6 +195,11 @@ class SoftActorCritic:
         for parameter, gradient in zip(own, torch.autograd.grad(loss, own)):
             parameter.grad = gradient
         optimiser.step()
+
+
+def value_loss(values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """What it costs that critics say other values, shape (E, B), than they should, shape (B,); shape (E, B)."""
+    return functional.huber_loss(values, target.expand_as(values), reduction='none', delta=_FAR)
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""Models that predict in a latent space what matters for returns, and no observation."""
