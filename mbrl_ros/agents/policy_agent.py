@@ -7,9 +7,10 @@ import time
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, Decision
+from mbrl_ros.agents.agent import Decision
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import ENSEMBLE, ensemble_of
+from mbrl_ros.agents.kind import ActingConfig
 from mbrl_ros.config import setting
 from mbrl_ros.errors import PlanningError
 from mbrl_ros.models.actor_critic.imagination import disagreement

@@ -6,7 +6,7 @@ directory. The entries here have the same form, so that an algorithm is imported
 
 import importlib
 
-from mbrl_ros.agents.agent import AgentKind
+from mbrl_ros.agents.kind import AgentKind
 from mbrl_ros.config import suggestion
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.modules import first_line, working_directory_modules

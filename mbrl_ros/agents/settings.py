@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbrl_ros.agents.agent import AgentConfig, AgentKind
+from mbrl_ros.agents.kind import AgentConfig, AgentKind
 from mbrl_ros.agents.registry import AGENTS, DEFAULT_AGENT, agent_kind
 from mbrl_ros.config import Config, extended, load_yaml, part, setting, with_changes
 from mbrl_ros.errors import ConfigError

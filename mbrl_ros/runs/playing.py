@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mbrl_ros.agents.agent import Agent, AgentConfig, AgentKind
+from mbrl_ros.agents.agent import Agent
 from mbrl_ros.agents.bundle import Contract
+from mbrl_ros.agents.kind import AgentConfig, AgentKind
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.experience.demonstrations import DemonstratedEpisode
 from mbrl_ros.runs.scores import EpisodeScore

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import ActingConfig, AgentKind, Decision, LearningReport, Lesson
+from mbrl_ros.agents.agent import Decision, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
+from mbrl_ros.agents.kind import ActingConfig, AgentKind
 from mbrl_ros.config import setting
 from mbrl_ros.errors import BundleError
 from mbrl_ros.experience.buffer import Transitions
