@@ -4,6 +4,7 @@ A learner makes bundles of weights, and an agent acts with them. A `kind.AgentKi
 """
 
 import dataclasses
+import enum
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -14,6 +15,14 @@ from mbrl_ros.agents.bundle import AgentBundle
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.planning.planner import Objective
 from mbrl_ros.types import Plan
+
+
+class Follows(str, enum.Enum):
+    """When an agent follows new weights of the task's reward."""
+
+    AT_ONCE = 'at once'             #: it plans with the objective
+    RETRAINED = 'after retraining'  #: rounds learn what acts, or a part of it, for a reward; see `RoundsConfig.rounds_to_follow`
+    NEVER = 'never'                 #: it has values or a cost of its own
 
 
 @dataclasses.dataclass(frozen=True)

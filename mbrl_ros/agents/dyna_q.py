@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import Decision, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.kind import ActingConfig, AgentKind, Follows
+from mbrl_ros.agents.kind import ActingConfig, AgentKind
 from mbrl_ros.config import setting
 from mbrl_ros.errors import ConfigError, ModelError, TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions

@@ -1,27 +1,18 @@
 """Kinds of agents: an algorithm with its settings, its agent and its learner; the registry finds one by its name."""
 
 import dataclasses
-import enum
 import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from mbrl_ros.agents.agent import Agent, Learner
+from mbrl_ros.agents.agent import Agent, Follows, Learner
 from mbrl_ros.agents.bundle import Contract
 from mbrl_ros.config import Config, declared, section
 from mbrl_ros.errors import ConfigError
 from mbrl_ros.spaces.space import Space
 from mbrl_ros.tasks.reward import GoalReward
-
-
-class Follows(str, enum.Enum):
-    """When an agent follows new weights of the task's reward."""
-
-    AT_ONCE = 'at once'             #: it plans with the objective
-    RETRAINED = 'after retraining'  #: rounds learn what acts, or a part of it, for a reward; see `RoundsConfig.rounds_to_follow`
-    NEVER = 'never'                 #: it has values or a cost of its own
 
 
 def of_learner(kind: type[Config], path: str, doc: str) -> Any:

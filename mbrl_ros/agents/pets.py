@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import Decision, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import EnsembleLearner, EnsembleLearnerConfig, ensemble_of, largest_of
-from mbrl_ros.agents.kind import ActingConfig, AgentKind, Follows, of_learner
+from mbrl_ros.agents.kind import ActingConfig, AgentKind, of_learner
 from mbrl_ros.config import section
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.models.delay import predict_effect_state

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import Agent, Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import Agent, Decision, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
 from mbrl_ros.agents.ensemble import EnsembleLearner, EnsembleLearnerConfig
-from mbrl_ros.agents.kind import AgentKind, Follows, of_learner
+from mbrl_ros.agents.kind import AgentKind, of_learner
 from mbrl_ros.agents.pets import PetsActingConfig, PetsAgent
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import part, section, setting

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import Decision
+from mbrl_ros.agents.agent import Decision, Follows
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import ensemble_of
-from mbrl_ros.agents.kind import AgentKind, Follows, of_learner
+from mbrl_ros.agents.kind import AgentKind, of_learner
 from mbrl_ros.agents.mbpo import MbpoLearner, MbpoLearnerConfig
 from mbrl_ros.agents.pets import PetsActingConfig, PetsAgent
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, explored, goal_tensor

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import LearningReport, Lesson
+from mbrl_ros.agents.agent import Follows, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.kind import AgentKind, Follows
+from mbrl_ros.agents.kind import AgentKind
 from mbrl_ros.agents.policy_agent import PolicyActingConfig, PolicyAgent
 from mbrl_ros.config import section
 from mbrl_ros.experience.buffer import Transitions

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import Decision, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
 from mbrl_ros.agents.ensemble import ENSEMBLE, EnsembleLearner, EnsembleLearnerConfig, ensemble_of
-from mbrl_ros.agents.kind import ActingConfig, AgentKind, Follows, of_learner
+from mbrl_ros.agents.kind import ActingConfig, AgentKind, of_learner
 from mbrl_ros.config import section
 from mbrl_ros.errors import BundleError, ConfigError, PlanningError, ShapeError, TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions

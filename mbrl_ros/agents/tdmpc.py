@@ -19,9 +19,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import Decision, LearningReport, Lesson, Surprise
+from mbrl_ros.agents.agent import Decision, Follows, LearningReport, Lesson, Surprise
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.kind import AgentKind, Follows
+from mbrl_ros.agents.kind import AgentKind
 from mbrl_ros.agents.policy_agent import PolicyActingConfig
 from mbrl_ros.config import section, setting
 from mbrl_ros.errors import ConfigError

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from mbrl_ros.agents.kind import Follows
+from mbrl_ros.agents.agent import Follows
 from mbrl_ros.training.rounds import Rounds
 from mbrl_ros.types import TrainingReport
 

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mbrl_ros.agents.agent import Learner, LearningReport, Lesson
+from mbrl_ros.agents.agent import Follows, Learner, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Card, Contract
-from mbrl_ros.agents.kind import Follows
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import ModelError
 from mbrl_ros.experience.buffer import Transitions

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros.agents.agent import Decision, LearningReport, Lesson
+from mbrl_ros.agents.agent import Decision, Follows, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.kind import ActingConfig, AgentConfig, AgentKind, Follows
+from mbrl_ros.agents.kind import ActingConfig, AgentConfig, AgentKind
 from mbrl_ros.config import Config, section, setting
 from mbrl_ros.errors import TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions

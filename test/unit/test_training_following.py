@@ -9,9 +9,8 @@ import torch
 from support.reward_follower import ROUNDS, FollowerLearner, FollowerRoundsConfig
 from support.toy_rounds import ToySpace, transitions
 
-from mbrl_ros.agents.agent import LearningReport, Lesson
+from mbrl_ros.agents.agent import Follows, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.kind import Follows
 from mbrl_ros.agents.mbpo import MbpoLearnerConfig
 from mbrl_ros.agents.sac import SacLearner, SacLearnerConfig
 from mbrl_ros.experience.buffer import Transitions
