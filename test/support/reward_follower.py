@@ -10,8 +10,7 @@ import torch
 
 from mbrl_ros.agents.agent import Decision, Follows, LearningReport, Lesson
 from mbrl_ros.agents.bundle import AgentBundle, Contract
-from mbrl_ros.agents.kind import ActingConfig, AgentConfig, AgentKind
-from mbrl_ros.config import Config, section, setting
+from mbrl_ros.agents.kind import ActingConfig, AgentKind
 from mbrl_ros.errors import TrainingCancelled
 from mbrl_ros.experience.buffer import Transitions
 from mbrl_ros.planning.planner import Objective
@@ -32,31 +31,13 @@ MAY_END.set()
 
 
 @dataclasses.dataclass(frozen=True)
-class FollowerRoundsConfig(RoundsConfig):
+class FollowerLearnerConfig(RoundsConfig):
     """When a round is due, and how many it takes to follow."""
 
     @property
     def rounds_to_follow(self) -> int:
         """See `RoundsConfig.rounds_to_follow`."""
         return ROUNDS
-
-
-@dataclasses.dataclass(frozen=True)
-class FollowerLearningConfig(Config):
-    """How it learns."""
-
-    learner: FollowerRoundsConfig = section(FollowerRoundsConfig, 'When a round is due.')
-
-
-@dataclasses.dataclass(frozen=True)
-class FollowerConfig(AgentConfig, FollowerLearningConfig):
-    """Both."""
-
-    patience: float = setting(1.0, 'Unused.')
-
-    def acting(self) -> ActingConfig:
-        """See `AgentConfig.acting`."""
-        return ActingConfig()
 
 
 class FollowerAgent:
@@ -89,7 +70,7 @@ class FollowerAgent:
 class FollowerLearner:
     """Learns the reward of standing at home; implements `Learner`."""
 
-    def __init__(self, contract: Contract, space: Space, config: FollowerRoundsConfig, wanted: GoalReward) -> None:
+    def __init__(self, contract: Contract, space: Space, config: FollowerLearnerConfig, wanted: GoalReward) -> None:
         self._wanted = wanted
 
     def resume(self, bundle: AgentBundle) -> None:
@@ -112,5 +93,4 @@ class FollowerLearner:
         return LearningReport({'policy': {'reward': reward}}, True, 'learned', {}, {})
 
 
-KIND = AgentKind('stands still', ActingConfig, FollowerLearningConfig, FollowerConfig, FollowerAgent, FollowerLearner,
-                 follows=Follows.RETRAINED)
+KIND = AgentKind('stands still', ActingConfig, FollowerLearnerConfig, FollowerAgent, FollowerLearner, follows=Follows.RETRAINED)
