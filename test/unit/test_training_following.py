@@ -41,7 +41,8 @@ class Trainer:
 
     def __init__(self, follows=Follows.RETRAINED, learner=FollowerLearner, is_learning=True):
         contract = Contract.of('follower', ToySpace(), robot='toy', task='reach', period_s=0.05)
-        self.rounds = Rounds(learner(contract, ToySpace(), None, TASK), contract, FollowerLearnerConfig(), seed=0, follows=follows)
+        self.rounds = Rounds(learner(contract, ToySpace(), None, TASK), contract, FollowerLearnerConfig(), seed=0,
+                             follows=follows)
         self.watch = RewardWatch(self.rounds, is_learning=is_learning)
 
     def round(self, weights, now_s=0.0, count=1):
