@@ -168,8 +168,8 @@ def test_a_run_says_what_it_is_of_and_takes_as_long_as_its_episodes_or_looks(tmp
 def test_scores_from_before_wall_times_were_kept_are_read_and_their_minutes_are_a_dash(tmp_path):
     folders = [make_folder(tmp_path / str(seed), [True] * 20, seed=seed) for seed in (0, 1)]
     lines = (folders[0] / 'scores.csv').read_text().splitlines()
-    assert lines[0].endswith(',wall_s,held_steps,failed_plans')
-    (folders[0] / 'scores.csv').write_text(''.join(f'{line.rsplit(",", 3)[0]}\n' for line in lines))
+    assert lines[0].endswith(',wall_s,held_steps,failed_plans,retraining,follow_s')
+    (folders[0] / 'scores.csv').write_text(''.join(f'{line.rsplit(",", 5)[0]}\n' for line in lines))
     runs = [read_run(folder) for folder in folders]
     assert len(runs[0].scores) == 20 and np.isnan(runs[0].wall_s) and runs[1].wall_s == pytest.approx(120.0)
     for some, minutes in ((runs[:1], '–'), (runs, '–'), (runs[::-1], '–'), (runs[1:], '2.0')):

@@ -14,7 +14,7 @@ from mbrl_ros.runs.scores import HELD, EpisodeScore, ScoreBoard, ScoreConfig
 
 
 def score(episode, steps, phase='running', success=True):
-    return EpisodeScore(episode, steps, phase, success, 0.01, -3.5, 2, 0.1, 5.0, 9.0, 0, wall_s=4.0)
+    return EpisodeScore(episode, steps, phase, success, 0.01, -3.5, 2, 0.1, 5.0, 9.0, 0, wall_s=4.0, follow_s=0.0)
 
 
 def save(path, *scores):
